@@ -1,0 +1,45 @@
+"""`Case`: one thing to learn from or to predict; the patient it belongs to is never left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from medseg.labels import LabelTable
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a data set; it holds paths, not voxels.
+
+    Attributes:
+        id: unique in the data set; the name of its results.
+        patient: who it belongs to. Splits never put one patient on two sides.
+        images: path by channel name, in channel order.
+        target: label map, or None when there is none.
+        group: eye, time point or whatever else tells a patient's cases apart.
+        fold: the fold that the data set itself prescribes, if it does.
+        unit: what one prediction is for.
+        attributes: further columns (scanner, age, ...), for stratified results.
+    """
+
+    id: str
+    patient: str
+    images: Mapping[str, Path]
+    target: Path | None = None
+    group: str = ""
+    centre: str = ""
+    fold: int | None = None
+    unit: Literal["volume", "slice", "image"] = "volume"
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CaseSet:
+    """What a data set adapter yields: its cases, the names of their channels and their label table."""
+
+    cases: tuple[Case, ...]
+    channels: tuple[str, ...]
+    labels: LabelTable

@@ -1,0 +1,69 @@
+"""The plan: how cases are prepared and cut, resolved from the data once, then readable, editable and pinned."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from medseg.settings import Settings
+
+Triple = tuple[float, float, float]
+Sizes = tuple[int, int, int]
+
+
+class Normalisation(Settings):
+    """How one channel's intensities are scaled; always `(clip(x, lower, upper) - mean) / sd` when resolved.
+
+    kinds: `ct` takes all four numbers from the foreground of the training set, `window` clips to fixed bounds and maps
+    them to 0..1, `zscore` takes mean and sd of each scan, `zscore_nonzero` of each scan's voxels other than 0 and leaves
+    0 at 0, `percentile` clips each scan to its 0.5 and 99.5 percentiles and maps them to 0..1, `suv` divides PET uptake
+    by a fixed number, `none` leaves the values.
+    """
+
+    kind: Literal["ct", "window", "zscore", "zscore_nonzero", "percentile", "suv", "none"] = "zscore"
+    lower: float | None = None
+    upper: float | None = None
+    mean: float | None = None
+    sd: float | None = None
+
+
+class PrepareSettings(Settings):
+    """What a recipe may say about preparation; 'auto' is filled from the fingerprint of the training data."""
+
+    spacing_mm: Literal["auto", "native"] | Triple = "auto"
+    """Voxel size to resample to. auto: the median, or the 10th percentile on a strongly anisotropic axis."""
+    patch: Literal["auto"] | Sizes = "auto"
+    """Voxels (i, j, k) that the network sees at once."""
+    batch: Literal["auto"] | int = "auto"
+    """Patches a step."""
+    memory_gib: Literal["auto"] | float = "auto"
+    """Memory that a training step may take. auto: three quarters of the GPU's, or half of the machine's."""
+    normalisation: Literal["auto"] | tuple[Normalisation, ...] = "auto"
+    """One per channel. auto: by modality (CT, MR, PET)."""
+    modalities: tuple[str, ...] = ()
+    """One per channel (CT, MR, PET) where the data set does not say."""
+    crop: Literal["auto", "none", "nonzero"] = "auto"
+    """nonzero: cut away the margin where every channel is 0 (skull-stripped MR). auto: when that saves a quarter."""
+    orientation: str = "RAS"
+    """Axis order and direction that the network sees, as three letters; results always come back in the scan's own."""
+    order: Literal[0, 1, 3] = 3
+    """Spline order for images; labels are always resampled linearly per class."""
+    channels_on_other_grids: Literal["refuse", "resample", "register"] = "refuse"
+    """Channels of one case on different grids: refuse, resample to the first, or register rigidly to the first."""
+    workers: Literal["auto"] | int = Field(default="auto")
+    """Processes that prepare cases."""
+
+
+class Plan(Settings):
+    """Resolved settings: everything that decides the prepared arrays and the patches; the cache is keyed by its hash."""
+
+    orientation: str
+    spacing_mm: Triple
+    patch: Sizes
+    batch: int
+    normalisation: tuple[Normalisation, ...]
+    crop: Literal["none", "nonzero"]
+    order: Literal[0, 1, 3]
+    channels: tuple[str, ...]
+    channels_on_other_grids: Literal["refuse", "resample", "register"] = "refuse"

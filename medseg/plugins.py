@@ -1,0 +1,60 @@
+"""The folder is the registry: `medseg/<kind>/<name>.py` is the component `<name>` of that kind.
+
+Nothing registers itself and nothing is imported before it is asked for. A name with a dot in it is a module outside
+the package, which is imported as it is: a recipe that names one is a program.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from medseg.refusal import Refusal
+
+PACKAGE = Path(__file__).parent
+KINDS = ("models", "datasets", "readers", "outputs", "losses", "metrics", "postprocess")
+
+
+@cache
+def names(kind: str) -> tuple[str, ...]:
+    """The components of a kind, sorted; found by listing files, importing nothing."""
+    return tuple(sorted(file.stem for file in (PACKAGE / kind).glob("*.py") if not file.stem.startswith("_")))
+
+
+def nearest(name: str, known: tuple[str, ...]) -> str:
+    """`did you mean 'x'?` for a mistyped name, or the whole list when nothing is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'" if close else f"choose one of: {', '.join(known)}"
+
+
+def find(kind: str, name: str) -> ModuleType:
+    """Import the component `name` of `kind`.
+
+    Raises:
+        Refusal: no such component; the message names the nearest one.
+    """
+    if "." in name:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise Refusal(
+                name, found=str(error), needed="an importable module", remedy="install it or correct the name"
+            ) from error
+    if name not in names(kind):
+        raise Refusal(
+            f"{kind}: {name}",
+            found=f"'{name}'",
+            needed=f"the name of one of medseg's {kind}",
+            remedy=nearest(name, names(kind)),
+        )
+    return importlib.import_module(f"medseg.{kind}.{name}")
+
+
+def summary(kind: str, name: str) -> str:
+    """First line of the component's docstring, read without importing it."""
+    tree = ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").partition("\n")[0]
