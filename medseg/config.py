@@ -1,0 +1,258 @@
+"""A YAML recipe plus `key=value` overrides -> one validation of everything -> a frozen, typed `Recipe`.
+
+All mistakes are reported at once, each with its path; unknown names are answered with the nearest known one. Recipes
+do not inherit and hold no expressions. `load(dump(recipe)) == recipe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationError
+
+from medseg import plugins
+from medseg.data.splits import SplitSettings
+from medseg.plan import PrepareSettings
+from medseg.refusal import Refusal
+from medseg.settings import Settings
+from medseg.transforms.augment import Options as AugmentSettings
+
+
+class Chosen(Settings):
+    """A component by name with its own options; in YAML `{name: stunet, size: S}`."""
+
+    kind: str
+    name: str
+    options: SerializeAsAny[Settings]
+
+    def module(self) -> Any:
+        return plugins.find(self.kind, self.name)
+
+    def dump(self) -> dict[str, Any]:
+        return {"name": self.name, **self.options.model_dump(mode="json")}
+
+
+class TrainSettings(Settings):
+    """The training loop."""
+
+    epochs: int = Field(default=100, ge=1)
+    steps: int = Field(default=250, ge=1)
+    """Optimiser steps an epoch."""
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = 0.99
+    """SGD's; Nesterov."""
+    weight_decay: float = 3e-5
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    """poly: lr * (1 - progress)^0.9; cosine: to 0. Progress is counted in steps."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly from 0."""
+    clip_norm: float = Field(default=12.0, gt=0)
+    """Gradient norm limit."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights that is validated and kept; 0 = none."""
+    foreground: float = Field(default=0.33, ge=0, le=1)
+    """Share of patches centred on a labelled voxel."""
+    precision: Literal["32", "bf16", "16"] = "32"
+    """16 needs a GPU."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = Field(default=1, ge=1)
+    """GPUs, or CPU processes."""
+    validate_every: int = Field(default=5, ge=1)
+    """Epochs between whole-volume validations; the last epoch is always validated."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after this many validations without a better Dice; 0 = never."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that cut and augment patches; 0 = in the loop."""
+    save_every: int = Field(default=1, ge=1)
+    """Epochs between resumable checkpoints."""
+    tensorboard: bool = False
+    threads: int = Field(default=0, ge=0)
+    """CPU threads; 0 = all cores."""
+
+
+class PredictSettings(Settings):
+    """Inference on whole scans."""
+
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a tile that neighbouring tiles cover again."""
+    blend: Literal["gaussian", "constant"] = "gaussian"
+    mirror: tuple[Literal["left-right", "anterior-posterior", "inferior-superior"], ...] = ()
+    """Test-time mirroring along these patient axes; every combination is averaged. Not for left/right labels."""
+    batch: int = Field(default=1, ge=1)
+    """Tiles a forward pass."""
+    precision: Literal["32", "bf16", "16"] = "32"
+
+
+class Recipe(Settings):
+    """Everything that decides a run."""
+
+    name: str
+    seed: int = Field(default=0, ge=0)
+    dataset: Chosen
+    labels: dict[str, int | list[int]] | None = None
+    """Overrides the data set's own table: name -> number in the files, or a list of numbers for a region."""
+    paint: list[int] | None = None
+    """For regions: the number that each writes into a label map, later ones over earlier ones."""
+    split: SplitSettings = SplitSettings()
+    prepare: PrepareSettings = PrepareSettings()
+    cache: Path = Path(".medseg-cache")
+    """Folder of prepared cases; safe to delete, shared by all recipes."""
+    model: Chosen
+    loss: Chosen
+    augment: AugmentSettings = AugmentSettings()
+    train: TrainSettings = TrainSettings()
+    predict: PredictSettings = PredictSettings()
+    postprocess: tuple[Chosen, ...] = ()
+    metrics: tuple[Chosen, ...]
+    licence: str = "not stated"
+    """Licence of the weights that this recipe makes; goes into the model card."""
+    intended_use: str = "research only; not a medical device"
+
+
+COMPONENTS = {"dataset": "datasets", "model": "models", "loss": "losses"}
+COMPONENT_LISTS = {"postprocess": "postprocess", "metrics": "metrics"}
+DEFAULTS: dict[str, Any] = {
+    "loss": {"name": "dice_ce"},
+    "metrics": [{"name": name} for name in ("dice", "iou", "volume_error", "hd95", "nsd")],
+}
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe file, apply `key.path=value` overrides, validate.
+
+    Relative paths in the recipe are taken from the current folder, as on the command line.
+
+    Raises:
+        Refusal: no such file, not YAML, or one or more mistakes (all are listed).
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise Refusal(path, found="no such file", needed="a recipe (YAML)", remedy="check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refusal(
+            path, found=" ".join(str(error).split()), needed="valid YAML", remedy="correct the line named"
+        ) from error
+    if not isinstance(data, dict):
+        raise Refusal(path, found=type(data).__name__, needed="a mapping of keys", remedy="see pipelines/ for examples")
+    for override in overrides:
+        _override(data, override)
+    return parse(data, where=path)
+
+
+def parse(data: Mapping[str, Any], *, where: str | Path) -> Recipe:
+    """Validate a recipe given as plain data; `where` names it in messages."""
+    merged = {**DEFAULTS, **data}
+    problems: list[str] = []
+    for key, kind in COMPONENTS.items():
+        if key in merged:
+            merged[key] = _choose(kind, merged[key], key, problems)
+    for key, kind in COMPONENT_LISTS.items():
+        entries = merged.get(key, [])
+        if isinstance(entries, list | tuple):
+            merged[key] = [_choose(kind, entry, f"{key}.{place}", problems) for place, entry in enumerate(entries)]
+    recipe = None
+    try:
+        # a component that failed was reported above; a stand-in keeps the rest of the recipe checkable
+        recipe = Recipe.model_validate(merged)
+    except ValidationError as error:
+        problems += _sentences(error, Recipe, "")
+    if problems or recipe is None:
+        listed = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, start=1))
+        raise Refusal(
+            where,
+            found=f"{len(problems)} mistake{'s' * (len(problems) != 1)}:\n{listed}\n",
+            needed="a recipe without mistakes",
+            remedy="correct each line above; `medseg list` names what there is",
+        )
+    return recipe
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML with every default written out."""
+    data = recipe.model_dump(mode="json", exclude={*COMPONENTS, *COMPONENT_LISTS})
+    data |= {key: getattr(recipe, key).dump() for key in COMPONENTS}
+    data |= {key: [chosen.dump() for chosen in getattr(recipe, key)] for key in COMPONENT_LISTS}
+    order = [field for field in Recipe.model_fields if field in data]
+    return yaml.safe_dump({key: data[key] for key in order}, sort_keys=False, allow_unicode=True)
+
+
+def _choose(kind: str, entry: Any, key: str, problems: list[str]) -> Chosen:
+    if isinstance(entry, str):
+        entry = {"name": entry}
+    stand_in = Chosen(kind=kind, name="", options=Settings())
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        problems.append(f"{key}: found {entry!r}; needed a name, such as {{name: {plugins.names(kind)[0]}}}")
+        return stand_in
+    name = entry["name"]
+    try:
+        options_class = plugins.find(kind, name).Options
+    except Refusal as refusal:
+        problems.append(f"{key}.name: no {kind} component '{name}'; {refusal.remedy}")
+        return stand_in
+    try:
+        options = options_class.model_validate({k: v for k, v in entry.items() if k != "name"})
+    except ValidationError as error:
+        problems += _sentences(error, options_class, f"{key}.")
+        return stand_in
+    return Chosen(kind=kind, name=name, options=options)
+
+
+def _sentences(error: ValidationError, model: type[Settings], prefix: str) -> list[str]:
+    """One line a mistake: path, what was found, what was needed."""
+    lines = []
+    for item in error.errors():
+        place = prefix + ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = _fields_at(model, item["loc"][:-1])
+            lines.append(f"{place}: no such key; {plugins.nearest(str(item['loc'][-1]), known)}")
+        elif item["type"] == "missing":
+            lines.append(f"{place}: missing")
+        else:
+            lines.append(f"{place}: found {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}")
+    return lines
+
+
+def _fields_at(model: type[Settings], loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, Settings)):
+            return tuple(model.model_fields)
+        model = inner
+    return tuple(model.model_fields)
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise Refusal(
+            text, found="no '='", needed="an override such as train.lr=3e-4", remedy="write it as key.path=value"
+        )
+    node: Any = data
+    *parents, last = key.split(".")
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if isinstance(node, str):
+            raise Refusal(
+                text, found=f"'{part}' is a plain value", needed="a mapping", remedy=f"give {part} as {{name: {node}}}"
+            )
+    parsed = yaml.safe_load(value)
+    if isinstance(parsed, str):
+        parsed = _number(parsed)
+    if isinstance(node, list):
+        node[int(last)] = parsed
+    else:
+        node[last] = parsed
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads 3e-4 as text, because it wants a dot; people do not."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
