@@ -1,0 +1,81 @@
+"""Where a run computes and in which number format; set once, before the first large allocation."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+
+from medseg.refusal import Refusal
+
+# mallopt parameter numbers of glibc: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
+GLIBC_SETTINGS = ((-4, 0), (-1, 2**31 - 1), (-2, 2**29), (-8, 1))
+
+
+def tune_allocator() -> None:
+    """Let glibc keep freed blocks. By default it returns every block over 32 MiB to the kernel, and each activation of
+    a 3-D network is then faulted in anew, which costs up to half of the time. Does nothing on other systems."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt; speed is all that is lost
+            libc = ctypes.CDLL("libc.so.6")
+            for parameter, value in GLIBC_SETTINGS:
+                libc.mallopt(parameter, value)
+
+
+def choose(wanted: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda` or `mps`; auto takes the first of CUDA, MPS, CPU that is there.
+
+    Raises:
+        Refusal: the device asked for is not there.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if present[name]))
+    if not present[wanted]:
+        found = ", ".join(name for name, there in present.items() if there)
+        raise Refusal(
+            "train.device", found=f"only {found} on this machine", needed=wanted, remedy="set the device to auto"
+        )
+    return torch.device(wanted)
+
+
+def set_threads(threads: int) -> None:
+    """CPU threads for torch; 0 = every core that this process may use."""
+    torch.set_num_threads(threads or available_cores())
+
+
+def available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Mixed precision for inference: 32 (none), bf16 or 16.
+
+    Raises:
+        Refusal: 16 on a CPU, which has no kernels for it.
+    """
+    if precision == "32":
+        return contextlib.nullcontext()
+    if precision == "16" and device.type == "cpu":
+        raise Refusal("precision", found="16 on a CPU", needed="32 or bf16 there", remedy="set precision=bf16")
+    kind = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(device.type, dtype=kind)  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the former mode comes back afterwards."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        network.train(training)

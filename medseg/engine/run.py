@@ -1,0 +1,125 @@
+"""A run folder is the model: everything that is needed to use it, and where it came from.
+
+    recipe.yaml  plan.json  labels.json  split.json  fingerprint.json      what it was made from
+    weights.safetensors                                                    the best weights, with their checksum
+    last.safetensors                                                       resumable training state
+    log.jsonl  card.md  metrics.json  report.html                          what came out
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from medseg import atomic, config
+from medseg.engine import checkpoint
+from medseg.labels import LabelTable
+from medseg.plan import Plan
+from medseg.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that exists. Its parts are read when asked for."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """A run folder, or the same folder zipped.
+
+        Raises:
+            Refusal: it is neither.
+        """
+        if path.suffix == ".zip" and path.is_file():
+            path = _unzip(path)
+        if not (path / "recipe.yaml").is_file():
+            raise Refusal(
+                path,
+                found="no recipe.yaml in it" if path.is_dir() else "no such folder",
+                needed="a run folder as `medseg train` makes it, or one zipped",
+                remedy="check the path",
+            )
+        return cls(path)
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def write(self, name: str, data: Any) -> None:
+        """JSON that people can read, atomically."""
+        with atomic.replacing(self.path(name)) as temporary:
+            temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def read(self, name: str) -> Any:
+        path = self.path(name)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise Refusal(
+                path, found="no such file", needed="a complete run folder", remedy="run `medseg train` to the end"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise Refusal(
+                path, found=f"damaged JSON ({error})", needed="the file as it was written", remedy="restore the folder"
+            ) from error
+
+    @cached_property
+    def recipe(self) -> config.Recipe:
+        return config.load(self.path("recipe.yaml"))
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan.model_validate(self.read("plan.json"))
+
+    @cached_property
+    def table(self) -> LabelTable:
+        return LabelTable.from_json(self.read("labels.json"))
+
+    def build(self) -> nn.Module:
+        """The network with fresh weights."""
+        return build_network(self.recipe, self.plan, self.table)
+
+    def load_network(self) -> tuple[nn.Module, str]:
+        """The network with its best weights, in evaluation mode, and their sha256."""
+        path = self.path("weights.safetensors")
+        tensors, _, sha256 = checkpoint.load(path)
+        network = self.build()
+        missing, unexpected = network.load_state_dict(tensors, strict=False)
+        if missing or unexpected:
+            raise Refusal(
+                path,
+                found=f"weights of another network ({len(missing)} missing, {len(unexpected)} unexpected names)",
+                needed=f"those of {self.recipe.model.name} as recipe.yaml describes it",
+                remedy="restore recipe.yaml and weights.safetensors from the same run",
+            )
+        return network.eval(), sha256
+
+
+def build_network(recipe: config.Recipe, plan: Plan, table: LabelTable) -> nn.Module:
+    chosen = recipe.model
+    return chosen.module().build(
+        chosen.options, in_channels=len(plan.channels), out_channels=table.network_channels
+    )
+
+
+def _unzip(path: Path) -> Path:
+    """Extract beside the system's temporary files; names that point outside the folder are refused."""
+    target = Path(tempfile.mkdtemp(prefix="medseg-run-"))
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if not (target / name).resolve().is_relative_to(target.resolve()):
+                raise Refusal(
+                    path, found=f"an entry '{name}' outside the folder", needed="a zipped run", remedy="do not use it"
+                )
+        archive.extractall(target)
+    if (target / "recipe.yaml").exists():
+        return target
+    inner = [folder for folder in target.iterdir() if (folder / "recipe.yaml").exists()]
+    return inner[0] if inner else target
