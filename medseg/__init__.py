@@ -1,0 +1,92 @@
+"""medseg: a scan goes in as DICOM, NIfTI or a picture, and comes out as a labelled object in the same place in space.
+
+From Python:
+
+    import medseg
+
+    volume = medseg.read("ct.nii.gz")                       # array (C, I, J, K) and affine to RAS+ millimetres
+    run = medseg.train("pipelines/demo_ct.yaml", "runs/ct") # -> path of the run folder
+    prediction = medseg.predict("runs/ct", "ct.nii.gz")     # labels on the scan's own grid
+    prediction.painted().array                              # (1, I, J, K), the numbers of the label table
+
+Importing medseg imports none of the heavy packages; the functions do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medseg.prediction import Prediction
+    from medseg.volume import Volume
+
+__version__ = "0.1.0"
+__all__ = ["predict", "read", "train"]
+
+
+def read(path: str | Path, *, series: str | None = None) -> Volume:
+    """Read a scan or a label map: NIfTI, NRRD, MetaImage, a DICOM folder, a DICOM SEG or a photograph.
+
+    Args:
+        path: file, or folder with one DICOM series.
+        series: where a folder holds several: UID, number or part of the description of one.
+
+    Returns:
+        `medseg.volume.Volume`: array (C, I, J, K), affine from voxel index to RAS+ mm.
+
+    Raises:
+        medseg.refusal.Refusal: the file is not what it should be; the message says what to do.
+
+    Example:
+        >>> medseg.read("sample_data/ct/images/p01.nii.gz").shape   # doctest: +SKIP
+        (64, 56, 40)
+    """
+    from medseg.readers import read as read_any
+
+    return read_any(Path(path), series=series)
+
+
+def train(recipe: str | Path, out: str | Path, overrides: Sequence[str] = ()) -> Path:
+    """Prepare the recipe's cases and train; goes on where a former call with the same arguments was stopped.
+
+    Args:
+        recipe: YAML file.
+        out: run folder to make.
+        overrides: `key=value` pairs, such as "train.epochs=20".
+
+    Returns:
+        the run folder, which is the model.
+
+    Example:
+        >>> medseg.train("pipelines/demo_ct.yaml", "runs/demo", ["train.epochs=2"])   # doctest: +SKIP
+    """
+    from medseg import config
+    from medseg.engine.train import train as train_run
+
+    return train_run(config.load(Path(recipe), overrides), Path(out)).folder
+
+
+def predict(model: str | Path, scan: str | Path, *, series: str | None = None, device: str = "auto") -> Prediction:
+    """Segment one scan.
+
+    Args:
+        model: run folder, or one zipped.
+        scan: file or DICOM folder.
+        series: see `read`.
+        device: auto, cpu, cuda or mps.
+
+    Returns:
+        `medseg.prediction.Prediction` on the scan's own grid.
+
+    Example:
+        >>> medseg.predict("runs/demo", "sample_data/ct_dicom").painted().array.shape   # doctest: +SKIP
+        (1, 64, 56, 40)
+    """
+    from medseg.engine import scans
+    from medseg.engine.predict import Predictor
+
+    predictor = Predictor.load([Path(model)], device=device)
+    case = scans.single(Path(scan), predictor.plan.channels)
+    return predictor.predict_case(case, series=series)

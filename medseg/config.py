@@ -172,6 +172,22 @@ def parse(data: Mapping[str, Any], *, where: str | Path) -> Recipe:
     return recipe
 
 
+def changed(settings: PredictSettings, overrides: Iterable[str]) -> PredictSettings:
+    """Inference settings with `key=value` changes."""
+    data = settings.model_dump(mode="json")
+    for override in overrides:
+        _override(data, override)
+    try:
+        return PredictSettings.model_validate(data)
+    except ValidationError as error:
+        raise Refusal(
+            "--set",
+            found="; ".join(_sentences(error, PredictSettings, "")),
+            needed=f"any of {', '.join(PredictSettings.model_fields)}",
+            remedy="correct it",
+        ) from error
+
+
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML with every default written out."""
     data = recipe.model_dump(mode="json", exclude={*COMPONENTS, *COMPONENT_LISTS})
@@ -179,6 +195,19 @@ def dump(recipe: Recipe) -> str:
     data |= {key: [chosen.dump() for chosen in getattr(recipe, key)] for key in COMPONENT_LISTS}
     order = [field for field in Recipe.model_fields if field in data]
     return yaml.safe_dump({key: data[key] for key in order}, sort_keys=False, allow_unicode=True)
+
+
+def choose(kind: str, entry: Any) -> Chosen:
+    """One component from plain data, outside a recipe.
+
+    Raises:
+        Refusal: it names no component, or its options are wrong.
+    """
+    problems: list[str] = []
+    chosen = _choose(kind, entry, kind, problems)
+    if problems:
+        raise Refusal(kind, found="; ".join(problems), needed="a valid component", remedy=f"see `medseg list {kind}`")
+    return chosen
 
 
 def _choose(kind: str, entry: Any, key: str, problems: list[str]) -> Chosen:

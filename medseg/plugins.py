@@ -58,3 +58,23 @@ def summary(kind: str, name: str) -> str:
     """First line of the component's docstring, read without importing it."""
     tree = ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))
     return (ast.get_docstring(tree) or "").partition("\n")[0]
+
+
+def options(kind: str, name: str) -> list[str]:
+    """One line an option of the component, `name: type = default  what it does`, read without importing it."""
+    tree = ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))
+    lines: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Options":
+            for entry, after in zip(node.body, [*node.body[1:], None], strict=True):
+                if isinstance(entry, ast.AnnAssign):
+                    default = f" = {ast.unparse(entry.value)}" if entry.value else ""
+                    text = _docstring(after)
+                    lines.append(f"{ast.unparse(entry.target)}: {ast.unparse(entry.annotation)}{default}  {text}")
+    return lines
+
+
+def _docstring(node: ast.stmt | None) -> str:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return " ".join(node.value.value.split())
+    return ""

@@ -109,6 +109,22 @@ def build_network(recipe: config.Recipe, plan: Plan, table: LabelTable) -> nn.Mo
     )
 
 
+PARTS = ("recipe.yaml", "plan.json", "labels.json", "split.json", "weights.safetensors", "card.md")
+
+
+def export(run: Run, path: Path) -> None:
+    """Zip the parts of a run that its use needs. The same run gives the same bytes."""
+    missing = [name for name in PARTS if not run.path(name).exists()]
+    if missing:
+        raise Refusal(
+            run.folder, found=f"no {', '.join(missing)}", needed="a finished run", remedy="run `medseg train` to the end"
+        )
+    with atomic.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name in PARTS:
+            entry = zipfile.ZipInfo(name)  # a fixed date, so that the same run gives the same bytes
+            archive.writestr(entry, run.path(name).read_bytes())
+
+
 def _unzip(path: Path) -> Path:
     """Extract beside the system's temporary files; names that point outside the folder are refused."""
     target = Path(tempfile.mkdtemp(prefix="medseg-run-"))

@@ -1,0 +1,42 @@
+"""medseg evaluate"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    predictions: Annotated[Path, typer.Argument(help="Run folder (its validation cases), or a folder of label maps.")],
+    truth: Annotated[Path | None, typer.Option(help="Folder of true label maps with the same file names.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Run folder or labels.yaml that says what the numbers mean.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where metrics.json goes. [default: beside the predictions]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Score label maps against the truth, per class and case: a table, and metrics.json.
+
+    With a run folder, its validation cases are predicted and scored on their own grids, and report.html is written.
+    What an empty mask scores is in each metric's entry of `medseg list metrics`.
+    """
+    from medseg.engine import evaluate
+    from medseg.refusal import Refusal
+
+    if (predictions / "recipe.yaml").exists() or predictions.suffix == ".zip":
+        folder = out or predictions
+        scores = evaluate.of_run(predictions, folder, device=device)
+    elif truth and labels:
+        folder = out or predictions
+        scores = evaluate.of_folders(predictions, truth, evaluate.table_from(labels))
+        evaluate.save(scores, folder)
+    else:
+        raise Refusal(
+            predictions,
+            found="a folder that is no run",
+            needed="--truth and --labels with it",
+            remedy="add both, or name a run folder",
+        )
+    print(evaluate.as_text(scores))
+    print(f"written: {folder / 'metrics.json'}", file=sys.stderr)

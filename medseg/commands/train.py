@@ -1,0 +1,35 @@
+"""medseg train"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML), see pipelines/.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Any recipe key: train.lr=3e-4 model.size=B")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make. [default: runs/<recipe name>]")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Insist on a checkpoint to go on from; training settings may differ.")
+    ] = False,
+) -> None:
+    """Prepare a recipe's cases and train its network into a run folder.
+
+    The same command again, after a kill or Ctrl-C, goes on where it was.
+    """
+    from medseg import config
+    from medseg.engine.fit import Interrupted
+    from medseg.engine.train import train
+
+    loaded = config.load(recipe, overrides or [])
+    folder = out or Path("runs") / loaded.name
+    try:
+        train(loaded, folder, resume=resume)
+    except Interrupted:
+        print(f"stopped; the same command goes on from here: {folder}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(folder)

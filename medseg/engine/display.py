@@ -1,0 +1,63 @@
+"""What a person sees while a network trains: a live line on a terminal, a line an epoch in a log file."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from contextlib import ExitStack
+from types import TracebackType
+
+
+class TrainingDisplay:
+    """Epoch, step, loss, Dice and time left, on standard error.
+
+    Use as a context manager; call `step` after each optimiser step and `epoch` after each epoch.
+    """
+
+    def __init__(self, *, epochs: int, steps: int, done_steps: int):
+        self._epochs, self._steps = epochs, steps
+        self._total, self._first, self._done = epochs * steps, done_steps, done_steps
+        self._dice, self._best = math.nan, math.nan
+        self._started = time.monotonic()
+        self._stack = ExitStack()
+        self._live = sys.stderr.isatty()
+
+    def __enter__(self) -> TrainingDisplay:
+        if self._live:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[tail]}"))
+            self._bar = self._stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+            self._task = self._bar.add_task("training", total=self._total, completed=self._done, tail="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def step(self, loss: float) -> None:
+        self._done += 1
+        if self._live:
+            epoch = (self._done - 1) // self._steps + 1
+            text = f"epoch {epoch}/{self._epochs}  loss {loss:.3f}"
+            dice = "" if math.isnan(self._dice) else f"Dice {self._dice:.3f} (best {self._best:.3f})  "
+            self._bar.update(self._task, completed=self._done, description=text, tail=f"{dice}{self._left()} left")
+
+    def epoch(self, number: int, loss: float, dice: float | None, best: float) -> None:
+        if dice is not None:
+            self._dice, self._best = dice, best
+        validated = "" if dice is None else f"  validation Dice {dice:.4f} (best {best:.4f})"
+        line = f"epoch {number}/{self._epochs}  loss {loss:.4f}{validated}  {self._left()} left"
+        if self._live:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        rate = (time.monotonic() - self._started) / max(1, self._done - self._first)
+        minutes, seconds = divmod(round(rate * (self._total - self._done)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,230 @@
+"""Scores of label maps against the truth, on the scan's own grid, per class and case."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from medseg import atomic, config
+from medseg.config import Chosen
+from medseg.engine import gather, scans
+from medseg.engine.predict import Predictor, predict_all
+from medseg.engine.prepare import load_case
+from medseg.engine.run import Run
+from medseg.geometry import grid_distance_mm
+from medseg.labels import LabelTable
+from medseg.readers import read
+from medseg.refusal import Refusal
+from medseg.volume import Volume
+
+GRID_TOLERANCE_MM = 0.1
+
+
+@dataclass(frozen=True)
+class Score:
+    """The metrics of one label in one case; nan = undefined, inf = a distance to nothing."""
+
+    case: str
+    patient: str
+    label: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All scores of an evaluation, their units, and a stamp when they are no estimate of generalisation."""
+
+    rows: tuple[Score, ...]
+    units: dict[str, str]
+    stamp: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def mean(self, metric: str, label: str | None = None) -> float:
+        """Mean over the finite values of one label; without a label, the mean of the labels' means."""
+        if label is None:
+            means = [self.mean(metric, each) for each in self.labels()]
+            means = [value for value in means if not math.isnan(value)]
+            return float(np.mean(means)) if means else math.nan
+        values = [row.values[metric] for row in self.rows if row.label == label]
+        finite = [value for value in values if math.isfinite(value)]
+        return float(np.mean(finite)) if finite else math.nan
+
+    def labels(self) -> list[str]:
+        return list(dict.fromkeys(row.label for row in self.rows))
+
+    def to_json(self) -> dict[str, Any]:
+        """Undefined and infinite values become the words "undefined" and "infinite": JSON has no number for them."""
+        rows = [
+            {"case": row.case, "patient": row.patient, "label": row.label}
+            | {name: _json_number(value) for name, value in row.values.items()}
+            for row in self.rows
+        ]
+        means = {
+            label: {name: _json_number(self.mean(name, label)) for name in self.units} for label in self.labels()
+        }
+        means["mean of labels"] = {name: _json_number(self.mean(name)) for name in self.units}
+        return {"stamp": self.stamp, "notes": self.notes, "units": self.units, "means": means, "cases": rows}
+
+
+def score(
+    truth: Volume, predicted: np.ndarray, *, table: LabelTable, metrics: Sequence[Chosen], case: str, patient: str
+) -> list[Score]:
+    """Score one case.
+
+    Args:
+        truth: label map (1, I, J, K) with the numbers that training files use.
+        predicted: network target (1 or R, I, J, K) on the same grid.
+    """
+    target = table.encode(truth.array[0])
+    rows = []
+    for place, label in enumerate(table.labels):
+        masks = table.mask(target, place), table.mask(predicted, place)
+        values = {
+            metric.name: metric.module().compute(*masks, spacing_mm=truth.spacing_mm, options=metric.options)
+            for metric in metrics
+        }
+        rows.append(Score(case, patient, label.name, values))
+    return rows
+
+
+def of_run(
+    path: Path, out: Path, *, device: str = "auto", announce: Callable[[str], None] = lambda text: None
+) -> Scores:
+    """Predict the validation cases of a run, score them, write `metrics.json`, `report.html` and the label maps."""
+    from medseg.engine import reporting
+
+    run = Run.open(path)
+    cases = gather.cases(run.recipe)
+    split = run.read("split.json")
+    held_out = [case for case in cases.cases if case.id in set(split["validation"])]
+    predictor = Predictor.load([run.folder], device=device)
+    outcomes = predict_all(predictor, held_out, out / "predictions", announce=announce)
+    done = {outcome.case for outcome in outcomes if outcome.state == "done"}
+    notes = [f"{outcome.case}: {outcome.reason}" for outcome in outcomes if outcome.state != "done"]
+    rows: list[Score] = []
+    for case in held_out:
+        if case.id in done:
+            _, truth = load_case(case, channels=run.plan.channels, policy=run.plan.channels_on_other_grids, read=read)
+            predicted = read(out / "predictions" / f"{case.id}.nii.gz")
+            rows += _pair(truth, predicted, run.table, run.recipe.metrics, case.id, case.patient, run.folder)
+    scores = Scores(tuple(rows), _units(run.recipe.metrics), split.get("stamp", ""), tuple(notes))
+    save(scores, out)
+    reporting.write(run, scores, held_out, out)
+    return scores
+
+
+def of_folders(
+    predictions: Path, truth: Path, table: LabelTable, metrics: Sequence[Chosen] | None = None
+) -> Scores:
+    """Score every label map in `predictions` against the file of the same name (without suffix) in `truth`.
+
+    Raises:
+        Refusal: nothing to score, a prediction without truth, or two files on different grids.
+    """
+    metrics = metrics or default_metrics()
+    found, wanted = ({scans.stem(file): file for file in scans.files(folder)} for folder in (predictions, truth))
+    extra = sorted(set(found) - set(wanted))
+    if extra or not found:
+        raise Refusal(
+            predictions,
+            found=f"label maps without truth: {', '.join(extra)}" if extra else "no label map",
+            needed=f"a file of the same name in {truth} for each",
+            remedy="correct the folders or the names",
+        )
+    rows: list[Score] = []
+    for name in sorted(found):
+        rows += _pair(read(wanted[name]), read(found[name]), table, metrics, name, name, found[name])
+    missing = sorted(set(wanted) - set(found))
+    notes = (f"not scored, no prediction: {', '.join(missing)}",) if missing else ()
+    return Scores(tuple(rows), _units(metrics), notes=notes)
+
+
+def default_metrics() -> tuple[Chosen, ...]:
+    return tuple(config.choose("metrics", entry) for entry in config.DEFAULTS["metrics"])
+
+
+def table_from(path: Path) -> LabelTable:
+    """The label table of a run folder, or of a labels.yaml."""
+    if path.is_dir() and (path / "labels.json").exists():
+        return Run(path).table
+    try:
+        data = yaml.safe_load((path / "labels.yaml" if path.is_dir() else path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise Refusal(path, found="no label table", needed="a run folder or labels.yaml", remedy="check it") from error
+    if "exclusive" in data:
+        return LabelTable.from_json(data)
+    return LabelTable.of(data.get("labels", data), paint=data.get("paint"))
+
+
+def save(scores: Scores, folder: Path) -> None:
+    """Write `metrics.json`."""
+    with atomic.replacing(folder / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(scores.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def as_text(scores: Scores) -> str:
+    """A table for a terminal: a row a label with the mean over cases, and how many values were not finite."""
+    names = list(scores.units)
+    heads = [f"{name} [{unit}]" if unit else name for name, unit in scores.units.items()]
+    lines = ["label".ljust(28) + "".join(head.rjust(max(16, len(head) + 2)) for head in heads) + "   cases  not finite"]
+    for label in [*scores.labels(), None]:
+        cells = [_word(scores.mean(name, label)) for name in names]
+        mine = [row for row in scores.rows if label in (None, row.label)]
+        odd = sum(not math.isfinite(value) for row in mine for value in row.values.values())
+        text = (label or "mean of labels").ljust(28)
+        text += "".join(cell.rjust(max(16, len(head) + 2)) for cell, head in zip(cells, heads, strict=True))
+        lines.append(f"{text}{len({row.case for row in mine}):8d}{odd:12d}")
+    lines += [scores.stamp] * bool(scores.stamp) + list(scores.notes)
+    return "\n".join(lines)
+
+
+def _pair(
+    truth: Volume | None,
+    predicted: Volume,
+    table: LabelTable,
+    metrics: Sequence[Chosen],
+    case: str,
+    patient: str,
+    where: Path,
+) -> list[Score]:
+    if truth is None:
+        raise Refusal(where, found=f"no truth for {case}", needed="a label map", remedy="leave the case out")
+    off = math.inf if truth.shape != predicted.shape else grid_distance_mm(truth.affine, predicted.affine, truth.shape)
+    if off > GRID_TOLERANCE_MM:
+        raise Refusal(
+            where,
+            found=f"{case} on a grid of {predicted.shape} voxels, up to {off:.3g} mm away from the truth's {truth.shape}",
+            needed="both on one grid",
+            remedy="predict on the scan that the truth was drawn on",
+        )
+    encoded = _painted_to_target(predicted.array[0], table)
+    return score(truth, encoded, table=table, metrics=metrics, case=case, patient=patient)
+
+
+def _painted_to_target(painted: np.ndarray, table: LabelTable) -> np.ndarray:
+    """A painted map read back. Regions that lie on top hide those below, so membership follows the members' rule where
+    painted numbers are file numbers (as in BraTS), which `encode` does."""
+    return table.encode(np.asarray(painted))
+
+
+def _units(metrics: Sequence[Chosen]) -> dict[str, str]:
+    return {metric.name: metric.module().UNIT for metric in metrics}
+
+
+def _json_number(value: float) -> float | str:
+    return value if math.isfinite(value) else _word(value)
+
+
+def _word(value: float) -> str:
+    if math.isnan(value):
+        return "undefined"
+    return "infinite" if math.isinf(value) else f"{value:.4f}"
+
+

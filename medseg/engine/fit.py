@@ -1,0 +1,273 @@
+"""The training loop, top to bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import lightning_fabric
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from medseg.config import Recipe
+from medseg.data.cache import PreparedCase
+from medseg.engine import checkpoint, schedule, validate
+from medseg.engine.display import TrainingDisplay
+from medseg.engine.run import Run
+from medseg.engine.samples import Samples
+from medseg.labels import LabelTable
+from medseg.optional import need
+from medseg.plan import Plan
+from medseg.refusal import Refusal
+
+
+class Interrupted(Exception):
+    """Training was asked to stop and has saved its state."""
+
+
+@dataclass
+class Position:
+    """How far training has come; part of every checkpoint."""
+
+    step: int = 0
+    best: float = -1.0
+    since_best: int = 0
+    loss_sum: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop needs, built and handed in."""
+
+    recipe: Recipe
+    plan: Plan
+    table: LabelTable
+    run: Run
+    network: nn.Module
+    loss: Callable[[list[Tensor], Tensor], Tensor]
+    samples: Samples
+    validation: Sequence[PreparedCase]
+
+
+def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
+    """Train until the last epoch, an early stop or an interrupt.
+
+    Every draw depends on (seed, step, sample) alone and the learning rate on the step alone, so a run that was killed
+    and resumed from its last checkpoint goes on exactly as if it had not been.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        Refusal: the loss is not a number any more, or the disk is full. The last good state is kept.
+    """
+    settings, position = parts.recipe.train, Position()
+    network, optimiser = fabric.setup(parts.network, schedule.optimiser(list(parts.network.parameters()), settings))
+    average = AveragedModel(parts.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema)) if settings.ema else None
+    if parts.run.path("last.safetensors").exists():
+        position = _restore(parts, optimiser, average)
+    kept = average.module if average else parts.network
+    total = settings.epochs * settings.steps
+    batches = _batches(parts, fabric, first_step=position.step, total=total)
+    writer = _tensorboard(parts, fabric)
+    started, display = time.monotonic(), TrainingDisplay(
+        epochs=settings.epochs, steps=settings.steps, done_steps=position.step
+    )
+    with display, stop_requests() as stop:
+        while position.step < total and not _patience_over(position, settings.patience):
+            image, target, names = next(batches)
+            rate = schedule.learning_rate(position.step, settings)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            torch.manual_seed(parts.recipe.seed * 1_000_003 + position.step)  # dropout and the like
+            network.train()
+            outputs = network(image)
+            loss = parts.loss([outputs] if isinstance(outputs, Tensor) else list(outputs), target)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise _not_a_number(value, names, position.step, parts.run)
+            fabric.backward(loss)
+            fabric.clip_gradients(network, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            if average:
+                average.update_parameters(parts.network)
+            position.step += 1
+            position.loss_sum += value
+            display.step(value)
+            if stop():
+                _save_last(parts, fabric, optimiser, average, position)
+                raise Interrupted
+            if position.step % settings.steps:
+                continue
+            epoch = position.step // settings.steps
+            entry: dict[str, Any] = {"epoch": epoch, "loss": position.loss_sum / settings.steps, "lr": rate}
+            position.loss_sum = 0.0
+            if epoch % settings.validate_every == 0 or epoch == settings.epochs:
+                _validate(parts, fabric, kept, entry, position)
+            entry["seconds"] = round(time.monotonic() - started, 1)
+            position.history.append(entry)
+            display.epoch(epoch, entry["loss"], entry.get("dice"), position.best)
+            if epoch % settings.save_every == 0 or epoch == settings.epochs:
+                _save_last(parts, fabric, optimiser, average, position)
+            if fabric.is_global_zero:
+                _log(parts.run, position.history)
+                if writer:
+                    _scalars(writer, entry)
+    return position
+
+
+def _batches(
+    parts: Parts, fabric: lightning_fabric.Fabric, *, first_step: int, total: int
+) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+    """Batches from `first_step` on. Sample numbers count from the start of training, whoever loads them."""
+    size, rank, world = parts.plan.batch, fabric.global_rank, fabric.world_size
+    numbers = [
+        (step * world + rank) * size + place for step in range(first_step, total) for place in range(size)
+    ]
+    workers = parts.recipe.train.workers
+    loader = DataLoader(
+        parts.samples,
+        batch_size=size,
+        sampler=numbers,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=fabric.device.type == "cuda",
+    )
+    for image, target, names in loader:
+        yield fabric.to_device(image), fabric.to_device(target), names
+
+
+def _validate(
+    parts: Parts, fabric: lightning_fabric.Fabric, network: nn.Module, entry: dict[str, Any], position: Position
+) -> None:
+    """Each process takes its share of the cases; the sums are added up, so all know the same Dice."""
+    shares = parts.validation[fabric.global_rank :: fabric.world_size]
+    sums = validate.dice_sums(
+        network,
+        shares,
+        plan=parts.plan,
+        table=parts.table,
+        settings=parts.recipe.predict.model_copy(update={"mirror": ()}),
+        device=fabric.device,
+    )
+    entry["dice"], per_label = validate.mean_dice(fabric.all_reduce(sums, reduce_op="sum"))  # type: ignore[arg-type]
+    entry["dice_per_label"] = {
+        name: (None if math.isnan(dice) else round(dice, 4))
+        for name, dice in zip(parts.table.names, per_label, strict=True)
+    }
+    position.since_best += 1
+    if entry["dice"] > position.best:
+        position.best, position.since_best = entry["dice"], 0
+        if fabric.is_global_zero:
+            facts = {"epoch": entry["epoch"], "dice": entry["dice"]}
+            checkpoint.save(parts.run.path("weights.safetensors"), network.state_dict(), facts)
+
+
+def _patience_over(position: Position, patience: int) -> bool:
+    return patience > 0 and position.since_best >= patience
+
+
+def _save_last(
+    parts: Parts,
+    fabric: lightning_fabric.Fabric,
+    optimiser: torch.optim.Optimizer,
+    average: AveragedModel | None,
+    position: Position,
+) -> None:
+    if not fabric.is_global_zero:
+        return
+    moments, numbers = checkpoint.optimiser_tensors(optimiser)
+    tensors = {f"network.{name}": value for name, value in parts.network.state_dict().items()}
+    tensors |= {f"optimiser.{name}": value for name, value in moments.items()}
+    if average:
+        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    facts = {"position": vars(position), "optimiser": numbers, "scaler": _scaler_state(fabric)}
+    checkpoint.save(parts.run.path("last.safetensors"), tensors, facts)
+
+
+def _restore(parts: Parts, optimiser: torch.optim.Optimizer, average: AveragedModel | None) -> Position:
+    tensors, facts, _ = checkpoint.load(parts.run.path("last.safetensors"))
+    part = {
+        name: {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        for name in ("network", "optimiser", "average")
+    }
+    parts.network.load_state_dict(part["network"])
+    checkpoint.restore_optimiser(optimiser, part["optimiser"], facts["optimiser"])
+    if average:
+        average.load_state_dict(part["average"])
+    return Position(**facts["position"])
+
+
+def _scaler_state(fabric: lightning_fabric.Fabric) -> dict[str, Any]:
+    """Loss scale of float16 training; nothing otherwise."""
+    return dict(fabric.strategy.precision.state_dict())
+
+
+def _not_a_number(value: float, names: Sequence[str], step: int, run: Run) -> Refusal:
+    return Refusal(
+        f"training step {step}",
+        found=f"loss {value} on the cases {', '.join(names)}",
+        needed="a finite loss",
+        remedy=f"look at these cases with `medseg check`, or lower train.lr; the last good state is in {run.folder}",
+    )
+
+
+def _log(run: Run, history: list[dict[str, Any]]) -> None:
+    """The whole history each time: a resumed run leaves no line twice."""
+    from medseg import atomic
+
+    with atomic.replacing(run.path("log.jsonl")) as temporary:
+        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
+
+
+def _tensorboard(parts: Parts, fabric: lightning_fabric.Fabric) -> Any:
+    if not (parts.recipe.train.tensorboard and fabric.is_global_zero):
+        return None
+    need("tensorboard", extra="tensorboard", purpose="write TensorBoard logs")
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(parts.run.path("tensorboard")))
+
+
+def _scalars(writer: Any, entry: dict[str, Any]) -> None:
+    for name in ("loss", "lr", "dice"):
+        if name in entry:
+            writer.add_scalar(name, entry[name], entry["epoch"])
+    for label, dice in entry.get("dice_per_label", {}).items():
+        if dice is not None:
+            writer.add_scalar(f"dice/{label}", dice, entry["epoch"])
+    writer.flush()
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a question that the loop asks between steps; the second one stops at
+    once. Signals belong to the main thread; elsewhere the answer is always no."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    for number in former:
+        signal.signal(number, ask)
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

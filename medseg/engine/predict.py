@@ -1,0 +1,181 @@
+"""From scans to labels in the scans' own geometry: models are loaded once, cases run one after another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import medseg
+from medseg import atomic, config, plugins
+from medseg.case import Case
+from medseg.config import PredictSettings, Recipe
+from medseg.engine import device as devices
+from medseg.engine import runner, tiles
+from medseg.engine.prepare import load_case
+from medseg.engine.run import Run
+from medseg.labels import LabelTable
+from medseg.plan import Plan
+from medseg.prediction import Prediction
+from medseg.readers import read
+from medseg.refusal import Refusal
+from medseg.transforms import prepare as transform
+from medseg.volume import Volume
+
+TileCallback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """One loaded model, or a fold ensemble, ready for any number of scans.
+
+    Example:
+        >>> predictor = Predictor.load([Path("runs/liver")])            # doctest: +SKIP
+        >>> prediction = predictor.predict_volume(read(Path("ct.nii.gz")), "ct")   # doctest: +SKIP
+    """
+
+    networks: tuple[nn.Module, ...]
+    recipe: Recipe
+    plan: Plan
+    table: LabelTable
+    settings: PredictSettings
+    device: torch.device
+    provenance: Mapping[str, str]
+
+    @classmethod
+    def load(
+        cls, runs: Sequence[Path], *, device: str = "auto", changes: Sequence[str] = ()
+    ) -> Predictor:
+        """Load the runs' best weights. Several runs are an ensemble: their logits are averaged.
+
+        Args:
+            runs: run folders, or zipped ones.
+            device: auto, cpu, cuda or mps.
+            changes: `key=value` changes of the recipe's inference settings.
+
+        Raises:
+            Refusal: a run is incomplete or damaged, or the runs do not share plan and labels.
+        """
+        devices.tune_allocator()
+        opened = [Run.open(path) for path in runs]
+        first = opened[0]
+        for other in opened[1:]:
+            if other.table != first.table or _grid(other.plan) != _grid(first.plan):
+                raise Refusal(
+                    other.folder,
+                    found="another label table, spacing, orientation or channels than the first run",
+                    needed="runs of one recipe, for example its folds",
+                    remedy="predict with each alone",
+                )
+        chosen = devices.choose(device)
+        loaded = [run.load_network() for run in opened]
+        provenance = {
+            "model": first.recipe.name,
+            "network": first.recipe.model.name,
+            "weights sha256": ", ".join(sha256 for _, sha256 in loaded),
+            "medseg": medseg.__version__,
+            "licence of the weights": first.recipe.licence,
+        }
+        return cls(
+            networks=tuple(network.to(chosen) for network, _ in loaded),
+            recipe=first.recipe,
+            plan=first.plan,
+            table=first.table,
+            settings=config.changed(first.recipe.predict, changes),
+            device=chosen,
+            provenance=provenance,
+        )
+
+    def predict_volume(self, scan: Volume, case: str, on_tile: TileCallback | None = None) -> Prediction:
+        """Labels of one scan, on its grid.
+
+        Args:
+            scan: with the channels of the plan, in their order.
+            case: id for files and reports.
+            on_tile: called with (tiles done, tiles in all).
+        """
+        image, undo = transform.image(scan, self.plan)
+        scores = tiles.logits(
+            self.networks,
+            torch.from_numpy(image),
+            tile=self.plan.patch,
+            settings=self.settings,
+            orientation=self.plan.orientation,
+            device=self.device,
+            on_tile=on_tile,
+        )
+        target = undo.to_native(scores, exclusive=self.table.exclusive)
+        for step in self.recipe.postprocess:
+            target = step.module().apply(
+                target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options
+            )
+        return Prediction(case, self.table, scan.with_array(target), self.provenance)
+
+    def predict_case(self, case: Case, *, series: str | None = None, on_tile: TileCallback | None = None) -> Prediction:
+        """Read the scans of a case and predict it."""
+        scan, _ = load_case(
+            case,
+            channels=self.plan.channels,
+            policy=self.plan.channels_on_other_grids,
+            read=partial(read, series=series),
+        )
+        return self.predict_volume(scan, case.id, on_tile)
+
+
+def predict_all(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    out: Path,
+    *,
+    formats: Sequence[str] = ("nifti",),
+    series: str | None = None,
+    announce: Callable[[str], None] = print,
+    on_tile: TileCallback | None = None,
+) -> list[runner.Outcome]:
+    """Predict every case into `out/<case><suffix>`; write `out/predict.json`, which says what became of each.
+
+    A file that exists under a final name is complete. Cases that fail do not stop the others.
+    """
+    writers = {name: plugins.find("outputs", name) for name in formats}
+    out.mkdir(parents=True, exist_ok=True)
+
+    def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
+        prediction = predictor.predict_case(case, series=series, on_tile=on_tile)
+        files = []
+        for module in writers.values():
+            path = out / f"{case.id}{module.SUFFIX}"
+            module.write(prediction, path, module.Options())
+            files.append(path.name)
+        return tuple(files), {"volume_ml": volumes_ml(prediction)}
+
+    outcomes = []
+    for number, outcome in enumerate(runner.run_all(cases, work), start=1):
+        outcomes.append(outcome)
+        told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason
+        announce(f"[{number}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}")
+    report = {"provenance": dict(predictor.provenance), "cases": [outcome.to_json() for outcome in outcomes]}
+    with atomic.replacing(out / "predict.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return outcomes
+
+
+def volumes_ml(prediction: Prediction) -> dict[str, float]:
+    """Volume of each label in millilitres; empty for images without a physical size."""
+    if prediction.target.unit != "mm":
+        return {}
+    voxel_ml = abs(float(np.linalg.det(prediction.target.affine[:3, :3]))) / 1000
+    return {
+        label.name: round(float(prediction.mask(place).sum()) * voxel_ml, 3)
+        for place, label in enumerate(prediction.table.labels)
+    }
+
+
+def _grid(plan: Plan) -> tuple[Any, ...]:
+    return plan.orientation, plan.spacing_mm, plan.channels, plan.normalisation

@@ -1,0 +1,95 @@
+"""What a person may name as the input of a prediction -> cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from medseg.case import Case
+from medseg.refusal import Refusal
+
+COMPOUND_SUFFIXES = (".nii.gz", ".seg.nrrd")
+
+
+def stem(path: Path) -> str:
+    """File name without its suffix, `.nii.gz` being one suffix."""
+    for suffix in COMPOUND_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem if path.is_file() else path.name
+
+
+def find(paths: list[Path], channels: tuple[str, ...], named: Mapping[str, Path]) -> list[Case]:
+    """Cases to predict.
+
+    Args:
+        paths: each a scan (a file, or a DICOM folder), or a folder of scans. In a folder, `<case>_0000.nii.gz`,
+            `<case>_0001.nii.gz`, ... or `<case>_<channel>.nii.gz` are the channels of one case; subfolders are DICOM
+            series, one case each.
+        channels: names of the model's channels, in order.
+        named: channel name -> file, for one case with several channels.
+
+    Raises:
+        Refusal: nothing there, or a channel is missing.
+    """
+    if named:
+        return [_from_names(named, channels)]
+    cases: list[Case] = []
+    for path in paths:
+        if not path.exists():
+            raise Refusal(path, found="no such file or folder", needed="a scan", remedy="check the path")
+        cases += _folder(path, channels) if path.is_dir() else [single(path, channels)]
+    return cases
+
+
+def single(path: Path, channels: tuple[str, ...]) -> Case:
+    """One path; a file that holds several channels (4-D NIfTI) is checked when it is read."""
+    return Case(stem(path), stem(path), {"all" if len(channels) > 1 else channels[0]: path})
+
+
+def _from_names(named: Mapping[str, Path], channels: tuple[str, ...]) -> Case:
+    if set(named) != set(channels):
+        raise Refusal(
+            "--channel",
+            found=", ".join(named),
+            needed=f"each of {', '.join(channels)} once",
+            remedy="name every channel of the model: --channel NAME=FILE",
+        )
+    name = stem(named[channels[0]])
+    return Case(name, name, {channel: named[channel] for channel in channels})
+
+
+def _folder(folder: Path, channels: tuple[str, ...]) -> list[Case]:
+    from medseg.readers import scan_files
+
+    files, series = scan_files(folder)
+    if series and not files:
+        return [single(path, channels) for path in series]
+    if not files:
+        raise Refusal(folder, found="no scan in it", needed="NIfTI, NRRD, ... files or DICOM", remedy="check the path")
+    if len(channels) == 1:
+        return [single(path, channels) for path in [*files, *series]]
+    return _grouped(folder, files, channels)
+
+
+def _grouped(folder: Path, files: list[Path], channels: tuple[str, ...]) -> list[Case]:
+    endings = [(f"_{name}", name) for name in channels] + [(f"_{n:04d}", name) for n, name in enumerate(channels)]
+    groups: dict[str, dict[str, Path]] = {}
+    for file in files:
+        name = stem(file)
+        match = next(((name.removesuffix(end), channel) for end, channel in endings if name.endswith(end)), None)
+        case, channel = match or (name, "all")
+        groups.setdefault(case, {})[channel] = file
+    cases = []
+    for case, images in sorted(groups.items()):
+        missing = [channel for channel in channels if channel not in images]
+        if missing and "all" not in images:
+            raise Refusal(
+                folder / case,
+                found=f"channels {', '.join(sorted(images))}",
+                needed=", ".join(channels),
+                remedy=f"add {case}_{missing[0]}.nii.gz or {case}_{channels.index(missing[0]):04d}.nii.gz",
+            )
+        ordered = images if "all" in images else {channel: images[channel] for channel in channels}
+        cases.append(Case(case, case, ordered))
+    return cases

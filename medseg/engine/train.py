@@ -1,0 +1,204 @@
+"""From a recipe to a run folder: gather, split, prepare, build, fit. The loop itself is in fit.py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import medseg
+from medseg import atomic, card, config
+from medseg.case import CaseSet
+from medseg.config import Recipe
+from medseg.data import splits
+from medseg.data.cache import PreparedCase
+from medseg.data.splits import Split
+from medseg.engine import device as devices
+from medseg.engine import fit, gather
+from medseg.engine.check import presence
+from medseg.engine.fingerprint import fingerprint
+from medseg.engine.prepare import make_plan, prepare
+from medseg.engine.run import Run, build_network
+from medseg.engine.samples import Samples
+from medseg.plan import Plan
+from medseg.readers import read
+from medseg.refusal import Refusal
+
+Announce = Callable[[str], None]
+RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
+"""Parts of a recipe that may change when a run is resumed on purpose."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a recipe's data amounts to: cases, split, plan and prepared arrays."""
+
+    cases: CaseSet
+    split: Split
+    plan: Plan
+    prepared: dict[str, PreparedCase]
+
+
+def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Announce | None = None) -> Run:
+    """Train a recipe into a run folder.
+
+    The same call after a kill goes on from the last checkpoint. `resume` says that on purpose: then there must be
+    something to resume, and the recipe's training settings may differ (more epochs, say).
+
+    Raises:
+        Refusal: bad data, a folder that holds another run, a full disk.
+        fit.Interrupted: stopped by a signal; the state is saved.
+    """
+    announce = announce or (lambda text: print(text, file=sys.stderr, flush=True))
+    devices.tune_allocator()
+    devices.set_threads(recipe.train.threads)
+    _claim(folder, recipe, resume=resume, announce=announce)
+    material = assemble(recipe, folder, announce=announce)
+    run = Run(folder)
+    fabric = _fabric(recipe)
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe, material.plan, material.cases.labels)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    announce(f"{recipe.model.name}: {parameters:,} parameters, on {fabric.device}")
+    parts = fit.Parts(
+        recipe=recipe,
+        plan=material.plan,
+        table=material.cases.labels,
+        run=run,
+        network=network,
+        loss=recipe.loss.module().build(recipe.loss.options, exclusive=material.cases.labels.exclusive),
+        samples=Samples(
+            cases=tuple(material.prepared[case] for case in material.split.train),
+            patch=material.plan.patch,
+            foreground=recipe.train.foreground,
+            augment=recipe.augment,
+            orientation=material.plan.orientation,
+            seed=recipe.seed,
+        ),
+        validation=[material.prepared[case] for case in material.split.validation],
+    )
+    position = fit.fit(parts, fabric)
+    if fabric.is_global_zero:
+        _write_card(run, recipe, material, position.best)
+        announce(f"best validation Dice {position.best:.4f}; the model is {folder}")
+    return run
+
+
+def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Material:
+    """Cases, split, plan and prepared arrays of a recipe. With a run folder, what was decided there before is kept,
+    so that a resumed run has the same split and plan; without one, nothing is written but the cache."""
+    cases = gather.cases(recipe)
+    split = _split(recipe, cases, folder)
+    ids = sorted({*split.train, *split.validation})
+    wanted = [case for case in cases.cases if case.id in set(ids)]
+    plan = _plan(recipe, cases, split, folder, announce)
+    prepared = prepare(
+        wanted,
+        plan,
+        table=cases.labels,
+        folder=recipe.cache,
+        read=read,
+        workers=recipe.prepare.workers,
+    )
+    return Material(cases, split, plan, prepared)
+
+
+def _claim(folder: Path, recipe: Recipe, *, resume: bool, announce: Announce) -> None:
+    """Make the run folder this recipe's, or see that it already is."""
+    text = config.dump(recipe)
+    path = folder / "recipe.yaml"
+    started = (folder / "last.safetensors").exists()
+    if resume and not started:
+        raise Refusal(
+            folder, found="no checkpoint to resume", needed="last.safetensors", remedy="train without --resume"
+        )
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        changed = _changes(config.load(path), recipe)
+        fixed = [key for key in changed if key not in RESUMABLE]
+        if started and (fixed or not resume):
+            raise Refusal(
+                folder,
+                found=f"a run of another recipe (it differs in: {', '.join(changed)})",
+                needed="the recipe that it was started with"
+                + ("" if fixed else ", or --resume to go on with changed training settings"),
+                remedy="choose another --out folder",
+            )
+    elif folder.exists() and any(folder.iterdir()) and not path.exists():
+        raise Refusal(folder, found="files that are not a run's", needed="a new folder", remedy="choose another --out")
+    if started:
+        announce(f"going on with the run in {folder}")
+    atomic.remove_partial(folder)
+    with atomic.replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _changes(old: Recipe, new: Recipe) -> list[str]:
+    return [key for key in Recipe.model_fields if getattr(old, key) != getattr(new, key)]
+
+
+def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
+    path = folder / "split.json" if folder else None
+    if path and path.exists():
+        return splits.load(path, cases.cases)
+    found = presence(cases, read=read) if recipe.split.stratify == "classes" else None
+    split = splits.make(cases.cases, recipe.split, presence=found)
+    if path:
+        splits.save(split, path)
+    return split
+
+
+def _plan(recipe: Recipe, cases: CaseSet, split: Split, folder: Path | None, announce: Announce) -> Plan:
+    if folder and (folder / "plan.json").exists():
+        return Plan.model_validate(Run(folder).read("plan.json"))
+    training = [case for case in cases.cases if case.id in set(split.train)]
+    seen = fingerprint(CaseSet(tuple(training), cases.channels, cases.labels), read=read)
+    chosen = recipe.model
+    plan = make_plan(
+        seen, recipe.prepare, divisor=chosen.module().divisor(chosen.options), channels=cases.channels
+    )
+    announce(f"plan: spacing {plan.spacing_mm} mm, patch {plan.patch}, batch {plan.batch}")
+    if folder:
+        run = Run(folder)
+        run.write("fingerprint.json", seen.model_dump(mode="json"))
+        run.write("labels.json", cases.labels.to_json())
+        run.write("plan.json", plan.model_dump(mode="json"))
+    return plan
+
+
+def _fabric(recipe: Recipe) -> "lightning_fabric.Fabric":  # noqa: F821, UP037 - imported below, it takes seconds
+    import lightning_fabric
+
+    settings = recipe.train
+    chosen = devices.choose(settings.device)
+    if settings.precision == "16" and chosen.type == "cpu":
+        devices.autocast(chosen, settings.precision)  # refuses
+    fabric = lightning_fabric.Fabric(
+        accelerator=chosen.type,
+        devices=settings.devices,
+        strategy="ddp" if settings.devices > 1 else "auto",
+        precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[settings.precision],  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> None:
+    patients = {case.patient for case in material.cases.cases if case.id in set(material.split.train)}
+    card.write(
+        run.path("card.md"),
+        card.Card(
+            name=recipe.name,
+            intended_use=recipe.intended_use,
+            licence=recipe.licence,
+            training_data=f"{len(material.split.train)} cases of {len(patients)} patients "
+            f"(data set adapter '{recipe.dataset.name}')",
+            split=material.split.describe(),
+            stamp=material.split.stamp,
+            table=material.cases.labels,
+            metrics={"best validation Dice": best},
+            provenance={"medseg": medseg.__version__, "torch": torch.__version__, "seed": str(recipe.seed)},
+        ),
+    )

@@ -1,0 +1,69 @@
+"""Whole-volume Dice on prepared cases, for choosing weights while training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from medseg.config import PredictSettings
+from medseg.data.cache import PreparedCase
+from medseg.engine import device as devices
+from medseg.engine import tiles
+from medseg.labels import LabelTable
+from medseg.plan import Plan
+
+
+def overlaps(truth: np.ndarray, predicted: np.ndarray, table: LabelTable) -> np.ndarray:
+    """(labels, 2): twice the overlap, and the sum of the sizes, of each label in two network targets."""
+    if table.exclusive:
+        count = len(table.labels) + 1
+        both = np.bincount(truth.ravel()[truth.ravel() == predicted.ravel()], minlength=count)
+        sizes = np.bincount(truth.ravel(), minlength=count) + np.bincount(predicted.ravel(), minlength=count)
+        return np.stack([2 * both, sizes], axis=1)[1:].astype(np.float64)
+    axes = (1, 2, 3)
+    both = np.logical_and(truth, predicted).sum(axes)
+    return np.stack([2 * both, (truth > 0).sum(axes) + (predicted > 0).sum(axes)], axis=1).astype(np.float64)
+
+
+def decide(scores: torch.Tensor, *, exclusive: bool) -> np.ndarray:
+    """Logits (C, i, j, k) -> network target: the largest class, or each region above 0 (probability 0.5)."""
+    if exclusive:
+        return scores.argmax(0, keepdim=True).to(torch.int32).numpy()
+    return (scores > 0).to(torch.uint8).numpy()
+
+
+def dice_sums(
+    network: nn.Module,
+    cases: Sequence[PreparedCase],
+    *,
+    plan: Plan,
+    table: LabelTable,
+    settings: PredictSettings,
+    device: torch.device,
+) -> torch.Tensor:
+    """(labels, 2): for each label, the sum of Dice over the cases where it is defined, and their number.
+
+    A label that is neither in the truth nor in the prediction of a case is undefined there and left out.
+    """
+    sums = torch.zeros((len(table.labels), 2), dtype=torch.float64)
+    with devices.evaluating(network):
+        for case in cases:
+            image = torch.from_numpy(np.array(case.image, dtype=np.float32))
+            scores = tiles.logits(
+                [network], image, tile=plan.patch, settings=settings, orientation=plan.orientation, device=device
+            )
+            counts = overlaps(np.asarray(case.target), decide(scores, exclusive=table.exclusive), table)
+            defined = counts[:, 1] > 0
+            sums[defined, 0] += torch.from_numpy(counts[defined, 0] / counts[defined, 1])
+            sums[defined, 1] += 1
+    return sums
+
+
+def mean_dice(sums: torch.Tensor) -> tuple[float, list[float]]:
+    """Mean over labels of the mean over cases, and that mean of each label (nan where never defined)."""
+    per_label = sums[:, 0] / sums[:, 1]
+    defined = per_label[~per_label.isnan()]
+    return (float(defined.mean()) if len(defined) else 0.0), per_label.tolist()
