@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from medseg import atomic, config
+from medseg.case import Case
 from medseg.config import Chosen
 from medseg.engine import gather, scans
 from medseg.engine.predict import Predictor, predict_all
@@ -21,6 +22,7 @@ from medseg.engine.run import Run
 from medseg.geometry import grid_distance_mm
 from medseg.labels import LabelTable
 from medseg.readers import read
+from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
@@ -105,16 +107,26 @@ def of_run(
     split = run.read("split.json")
     held_out = [case for case in cases.cases if case.id in set(split["validation"])]
     predictor = Predictor.load([run.folder], device=device)
-    outcomes = predict_all(predictor, held_out, out / "predictions", announce=announce)
-    done = {outcome.case for outcome in outcomes if outcome.state == "done"}
-    notes = [f"{outcome.case}: {outcome.reason}" for outcome in outcomes if outcome.state != "done"]
     rows: list[Score] = []
-    for case in held_out:
-        if case.id in done:
-            _, truth = load_case(case, channels=run.plan.channels, policy=run.plan.channels_on_other_grids, read=read)
-            predicted = read(out / "predictions" / f"{case.id}.nii.gz")
-            rows += _pair(truth, predicted, run.table, run.recipe.metrics, case.id, case.patient, run.folder)
-    scores = Scores(tuple(rows), _units(run.recipe.metrics), split.get("stamp", ""), tuple(notes))
+
+    def score_it(case: Case, prediction: Prediction) -> None:
+        _, truth = load_case(case, channels=run.plan.channels, policy=run.plan.channels_on_other_grids, read=read)
+        if truth is None:
+            raise Refusal(case.id, found="no truth", needed="a label map", remedy="leave the case out")
+        rows.extend(
+            score(
+                truth,
+                prediction.target.array,
+                table=run.table,
+                metrics=run.recipe.metrics,
+                case=case.id,
+                patient=case.patient,
+            )
+        )
+
+    outcomes = predict_all(predictor, held_out, out / "predictions", announce=announce, use=score_it)
+    notes = [f"{outcome.case}: {outcome.reason}" for outcome in outcomes if outcome.state != "done"]
+    scores = Scores(tuple(rows), units(run.recipe.metrics), split.get("stamp", ""), tuple(notes))
     save(scores, out)
     reporting.write(run, scores, held_out, out)
     return scores
@@ -140,10 +152,10 @@ def of_folders(
         )
     rows: list[Score] = []
     for name in sorted(found):
-        rows += _pair(read(wanted[name]), read(found[name]), table, metrics, name, name, found[name])
+        rows += _pair(read(wanted[name]), read(found[name]), table, metrics, name, found[name])
     missing = sorted(set(wanted) - set(found))
     notes = (f"not scored, no prediction: {', '.join(missing)}",) if missing else ()
-    return Scores(tuple(rows), _units(metrics), notes=notes)
+    return Scores(tuple(rows), units(metrics), notes=notes)
 
 
 def default_metrics() -> tuple[Chosen, ...]:
@@ -186,16 +198,8 @@ def as_text(scores: Scores) -> str:
 
 
 def _pair(
-    truth: Volume | None,
-    predicted: Volume,
-    table: LabelTable,
-    metrics: Sequence[Chosen],
-    case: str,
-    patient: str,
-    where: Path,
+    truth: Volume, predicted: Volume, table: LabelTable, metrics: Sequence[Chosen], case: str, where: Path
 ) -> list[Score]:
-    if truth is None:
-        raise Refusal(where, found=f"no truth for {case}", needed="a label map", remedy="leave the case out")
     off = math.inf if truth.shape != predicted.shape else grid_distance_mm(truth.affine, predicted.affine, truth.shape)
     if off > GRID_TOLERANCE_MM:
         raise Refusal(
@@ -204,17 +208,12 @@ def _pair(
             needed="both on one grid",
             remedy="predict on the scan that the truth was drawn on",
         )
-    encoded = _painted_to_target(predicted.array[0], table)
-    return score(truth, encoded, table=table, metrics=metrics, case=case, patient=patient)
+    # a painted map hides regions below others; `encode` restores them where painted numbers are the files' own
+    encoded = table.encode(predicted.array[0])
+    return score(truth, encoded, table=table, metrics=metrics, case=case, patient=case)
 
 
-def _painted_to_target(painted: np.ndarray, table: LabelTable) -> np.ndarray:
-    """A painted map read back. Regions that lie on top hide those below, so membership follows the members' rule where
-    painted numbers are file numbers (as in BraTS), which `encode` does."""
-    return table.encode(np.asarray(painted))
-
-
-def _units(metrics: Sequence[Chosen]) -> dict[str, str]:
+def units(metrics: Sequence[Chosen]) -> dict[str, str]:
     return {metric.name: metric.module().UNIT for metric in metrics}
 
 

@@ -138,8 +138,11 @@ def predict_all(
     series: str | None = None,
     announce: Callable[[str], None] = print,
     on_tile: TileCallback | None = None,
+    use: Callable[[Case, Prediction], None] | None = None,
 ) -> list[runner.Outcome]:
     """Predict every case into `out/<case><suffix>`; write `out/predict.json`, which says what became of each.
+
+    `use` is called with each prediction after its files are written; what it raises counts against that case only.
 
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
@@ -153,6 +156,8 @@ def predict_all(
             path = out / f"{case.id}{module.SUFFIX}"
             module.write(prediction, path, module.Options())
             files.append(path.name)
+        if use:
+            use(case, prediction)
         return tuple(files), {"volume_ml": volumes_ml(prediction)}
 
     outcomes = []

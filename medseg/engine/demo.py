@@ -1,0 +1,94 @@
+"""`medseg demo`: the whole path on the sample data, from training to a DICOM SEG of an unseen patient."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from medseg import config
+from medseg.engine import evaluate, gather, reporting
+from medseg.engine.baseline import fit_thresholds, threshold_dice
+from medseg.engine.predict import Predictor, predict_all
+from medseg.engine.scans import single
+from medseg.engine.train import train
+from medseg.labels import LabelTable
+from medseg.readers import read
+from medseg.refusal import Refusal
+
+
+def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
+    """Train on the sample CTs, predict the unseen patient's DICOM series, score it, write the report.
+
+    Args:
+        out: folder for everything; a second run reuses the training of the first.
+        data: the sample_data folder.
+        recipe: what to train.
+        fresh: train again.
+    """
+    started = time.monotonic()
+    loaded = config.load(recipe, [f"dataset.root={data / 'ct'}", f"cache={out / 'cache'}"])
+    series = next((data / "ct_dicom").glob("*/"), None) if (data / "ct_dicom").is_dir() else None
+    if series is None:
+        raise Refusal(data, found="no ct_dicom folder", needed="the sample data", remedy="run `python sample_data/make.py`")
+    _say(f"1/4  training on {data / 'ct'} (a few minutes on two cores)")
+    if fresh and (out / "run").exists():
+        shutil.rmtree(out / "run")
+    run = train(loaded, out / "run", announce=lambda text: _say(f"     {text}"))
+
+    _say(f"2/4  segmenting the unseen patient {series} (a DICOM series)")
+    predictor = Predictor.load([run.folder])
+    case = single(series, predictor.plan.channels)
+    outcomes = predict_all(
+        predictor, [case], out / "unseen", formats=("nifti", "dicom_seg"), announce=lambda text: _say(f"     {text}")
+    )
+    if outcomes[0].state != "done":
+        raise Refusal(series, found=outcomes[0].reason, needed="a prediction", remedy="see the message above")
+
+    _say("3/4  scoring it against the truth, and against what intensity alone can do")
+    truth = read(series.with_name(f"{series.name}_label.nii.gz"))
+    predicted = read(out / "unseen" / f"{series.name}.nii.gz")
+    rows = evaluate.score(
+        truth,
+        predictor.table.encode(predicted.array[0]),
+        table=predictor.table,
+        metrics=loaded.metrics,
+        case=series.name,
+        patient=series.name,
+    )
+    scores = evaluate.Scores(tuple(rows), evaluate.units(loaded.metrics))
+    evaluate.save(scores, out)
+    baseline = _thresholds(loaded, read(series).array[0], truth.array[0], predictor.table)
+
+    _say("4/4  writing the report")
+    reporting.write_demo(run, scores, baseline, scan=series, predicted=predicted, truth=truth, folder=out)
+    print(evaluate.as_text(scores))
+    print()
+    print(f"mean Dice on the unseen patient        {scores.mean('dice'):.3f}")
+    print(f"best intensity thresholds, same patient {baseline:.3f}")
+    print(f"took {time.monotonic() - started:.0f} s")
+    print()
+    print("Where to look:")
+    print(f"  {out / 'report.html'}          pictures, curves and numbers: open it in a browser")
+    for file in outcomes[0].files:
+        print(f"  {out / 'unseen' / file}")
+    print(f"  {out / 'run'}                  the model: `medseg predict {out / 'run'} SCAN FOLDER`")
+
+
+def _thresholds(recipe: config.Recipe, image: np.ndarray, truth: np.ndarray, table: LabelTable) -> float:
+    """Mean Dice on `image` of the best interval per label, fitted on every training case."""
+    labels = {label.name: label.index for label in table.labels}
+    pairs = [
+        (read(next(iter(case.images.values()))).array[0], read(case.target).array[0])
+        for case in gather.cases(recipe).cases
+        if case.target is not None
+    ]
+    dice = threshold_dice(image, truth, fit_thresholds(pairs, labels), labels)
+    return float(np.nanmean(list(dice.values())))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
