@@ -1,0 +1,95 @@
+"""Network parts that several models share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from medseg.plan import Sizes
+
+SLOPE = 0.01
+"""Negative slope of every LeakyReLU."""
+
+
+class InstanceNorm(nn.GroupNorm):
+    """Instance normalisation written as one group per channel: equal numbers and state_dict keys.
+
+    `nn.InstanceNorm3d` is several times slower on CPUs in channels_last layout and raises on a map of 1 x 1 x 1 voxels.
+    On CUDA, autocast runs group_norm in float32 but instance_norm in half precision, at half the memory.
+    """
+
+    def __init__(self, channels: int, *, affine: bool = True, eps: float = 1e-5):
+        super().__init__(channels, channels, eps=eps, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda and x[0, 0].numel() > 1:
+            return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+def replace_instance_norms(module: nn.Module) -> None:
+    """Put `InstanceNorm` in the place of every `nn.InstanceNorm3d` inside `module` that keeps no running statistics."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.InstanceNorm3d) and not child.track_running_stats:
+            setattr(module, name, InstanceNorm(child.num_features, affine=child.affine, eps=child.eps))
+        else:
+            replace_instance_norms(child)
+
+
+def half(kernel: Sizes) -> Sizes:
+    """Padding that keeps the size of a map under an odd kernel."""
+    return kernel[0] // 2, kernel[1] // 2, kernel[2] // 2
+
+
+class ResidualBlock(nn.Module):
+    """conv - norm - LeakyReLU - conv - norm, plus the input, LeakyReLU.
+
+    The shortcut is the identity, or a convolution with kernel 1 (no norm) where `project` says so.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: Sizes = (1, 1, 1),
+        kernel: Sizes = (3, 3, 3),
+        project: bool = False,
+    ):
+        super().__init__()
+        padding = half(kernel)
+        self.conv1 = nn.Conv3d(in_channels, out_channels, kernel, stride, padding)
+        self.norm1 = InstanceNorm(out_channels)
+        self.conv2 = nn.Conv3d(out_channels, out_channels, kernel, 1, padding)
+        self.norm2 = InstanceNorm(out_channels)
+        self.act = nn.LeakyReLU(SLOPE, inplace=True)
+        if project:
+            self.conv3 = nn.Conv3d(in_channels, out_channels, 1, stride)
+        self.project = project
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return self.act(y + (self.conv3(x) if self.project else x))
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement by `scale` and a convolution with kernel 1.
+
+    The two commute exactly, so the convolution runs first, on the smaller map.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, scale: Sizes):
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, out_channels, 1)
+        self.scale = tuple(float(factor) for factor in scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.interpolate(self.conv(x), scale_factor=self.scale, mode="nearest")
+
+
+def initialise_he(module: nn.Module) -> None:
+    """For `Module.apply`: He normal weights for the LeakyReLU slope, zero biases (He et al. 2015, arXiv:1502.01852)."""
+    if isinstance(module, nn.Conv3d):
+        nn.init.kaiming_normal_(module.weight, a=SLOPE)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,72 @@
+"""Swin UNETR (MONAI's): shifted-window transformer encoder with a convolutional decoder.
+
+Source: Hatamizadeh et al. 2022, "Swin UNETR: Swin Transformers for Semantic Segmentation of Brain Tumors in MRI
+Images", arXiv:2201.01266. V2: He et al. 2023, "SwinUNETR-V2: Stronger Swin Transformers with Stagewise Convolutions
+for 3D Medical Image Segmentation", MICCAI.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from monai.networks.nets.swin_unetr import PatchMerging, SwinUNETR
+from pydantic import Field
+from torch import Tensor, nn
+
+from medseg.layers import replace_instance_norms
+from medseg.settings import Settings
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Options(Settings):
+    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = 48
+    """Channels of the first stage; 48 in the paper and in the published weights."""
+    use_v2: bool = False
+    """A residual convolution block before each transformer stage."""
+    patch_merging: Literal["merging", "merging_legacy", "mergingv2"] = "merging"
+    """Order in which the 2 x 2 x 2 neighbours are joined. All three have weights of the same shape, so weights load
+    into the wrong order without an error and give wrong numbers. Weights published or trained with MONAI up to 1.4
+    (BraTS 2021, model_swinvit.pt) need `merging_legacy`."""
+    drop_rate: Rate = 0.0
+    """Dropout in the perceptrons."""
+    attn_drop_rate: Rate = 0.0
+    """Dropout of attention weights."""
+    dropout_path_rate: Rate = 0.0
+    """Stochastic depth."""
+    use_checkpoint: bool = False
+    """Recompute the transformer blocks in the backward pass: less memory, more time."""
+
+
+class LegacyPatchMerging(PatchMerging):
+    """`merging` as it was up to MONAI 1.4: two of the eight neighbours are taken twice and two never."""
+
+    OFFSETS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, H, W, C) to (B, D/2, H/2, W/2, 2C), sides rounded up."""
+        depth, height, width = x.shape[1:4]
+        x = nn.functional.pad(x, (0, 0, 0, width % 2, 0, height % 2, 0, depth % 2))
+        return self.reduction(self.norm(torch.cat([x[:, i::2, j::2, k::2] for i, j, k in self.OFFSETS], dim=-1)))
+
+
+def divisor(options: Options) -> tuple[int, int, int]:
+    return 32, 32, 32
+
+
+def build(options: Options, *, in_channels: int, out_channels: int) -> nn.Module:
+    """MONAI's network and initialisation; `state_dict` keys are MONAI's."""
+    network = SwinUNETR(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        feature_size=options.feature_size,
+        drop_rate=options.drop_rate,
+        attn_drop_rate=options.attn_drop_rate,
+        dropout_path_rate=options.dropout_path_rate,
+        use_checkpoint=options.use_checkpoint,
+        use_v2=options.use_v2,
+        downsample=LegacyPatchMerging if options.patch_merging == "merging_legacy" else options.patch_merging,
+    )
+    replace_instance_norms(network)
+    return network
