@@ -59,7 +59,8 @@ class Plan(Settings):
     """Resolved settings: everything that decides the prepared arrays and the patches; the cache is keyed by its hash."""
 
     orientation: str
-    spacing_mm: Triple
+    spacing_mm: Triple | Literal["native"]
+    """Voxel size along the axes of `orientation`; native: each scan keeps its own."""
     patch: Sizes
     batch: int
     normalisation: tuple[Normalisation, ...]

@@ -1,0 +1,296 @@
+"""From a scan to the array that a network sees, and back: canonical orientation, crop, normalise, resample.
+
+The same scan stored in any of the 48 axis orders gives the same bits: axes are permuted and flipped exactly, sizes do
+not hang on the last digits of an affine, and statistics are taken from contiguous canonical arrays. Downsampling does
+not smooth first, as in nnU-Net.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional
+
+from medseg.geometry import AxisMap, axis_map
+from medseg.labels import LabelTable
+from medseg.plan import Plan, Sizes
+from medseg.refusal import Refusal
+from medseg.resample import linear, neighbours, resample
+from medseg.transforms import intensity
+from medseg.volume import Volume
+
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+SLAB_VOXELS = 8_000_000
+"""Native voxels that `to_native` works on at once (32 MB a float32 array)."""
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How a prepared array lies on the scan that it was made from.
+
+    Attributes:
+        shape: (I, J, K) of the scan as it is stored.
+        affine: rows of the scan's 4 x 4 affine.
+        permutation, flips: the axis change to canonical orientation, see `geometry.AxisMap`.
+        crop: (start, stop) per canonical axis of what was kept.
+        prepared: (i, j, k) of the prepared array.
+    """
+
+    shape: Sizes
+    affine: tuple[tuple[float, float, float, float], ...]
+    permutation: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    crop: Box
+    prepared: Sizes
+
+    @property
+    def axes(self) -> AxisMap:
+        return AxisMap(self.permutation, self.flips)
+
+    @property
+    def canonical(self) -> Sizes:
+        """(I, J, K) of the whole scan in canonical orientation."""
+        first, second, third = (self.shape[axis] for axis in self.permutation)
+        return first, second, third
+
+    @property
+    def cropped(self) -> Sizes:
+        """(I, J, K) of the crop box."""
+        first, second, third = (stop - start for start, stop in self.crop)
+        return first, second, third
+
+    @property
+    def prepared_affine(self) -> np.ndarray:
+        """Prepared voxel index -> RAS+ mm."""
+        canonical = self.axes.affine(np.array(self.affine), self.shape)
+        step = np.array(self.cropped) / np.array(self.prepared)
+        to_canonical = np.diag([*step, 1.0])
+        to_canonical[:3, 3] = np.array([start for start, _ in self.crop]) + step / 2 - 0.5
+        return canonical @ to_canonical
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Undo:
+        return cls(**{name: _tuples(value) for name, value in data.items()})
+
+    def to_native(self, scores: torch.Tensor, *, exclusive: bool) -> np.ndarray:
+        """Scores on the prepared grid -> network target on the scan's own grid.
+
+        Scores are resampled linearly, channel after channel with a running maximum and slab after slab, so the memory
+        needed beyond `scores` and the result does not grow with the number of classes.
+
+        Args:
+            scores: (C, i, j, k) floating point, on any device.
+            exclusive: the highest channel wins (the lower one on a tie); else each channel is a region where its
+                logit is above 0.
+
+        Returns:
+            (1, I, J, K) class numbers, or (C, I, J, K) of 0 and 1; uint8, or uint16 above 256 classes. Outside the crop
+            everything is background.
+        """
+        if tuple(scores.shape[1:]) != self.prepared:
+            raise ValueError(f"scores of shape {tuple(scores.shape)} do not lie on the prepared grid {self.prepared}")
+        channels = len(scores)
+        kind = np.uint16 if exclusive and channels > 256 else np.uint8
+        result = np.zeros((1 if exclusive else channels, *self.canonical), kind)
+        inside = result[(slice(None), *(slice(start, stop) for start, stop in self.crop))]
+        for rows, slab in self._slabs(scores):
+            decided = _highest(slab) if exclusive else torch.stack([channel > 0 for channel in slab])
+            inside[:, rows] = decided.cpu().numpy()
+        return np.ascontiguousarray(self.axes.undo(result))
+
+    def _slabs(self, scores: torch.Tensor) -> Iterator[tuple[slice, Iterator[torch.Tensor]]]:
+        """Rows along the first canonical axis, and every channel of `scores` resampled to those rows, one by one."""
+        rows, *plane = self.cropped
+        lower, upper, weight = neighbours(self.prepared[0], rows)
+        step = max(1, SLAB_VOXELS // math.prod(plane))
+        for start in range(0, rows, step):
+            part = slice(start, min(start + step, rows))
+
+            def channels(part: slice = part) -> Iterator[torch.Tensor]:
+                for channel in scores:
+                    if self.prepared[0] != rows:
+                        first, last = int(lower[part].min()), int(upper[part].max())
+                        values = linear(
+                            channel[first : last + 1].float(), 0, lower[part] - first, upper[part] - first, weight[part]
+                        )
+                    else:
+                        values = channel[part].float()
+                    if list(values.shape[1:]) != plane:
+                        values = functional.interpolate(
+                            values[:, None], size=tuple(plane), mode="bilinear", align_corners=False
+                        )[:, 0]
+                    yield values
+
+            yield part, channels()
+
+
+def image(volume: Volume, plan: Plan) -> tuple[np.ndarray, Undo]:
+    """What the network sees of a scan.
+
+    Args:
+        volume: any axis order, any real kind of numbers.
+        plan: with one normalisation per channel of `volume`.
+
+    Returns:
+        Contiguous float32 (C, i, j, k), and the way back. The prepared grid keeps the scan's field of view (to within
+        half a voxel): its sizes are the scan's extent over the plan's spacing, rounded.
+
+    Raises:
+        Refusal: the number of channels is not the plan's, or the plan's numbers make no sense.
+    """
+    if len(volume.array) != len(plan.normalisation):
+        raise Refusal(
+            volume.source.path,
+            found=f"{len(volume.array)} channels",
+            needed=f"{len(plan.normalisation)}: {', '.join(plan.channels) or 'one for each normalisation'}",
+            remedy="give the images that the plan names, or prepare anew with these channels",
+        )
+    axes = axis_map(volume.affine, plan.orientation)
+    canonical = axes.apply(volume.array)
+    crop = nonzero_box(canonical) if plan.crop == "nonzero" else _whole(canonical)
+    cropped = canonical[(slice(None), *(slice(start, stop) for start, stop in crop))]
+    spacing = [float(volume.spacing_mm[axis]) for axis in axes.permutation]
+    prepared = prepared_shape(cropped.shape[1:], spacing, plan.spacing_mm)
+    undo = Undo(volume.shape, _tuples(volume.affine.tolist()), axes.permutation, axes.flips, crop, prepared)
+    result = np.empty((len(cropped), *prepared), np.float32)
+    for channel, how, out in zip(cropped, plan.normalisation, result, strict=True):
+        values = out if channel.shape == prepared else np.empty(channel.shape, np.float32)
+        values[:] = channel
+        intensity.normalise(values, how)
+        if values is not out:
+            out[:] = resample(torch.from_numpy(values)[None], prepared, plan.order)[0].numpy()
+    return result, undo
+
+
+def target(volume: Volume, undo: Undo, table: LabelTable) -> np.ndarray:
+    """Network target of a label map on the prepared grid.
+
+    Each class is resampled linearly and the highest wins, the later class on a tie; each region is where its linear
+    value reaches a half. Numbers that the table does not know are background.
+
+    Args:
+        volume: (1, I, J, K) whole numbers, already known to lie on the grid of the image that gave `undo`.
+        undo: from `image`.
+        table: what the numbers mean.
+
+    Returns:
+        Contiguous (1, i, j, k) class numbers or (R, i, j, k) of 0 and 1, as `LabelTable.encode` codes them.
+
+    Raises:
+        Refusal: the label map does not have the image's shape.
+    """
+    if volume.array.shape != (1, *undo.shape):
+        raise Refusal(
+            volume.source.path,
+            found=f"a label map of shape {volume.array.shape}",
+            needed=f"one channel of the image's shape {undo.shape}",
+            remedy="resample the label map to its image's grid",
+        )
+    canonical = undo.axes.apply(volume.array)
+    cropped = canonical[(slice(None), *(slice(start, stop) for start, stop in undo.crop))]
+    encoded = table.encode(np.ascontiguousarray(cropped[0]))
+    if undo.cropped == undo.prepared:
+        return np.ascontiguousarray(encoded)
+    if table.exclusive:
+        return _resample_classes(encoded[0], undo.prepared)[None]
+    result = np.zeros((len(encoded), *undo.prepared), np.uint8)
+    for region, out in zip(encoded, result, strict=True):
+        for box in ndimage.find_objects(region):
+            values, place = _resample_box(region == 1, box, undo.prepared)
+            out[place] = values >= 0.5
+    return result
+
+
+def prepared_shape(shape: tuple[int, ...], spacing_mm: list[float], wanted: tuple[float, float, float] | str) -> Sizes:
+    """Size per axis that keeps the field of view at the wanted spacing, at least 1.
+
+    Halves round up, and from a thousandth of a voxel below already: the same axis has spacings that differ in the last
+    digits when an oblique scan is stored in another axis order, and round figures (5 voxels of 1 mm at 2 mm) must not
+    fall to either side.
+    """
+    if isinstance(wanted, str):
+        first, second, third = shape
+    else:
+        first, second, third = (
+            max(1, math.floor(size * old / new + 0.501))
+            for size, old, new in zip(shape, spacing_mm, wanted, strict=True)
+        )
+    return first, second, third
+
+
+def nonzero_box(array: np.ndarray) -> Box:
+    """Smallest box holding every voxel of (C, I, J, K) where any channel is not 0; everything if all are 0."""
+    mask = array[0] != 0
+    for channel in array[1:]:
+        mask |= channel != 0
+    ranges = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        filled = np.flatnonzero(mask.any(axis=others))
+        if not len(filled):
+            return _whole(array)
+        ranges.append((int(filled[0]), int(filled[-1]) + 1))
+    return ranges[0], ranges[1], ranges[2]
+
+
+def _whole(array: np.ndarray) -> Box:
+    first, second, third = ((0, size) for size in array.shape[1:])
+    return first, second, third
+
+
+def _highest(channels: Iterator[torch.Tensor]) -> torch.Tensor:
+    """Argmax over channels that are seen one at a time, as int32."""
+    best = next(channels)
+    winner = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
+    for number, values in enumerate(channels, start=1):
+        winner.masked_fill_(values > best, number)
+        best = torch.maximum(best, values)
+    return winner
+
+
+def _resample_classes(classes: np.ndarray, shape: Sizes) -> np.ndarray:
+    """Class numbers (I, J, K) on a grid of another shape: linear per class, then the highest."""
+    best = np.zeros(shape, np.float32)
+    winner = np.zeros(shape, classes.dtype)
+    boxes = [tuple(slice(0, size) for size in classes.shape), *ndimage.find_objects(classes)]
+    for number, box in enumerate(boxes):
+        if box is None:
+            continue
+        values, place = _resample_box(classes == number, box, shape)
+        wins = values >= np.maximum(best[place], np.float32(1e-6))
+        winner[place][wins] = number
+        np.maximum(best[place], values, out=best[place])
+    return winner
+
+
+def _resample_box(mask: np.ndarray, box: tuple[slice, ...], shape: Sizes) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """A mask that is empty outside `box`, resampled linearly: the values where they may differ from 0, and where."""
+    grown, place, steps = [], [], []
+    for axis, part in enumerate(box):
+        lower, upper, weight = neighbours(mask.shape[axis], shape[axis])
+        reached = torch.nonzero((upper >= part.start) & (lower < part.stop)).flatten()
+        if not len(reached):
+            return np.zeros((0, 0, 0), np.float32), (slice(0, 0),) * 3
+        new = slice(int(reached[0]), int(reached[-1]) + 1)
+        first = int(lower[new.start])
+        grown.append(slice(first, int(upper[new.stop - 1]) + 1))
+        place.append(new)
+        steps.append((lower[new] - first, upper[new] - first, weight[new]))
+    values = torch.from_numpy(mask[tuple(grown)].astype(np.float32))
+    for axis, step in enumerate(steps):
+        values = linear(values, axis, *step)
+    return values.numpy(), tuple(place)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON has them, as tuples all the way down."""
+    return tuple(_tuples(part) for part in value) if isinstance(value, list | tuple) else value
