@@ -1,0 +1,94 @@
+"""Losses: one file each with `Options` and `build`; here is what they share.
+
+A loss takes the network's outputs, finest first, and one target: (B, 1, I, J, K) class numbers where labels exclude
+each other (softmax), else (B, R, I, J, K) of 0 and 1 (sigmoid). All is computed in float32, whatever the logits are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
+
+
+class Scores(NamedTuple):
+    """What every term starts from: log-probability, probability and truth per voxel, all (B, C, I, J, K).
+
+    Attributes:
+        log_odds: log p of each class (exclusive), or the logits themselves (regions).
+        probabilities: softmax or sigmoid.
+        truth: boolean, one channel per class or region.
+    """
+
+    log_odds: Tensor
+    probabilities: Tensor
+    truth: Tensor
+
+
+def scores(logits: Tensor, target: Tensor, *, exclusive: bool) -> Scores:
+    """`Scores` of one network output against a target of the same size."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if not exclusive:
+        return Scores(logits, logits.sigmoid(), target > 0)
+    log_probabilities = logits.log_softmax(dim=1)
+    classes = torch.arange(logits.shape[1], device=target.device).view(1, -1, 1, 1, 1)
+    return Scores(log_probabilities, log_probabilities.exp(), target == classes)
+
+
+def cross_entropy(score: Scores, *, exclusive: bool) -> Tensor:
+    """Mean over voxels of -log p(true class); for regions the mean binary cross entropy over voxels and regions."""
+    if exclusive:
+        return -torch.where(score.truth, score.log_odds, 0).sum(dim=1).mean()
+    return torch.nn.functional.binary_cross_entropy_with_logits(score.log_odds, score.truth.to(score.log_odds.dtype))
+
+
+def soft_dice(score: Scores, *, exclusive: bool, smooth: float, squared: bool, batch: bool) -> Tensor:
+    """1 - mean of (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth) over classes (and cases, unless `batch`).
+
+    Background takes no part where labels exclude each other. `squared` replaces sum(p) by sum(p^2).
+    Source: Milletari et al. 2016, "V-Net", arXiv:1606.04797 (squared); Drozdzal et al. 2016, arXiv:1608.04117.
+    """
+    first = 1 if exclusive else 0
+    p, truth = score.probabilities[:, first:], score.truth[:, first:]
+    axes = (0, 2, 3, 4) if batch else (2, 3, 4)
+    overlap = torch.where(truth, p, 0).sum(axes)
+    sizes = (p.square() if squared else p).sum(axes) + truth.sum(axes)
+    return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
+
+
+def deep_supervision_weights(count: int) -> list[float]:
+    """1, 1/2, 1/4, ... with the coarsest set to 0 (where there is more than one), scaled to sum 1, as in nnU-Net."""
+    weights = [2.0**-level for level in range(count)]
+    if count > 1:
+        weights[-1] = 0.0
+    return [weight / sum(weights) for weight in weights]
+
+
+def nearest(target: Tensor, shape: Sequence[int]) -> Tensor:
+    """(B, C, I, J, K) resampled to (i, j, k): the voxel in which each new voxel's centre lies."""
+    for axis, size in enumerate(shape, start=2):
+        old = target.shape[axis]
+        if size != old:
+            centres = (2 * torch.arange(size, device=target.device) + 1) * old // (2 * size)
+            target = target.index_select(axis, centres)
+    return target
+
+
+def deeply_supervised(term: Callable[[Scores], Tensor], *, exclusive: bool) -> Loss:
+    """The loss of all outputs: `term` of each, weighted, against the target at that output's size.
+
+    The coarsest output is evaluated although its weight is 0: distributed training wants a gradient for every weight.
+    """
+
+    def loss(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
+        total = torch.zeros((), device=target.device)
+        for weight, logits in zip(deep_supervision_weights(len(outputs)), outputs, strict=True):
+            score = scores(logits, nearest(target, logits.shape[2:]), exclusive=exclusive)
+            total = total + weight * term(score)
+        return total
+
+    return loss

@@ -1,0 +1,97 @@
+"""What every loss of the registry keeps to."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from medseg import plugins
+
+NAMES = plugins.names("losses")
+BOTH = pytest.mark.parametrize("exclusive", [True, False])
+EACH = pytest.mark.parametrize("name", NAMES)
+
+
+def build(name: str, exclusive: bool):
+    component = plugins.find("losses", name)
+    return component.build(component.Options(), exclusive=exclusive)
+
+
+def target_of(exclusive: bool) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    shape = (2, 1, 4, 4, 6) if exclusive else (2, 3, 4, 4, 6)
+    return torch.randint(0, 3 if exclusive else 2, shape, generator=generator).to(torch.uint8)
+
+
+def outputs_of(dtype: torch.dtype) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(6)
+    sizes = ((4, 4, 6), (2, 2, 3), (1, 1, 3))
+    return [torch.randn(2, 3, *size, generator=generator).to(dtype).requires_grad_() for size in sizes]
+
+
+def test_the_list_equals_the_folder():
+    assert tuple(sorted(file.stem for file in (plugins.PACKAGE / "losses").glob("[!_]*.py"))) == NAMES
+
+
+@EACH
+def test_has_a_summary_and_refuses_unknown_options(name):
+    assert plugins.summary("losses", name)
+    component = plugins.find("losses", name)
+    assert all(field.description for field in component.Options.model_fields.values())
+    with pytest.raises(ValidationError):
+        component.Options(no_such_option=1)
+
+
+@EACH
+@BOTH
+def test_gradient_is_right(name, exclusive):
+    loss, target = build(name, exclusive), target_of(exclusive)[:1, :, :2, :2, :2]
+    generator = torch.Generator().manual_seed(7)
+    fine = torch.randn(1, 3, 2, 2, 2, dtype=torch.float64, generator=generator).requires_grad_()
+    coarse = torch.randn(1, 3, 1, 1, 2, dtype=torch.float64, generator=generator).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: loss([a, b, b], target), (fine, coarse))
+
+
+@EACH
+@BOTH
+def test_every_output_gets_a_finite_gradient(name, exclusive):
+    outputs = outputs_of(torch.float32)
+    value = build(name, exclusive)(outputs, target_of(exclusive))
+    value.backward()
+    assert value.shape == ()
+    assert all(output.grad is not None and torch.isfinite(output.grad).all() for output in outputs)
+
+
+@EACH
+@BOTH
+def test_half_precision_is_computed_in_float32(name, exclusive):
+    outputs = outputs_of(torch.bfloat16)
+    loss, target = build(name, exclusive), target_of(exclusive)
+    value = loss(outputs, target)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss([output.float() for output in outputs], target))
+
+
+@EACH
+@BOTH
+def test_a_certain_right_answer_beats_a_certain_wrong_one(name, exclusive):
+    target = target_of(exclusive).long()
+    truth = torch.nn.functional.one_hot(target[:, 0], 3).movedim(-1, 1) if exclusive else target
+    loss = build(name, exclusive)
+    right, wrong = loss([40.0 * truth - 20], target), loss([20 - 40.0 * truth], target)
+    assert right.item() == pytest.approx(0, abs=1e-4)
+    assert wrong > 0.5
+
+
+@EACH
+@BOTH
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_huge_logits_stay_finite(name, exclusive, size):
+    logits = torch.full((2, 3, 4, 4, 6), size)
+    logits[:, 1] = -size
+    logits.requires_grad_()
+    value = build(name, exclusive)([logits], target_of(exclusive))
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(logits.grad).all()

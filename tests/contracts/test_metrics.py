@@ -1,0 +1,68 @@
+"""What every metric of the registry keeps to."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from medseg import plugins
+
+NAMES = plugins.names("metrics")
+EACH = pytest.mark.parametrize("name", NAMES)
+SPACING = np.array([0.9, 1.1, 2.5])
+RNG = np.random.default_rng(11)
+TRUTH, PREDICTED = RNG.random((2, 7, 8, 5)) < 0.4
+EMPTY = np.zeros_like(TRUTH)
+
+
+def measure(name: str, truth: np.ndarray, predicted: np.ndarray) -> float:
+    metric = plugins.find("metrics", name)
+    return metric.compute(truth, predicted, spacing_mm=SPACING, options=metric.Options())
+
+
+def test_the_list_equals_the_folder():
+    assert tuple(sorted(file.stem for file in (plugins.PACKAGE / "metrics").glob("[!_]*.py"))) == NAMES
+
+
+@EACH
+def test_says_what_it_is(name):
+    metric = plugins.find("metrics", name)
+    assert plugins.summary("metrics", name)
+    assert isinstance(metric.UNIT, str)
+    assert isinstance(metric.HIGHER_IS_BETTER, bool)
+    assert "Empty masks" in metric.__doc__
+    assert all(field.description for field in metric.Options.model_fields.values())
+    with pytest.raises(ValidationError):
+        metric.Options(no_such_option=1)
+
+
+@EACH
+def test_a_perfect_answer_is_at_least_as_good_as_any(name):
+    perfect, other = measure(name, TRUTH, TRUTH), measure(name, TRUTH, PREDICTED)
+    assert isinstance(other, float)
+    assert math.isfinite(other)
+    assert perfect >= other if plugins.find("metrics", name).HIGHER_IS_BETTER else abs(perfect) <= abs(other)
+
+
+@EACH
+@pytest.mark.parametrize(("truth", "predicted"), [(EMPTY, EMPTY), (EMPTY, TRUTH), (TRUTH, EMPTY)])
+def test_empty_masks_raise_nothing(name, truth, predicted):
+    assert isinstance(measure(name, truth, predicted), float)
+
+
+@EACH
+def test_the_order_of_the_axes_does_not_matter_and_masks_stay_as_they_are(name):
+    truth, predicted = TRUTH.copy(), PREDICTED.copy()
+    metric = plugins.find("metrics", name)
+    turned = metric.compute(
+        truth.transpose(2, 0, 1),
+        predicted.transpose(2, 0, 1),
+        spacing_mm=SPACING[[2, 0, 1]],
+        options=metric.Options(),
+    )
+    assert turned == pytest.approx(measure(name, truth, predicted), rel=1e-5)
+    assert (truth == TRUTH).all()
+    assert (predicted == PREDICTED).all()

@@ -1,0 +1,145 @@
+"""Metrics on masks that can be checked on paper, and against brute force and MONAI on random ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+from scipy.ndimage import binary_erosion
+from scipy.spatial.distance import cdist
+
+from medseg import plugins
+from medseg.surface import surface
+
+
+def measure(name: str, truth: np.ndarray, predicted: np.ndarray, spacing=(1.0, 1.0, 1.0), **options) -> float:
+    metric = plugins.find("metrics", name)
+    return metric.compute(truth, predicted, spacing_mm=np.array(spacing), options=metric.Options(**options))
+
+
+def box(shape: tuple[int, int, int], *ranges: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(shape, dtype=bool)
+    mask[tuple(slice(*bounds) for bounds in ranges)] = True
+    return mask
+
+
+LINE = (8, 3, 3)
+TRUE = box(LINE, (1, 5), (1, 2), (1, 2))  # a rod of voxels 1 to 4
+SHIFTED = box(LINE, (3, 7), (1, 2), (1, 2))  # a rod of voxels 3 to 6: two voxels in common
+EMPTY = np.zeros(LINE, dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("dice", 4 / 8), ("iou", 2 / 6), ("sensitivity", 2 / 4), ("precision", 2 / 4), ("volume_error", 0.0)],
+)
+def test_overlap_of_two_rods(name, value):
+    assert measure(name, TRUE, SHIFTED) == pytest.approx(value)
+
+
+def test_volume_error_is_signed_and_in_millilitres():
+    longer = box(LINE, (1, 7), (1, 2), (1, 2))  # two voxels more, of 5 x 10 x 20 mm = 1 ml
+    assert measure("volume_error", TRUE, longer, spacing=(5, 10, 20)) == pytest.approx(2.0)
+    assert measure("volume_error", longer, TRUE, spacing=(5, 10, 20)) == pytest.approx(-2.0)
+
+
+def test_surface_distances_of_two_rods():
+    # Distances from the true rod: 2, 1, 0, 0 voxels of 3 mm; from the other one 0, 0, 1, 2. 95th percentile of
+    # 0, 0, 3, 6: position 0.95 * 3 = 2.85, so 3 + 0.85 * 3.
+    assert measure("hd95", TRUE, SHIFTED, spacing=(3, 1, 1)) == pytest.approx(5.55)
+    assert measure("nsd", TRUE, SHIFTED, spacing=(3, 1, 1), tolerance_mm=2.9) == pytest.approx(4 / 8)
+    assert measure("nsd", TRUE, SHIFTED, spacing=(3, 1, 1), tolerance_mm=3) == pytest.approx(6 / 8)
+
+
+def test_a_distance_equal_to_the_tolerance_is_within_it():
+    near = box(LINE, (2, 6), (1, 2), (1, 2))
+    assert measure("nsd", TRUE, near, spacing=(0.7, 1, 1), tolerance_mm=0.7) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "both_empty", "no_truth", "no_prediction"),
+    [
+        ("dice", math.nan, 0, 0),
+        ("iou", math.nan, 0, 0),
+        ("nsd", math.nan, 0, 0),
+        ("hd95", math.nan, math.inf, math.inf),
+        ("sensitivity", math.nan, math.nan, 0),
+        ("precision", math.nan, 0, math.nan),
+        ("volume_error", 0, 0.004, -0.004),
+    ],
+)
+def test_empty_masks(name, both_empty, no_truth, no_prediction):
+    assert measure(name, EMPTY, EMPTY) == pytest.approx(both_empty, nan_ok=True)
+    assert measure(name, EMPTY, TRUE) == pytest.approx(no_truth, nan_ok=True)
+    assert measure(name, TRUE, EMPTY) == pytest.approx(no_prediction, nan_ok=True)
+
+
+def test_the_surface_of_a_cube_is_all_but_its_core_even_at_the_edge_of_the_image():
+    cube = np.ones((4, 4, 4), dtype=bool)
+    assert np.argwhere(~surface(cube)).min() == 1
+    assert surface(cube).sum() == 4**3 - 2**3
+
+
+def test_a_flat_image_has_an_outline():
+    truth, predicted = box((9, 9, 1), (1, 8), (1, 8), (0, 1)), box((9, 9, 1), (2, 7), (2, 7), (0, 1))
+    # The outlines run at distance 1 of each other, up to sqrt(2) at the 4 of 24 corners.
+    assert measure("nsd", truth, predicted, tolerance_mm=1) == pytest.approx((20 + 16) / (24 + 16))
+    assert measure("hd95", truth, predicted) == pytest.approx(math.sqrt(2))
+    # Were every voxel of a flat mask surface, the centre would count too, and nsd at 0 would be 50 / 74.
+    assert measure("nsd", truth, predicted, tolerance_mm=0) == 0
+
+
+@st.composite
+def pairs(draw) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
+    """Two random, ragged masks and an odd spacing."""
+    shape = draw(st.tuples(*[st.integers(2, 9)] * 3))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    share = draw(st.floats(0.05, 0.95))
+    spacing = draw(st.tuples(*[st.floats(0.3, 5).map(lambda size: round(size, 3))] * 3))
+    return rng.random(shape) < share, rng.random(shape) < share, spacing
+
+
+def brute_force(a: np.ndarray, b: np.ndarray, spacing) -> tuple[np.ndarray, np.ndarray]:
+    points = [np.argwhere(mask & ~binary_erosion(mask)) * np.array(spacing) for mask in (a, b)]
+    between = cdist(*points)
+    return between.min(axis=1), between.min(axis=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs())
+def test_surface_metrics_equal_brute_force_and_monai(pair):
+    a, b, spacing = pair
+    assume(a.any() and b.any())
+    there, back = brute_force(a, b, spacing)
+    hd95, nsd = measure("hd95", a, b, spacing), measure("nsd", a, b, spacing, tolerance_mm=1.23456)
+    # Distances are float32, which has seven digits.
+    assert hd95 == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)), rel=1e-5)
+    assert nsd == pytest.approx(np.mean(np.concatenate([there, back]) <= 1.23456))
+
+    one_hot = [torch.from_numpy(mask)[None, None] for mask in (b, a)]
+    monai_hd95 = compute_hausdorff_distance(*one_hot, include_background=True, percentile=95, spacing=spacing)
+    monai_nsd = compute_surface_dice(*one_hot, [1.23456], include_background=True, spacing=spacing)
+    assert hd95 == pytest.approx(monai_hd95.item(), rel=1e-5)
+    assert nsd == pytest.approx(monai_nsd.item())
+    assert measure("dice", a, b) == pytest.approx(compute_dice(*one_hot).item())
+
+
+@settings(max_examples=25, deadline=None)
+@given(pairs())
+def test_laws(pair):
+    a, b, spacing = pair
+    assume(a.any() and b.any())
+    assert measure("dice", a, a) == measure("iou", a, a) == measure("nsd", a, a) == 1
+    assert measure("hd95", a, a, spacing) == 0
+    for name in ("dice", "iou", "hd95", "nsd"):
+        assert measure(name, a, b, spacing) == pytest.approx(measure(name, b, a, spacing))
+    assert measure("sensitivity", a, b) == measure("precision", b, a)
+    dice, iou = measure("dice", a, b), measure("iou", a, b)
+    assert dice == pytest.approx(2 * iou / (1 + iou))
+    doubled = tuple(2 * size for size in spacing)
+    assert measure("hd95", a, b, doubled) == pytest.approx(2 * measure("hd95", a, b, spacing), rel=1e-5)
