@@ -61,7 +61,7 @@ def affine_of(scan: Scan) -> np.ndarray:
         axes[row, column] = 1 if letter in "RAS" else -1
     affine = np.eye(4)
     affine[:3, :3] = turn @ axes @ np.diag(scan.spacing_mm)
-    middle = generator(3, scan.patient, ord(scan.case[-1])).uniform(-4, 4, 3) + (0, -6, 0)
+    middle = generator(3, scan.patient, ord(scan.case[-1])).uniform(-4, 4, 3) - np.array([0, 6, 0])
     affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(scan.shape) - 1) / 2)
     return np.round(affine, 6)
 
@@ -94,7 +94,7 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as raw, gzip.GzipFile("", "wb", compresslevel=9, fileobj=raw, mtime=0) as packed:
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=9, fileobj=raw, mtime=0) as packed:
         packed.write(image.to_bytes())
 
 

@@ -80,14 +80,16 @@ class Anatomy:
             "kidney_right": Ellipsoid(
                 (u(54, 66), -deep * 0.50 + u(-5, 5), top - u(56, 78)), (u(24, 30), u(23, 28), u(44, 56)), -u(4, 18)
             ),
-            "stomach": Ellipsoid((-u(42, 56), u(18, 34), top + u(-8, 10)), (u(34, 42), u(26, 34), u(36, 48)), u(-20, 20)),
+            "stomach": Ellipsoid(
+                (-u(42, 56), u(18, 34), top + u(-8, 10)), (u(34, 42), u(26, 34), u(36, 48)), u(-20, 20)
+            ),
             "gallbladder": Ellipsoid((u(40, 56), u(38, 50), top - u(30, 44)), (u(11, 15), u(11, 15), u(18, 26))),
             "heart": Ellipsoid((-u(12, 26), u(8, 22), self.dome + u(38, 52)), (u(44, 54), u(38, 46), u(40, 50)), 25),
         }
         self.organ = organ
         self.spine_y = -deep * 0.62 + u(-4, 4)
         self.spine_half = u(20, 25), u(17, 21)
-        self.aorta_radius, self.aorta_x = u(12, 15), -u(4, 13)
+        self.aorta_radius, self.aorta_x = u(14, 17), -u(4, 13)
         self.vena_radius = u(11, 14)
         self.disc_step, self.disc_phase = u(30, 36), u(0, 30)
         self.warp = [Waves(rng, shortest_mm=120, longest_mm=260) for _ in range(3)]
