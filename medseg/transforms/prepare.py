@@ -8,14 +8,12 @@ not smooth first, as in nnU-Net.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import ndimage
-from torch.nn import functional
 
 from medseg.geometry import AxisMap, axis_map
 from medseg.labels import LabelTable
@@ -25,9 +23,10 @@ from medseg.resample import linear, neighbours, resample
 from medseg.transforms import intensity
 from medseg.volume import Volume
 
+Slices = tuple[slice, slice, slice]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-SLAB_VOXELS = 8_000_000
-"""Native voxels that `to_native` works on at once (32 MB a float32 array)."""
+SLAB_VOXELS = 1_000_000
+"""Native voxels that `to_native` works on at once (4 MB a float32 array: it stays in the processor's cache)."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,10 @@ class Undo:
     def to_native(self, scores: torch.Tensor, *, exclusive: bool) -> np.ndarray:
         """Scores on the prepared grid -> network target on the scan's own grid.
 
-        Scores are resampled linearly, channel after channel with a running maximum and slab after slab, so the memory
-        needed beyond `scores` and the result does not grow with the number of classes.
+        Scores are resampled linearly, slab after slab and channel after channel with a running maximum, so the memory
+        needed beyond `scores` and the result does not grow with the number of classes. A channel is only worked on
+        around the voxels where it exceeds the background (a region: 0): a weighted mean of values that do not exceed
+        cannot exceed either.
 
         Args:
             scores: (C, i, j, k) floating point, on any device.
@@ -98,39 +99,31 @@ class Undo:
         """
         if tuple(scores.shape[1:]) != self.prepared:
             raise ValueError(f"scores of shape {tuple(scores.shape)} do not lie on the prepared grid {self.prepared}")
-        channels = len(scores)
-        kind = np.uint16 if exclusive and channels > 256 else np.uint8
-        result = np.zeros((1 if exclusive else channels, *self.canonical), kind)
+        kind = np.uint16 if exclusive and len(scores) > 256 else np.uint8
+        result = np.zeros((1 if exclusive else len(scores), *self.canonical), kind)
         inside = result[(slice(None), *(slice(start, stop) for start, stop in self.crop))]
-        for rows, slab in self._slabs(scores):
-            decided = _highest(slab) if exclusive else torch.stack([channel > 0 for channel in slab])
-            inside[:, rows] = decided.cpu().numpy()
+        everything = _everything(self.prepared)
+        boxes = [_box(channel > (scores[0] if exclusive else 0)) for channel in scores]
+        step = max(1, SLAB_VOXELS // math.prod(self.cropped[1:]))
+        for start in range(0, self.cropped[0], step):
+            rows = slice(start, min(start + step, self.cropped[0]))
+            if exclusive:
+                best = _linear_box(scores[0], _reached(everything, self.prepared, self.cropped, rows), self.cropped)
+                winner = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
+            for number, (channel, box) in enumerate(zip(scores, boxes, strict=True)):
+                place = _reached(box, self.prepared, self.cropped, rows)
+                if any(part.start >= part.stop for part in place):
+                    continue
+                values = _linear_box(channel, place, self.cropped)
+                if not exclusive:
+                    inside[number][place] = (values > 0).cpu().numpy()
+                    continue
+                part = (slice(place[0].start - start, place[0].stop - start), *place[1:])
+                winner[part].masked_fill_(values > best[part], number)
+                torch.maximum(best[part], values, out=best[part])
+            if exclusive:
+                inside[0, rows] = winner.cpu().numpy()
         return np.ascontiguousarray(self.axes.undo(result))
-
-    def _slabs(self, scores: torch.Tensor) -> Iterator[tuple[slice, Iterator[torch.Tensor]]]:
-        """Rows along the first canonical axis, and every channel of `scores` resampled to those rows, one by one."""
-        rows, *plane = self.cropped
-        lower, upper, weight = neighbours(self.prepared[0], rows)
-        step = max(1, SLAB_VOXELS // math.prod(plane))
-        for start in range(0, rows, step):
-            part = slice(start, min(start + step, rows))
-
-            def channels(part: slice = part) -> Iterator[torch.Tensor]:
-                for channel in scores:
-                    if self.prepared[0] != rows:
-                        first, last = int(lower[part].min()), int(upper[part].max())
-                        values = linear(
-                            channel[first : last + 1].float(), 0, lower[part] - first, upper[part] - first, weight[part]
-                        )
-                    else:
-                        values = channel[part].float()
-                    if list(values.shape[1:]) != plane:
-                        values = functional.interpolate(
-                            values[:, None], size=tuple(plane), mode="bilinear", align_corners=False
-                        )[:, 0]
-                    yield values
-
-            yield part, channels()
 
 
 def image(volume: Volume, plan: Plan) -> tuple[np.ndarray, Undo]:
@@ -247,21 +240,16 @@ def _whole(array: np.ndarray) -> Box:
     return first, second, third
 
 
-def _highest(channels: Iterator[torch.Tensor]) -> torch.Tensor:
-    """Argmax over channels that are seen one at a time, as int32."""
-    best = next(channels)
-    winner = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
-    for number, values in enumerate(channels, start=1):
-        winner.masked_fill_(values > best, number)
-        best = torch.maximum(best, values)
-    return winner
+def _everything(shape: tuple[int, ...]) -> Slices:
+    first, second, third = (slice(0, size) for size in shape)
+    return first, second, third
 
 
 def _resample_classes(classes: np.ndarray, shape: Sizes) -> np.ndarray:
     """Class numbers (I, J, K) on a grid of another shape: linear per class, then the highest."""
     best = np.zeros(shape, np.float32)
     winner = np.zeros(shape, classes.dtype)
-    boxes = [tuple(slice(0, size) for size in classes.shape), *ndimage.find_objects(classes)]
+    boxes = [_everything(classes.shape), *ndimage.find_objects(classes)]
     for number, box in enumerate(boxes):
         if box is None:
             continue
@@ -272,23 +260,48 @@ def _resample_classes(classes: np.ndarray, shape: Sizes) -> np.ndarray:
     return winner
 
 
-def _resample_box(mask: np.ndarray, box: tuple[slice, ...], shape: Sizes) -> tuple[np.ndarray, tuple[slice, ...]]:
+def _resample_box(mask: np.ndarray, box: Slices, shape: Sizes) -> tuple[np.ndarray, Slices]:
     """A mask that is empty outside `box`, resampled linearly: the values where they may differ from 0, and where."""
-    grown, place, steps = [], [], []
-    for axis, part in enumerate(box):
-        lower, upper, weight = neighbours(mask.shape[axis], shape[axis])
-        reached = torch.nonzero((upper >= part.start) & (lower < part.stop)).flatten()
-        if not len(reached):
-            return np.zeros((0, 0, 0), np.float32), (slice(0, 0),) * 3
-        new = slice(int(reached[0]), int(reached[-1]) + 1)
-        first = int(lower[new.start])
-        grown.append(slice(first, int(upper[new.stop - 1]) + 1))
-        place.append(new)
-        steps.append((lower[new] - first, upper[new] - first, weight[new]))
-    values = torch.from_numpy(mask[tuple(grown)].astype(np.float32))
+    place = _reached(box, mask.shape, shape)
+    return _linear_box(torch.from_numpy(mask), place, shape).numpy(), place
+
+
+def _box(mask: torch.Tensor) -> Slices:
+    """Smallest box around the True voxels; empty slices when there are none."""
+    box = []
+    for axis in range(3):
+        first, second = (other for other in range(3) if other != axis)
+        filled = torch.nonzero(mask.any(second).any(first)).flatten()
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1) if len(filled) else slice(0, 0))
+    return box[0], box[1], box[2]
+
+
+def _reached(box: Slices, old: tuple[int, ...], new: Sizes, rows: slice | None = None) -> Slices:
+    """Where, on a grid of shape `new`, linear interpolation reads any voxel of `box` on a grid of shape `old`; along
+    the first axis no further than `rows`."""
+    place = []
+    for part, old_size, new_size in zip(box, old, new, strict=True):
+        lower, upper, _ = neighbours(old_size, new_size)
+        start = int(torch.searchsorted(upper, part.start))
+        place.append(slice(start, max(start, int(torch.searchsorted(lower, part.stop))) if part.stop else start))
+    if rows is not None:
+        place[0] = slice(max(place[0].start, rows.start), min(place[0].stop, rows.stop))
+    return place[0], place[1], place[2]
+
+
+def _linear_box(values: torch.Tensor, place: Slices, shape: Sizes) -> torch.Tensor:
+    """The part `place` of `values` (i, j, k) resampled linearly to `shape`, as float32."""
+    steps, read = [], []
+    for axis, part in enumerate(place):
+        lower, upper, weight = (part_of[part] for part_of in neighbours(values.shape[axis], shape[axis]))
+        first, last = (int(lower[0]), int(upper[-1])) if len(lower) else (0, -1)
+        read.append(slice(first, last + 1))
+        steps.append((lower - first, upper - first, weight))
+    values = values[tuple(read)].float()
     for axis, step in enumerate(steps):
-        values = linear(values, axis, *step)
-    return values.numpy(), tuple(place)
+        if values.shape[axis] != len(step[0]) or bool(step[2].any()):
+            values = linear(values, axis, *step)
+    return values
 
 
 def _tuples(value: Any) -> Any:
