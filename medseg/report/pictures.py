@@ -20,12 +20,12 @@ SCALE_BARS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
 def panel(overlay: Overlay, plane: Plane, index: int) -> bytes:
     """One slice in a black square, in correct proportions: the prediction's outlines in the colours of the table, the
     reference's dashed and white on top of them, the patient's directions at the edges and a scale bar."""
-    from matplotlib import rc_context
+    from matplotlib import rc_context, rcdefaults
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # The style must come from here alone: a matplotlibrc of the user would change the bytes.
-    with rc_context({"axes.spines.top": True, "text.parse_math": False, "image.interpolation": "antialiased"}):
+    with rc_context():
+        rcdefaults()  # a style of the user's would change the bytes; the context gives it back afterwards
         figure = Figure(figsize=(SIDE_INCHES, SIDE_INCHES), facecolor="black")
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
