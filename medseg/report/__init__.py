@@ -1,0 +1,14 @@
+"""One self-contained HTML page about a run: what was measured, how it was trained, and what it looks like.
+
+    write(Path("report.html"), Report(title="Liver, 3D U-Net", overlays=[Overlay(...)]))
+
+The page makes no request to anywhere: styles, script and pictures are inside it, so that it can be opened from a disk,
+sent by mail and printed. The same `Report` gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from medseg.report.page import Report, write
+from medseg.report.slices import Overlay
+
+__all__ = ["Overlay", "Report", "write"]

@@ -1,0 +1,135 @@
+"""Slices of a scan with outlines of the reference and of the prediction, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medseg.report.slices import Overlay, Plane, cut, pixel_mm
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.patheffects import AbstractPathEffect
+
+SIDE_INCHES, DOTS_PER_INCH = 3.5, 180
+SCALE_BARS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
+
+
+def panel(overlay: Overlay, plane: Plane, index: int) -> bytes:
+    """One slice in a black square, in correct proportions: the prediction's outlines in the colours of the table, the
+    reference's dashed and white on top of them, the patient's directions at the edges and a scale bar."""
+    from matplotlib import rc_context, rcdefaults
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context():
+        rcdefaults()  # a style of the user's would change the bytes; the context gives it back afterwards
+        figure = Figure(figsize=(SIDE_INCHES, SIDE_INCHES), facecolor="black")
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set_axis_off()
+        _draw_scan(axes, overlay, plane, index)
+        _draw_outlines(axes, overlay, plane, index)
+        if overlay.unit == "mm":
+            _draw_directions(axes, plane)
+            _draw_scale_bar(axes, overlay, plane)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, facecolor="black", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def grey(scan: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Intensities -> 0 (black) to 1 (white). A window of no width becomes a step at its value."""
+    low, high = (float(edge) for edge in window)
+    if not high > low:
+        return (scan > low).astype(np.float32)
+    return np.clip((scan.astype(np.float32) - low) / (high - low), 0, 1)
+
+
+def _size_mm(overlay: Overlay, plane: Plane) -> tuple[float, float]:
+    """(height, width) of the whole slice."""
+    height, width = pixel_mm(plane, overlay.spacing_mm)
+    return height * overlay.shape[plane.rows], width * overlay.shape[plane.columns]
+
+
+def _draw_scan(axes: Axes, overlay: Overlay, plane: Plane, index: int) -> None:
+    picture = grey(cut(overlay.scan, plane, index), overlay.window)
+    height, width = _size_mm(overlay, plane)
+    if picture.ndim == 3:
+        axes.imshow(np.moveaxis(picture, 0, -1), extent=(0, width, height, 0))
+    else:
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+    side = max(height, width)
+    axes.set_xlim(width / 2 - side / 2, width / 2 + side / 2)
+    axes.set_ylim(height / 2 + side / 2, height / 2 - side / 2)
+
+
+def _draw_outlines(axes: Axes, overlay: Overlay, plane: Plane, index: int) -> None:
+    for (array, number), label in zip(overlay.layers(overlay.predicted), overlay.table.labels, strict=True):
+        colour = tuple(part / 255 for part in label.colour)
+        _outline(axes, overlay, plane, cut(array, plane, index) == number, colour, "solid")
+    if overlay.truth is not None:
+        for array, number in overlay.layers(overlay.truth):
+            _outline(axes, overlay, plane, cut(array, plane, index) == number, (1.0, 1.0, 1.0), "dashed")
+
+
+def _outline(
+    axes: Axes, overlay: Overlay, plane: Plane, mask: np.ndarray, colour: tuple[float, ...], style: str
+) -> None:
+    """Contour of a mask, half-way between voxel centres; a margin of background closes it at the picture's edge."""
+    if not mask.any():
+        return
+    height, width = pixel_mm(plane, overlay.spacing_mm)
+    inside = np.pad(mask, 1).astype(np.float32)
+    x = (np.arange(inside.shape[1]) - 0.5) * width
+    y = (np.arange(inside.shape[0]) - 0.5) * height
+    if style == "solid":
+        axes.contourf(x, y, inside, levels=[0.5, 2], colors=[colour], alpha=0.12)
+        axes.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=1.9)
+    else:
+        lines = axes.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=1.1)
+        lines.set_linestyle([(0, (2.2, 2.2))])
+        lines.set_path_effects(_rim(1.8))
+
+
+def _draw_directions(axes: Axes, plane: Plane) -> None:
+    places = ((0.025, 0.5, plane.left), (0.975, 0.5, plane.right), (0.5, 0.97, plane.top), (0.5, 0.03, plane.bottom))
+    for x, y, letter in places:
+        across = "left" if x < 0.1 else "right" if x > 0.9 else "center"
+        upwards = "bottom" if y < 0.1 else "top" if y > 0.9 else "center"
+        _write(axes, x, y, letter, across, upwards, 11)
+
+
+def _draw_scale_bar(axes: Axes, overlay: Overlay, plane: Plane) -> None:
+    side = max(_size_mm(overlay, plane))
+    length = next((bar for bar in SCALE_BARS_MM if bar <= side / 4), None)
+    if length is None:
+        return
+    ends = [0.035, 0.035 + length / side]
+    axes.plot(ends, [0.045, 0.045], transform=axes.transAxes, color="white", linewidth=2.2, path_effects=_rim(4))
+    _write(axes, 0.035, 0.06, f"{length} mm", "left", "bottom", 8)
+
+
+def _write(axes: Axes, x: float, y: float, text: str, across: str, upwards: str, size: float) -> None:
+    axes.text(
+        x,
+        y,
+        text,
+        transform=axes.transAxes,
+        ha=across,
+        va=upwards,
+        fontsize=size,
+        color="white",
+        fontfamily="DejaVu Sans",
+        fontweight="bold",
+        path_effects=_rim(2.2),
+    )
+
+
+def _rim(width: float) -> list[AbstractPathEffect]:
+    """A dark rim, which keeps white letters and lines legible on bone."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=width, foreground="black")]

@@ -1,0 +1,143 @@
+"""Which slices of a case to show, and how they lie on the page: plain arrays, no drawing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from medseg.labels import LabelTable
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One way to cut a volume in canonical RAS orientation, and the letters at the four edges of the picture.
+
+    Attributes:
+        normal: voxel axis that the slices are stacked along.
+        columns: voxel axis that runs from left to right of the picture, reversed.
+        rows: voxel axis that runs from top to bottom of the picture, reversed.
+    """
+
+    name: str
+    normal: int
+    columns: int
+    rows: int
+    left: str
+    right: str
+    top: str
+    bottom: str
+
+
+# Radiological convention: the patient's right is on the left of the picture. Voxel axes run to R, A and S, and every
+# picture wants R (or A), and A (or S), at its beginning; so all in-plane axes are reversed.
+PLANES = (
+    Plane("axial", normal=2, columns=0, rows=1, left="R", right="L", top="A", bottom="P"),
+    Plane("coronal", normal=1, columns=0, rows=2, left="R", right="L", top="S", bottom="I"),
+    Plane("sagittal", normal=0, columns=1, rows=2, left="A", right="P", top="S", bottom="I"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """One case to look at.
+
+    Attributes:
+        case: its id.
+        scan: (I, J, K), or (3, I, J, K) for a colour photograph, in canonical RAS orientation, any unit of intensity.
+        predicted: label map (I, J, K) with the numbers of the table, as `LabelTable.paint` makes it; or, so that
+            overlapping regions show in full, the network target as `LabelTable.encode` makes it.
+        spacing_mm: voxel size along I, J, K; of a photograph, pixels.
+        window: intensities shown as black and as white.
+        table: what the numbers mean, and their colours.
+        truth: the reference, coded in either way; None where there is none.
+        unit: "px" for photographs, which get neither orientation letters nor a scale bar.
+
+    Raises:
+        ValueError: shapes that do not belong together, labels that are not whole numbers, an impossible spacing.
+    """
+
+    case: str
+    scan: np.ndarray
+    predicted: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    window: tuple[float, float]
+    table: LabelTable
+    truth: np.ndarray | None = None
+    unit: Literal["mm", "px"] = "mm"
+
+    def __post_init__(self) -> None:
+        colour = self.scan.ndim == 4 and self.scan.shape[0] == 3
+        if (self.scan.ndim != 3 and not colour) or 0 in self.scan.shape:
+            raise ValueError(f"case {self.case}: scan of shape {self.scan.shape}; needed (I, J, K) or (3, I, J, K)")
+        for name, labels in (("predicted", self.predicted), ("truth", self.truth)):
+            if labels is None:
+                continue
+            if labels.dtype.kind not in "bui":
+                raise ValueError(f"case {self.case}: {name} holds {labels.dtype}; needed whole numbers")
+            channels = (1 if self.table.exclusive else len(self.table.labels),)
+            if labels.shape not in (self.shape, channels + self.shape):
+                raise ValueError(f"case {self.case}: {name} of shape {labels.shape}, but the scan has {self.shape}")
+        if len(self.spacing_mm) != 3 or not all(0 < float(side) < np.inf for side in self.spacing_mm):
+            raise ValueError(f"case {self.case}: spacing {self.spacing_mm}; needed three positive lengths")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(I, J, K)."""
+        return self.scan.shape[-3:]
+
+    def layers(self, labels: np.ndarray) -> list[tuple[np.ndarray, int]]:
+        """For each label of the table, an array (I, J, K) and the number in it that means 'inside'."""
+        if labels.ndim == 3:
+            return [(labels, label.index) for label in self.table.labels]
+        if self.table.exclusive:
+            classes = labels[0]
+            return [(classes, position) for position in range(1, len(self.table.labels) + 1)]
+        return [(region, 1) for region in labels]
+
+
+def planes(shape: tuple[int, int, int]) -> tuple[Plane, ...]:
+    """The planes worth showing: those with more than a single line of voxels; a photograph (K = 1) has only one."""
+    wide = tuple(plane for plane in PLANES if shape[plane.columns] > 1 and shape[plane.rows] > 1)
+    return wide or PLANES[:1]
+
+
+def cut(array: np.ndarray, plane: Plane, index: int) -> np.ndarray:
+    """Slice `index` of an array (..., I, J, K) in RAS orientation as a picture (..., rows, columns), top row first."""
+    taken = np.take(array, index, axis=plane.normal - 3)
+    return np.swapaxes(taken, -1, -2)[..., ::-1, ::-1]
+
+
+def pixel_mm(plane: Plane, spacing_mm: tuple[float, float, float]) -> tuple[float, float]:
+    """(height, width) of one pixel of `cut`."""
+    return float(spacing_mm[plane.rows]), float(spacing_mm[plane.columns])
+
+
+def busiest(overlay: Overlay, plane: Plane) -> int:
+    """Number of the slice with the most foreground, predicted or true; the middle one when there is none.
+
+    Each label counts relative to its own fullest slice, so that a small lesion is not lost behind a large organ. Of
+    equally full slices, the middle one is taken.
+    """
+    scores = np.zeros(overlay.shape[plane.normal])
+    for labels in (overlay.predicted, overlay.truth):
+        for counts in [] if labels is None else _voxels_per_slice(overlay.layers(labels), plane.normal):
+            scores += counts / max(counts.max(), 1)
+    best = np.flatnonzero(np.isclose(scores, scores.max()))
+    return int(best[len(best) // 2])
+
+
+def _voxels_per_slice(layers: list[tuple[np.ndarray, int]], normal: int) -> list[np.ndarray]:
+    """For each label, its voxels in every slice along axis `normal`. One pass an array, however many labels."""
+    histograms: dict[int, np.ndarray] = {}
+    counts = []
+    for array, number in layers:
+        if id(array) not in histograms:
+            known = np.where((array >= 0) & (array <= 0xFFFF), array, 0).astype(np.int64)
+            top = int(known.max()) + 1
+            slices = np.moveaxis(known, normal, 0)
+            histograms[id(array)] = np.stack([np.bincount(voxels.ravel(), minlength=top) for voxels in slices])
+        histogram = histograms[id(array)]
+        counts.append(histogram[:, number] if number < histogram.shape[1] else np.zeros(len(histogram)))
+    return counts
