@@ -89,4 +89,4 @@ def predict(model: str | Path, scan: str | Path, *, series: str | None = None, d
 
     predictor = Predictor.load([Path(model)], device=device)
     case = scans.single(Path(scan), predictor.plan.channels)
-    return predictor.predict_case(case, series=series)
+    return predictor.predict_volume(predictor.read_scan(case, series=series), case.id)

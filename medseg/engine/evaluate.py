@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from medseg import atomic, config
+from medseg import atomic, config, report
 from medseg.case import Case
 from medseg.config import Chosen
-from medseg.engine import gather, scans
+from medseg.data import splits
+from medseg.engine import gather, reporting, scans
 from medseg.engine.predict import Predictor, predict_all
 from medseg.engine.prepare import load_case
 from medseg.engine.run import Run
@@ -27,6 +28,8 @@ from medseg.refusal import Refusal
 from medseg.volume import Volume
 
 GRID_TOLERANCE_MM = 0.1
+MOST_OVERLAYS = 6
+"""Cases with pictures in a report; each takes about half a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,15 @@ class Scores:
     def labels(self) -> list[str]:
         return list(dict.fromkeys(row.label for row in self.rows))
 
+    def table(self) -> list[dict[str, str | float]]:
+        """A row a case and label, flat."""
+        return [{"case": row.case, "patient": row.patient, "label": row.label, **row.values} for row in self.rows]
+
     def to_json(self) -> dict[str, Any]:
         """Undefined and infinite values become the words "undefined" and "infinite": JSON has no number for them."""
         rows = [
-            {"case": row.case, "patient": row.patient, "label": row.label}
-            | {name: _json_number(value) for name, value in row.values.items()}
-            for row in self.rows
+            {name: value if isinstance(value, str) else _json_number(value) for name, value in row.items()}
+            for row in self.table()
         ]
         means = {
             label: {name: _json_number(self.mean(name, label)) for name in self.units} for label in self.labels()
@@ -96,39 +102,42 @@ def score(
     return rows
 
 
-def of_run(
-    path: Path, out: Path, *, device: str = "auto", announce: Callable[[str], None] = lambda text: None
-) -> Scores:
+def of_run(path: Path, out: Path, *, device: str = "auto", announce: Callable[[str], None] = print) -> Scores:
     """Predict the validation cases of a run, score them, write `metrics.json`, `report.html` and the label maps."""
-    from medseg.engine import reporting
-
     run = Run.open(path)
     cases = gather.cases(run.recipe)
-    split = run.read("split.json")
-    held_out = [case for case in cases.cases if case.id in set(split["validation"])]
+    split = splits.load(run.path("split.json"), cases.cases)
+    held_out = [case for case in cases.cases if case.id in set(split.validation)]
     predictor = Predictor.load([run.folder], device=device)
     rows: list[Score] = []
+    overlays: list[report.Overlay] = []
 
-    def score_it(case: Case, prediction: Prediction) -> None:
+    def score_it(case: Case, scan: Volume, prediction: Prediction) -> None:
         _, truth = load_case(case, channels=run.plan.channels, policy=run.plan.channels_on_other_grids, read=read)
         if truth is None:
             raise Refusal(case.id, found="no truth", needed="a label map", remedy="leave the case out")
+        predicted = prediction.target.array
         rows.extend(
-            score(
-                truth,
-                prediction.target.array,
-                table=run.table,
-                metrics=run.recipe.metrics,
-                case=case.id,
-                patient=case.patient,
-            )
+            score(truth, predicted, table=run.table, metrics=run.recipe.metrics, case=case.id, patient=case.patient)
         )
+        if len(overlays) < MOST_OVERLAYS:
+            overlays.append(reporting.overlay(scan, prediction, truth))
 
     outcomes = predict_all(predictor, held_out, out / "predictions", announce=announce, use=score_it)
-    notes = [f"{outcome.case}: {outcome.reason}" for outcome in outcomes if outcome.state != "done"]
-    scores = Scores(tuple(rows), units(run.recipe.metrics), split.get("stamp", ""), tuple(notes))
+    notes = tuple(f"{outcome.case}: {outcome.reason}" for outcome in outcomes if outcome.state != "done")
+    scores = Scores(tuple(rows), units(run.recipe.metrics), split.stamp, notes)
     save(scores, out)
-    reporting.write(run, scores, held_out, out)
+    reporting.write(
+        run,
+        out / "report.html",
+        title=f"{run.recipe.name}: validation",
+        rows=scores.table(),
+        headline=[(f"mean {name}", scores.mean(name)) for name in scores.units],
+        overlays=overlays,
+        stamp=split.stamp,
+        facts=predictor.provenance,
+        notes=notes,
+    )
     return scores
 
 

@@ -118,15 +118,15 @@ class Predictor:
             )
         return Prediction(case, self.table, scan.with_array(target), self.provenance)
 
-    def predict_case(self, case: Case, *, series: str | None = None, on_tile: TileCallback | None = None) -> Prediction:
-        """Read the scans of a case and predict it."""
+    def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
+        """The scans of a case as one volume with the channels of the plan."""
         scan, _ = load_case(
             case,
             channels=self.plan.channels,
             policy=self.plan.channels_on_other_grids,
             read=partial(read, series=series),
         )
-        return self.predict_volume(scan, case.id, on_tile)
+        return scan
 
 
 def predict_all(
@@ -138,11 +138,11 @@ def predict_all(
     series: str | None = None,
     announce: Callable[[str], None] = print,
     on_tile: TileCallback | None = None,
-    use: Callable[[Case, Prediction], None] | None = None,
+    use: Callable[[Case, Volume, Prediction], None] | None = None,
 ) -> list[runner.Outcome]:
     """Predict every case into `out/<case><suffix>`; write `out/predict.json`, which says what became of each.
 
-    `use` is called with each prediction after its files are written; what it raises counts against that case only.
+    `use` is called with each case, its scan and its prediction after the files are written; what it raises counts against that case only.
 
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
@@ -150,14 +150,15 @@ def predict_all(
     out.mkdir(parents=True, exist_ok=True)
 
     def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
-        prediction = predictor.predict_case(case, series=series, on_tile=on_tile)
+        scan = predictor.read_scan(case, series=series)
+        prediction = predictor.predict_volume(scan, case.id, on_tile)
         files = []
         for module in writers.values():
             path = out / f"{case.id}{module.SUFFIX}"
             module.write(prediction, path, module.Options())
             files.append(path.name)
         if use:
-            use(case, prediction)
+            use(case, scan, prediction)
         return tuple(files), {"volume_ml": volumes_ml(prediction)}
 
     outcomes = []

@@ -146,7 +146,7 @@ def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
     found = presence(cases, read=read) if recipe.split.stratify == "classes" else None
     split = splits.make(cases.cases, recipe.split, presence=found)
     if path:
-        splits.save(split, path)
+        split.save(path)
     return split
 
 

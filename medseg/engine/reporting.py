@@ -1,0 +1,100 @@
+"""Reports of runs: what the engine knows, put into the report's terms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg import report
+from medseg.engine.run import Run
+from medseg.geometry import axis_map
+from medseg.prediction import Prediction
+from medseg.volume import Volume
+
+WINDOWS = {"CT": (-160.0, 240.0)}
+"""Intensities shown as black and white, by modality (CT: soft tissue); others between their 1st and 99th percentile."""
+
+
+def write(
+    run: Run,
+    path: Path,
+    *,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    headline: Sequence[tuple[str, str | float]],
+    overlays: Sequence[report.Overlay],
+    stamp: str,
+    facts: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> None:
+    """Write a report about a run: its curves, its data and plan, and the metrics and pictures given."""
+    report.write(
+        path,
+        report.Report(
+            title=title,
+            stamp=stamp,
+            facts=facts,
+            headline=headline,
+            history=_history(run),
+            metrics=rows,
+            overlays=overlays,
+            data=_data(run),
+            notes=notes,
+        ),
+    )
+
+
+def overlay(scan: Volume, prediction: Prediction, truth: Volume | None) -> report.Overlay:
+    """One case to look at, turned to RAS orientation for the page.
+
+    Args:
+        truth: label map on the scan's grid, with the numbers of training files.
+    """
+    mapping = axis_map(scan.affine, "RAS")
+    first, second, third = (float(scan.spacing_mm[old]) for old in mapping.permutation)
+    image = mapping.apply(scan.array)[0]
+    return report.Overlay(
+        case=prediction.case,
+        scan=image,
+        predicted=mapping.apply(prediction.target.array),
+        truth=None if truth is None else mapping.apply(prediction.table.encode(truth.array[0])),
+        spacing_mm=(first, second, third),
+        window=WINDOWS.get(scan.source.modality) or _percentiles(image),
+        table=prediction.table,
+        unit=scan.unit,
+    )
+
+
+def _percentiles(image: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(image[image != 0] if image.any() else image, (1, 99))
+    return float(low), float(high) if high > low else float(low) + 1
+
+
+def _history(run: Run) -> list[dict[str, float]]:
+    """The training log without its nested parts, under the names that the report plots."""
+    path = run.path("log.jsonl")
+    if not path.exists():
+        return []
+    names = {"epoch": "epoch", "loss": "train_loss", "dice": "validation_dice", "lr": "lr", "seconds": "seconds"}
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{new: entry[old] for old, new in names.items() if old in entry} for entry in entries]
+
+
+def _data(run: Run) -> dict[str, str]:
+    split, plan = run.read("split.json"), run.plan
+    fold = split["folds"][split["fold"]]
+    return {
+        "data set": str(run.recipe.dataset.dump()),
+        "training cases": ", ".join(fold["train"]),
+        "validation cases": ", ".join(fold["validation"]),
+        "split": f"{split['kind']}, by patient" if not split["stamp"] else f"{split['kind']}: {split['stamp']}",
+        "spacing of the network": " x ".join(f"{side:g}" for side in plan.spacing_mm) + " mm",
+        "patch": " x ".join(str(side) for side in plan.patch),
+        "normalisation": "; ".join(
+            f"{channel}: {how.kind}" for channel, how in zip(plan.channels, plan.normalisation, strict=True)
+        ),
+    }
