@@ -59,17 +59,32 @@ def _from_names(named: Mapping[str, Path], channels: tuple[str, ...]) -> Case:
     return Case(name, name, {channel: named[channel] for channel in channels})
 
 
-def _folder(folder: Path, channels: tuple[str, ...]) -> list[Case]:
-    from medseg.readers import scan_files
+def files(folder: Path) -> list[Path]:
+    """Image files directly in `folder` that are not DICOM, sorted."""
+    from medseg import readers
 
-    files, series = scan_files(folder)
-    if series and not files:
-        return [single(path, channels) for path in series]
-    if not files:
-        raise Refusal(folder, found="no scan in it", needed="NIfTI, NRRD, ... files or DICOM", remedy="check the path")
+    inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return [path for path in inside if readers.knows(path) not in (None, "dicom", "dicom_seg")]
+
+
+def _folder(folder: Path, channels: tuple[str, ...]) -> list[Case]:
+    from medseg import readers
+
+    if any(readers.knows(path) == "dicom" for path in folder.iterdir() if path.is_file()):
+        return [single(folder, channels)]
+    images = files(folder)
+    series = sorted(path for path in folder.iterdir() if path.is_dir() and readers.knows(path) == "dicom")
+    if not images and not series:
+        inside = sum(1 for _ in folder.iterdir())
+        raise Refusal(
+            folder,
+            found=f"no scan among its {inside} entries" if inside else "an empty folder",
+            needed="NIfTI, NRRD, ... files, or DICOM",
+            remedy="check the path",
+        )
     if len(channels) == 1:
-        return [single(path, channels) for path in [*files, *series]]
-    return _grouped(folder, files, channels)
+        return [single(path, channels) for path in [*images, *series]]
+    return _grouped(folder, images, channels) + [single(path, channels) for path in series]
 
 
 def _grouped(folder: Path, files: list[Path], channels: tuple[str, ...]) -> list[Case]:

@@ -10,6 +10,11 @@ from medseg.refusal import Refusal
 from medseg.volume import Volume
 
 
+def knows(path: Path) -> str | None:
+    """Name of the reader that knows `path`, or None."""
+    return next((name for name in plugins.names("readers") if plugins.find("readers", name).matches(path)), None)
+
+
 def find(path: Path) -> ModuleType:
     """The reader that knows `path`.
 
@@ -18,10 +23,9 @@ def find(path: Path) -> ModuleType:
     """
     if not path.exists():
         raise Refusal(path, found="nothing there", needed="a file or folder to read", remedy="correct the path")
-    for name in plugins.names("readers"):
-        module = plugins.find("readers", name)
-        if module.matches(path):
-            return module
+    name = knows(path)
+    if name:
+        return plugins.find("readers", name)
     if path.is_dir():
         files = sum(1 for file in path.rglob("*") if file.is_file())
         found, remedy = (
