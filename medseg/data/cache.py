@@ -1,0 +1,274 @@
+"""Prepared cases on disk: memory-mapped arrays, found again by what made them, never half-written.
+
+A case lives in `<folder>/<case>-<hash>/`, where the hash covers the preparation, the label table and the content of the
+case's source files, so that any change of these makes a new folder and nothing stale is ever read. The folder holds
+`image.npy`, `target.npy`, `coordinates.npy` and `meta.json`, and no time stamps: the same inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.atomic import replacing, replacing_folder
+from medseg.case import Case
+from medseg.labels import LabelTable
+from medseg.plan import Plan
+from medseg.refusal import Refusal
+from medseg.transforms.prepare import Undo
+
+FORMAT = 1
+"""Raised whenever the same plan and sources would give other arrays or files than before."""
+PREPARATION = ("orientation", "spacing_mm", "normalisation", "crop", "order", "channels", "channels_on_other_grids")
+"""Fields of a plan that decide the prepared arrays; patch and batch may change without preparing anew."""
+COORDINATES_PER_CLASS = 2000
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """One case as the network sees it; the arrays are read-only memory maps.
+
+    Attributes:
+        id: of the case.
+        image: float32 (C, i, j, k).
+        target: (1, i, j, k) class numbers or (R, i, j, k) of 0 and 1; None for a case without labels.
+        undo: the way back to the scan.
+        coordinates: up to 2000 voxels (n, 3) of each label that is present, by its position in the label table.
+        voxels: how many voxels each label of the table has.
+        box: (start, stop) per axis around all labels; None when there are none.
+    """
+
+    id: str
+    image: np.ndarray
+    target: np.ndarray | None
+    undo: Undo
+    coordinates: Mapping[int, np.ndarray]
+    voxels: tuple[int, ...]
+    box: tuple[tuple[int, int], ...] | None
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of prepared cases for one way of preparing.
+
+    Attributes:
+        folder: holds one folder per case; caches of several plans may share it.
+        key: from `cache_key`.
+    """
+
+    folder: Path
+    key: str
+
+    def place(self, case: Case, contents: Mapping[str, str]) -> Path:
+        """Folder of a case. `contents`: sha256 of its sources, by channel name or "target"."""
+        made_from = {"key": self.key, "case": case.id, "contents": dict(contents)}
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", case.id)[:100].lstrip(".")
+        return self.folder / f"{name}-{digest(made_from)[:12]}"
+
+    def open(self, case: Case, contents: Mapping[str, str]) -> PreparedCase:
+        return open_case(self.place(case, contents))
+
+
+def cache_key(plan: Plan, table: LabelTable) -> str:
+    """sha256 of everything but the sources that decides a prepared case. Names and colours of labels do not."""
+    fields = plan.model_dump(mode="json", include=set(PREPARATION))
+    members = [list(label.members) for label in table.labels]
+    return digest({"format": FORMAT, "plan": fields, "exclusive": table.exclusive, "members": members})
+
+
+def digest(value: Any) -> str:
+    """sha256 of canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_case(
+    place: Path, case: str, image: np.ndarray, target: np.ndarray | None, undo: Undo, table: LabelTable
+) -> None:
+    """Write a prepared case so that its folder appears only when everything in it is on disk.
+
+    Raises:
+        OSError: with errno ENOSPC when the disk is full; nothing is left behind.
+    """
+    coordinates, voxels = _foreground(target, table)
+    arrays = {"image": image, "coordinates": coordinates} | ({} if target is None else {"target": target})
+    filled = None if not len(coordinates) else _box(target, table)
+    with replacing_folder(place) as folder:
+        meta = {
+            "format": FORMAT,
+            "case": case,
+            "undo": undo.to_json(),
+            "voxels": voxels,
+            "box": filled,
+            "files": {f"{name}.npy": _save(folder / f"{name}.npy", array) for name, array in arrays.items()},
+        }
+        with (folder / "meta.json").open("w", encoding="utf-8", newline="\n") as handle:
+            handle.write(json.dumps(meta, sort_keys=True, indent=1) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def is_complete(place: Path, *, verify: bool = False) -> bool:
+    """Whether a case folder holds all that its meta.json lists, in full length; `verify` also compares the sha256."""
+    meta = _meta(place)
+    if meta is None or meta.get("format") != FORMAT:
+        return False
+    for name, expected in meta["files"].items():
+        file = place / name
+        if not file.is_file() or file.stat().st_size != expected["bytes"]:
+            return False
+        if verify and _hash(file) != expected["sha256"]:
+            return False
+    return True
+
+
+def open_case(place: Path) -> PreparedCase:
+    """Map a prepared case into memory.
+
+    Raises:
+        Refusal: the folder is missing or damaged.
+    """
+    meta = _meta(place)
+    if meta is None or not is_complete(place):
+        raise Refusal(
+            place,
+            found="a prepared case that is missing or not complete",
+            needed="the files that its meta.json lists, in full length",
+            remedy="run `medseg prepare` again; it redoes only what is damaged",
+        )
+    coordinates = np.load(place / "coordinates.npy")
+    target = np.load(place / "target.npy", mmap_mode="r") if "target.npy" in meta["files"] else None
+    return PreparedCase(
+        id=meta["case"],
+        image=np.load(place / "image.npy", mmap_mode="r"),
+        target=target,
+        undo=Undo.from_json(meta["undo"]),
+        coordinates={int(label): coordinates[coordinates[:, 0] == label, 1:] for label in np.unique(coordinates[:, 0])},
+        voxels=tuple(meta["voxels"]),
+        box=None if meta["box"] is None else tuple((start, stop) for start, stop in meta["box"]),
+    )
+
+
+@dataclass
+class Contents:
+    """sha256 of source files and folders, remembered by path, size and time of change.
+
+    Attributes:
+        memory: JSON file that keeps them from run to run; a missing or damaged one only costs the hashing.
+    """
+
+    memory: Path
+    _known: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            self._known = dict(json.loads(self.memory.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            self._known = {}
+
+    def of(self, case: Case) -> dict[str, str]:
+        """sha256 by channel name, and "target" (or "label map" should a channel have that name)."""
+        sources = dict(case.images)
+        if case.target is not None:
+            sources["target" if "target" not in sources else "label map"] = case.target
+        return {name: self._of_path(path) for name, path in sources.items()}
+
+    def _of_path(self, path: Path) -> str:
+        if not path.is_dir():
+            return self._of_file(path)
+        # a DICOM series: its files by name, so that adding or renaming one counts too
+        return digest([[str(file.relative_to(path)), self._of_file(file)] for file in files_under(path)])
+
+    def _of_file(self, file: Path) -> str:
+        try:
+            state = file.stat()
+            known = self._known.get(str(file.absolute()))
+            if known is None or known[:2] != [state.st_size, state.st_mtime_ns]:
+                known = [state.st_size, state.st_mtime_ns, _hash(file)]
+                self._known[str(file.absolute())] = known
+        except OSError as error:
+            raise Refusal(
+                file,
+                found=f"no file that can be read ({error.strerror})",
+                needed="a readable file",
+                remedy="correct the path or its permissions",
+            ) from error
+        return str(known[2])
+
+    def save(self) -> None:
+        """Keep what is known for the next run."""
+        with replacing(self.memory) as temporary:
+            temporary.write_text(json.dumps(self._known, sort_keys=True, indent=0) + "\n", encoding="utf-8")
+
+
+def files_under(folder: Path) -> Iterator[Path]:
+    """Every file in a folder tree, sorted, so that the order does not hang on the file system."""
+    yield from sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _foreground(target: np.ndarray | None, table: LabelTable) -> tuple[np.ndarray, list[int]]:
+    """Sampled voxels of each label as rows (position in the table, i, j, k), and the number of voxels of each."""
+    rows, voxels = [np.empty((0, 4), np.int32)], []
+    for position in range(len(table.labels)):
+        if target is None:
+            voxels.append(0)
+            continue
+        found = np.flatnonzero(table.mask(target, position))
+        voxels.append(len(found))
+        if len(found) > COORDINATES_PER_CLASS:
+            generator = np.random.default_rng([FORMAT, position])  # fixed, so that two runs choose the same voxels
+            found = np.sort(generator.choice(found, COORDINATES_PER_CLASS, replace=False))
+        place = np.unravel_index(found, target.shape[1:])
+        rows.append(np.stack([np.full(len(found), position), *place], axis=1).astype(np.int32))
+    return np.concatenate(rows), voxels
+
+
+def _box(target: np.ndarray | None, table: LabelTable) -> list[list[int]] | None:
+    """(start, stop) per axis around everything that is not background."""
+    if target is None:
+        return None
+    filled = (target != 0).any(axis=0)
+    ranges = []
+    for axis in range(3):
+        hit = np.flatnonzero(filled.any(axis=tuple(other for other in range(3) if other != axis)))
+        ranges.append([int(hit[0]), int(hit[-1]) + 1])
+    return ranges
+
+
+def _save(path: Path, array: np.ndarray) -> dict[str, Any]:
+    """Write a .npy file piece by piece, hashing as it goes. `np.save` would hide why a write failed."""
+    array = np.ascontiguousarray(array)
+    seen = hashlib.sha256()
+    with path.open("wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
+        header = handle.tell()
+        content = array.data.cast("B") if array.size else memoryview(b"")
+        for start in range(0, len(content), CHUNK):
+            handle.write(content[start : start + CHUNK])
+        handle.flush()
+        os.fsync(handle.fileno())
+    with path.open("rb") as handle:
+        seen.update(handle.read(header))
+    seen.update(content)
+    return {"bytes": path.stat().st_size, "sha256": seen.hexdigest()}
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _meta(place: Path) -> dict[str, Any] | None:
+    try:
+        meta = json.loads((place / "meta.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return meta if isinstance(meta, dict) and "files" in meta else None

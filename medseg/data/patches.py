@@ -1,0 +1,126 @@
+"""Patches to train on: where to cut, how to cut, and a source of them that any number of workers may read.
+
+Chance comes from `generator_for(seed, epoch, index)`: sample 17 of epoch 3 is the same patch whichever worker cuts it.
+Axes shorter than the patch are filled up with 0 on both sides, which is an average voxel after most normalisations and
+what nnU-Net does; prediction must fill up in the same way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.data.cache import PreparedCase, open_case
+from medseg.plan import Sizes
+
+FOREGROUND_SHARE = 0.33
+"""Part of the patches that are centred on a labelled voxel, as in nnU-Net."""
+OPEN_CASES = 64
+"""Cases that one worker keeps mapped; each holds two file handles, of which systems allow some thousand."""
+
+
+def generator_for(seed: int, epoch: int, index: int, stream: int = 0) -> np.random.Generator:
+    """Chance for one sample. Streams are independent (0: patches, 1: augmentation)."""
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch, index, stream]))
+
+
+def draw_patch(
+    generator: np.random.Generator,
+    prepared: PreparedCase,
+    patch: Sizes,
+    *,
+    foreground_share: float = FOREGROUND_SHARE,
+) -> Sizes:
+    """First voxel of a patch; it lies inside the volume on every axis that is long enough, else it centres the volume.
+
+    With probability `foreground_share` the patch is centred, as far as the border allows, on a voxel of a label drawn
+    evenly from those present; so a small organ is met as often as a large one. Else it is drawn evenly.
+    """
+    size = prepared.image.shape[1:]
+    centre = None
+    if generator.random() < foreground_share and prepared.coordinates:
+        label = sorted(prepared.coordinates)[generator.integers(len(prepared.coordinates))]
+        voxels = prepared.coordinates[label]
+        centre = voxels[generator.integers(len(voxels))]
+    start = []
+    for axis in range(3):
+        room = size[axis] - patch[axis]
+        if room <= 0:
+            start.append(-(-room // 2))
+        elif centre is None:
+            start.append(int(generator.integers(room + 1)))
+        else:
+            start.append(min(max(int(centre[axis]) - patch[axis] // 2, 0), room))
+    return start[0], start[1], start[2]
+
+
+def cut(array: np.ndarray, start: Sizes, patch: Sizes) -> np.ndarray:
+    """Contiguous copy of (C, *patch) from `start`; 0 wherever it reaches beyond the array."""
+    ranges = [
+        (max(0, first), max(0, min(first + length, size)))
+        for first, length, size in zip(start, patch, array.shape[1:], strict=True)
+    ]
+    inside = array[(slice(None), *(slice(first, stop) for first, stop in ranges))]
+    if inside.shape[1:] == tuple(patch):
+        return np.array(inside, order="C", subok=False)
+    result = np.zeros((len(array), *patch), array.dtype)
+    place = tuple(
+        slice(first - offset, first - offset + length)
+        for (first, _), offset, length in zip(ranges, start, inside.shape[1:], strict=True)
+    )
+    result[(slice(None), *place)] = inside
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class PatchSource:
+    """A map from sample number to (image, target, case id), for one epoch. It may be pickled to worker processes.
+
+    Attributes:
+        folders: of the prepared cases, as `engine.prepare` gives them; every case must have a target.
+        patch: (i, j, k).
+        length: samples an epoch; each draws its case evenly.
+        seed, epoch: decide, with the sample number, every patch.
+    """
+
+    folders: Sequence[Path]
+    patch: Sizes
+    length: int
+    seed: int
+    epoch: int = 0
+    foreground_share: float = FOREGROUND_SHARE
+    _open: OrderedDict[Path, PreparedCase] = field(default_factory=OrderedDict, repr=False)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        generator = generator_for(self.seed, self.epoch, index)
+        prepared = self._case(self.folders[int(generator.integers(len(self.folders)))])
+        if prepared.target is None:
+            raise ValueError(f"case {prepared.id} has no target to train on")
+        start = draw_patch(generator, prepared, self.patch, foreground_share=self.foreground_share)
+        return cut(prepared.image, start, self.patch), cut(prepared.target, start, self.patch), prepared.id
+
+    def at(self, epoch: int) -> PatchSource:
+        """The same source in another epoch."""
+        return replace(self, epoch=epoch)
+
+    def _case(self, folder: Path) -> PreparedCase:
+        """Opened once and kept, the least recently used given up first."""
+        if folder not in self._open:
+            self._open[folder] = open_case(folder)
+            if len(self._open) > OPEN_CASES:
+                self._open.popitem(last=False)
+        self._open.move_to_end(folder)
+        return self._open[folder]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}  # memory maps would be pickled as whole arrays
