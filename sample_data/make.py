@@ -71,8 +71,8 @@ def render(scan: Scan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     affine = affine_of(scan)
     rng = generator(7, scan.patient, ord(scan.case[-1]))
     fine = [(np.arange(size * OVERSAMPLING) + 0.5) / OVERSAMPLING - 0.5 for size in scan.shape]
-    index = np.stack(np.meshgrid(*fine, indexing="ij"))
-    points = np.tensordot(affine[:3, :3], index, 1) + affine[:3, 3].reshape(3, 1, 1, 1)
+    i, j, k = np.meshgrid(*fine, indexing="ij")
+    points = np.stack([a * i + b * j + c * k + shift for a, b, c, shift in affine[:3]])
     image, label = Anatomy(scan.patient).render(points, tissues(rng))
     image = _blocks(image).mean(axis=0)
     image += noise(rng, image.shape, *scan.noise_hu)

@@ -31,11 +31,18 @@ class Waves:
         self.phases = rng.uniform(0, 2 * np.pi, count)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Value of about unit standard deviation at points (3, ...)."""
-        total = np.zeros(points.shape[1:])
-        for vector, phase in zip(self.vectors, self.phases, strict=True):
-            total += np.sin(np.tensordot(vector, points, 1) + phase)
+        """Value of about unit standard deviation at points (3, ...). No matrix product: BLAS libraries round differently."""
+        x, y, z = points
+        total = np.zeros(x.shape)
+        for (a, b, c), phase in zip(self.vectors, self.phases, strict=True):
+            total += np.sin(a * x + b * y + c * z + phase)
         return total * np.sqrt(2 / len(self.phases))
+
+    def within(self, region: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """The same, worked out in `region` only and 0 elsewhere."""
+        total = np.zeros(region.shape)
+        total[region] = self(points[:, region])
+        return total
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,9 @@ class Anatomy:
         self.content = Waves(rng, shortest_mm=50, longest_mm=90)
 
     def inside(self, name: str, p: np.ndarray, grow: float = 1.0) -> np.ndarray:
-        return self.organ[name](p, grow) > 0.07 * self.lumps[name](p)
+        depth = self.organ[name](p, grow)
+        near = depth > -0.3  # the lumps reach 0.07 * sqrt(2 * 5) = 0.22 at most
+        return near & (depth > 0.07 * self.lumps[name].within(near, p))
 
     def render(self, points: np.ndarray, hu: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
         """Hounsfield units and label numbers at points (3, ...) in mm; `hu` gives each tissue's mean."""
@@ -149,9 +158,10 @@ class Anatomy:
         """Fat, bowel with mixed contents, stomach and the muscles beside the spine: nothing of it is labelled."""
         x, y, z = p
         image[cavity] = hu["fat"]
-        loops = cavity & (self.bowel(p) > -0.15) & (y > self.spine_y + 45)
+        front = cavity & (y > self.spine_y + 45)
+        loops = front & (self.bowel.within(front, p) > -0.15)
         image[loops] = hu["bowel"]
-        content = self.content(p)
+        content = self.content.within(loops, p)
         image[loops & (content > 1.1)] = -700
         image[loops & (content < -1.0)] = hu["oral contrast"]
         psoas = np.hypot(np.abs(x) - 38, (y - self.spine_y) * 0.9) < np.clip(14 - (z + 20) / 12, 6, 24)
@@ -170,7 +180,7 @@ class Anatomy:
         dome = self.dome + 8 * (x > 0) - 45 * ((np.abs(x) - wide * 0.45) / wide) ** 2 - 42 * (y / deep) ** 2
         chest = cavity & (z > dome)
         image[chest] = -850
-        image[chest & (self.bowel(p * 2.0) > 1.9)] = 20
+        image[chest & (self.bowel.within(chest, p * 2.0) > 1.9)] = 20
         image[chest & (np.abs(x) < 22)] = hu["bowel"]
         image[chest & self.inside("heart", p)] = hu["blood"]
         return chest
