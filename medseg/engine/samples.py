@@ -8,30 +8,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from medseg.data import patches
-from medseg.data.cache import PreparedCase
+from medseg.data.patches import PatchSource, generator_for
 from medseg.transforms import augment
 
 
 @dataclass(frozen=True)
 class Samples(Dataset[tuple[Tensor, Tensor, str]]):
-    """Sample number -> (image (C, i, j, k) float32, target (1|R, i, j, k), case id). Picklable, for spawned workers."""
+    """Sample number, counted from the start of training -> (image (C, i, j, k) float32, target (1|R, i, j, k), case
+    id). May be pickled to worker processes."""
 
-    cases: tuple[PreparedCase, ...]
-    patch: tuple[int, int, int]
-    foreground: float
+    source: PatchSource
     augment: augment.Options
     orientation: str
-    seed: int
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, str]:
-        generator = patches.generator_for(self.seed, number)
-        case = self.cases[int(generator.integers(len(self.cases)))]
-        start = patches.draw(generator, case, patch=self.patch, foreground=self.foreground)
-        image = torch.from_numpy(patches.cut(case.image, start, self.patch))
-        target = torch.from_numpy(patches.cut(case.target, start, self.patch))
+        image, target, case = self.source[number]
+        generator = generator_for(self.source.seed, self.source.epoch, number, stream=1)
         drawn = augment.draw(
-            generator, self.augment, patch=self.patch, channels=len(image), orientation=self.orientation
+            generator, self.augment, patch=self.source.patch, channels=len(image), orientation=self.orientation
         )
-        image, target = augment.apply(drawn, image, target)
-        return image, target, case.id
+        return *augment.apply(drawn, torch.from_numpy(image), torch.from_numpy(target)), case
