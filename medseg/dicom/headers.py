@@ -161,6 +161,8 @@ def _scan(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
     """Frames of an image, or none and what keeps it from lying in space as grey values."""
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
         return (), "colour pixels"
+    if "MOSAIC" in (dataset.get("ImageType") or ()):
+        return (), "many slices tiled into one picture (Siemens mosaic)"
     if dataset.get("ModalityLUTSequence"):
         return (), "a table of values (Modality LUT) in place of a rescale slope"
     return planes(path, dataset)

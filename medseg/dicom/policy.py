@@ -39,11 +39,12 @@ def refuse_irregular(where: Path, geometry: Geometry, frames: Sequence[Frame], t
         )
     text, remedy = found
     count = len(frames)
-    distance = "" if count == 1 else f"; an even grid would misplace voxels by up to {geometry.off_grid_mm:.2f} mm"
+    misplaced = geometry.off_grid_mm > tolerance_mm
+    distance = f"; an even grid would misplace voxels by up to {geometry.off_grid_mm:.2f} mm" if misplaced else ""
     raise Refusal(
         where,
-        found=f"{text} ({count} slices{distance})",
-        needed=f"parallel slices of one size, at even distances to within {tolerance_mm:g} mm",
+        found=f"{text} ({count} {'slice' if count == 1 else 'slices'}{distance})",
+        needed=f"equal slices, straight above one another at even distances to within {tolerance_mm:g} mm",
         remedy=remedy,
     )
 
@@ -97,8 +98,8 @@ def _tilt(geometry: Geometry, frames: Sequence[Frame]) -> tuple[str, str] | None
     if geometry.tilt_degrees <= TILT_DEGREES:
         return None
     return (
-        f"a stack that leans by {geometry.tilt_degrees:.2f} degrees against its slices (gantry tilt), shifting the last "
-        f"slice sideways by {geometry.drift_mm:.2f} mm",
+        f"a stack that leans by {geometry.tilt_degrees:.2f} degrees against its slices (gantry tilt), shifting the "
+        f"last slice sideways by {geometry.drift_mm:.2f} mm",
         "resample the series onto a straight grid first, for example with a gantry tilt correction",
     )
 
@@ -107,9 +108,11 @@ def _missing(geometry: Geometry, frames: Sequence[Frame]) -> tuple[str, str] | N
     if not geometry.missing:
         return None
     total = sum(count for _, count in geometry.missing)
-    places = ", ".join(f"{count} after {frames[geometry.order[n - 1]].instance.path.name}" for n, count in geometry.missing[:3])
+    names = [frames[index].instance.path.name for index in geometry.order]
+    places = ", ".join(f"{count} after {names[n - 1]}" for n, count in geometry.missing[:3])
+    more = ", ..." if len(geometry.missing) > 3 else ""
     return (
-        f"{total} missing slices of {geometry.typical_mm:.4g} mm ({places}{', ...' if len(geometry.missing) > 3 else ''}), "
+        f"{total} missing slice{'' if total == 1 else 's'} of {geometry.typical_mm:.4g} mm ({places}{more}), "
         f"a gap of {max(geometry.steps_mm):.4g} mm",
         "fetch the missing slices from the archive",
     )

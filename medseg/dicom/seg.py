@@ -89,19 +89,10 @@ def read(path: Path) -> Segmentation:
             remedy="segmentations of photographs and projection images cannot be placed; use another format",
         )
     indices, affine, depth = _grid(path, frames, _spacing_between_slices(dataset))
-    place = [(index, number) for index, number in zip(indices, numbers, strict=True)]
+    place = [(int(index), number) for index, number in zip(indices, numbers, strict=True)]
     shape = (depth, *frames[0].size)
-    order = {segment.number: position for position, segment in enumerate(segments)}
-    if kind == "FRACTIONAL":
-        stack = np.zeros((len(segments), *shape), dtype=np.float32)
-        for (k, number), plane in zip(place, _planes(path, dataset), strict=True):
-            stack[order[number], k] = plane * scale
-    else:
-        stack = _label_map(path, dataset, place, shape)
-        if stack is None:
-            stack = np.zeros((len(segments), *shape), dtype=np.uint8)
-            for (k, number), plane in zip(place, _planes(path, dataset), strict=True):
-                stack[order[number], k] |= plane > 0
+    labels = None if kind == "FRACTIONAL" else _label_map(path, dataset, place, shape)
+    stack = labels if labels is not None else _channels(path, dataset, place, (len(segments), *shape), segments, scale)
     return Segmentation(stack.transpose(0, 3, 2, 1), affine, segments, patient_id)
 
 
@@ -118,7 +109,11 @@ def _segment_of_each_frame(dataset: Any) -> list[int]:
     """Segment number per frame, from the frame's own functional group or the shared one."""
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
     return [
-        int((group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence"))[0][0x0062000B].value)
+        int(
+            (group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence"))[0][
+                0x0062000B
+            ].value
+        )
         for group in dataset.PerFrameFunctionalGroupsSequence
     ]
 
@@ -158,7 +153,7 @@ def _grid(path: Path, frames: tuple[Frame, ...], declared_mm: float) -> tuple[np
             return indices, affine, count + 1
     raise Refusal(
         path,
-        found=f"frames {min(apart):.4g} to {max(apart):.4g} mm apart, turned by up to {facts.turned_degrees:.1f} degrees",
+        found=f"frames {min(apart):.4g} to {max(apart):.4g} mm apart, turned by {facts.turned_degrees:.1f} degrees",
         needed=f"parallel frames on an even grid, to within {GRID_MM} mm",
         remedy="resample the segmentation onto an even grid first",
     )
@@ -186,3 +181,26 @@ def _label_map(
             return None
         labels[0, k][here] = number or plane[here]
     return labels.astype(np.uint8) if labels.max() < 256 else labels
+
+
+def _channels(
+    path: Path,
+    dataset: Any,
+    place: list[tuple[int, int]],
+    shape: tuple[int, int, int, int],
+    segments: tuple[Segment, ...],
+    scale: float,
+) -> np.ndarray:
+    """(S, K, rows, columns): 0 and 1, or pixels times `scale` for fractions (`scale` > 0)."""
+    order = {segment.number: position for position, segment in enumerate(segments)}
+    stack = np.zeros(shape, dtype=np.float32 if scale else np.uint8)
+    for (k, number), plane in zip(place, _planes(path, dataset), strict=True):
+        if number not in order:
+            raise Refusal(
+                path,
+                found=f"a frame of segment {number}, which is not described",
+                needed="a description of every segment",
+                remedy="export the segmentation again",
+            )
+        stack[order[number], k] = plane * scale if scale else plane > 0
+    return stack

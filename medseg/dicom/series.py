@@ -46,10 +46,7 @@ def choose(path: Path, wanted: str | None) -> Series:
     Raises:
         Refusal: no image, several series and no choice, or a choice that fits none or several.
     """
-    if path.is_dir():
-        found = [headers.read(file) for file in headers.files(path)]
-    else:
-        found = _siblings(path)
+    found = [headers.read(file) for file in headers.files(path)] if path.is_dir() else _siblings(path)
     scans = [header for header in found if not header.kind]
     if not scans:
         kinds = ", ".join(sorted({header.modality or header.kind for header in found})) or "no DICOM file"

@@ -9,6 +9,7 @@ from pydantic import Field
 from medseg.settings import Settings
 from medseg.volume import Source, Volume
 
+
 class Options(Settings):
     """Which series, and how strict."""
 
@@ -19,12 +20,14 @@ class Options(Settings):
 
 
 def matches(path: Path) -> bool:
-    """A file with DICOM's signature or a folder with such a file in it, unless it is all segmentations."""
+    """A file with DICOM's signature or suffix, or a folder with such a file in it, unless it is all segmentations."""
     from medseg.dicom import headers, seg
 
     if path.is_dir():
         return next(headers.files(path), None) is not None and seg.only_segmentation(path) is None
-    return headers.is_dicom(path) and headers.sop_class(path) not in headers.SEGMENTATION_CLASSES
+    if path.suffix.lower() not in headers.SUFFIXES and not headers.is_dicom(path):
+        return False
+    return headers.sop_class(path) not in headers.SEGMENTATION_CLASSES
 
 
 def read(path: Path, options: Options) -> Volume:
@@ -65,4 +68,3 @@ def read(path: Path, options: Options) -> Volume:
         },
     )
     return Volume(array, facts.affine, source)
-

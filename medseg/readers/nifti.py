@@ -77,7 +77,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if kind is None:
             raise Refusal(
                 path,
-                found="no NIfTI signature in the header (Analyze 7.5 has none either, and does not tell left from right)",
+                found="no NIfTI signature (Analyze 7.5 has none either, and does not tell left from right)",
                 needed="a NIfTI-1 or NIfTI-2 file",
                 remedy="convert it to NIfTI with a tool that knows its orientation",
             )
