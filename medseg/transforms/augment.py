@@ -1,0 +1,291 @@
+"""Augmentation in two steps: `draw` chance as plain numbers, then `apply` them, which is pure and can be repeated.
+
+Everything is done on one patch in voxel coordinates. What rotation or zoom brings in from beyond the patch repeats its
+border, in image and target alike, so that the two stay in step and no label appears that was not there. Probabilities
+and ranges are those of nnU-Net. Heavy imports are inside the functions: recipes are checked without torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from medseg.plan import Sizes
+from medseg.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+PatientAxis = Literal["left-right", "anterior-posterior", "inferior-superior"]
+LETTERS: dict[str, str] = {"left-right": "LR", "anterior-posterior": "AP", "inferior-superior": "IS"}
+Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+Range = tuple[float, float]
+THIN = 3
+"""A patch axis this many times shorter than the longest has thick slices: no rotation or zoom mixes them."""
+PER_CHANNEL = 0.5
+"""Part of the channels that blur and low resolution touch when they happen."""
+ELASTIC_CELLS = 6
+"""Control points along each axis of the elastic field."""
+
+
+class Options(Settings):
+    """How patches are varied during training; a probability of 0 switches a step off."""
+
+    rotate_deg: float = Field(default=30, ge=0, le=180)
+    """Largest angle about each axis."""
+    rotate_p: float = Field(default=0.2, ge=0, le=1)
+    scale: Range = (0.7, 1.4)
+    """Zoom factors; above 1 structures grow."""
+    scale_p: float = Field(default=0.2, ge=0, le=1)
+    elastic_voxels: float = Field(default=4, ge=0)
+    """Standard deviation of the control points' displacement."""
+    elastic_p: float = Field(default=0, ge=0, le=1)
+    mirror: tuple[PatientAxis, ...] = ()
+    """Axes of the patient along which patches are flipped half of the time. Empty by default, because many label
+    tables tell left from right."""
+    noise_variance: Range = (0, 0.1)
+    noise_p: float = Field(default=0.1, ge=0, le=1)
+    blur_voxels: Range = (0.5, 1)
+    """Standard deviation of the Gaussian."""
+    blur_p: float = Field(default=0.2, ge=0, le=1)
+    brightness: Range = (0.75, 1.25)
+    brightness_p: float = Field(default=0.15, ge=0, le=1)
+    contrast: Range = (0.75, 1.25)
+    """Factors on the distance from the channel's mean; the channel's range is kept."""
+    contrast_p: float = Field(default=0.15, ge=0, le=1)
+    low_resolution: Range = (0.5, 1)
+    """Factors on the number of samples along each axis."""
+    low_resolution_p: float = Field(default=0.25, ge=0, le=1)
+    gamma: Range = (0.7, 1.5)
+    gamma_p: float = Field(default=0.3, ge=0, le=1)
+    inverted_gamma_p: float = Field(default=0.1, ge=0, le=1)
+    """Gamma on the negative of the image."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What chance decided for one patch: plain numbers, None where a step is left out. `Draw()` changes nothing.
+
+    Attributes:
+        flips: per patch axis.
+        matrix: rows of the 3 x 3 matrix from new to old voxel coordinates about the patch's centre.
+        elastic: (seed, standard deviation in voxels, 0 or 1 per axis that may move).
+        noise: (seed, standard deviation).
+        blur, brightness, contrast, low_resolution, inverted_gamma, gamma: one number (or None) per channel.
+    """
+
+    flips: tuple[bool, bool, bool] = (False, False, False)
+    matrix: Matrix | None = None
+    elastic: tuple[int, float, tuple[int, int, int]] | None = None
+    noise: tuple[int, float] | None = None
+    blur: tuple[float | None, ...] | None = None
+    brightness: tuple[float, ...] | None = None
+    contrast: tuple[float, ...] | None = None
+    low_resolution: tuple[float | None, ...] | None = None
+    inverted_gamma: tuple[float, ...] | None = None
+    gamma: tuple[float, ...] | None = None
+
+
+def draw(
+    generator: np.random.Generator, options: Options, *, patch: Sizes, channels: int, orientation: str = "RAS"
+) -> Draw:
+    """Decide how one patch is varied.
+
+    Args:
+        generator: of this sample; the same state gives the same Draw.
+        options: probabilities and ranges.
+        patch: (i, j, k) voxels.
+        channels: of the image.
+        orientation: of the plan; it says which patch axis `mirror: left-right` means.
+    """
+
+    def happens(probability: float) -> bool:
+        return bool(generator.random() < probability)
+
+    def each(bounds: Range) -> tuple[float, ...]:
+        return tuple(float(value) for value in generator.uniform(*bounds, channels))
+
+    def some(bounds: Range) -> tuple[float | None, ...]:
+        return tuple(value if happens(PER_CHANNEL) else None for value in each(bounds))
+
+    mirrored = [any(orientation[axis] in LETTERS[name] for name in options.mirror) for axis in range(3)]
+    flips = tuple(bool(generator.random() < 0.5) and wanted for wanted in mirrored)
+    thick = tuple(int(size * THIN <= max(patch)) for size in patch)
+    elastic = None
+    if happens(options.elastic_p):
+        moving = tuple(1 - thin for thin in thick)
+        elastic = (_seed(generator), options.elastic_voxels, moving)
+    return Draw(
+        flips=flips,  # type: ignore[arg-type]
+        matrix=_draw_matrix(generator, options, thick),
+        elastic=elastic,  # type: ignore[arg-type]
+        noise=(_seed(generator), math.sqrt(generator.uniform(*options.noise_variance)))
+        if happens(options.noise_p)
+        else None,
+        blur=some(options.blur_voxels) if happens(options.blur_p) else None,
+        brightness=each(options.brightness) if happens(options.brightness_p) else None,
+        contrast=each(options.contrast) if happens(options.contrast_p) else None,
+        low_resolution=some(options.low_resolution) if happens(options.low_resolution_p) else None,
+        inverted_gamma=each(options.gamma) if happens(options.inverted_gamma_p) else None,
+        gamma=each(options.gamma) if happens(options.gamma_p) else None,
+    )
+
+
+def apply(draw: Draw, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do what was drawn. Neither input is written into; the outputs may be the inputs where nothing was drawn.
+
+    Args:
+        draw: from `draw`, or made by hand.
+        image: (C, i, j, k) floating point; it is interpolated linearly.
+        target: (1 or R, i, j, k) whole numbers; the nearest is taken.
+    """
+    if draw.matrix is not None or draw.elastic is not None:
+        image, target = _warp(draw, image, target)
+    axes = [1 + axis for axis, flip in enumerate(draw.flips) if flip]
+    if axes:
+        image, target = image.flip(axes), target.flip(axes)
+    return _intensities(draw, image), target
+
+
+def _seed(generator: np.random.Generator) -> int:
+    return int(generator.integers(2**31))
+
+
+def _draw_matrix(generator: np.random.Generator, options: Options, thick: tuple[int, ...]) -> Matrix | None:
+    """Rotation times zoom. Thick slices are only turned in their plane and never zoomed across it."""
+    rotate, zoom = generator.random() < options.rotate_p, generator.random() < options.scale_p
+    if not rotate and not zoom:
+        return None
+    matrix = np.eye(3)
+    if rotate:
+        for axis in range(3):
+            first, second = (other for other in range(3) if other != axis)
+            angle = math.radians(generator.uniform(-options.rotate_deg, options.rotate_deg))
+            if thick[first] or thick[second]:
+                continue
+            turn = np.eye(3)
+            turn[[first, second], [first, second]] = math.cos(angle)
+            turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
+            matrix = matrix @ turn
+    if zoom:
+        low, high = options.scale
+        # half of the zooms shrink and half enlarge, however far the range is from being even about 1
+        bounds = (low, min(1.0, high)) if generator.random() < 0.5 and low < 1 else (max(low, 1.0), max(high, 1.0))
+        factor = generator.uniform(*bounds)
+        matrix = matrix / np.array([1.0 if thin else factor for thin in thick])
+    rows = tuple((float(row[0]), float(row[1]), float(row[2])) for row in matrix)
+    return rows[0], rows[1], rows[2]
+
+
+def _warp(draw: Draw, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read image and target at one set of old voxel coordinates, kept inside the patch."""
+    import torch
+    from torch.nn import functional
+
+    shape = tuple(image.shape[1:])
+    old = _coordinates(draw, shape, image.device)
+    index = torch.zeros(shape, dtype=torch.int64, device=image.device)
+    for axis, size in enumerate(shape):
+        old[axis].clamp_(0, size - 1)
+        index.mul_(size).add_(old[axis].round().long())
+    moved_target = target.flatten(1)[:, index.flatten()].reshape(target.shape)
+    # grid_sample wants (k, j, i), from -1 to 1 between the outer faces of the patch
+    grid = torch.stack([(2 * old[axis] + 1) / shape[axis] - 1 for axis in (2, 1, 0)], dim=-1)
+    moved_image = functional.grid_sample(
+        image[None], grid[None].to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return moved_image[0], moved_target
+
+
+def _coordinates(draw: Draw, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """(3, i, j, k): where in the old patch each new voxel comes from."""
+    import torch
+    from torch.nn import functional
+
+    matrix = torch.tensor(draw.matrix or np.eye(3).tolist(), dtype=torch.float32)
+    old = torch.zeros(3, *shape, device=device)
+    for axis, size in enumerate(shape):
+        along = (torch.arange(size) - (size - 1) / 2)[None] * matrix[:, axis, None]
+        view = [3, 1, 1, 1]
+        view[1 + axis] = size
+        old += along.reshape(view).to(device)
+    old += torch.tensor([(size - 1) / 2 for size in shape], device=device).reshape(3, 1, 1, 1)
+    if draw.elastic is not None:
+        seed, sd, moving = draw.elastic
+        points = torch.randn(3, *(ELASTIC_CELLS,) * 3, generator=torch.Generator().manual_seed(seed)) * sd
+        points *= torch.tensor(moving).reshape(3, 1, 1, 1)
+        field = functional.interpolate(points[None], size=shape, mode="trilinear", align_corners=True)[0]
+        old += field.to(device)
+    return old
+
+
+def _intensities(draw: Draw, image: torch.Tensor) -> torch.Tensor:
+    """Noise, blur, brightness, contrast, low resolution, gamma, in nnU-Net's order."""
+    import torch
+
+    if draw.noise is not None:
+        seed, sd = draw.noise
+        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))  # on CPU: the same everywhere
+        image = image + sd * noise.to(image)
+    if draw.blur is not None:
+        image = torch.stack([_blur(one, sd) if sd else one for one, sd in zip(image, draw.blur, strict=True)])
+    if draw.brightness is not None:
+        image = image * image.new_tensor(draw.brightness).reshape(-1, 1, 1, 1)
+    if draw.contrast is not None:
+        factor = image.new_tensor(draw.contrast).reshape(-1, 1, 1, 1)
+        mean = image.mean((1, 2, 3), keepdim=True)
+        lower, upper = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+        image = torch.minimum(torch.maximum((image - mean) * factor + mean, lower), upper)
+    if draw.low_resolution is not None:
+        image = torch.stack(
+            [_coarse(one, by) if by else one for one, by in zip(image, draw.low_resolution, strict=True)]
+        )
+    if draw.inverted_gamma is not None:
+        image = _gamma(image, draw.inverted_gamma, invert=True)
+    if draw.gamma is not None:
+        image = _gamma(image, draw.gamma, invert=False)
+    return image
+
+
+def _blur(channel: torch.Tensor, sd: float) -> torch.Tensor:
+    """Gaussian along each axis of (i, j, k), the border repeated. A product with a small matrix is several times
+    faster than a convolution here, and MONAI's GaussianSmooth darkens the border, which it fills with 0."""
+    import torch
+
+    for axis, size in enumerate(channel.shape):
+        if size == 1:
+            continue
+        offsets = torch.arange(-math.ceil(4 * sd), math.ceil(4 * sd) + 1)
+        weights = torch.exp(-0.5 * (offsets / sd) ** 2)
+        read = (torch.arange(size)[:, None] + offsets).clamp(0, size - 1)
+        matrix = torch.zeros(size, size).scatter_add_(1, read, (weights / weights.sum()).expand(size, -1))
+        channel = torch.tensordot(matrix.to(channel), channel.movedim(axis, 0), dims=1).movedim(0, axis)
+    return channel.contiguous()
+
+
+def _coarse(channel: torch.Tensor, factor: float) -> torch.Tensor:
+    """Fewer samples (nearest), then as many as before (linear)."""
+    from torch.nn import functional
+
+    size = [max(1, round(length * factor)) for length in channel.shape]
+    small = functional.interpolate(channel[None, None], size=size, mode="nearest-exact")
+    return functional.interpolate(small, size=tuple(channel.shape), mode="trilinear", align_corners=False)[0, 0]
+
+
+def _gamma(image: torch.Tensor, gammas: tuple[float, ...], *, invert: bool) -> torch.Tensor:
+    """MONAI's gamma, channel by channel, keeping each channel's mean and standard deviation; constants stay."""
+    import torch
+    from monai.transforms import AdjustContrast
+
+    changed = []
+    for channel, gamma in zip(image, gammas, strict=True):
+        if channel.amin() == channel.amax():
+            changed.append(channel)
+        else:
+            changed.append(AdjustContrast(gamma, invert_image=invert, retain_stats=True)(channel[None])[0])
+    # MONAI answers with its own tensor class, which would follow the patch into the network and slow everything down
+    return torch.stack([torch.as_tensor(channel).as_subclass(torch.Tensor) for channel in changed])

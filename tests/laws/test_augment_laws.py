@@ -1,0 +1,136 @@
+"""Draw, then apply: repeatable, aligned, label-preserving, and quick enough for a CPU."""
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medseg.transforms.augment import Draw, Options, apply, draw
+
+ALWAYS = Options(
+    rotate_p=1, scale_p=1, elastic_p=1, noise_p=1, blur_p=1, brightness_p=1, contrast_p=1, low_resolution_p=1,
+    gamma_p=1, inverted_gamma_p=1, mirror=("left-right", "anterior-posterior", "inferior-superior"),
+)  # fmt: skip
+sizes = st.tuples(*(st.integers(1, 12) for _ in range(3)))
+seeds = st.integers(0, 10_000)
+
+
+def patch(shape, seed=0, channels=2, regions=1) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = np.random.default_rng(seed)
+    image = torch.from_numpy(generator.normal(size=(channels, *shape)).astype(np.float32))
+    return image, torch.from_numpy(generator.choice([0, 2, 5, 9], (regions, *shape)).astype(np.uint8))
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, seeds)
+def test_the_same_draw_gives_the_same_patch_and_leaves_its_input_alone(shape, seed):
+    image, target = patch(shape, seed)
+    copy = image.clone(), target.clone()
+    drawn = draw(np.random.default_rng(seed), ALWAYS, patch=shape, channels=2)
+    first, again = apply(drawn, image, target), apply(drawn, image, target)
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert torch.equal(image, copy[0]) and torch.equal(target, copy[1])
+    assert first[0].shape == image.shape and first[0].dtype == torch.float32 and torch.isfinite(first[0]).all()
+    assert first[1].shape == target.shape and first[1].dtype == target.dtype
+    assert type(first[0]) is torch.Tensor
+    assert set(first[1].unique().tolist()) <= set(target.unique().tolist())
+    drawn_again = Draw(**json.loads(json.dumps(dataclasses.asdict(drawn))))
+    assert torch.equal(apply(drawn_again, image, target)[0], first[0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes, seeds)
+def test_nothing_drawn_changes_nothing(shape, seed):
+    image, target = patch(shape, seed)
+    same = apply(Draw(), image, target)
+    assert same[0] is image and same[1] is target
+    unit = apply(Draw(matrix=((1, 0, 0), (0, 1, 0), (0, 0, 1))), image, target)
+    assert torch.allclose(unit[0], image, atol=1e-4) and torch.equal(unit[1], target)
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes, seeds, st.tuples(st.booleans(), st.booleans(), st.booleans()))
+def test_flips_undo_themselves(shape, seed, flips):
+    image, target = patch(shape, seed)
+    twice = apply(Draw(flips=flips), *apply(Draw(flips=flips), image, target))
+    assert torch.equal(twice[0], image) and torch.equal(twice[1], target)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, seeds, st.integers(1, 3))
+def test_image_and_target_move_together(shape, seed, regions):
+    # the image holds each voxel's own coordinates, so that afterwards it says where every voxel was read
+    image = torch.stack(torch.meshgrid(*(torch.arange(size, dtype=torch.float32) for size in shape), indexing="ij"))
+    _, target = patch(shape, seed, regions=regions)
+    drawn = draw(np.random.default_rng(seed), ALWAYS, patch=shape, channels=3)
+    spatial = Draw(flips=drawn.flips, matrix=drawn.matrix, elastic=drawn.elastic)
+    read, moved = apply(spatial, image, target)
+    clear = ((read - read.floor() - 0.5).abs() > 1e-3).all(0)  # not halfway between two voxels
+    i, j, k = read.round().long()
+    assert torch.equal(moved[:, clear], target[:, i, j, k][:, clear])
+
+
+def test_rotation_and_zoom_on_paper():
+    image = torch.arange(9.0).reshape(1, 3, 3, 1)
+    quarter = apply(Draw(matrix=((0, -1, 0), (1, 0, 0), (0, 0, 1))), image, image.to(torch.uint8))
+    assert torch.allclose(quarter[0], image.rot90(-1, (1, 2)), atol=1e-5) or torch.allclose(
+        quarter[0], image.rot90(1, (1, 2)), atol=1e-5
+    )
+    assert torch.equal(quarter[0].round().to(torch.uint8), quarter[1])
+    half = apply(Draw(matrix=((0.5, 0, 0), (0, 0.5, 0), (0, 0, 1))), image, image.to(torch.uint8))
+    assert half[0][0, :, 1, 0].tolist() == pytest.approx([2.5, 4, 5.5], abs=1e-4)
+
+
+def test_intensities_on_paper():
+    image = torch.tensor([0.0, 1, 2, 5]).reshape(1, 4, 1, 1)
+    target = torch.zeros(1, 4, 1, 1, dtype=torch.uint8)
+    assert apply(Draw(brightness=(2.0,)), image, target)[0].flatten().tolist() == [0, 2, 4, 10]
+    assert apply(Draw(contrast=(0.5,)), image, target)[0].flatten().tolist() == [1, 1.5, 2, 3.5]
+    assert apply(Draw(contrast=(2.0,)), image, target)[0].flatten().tolist() == [0, 0, 2, 5]
+    assert torch.allclose(apply(Draw(gamma=(1.0,)), image, target)[0], image, atol=1e-4)
+    constant = torch.full((1, 4, 4, 4), 3.0)
+    for drawn in (Draw(blur=(1.0,)), Draw(gamma=(0.7,)), Draw(low_resolution=(0.5,)), Draw(contrast=(1.2,))):
+        assert torch.allclose(apply(drawn, constant, target)[0], constant, atol=1e-5)
+    noisy = apply(Draw(noise=(1, 0.5)), torch.zeros(1, 20, 20, 20), target)[0]
+    assert float(noisy.std()) == pytest.approx(0.5, rel=0.05)
+
+
+def test_mirroring_follows_the_patient():
+    options = Options(mirror=("left-right",))
+    for orientation, axis in (("RAS", 0), ("SPL", 2), ("ALI", 1)):
+        seen = [
+            draw(np.random.default_rng(n), options, patch=(8, 8, 8), channels=1, orientation=orientation).flips
+            for n in range(60)
+        ]
+        assert 15 < sum(flips[axis] for flips in seen) < 45
+        assert not any(flips[other] for flips in seen for other in range(3) if other != axis)
+    assert not any(draw(np.random.default_rng(n), Options(), patch=(8,) * 3, channels=1).flips[0] for n in range(60))
+
+
+def test_thick_slices_stay_apart():
+    options = Options(rotate_p=1, scale_p=1)
+    matrix = np.array(draw(np.random.default_rng(1), options, patch=(64, 64, 8), channels=1).matrix)
+    assert matrix[2].tolist() == [0, 0, 1] and matrix[:2, 2].tolist() == [0, 0] and matrix[0, 1] != 0
+
+
+def test_probabilities_are_met():
+    draws = [draw(np.random.default_rng(n), Options(), patch=(8, 8, 8), channels=1) for n in range(2000)]
+    for name, probability in (("noise", 0.1), ("blur", 0.2), ("brightness", 0.15), ("low_resolution", 0.25),
+                              ("gamma", 0.3), ("inverted_gamma", 0.1), ("elastic", 0.0), ("matrix", 0.36)):  # fmt: skip
+        share = np.mean([getattr(one, name) is not None for one in draws])
+        assert share == pytest.approx(probability, abs=0.04), name  # four standard errors
+
+
+def test_a_patch_of_64_takes_little_time():
+    image, target = patch((64, 64, 64), channels=1)
+    draws = [draw(np.random.default_rng(n), Options(), patch=(64, 64, 64), channels=1) for n in range(40)]
+    apply(Draw(gamma=(1.1,)), image, target)  # imports
+    start = time.process_time()
+    for one in draws:
+        apply(one, image, target)
+    assert (time.process_time() - start) / len(draws) < 0.2  # some 10 ms; twenty times that is a mistake, not a load
