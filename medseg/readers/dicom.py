@@ -1,0 +1,70 @@
+"""A DICOM series: a folder, or one of its files; single-frame and enhanced multi-frame, compressed or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from medseg.settings import Settings
+from medseg.volume import Source, Volume
+
+
+class Options(Settings):
+    """Which series, and how strict."""
+
+    series: str | None = None
+    """Series UID, series number, or part of the series description, when a folder holds several."""
+    tolerance_mm: float = Field(default=0.01, gt=0)
+    """How far one affine may put any voxel from where its own slice's header puts it."""
+
+
+def matches(path: Path) -> bool:
+    """A file with DICOM's signature or suffix, or a folder with such a file in it, unless it is all segmentations."""
+    from medseg.dicom import headers, seg
+
+    if path.is_dir():
+        return next(headers.files(path), None) is not None and seg.only_segmentation(path) is None
+    if path.suffix.lower() not in headers.SUFFIXES and not headers.is_dicom(path):
+        return False
+    return headers.sop_class(path) not in headers.SEGMENTATION_CLASSES
+
+
+def read(path: Path, options: Options) -> Volume:
+    """Read a series as (1, columns, rows, slices), slices along the normal (row x column) of the slices.
+
+    Slices are sorted by position, never by InstanceNumber. Values are stored * slope + intercept of each slice;
+    MONOCHROME1 is not inverted, because it says how to show values, not what they are (`notes["photometric"]`).
+    A single file stands for its whole series, gathered from its own folder.
+
+    Raises:
+        Refusal: no series or several; or slices that one affine cannot place to within `tolerance_mm` (missing,
+            doubled or unevenly spaced slices, gantry tilt, mixed planes); or pixels that cannot be decoded.
+    """
+    from medseg.boundary import refuse_not_finite
+    from medseg.dicom import geometry, pixels, policy, series
+
+    chosen = series.choose(path, options.series)
+    frames, head = chosen.frames, chosen.headers[0]
+    facts = geometry.measure(frames)
+    policy.refuse_irregular(path, facts, frames, options.tolerance_mm)
+    ordered = [frames[index] for index in facts.order]
+    array = pixels.load(ordered)[None]
+    refuse_not_finite(array, path)
+    source = Source(
+        path,
+        reader="dicom",
+        modality=head.modality,
+        patient_id=head.patient_id,
+        instances=tuple(frame.instance for frame in ordered),
+        notes={
+            "study_uid": head.study_uid,
+            "series_uid": head.series_uid,
+            "series_number": head.series_number,
+            "series_description": head.description,
+            "frame_of_reference_uid": head.frame_of_reference_uid,
+            "photometric": head.photometric,
+            "off_grid_mm": facts.off_grid_mm,
+        },
+    )
+    return Volume(array, facts.affine, source)
