@@ -191,7 +191,8 @@ def label_table(names: Any, path: Path, *, paint: Any = None) -> LabelTable:
             remedy="correct the labels, for example 'liver: 1'",
         )
     foreground = {str(name): value for name, value in names.items() if not (name == "background" and value in (0, [0]))}
-    if paint is not None and not (isinstance(paint, list) and len(paint) == len(foreground)):
+    whole = isinstance(paint, list) and all(isinstance(number, int) for number in paint)
+    if paint is not None and not (whole and len(paint) == len(foreground)):
         raise Refusal(
             path,
             found=f"paint order {paint!r} for {len(foreground)} labels",
@@ -199,6 +200,32 @@ def label_table(names: Any, path: Path, *, paint: Any = None) -> LabelTable:
             remedy="correct it, or leave it out",
         )
     return LabelTable.of(foreground, paint=paint)
+
+
+def numbered(names: Any, path: Path, key: str) -> tuple[str, ...]:
+    """Channel names in order, from {"0": name, "1": name, ...} as nnU-Net and the Decathlon write it."""
+    order = [str(number) for number in range(len(names))] if isinstance(names, dict) else None
+    if not order or sorted(names) != sorted(order) or len({str(name) for name in names.values()}) < len(order):
+        raise Refusal(
+            path,
+            found=f"{key} {names!r}",
+            needed='channels numbered from 0, each with a name of its own, such as {"0": "T1", "1": "FLAIR"}',
+            remedy=f"correct '{key}'",
+        )
+    return tuple(str(names[number]) for number in order)
+
+
+def forward_labels(names: Any, path: Path) -> dict[str, Any]:
+    """{name: number}, also from the older form {"1": name}."""
+    if isinstance(names, dict) and names and all(isinstance(value, str) for value in names.values()):
+        if not all(str(key).isdecimal() for key in names) or len(set(names.values())) < len(names):
+            raise Refusal(
+                path, found=f"labels {names!r}", needed="number: name, each name once", remedy="correct 'labels'"
+            )
+        names = {name: int(number) for number, name in names.items()}
+    if not isinstance(names, dict):
+        raise Refusal(path, found=f"labels {names!r}", needed="names with numbers", remedy="correct 'labels'")
+    return {name: value for name, value in names.items() if value != 0}
 
 
 def write_example(path: Path, seed: int, *, channels: int = 1, label: bool = False) -> None:
@@ -216,14 +243,18 @@ def write_example(path: Path, seed: int, *, channels: int = 1, label: bool = Fal
     nib.save(nib.Nifti1Image(array, np.diag([1.5, 1.5, 3.0, 1.0])), path)
 
 
-def facts(table: list[dict[str, str]], ids: Iterable[str], path: Path) -> dict[str, dict[str, Any]]:
+def facts(
+    table: list[dict[str, str]], ids: Iterable[str], path: Path, *, but: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
     """What a table with columns case and patient says of each case, as keyword arguments of `Case`.
 
-    The columns group, centre and fold are taken as such where they exist; all others become attributes.
+    The columns group, centre and fold are taken as such where they exist; all others, `but` those named, become
+    attributes.
 
     Raises:
         Refusal: a case without a line, two lines for a case, no patient in a line, or a fold that is no number.
     """
+    taken = {"case", "patient", "group", "centre", "fold", *but}
     found: dict[str, dict[str, Any]] = {}
     for row in table:
         name, fold = row["case"], row.get("fold", "")
@@ -235,7 +266,7 @@ def facts(table: list[dict[str, str]], ids: Iterable[str], path: Path) -> dict[s
             raise Refusal(
                 path, found=f"fold '{fold}' of case '{name}'", needed="0, 1, 2, ... or nothing", remedy="correct it"
             )
-        others = {key: cell for key, cell in row.items() if key not in ("case", "patient", "group", "centre", "fold")}
+        others = {key: cell for key, cell in row.items() if key not in taken}
         found[name] = {
             "patient": row["patient"],
             "group": row.get("group", ""),
