@@ -204,11 +204,8 @@ def _case(overlay: Overlay, metrics: Sequence[Mapping[str, Any]]) -> Case:
         if str(row.get("case")) == overlay.case and _dice_name(row)
     }
     keys, drawn = [], []
-    for position, label in enumerate(overlay.table.labels):
-        parts = [
-            overlay.layers(labels)[position] for labels in (overlay.predicted, overlay.truth) if labels is not None
-        ]
-        if any((array == number).any() for array, number in parts):
+    for label, there in zip(overlay.table.labels, slices.present(overlay), strict=True):
+        if there:
             keys.append(Key(label.name, "#{:02x}{:02x}{:02x}".format(*label.colour), dice.get(label.name, "")))
     for plane in slices.planes(overlay.shape):
         index = slices.busiest(overlay, plane)

@@ -128,16 +128,28 @@ def busiest(overlay: Overlay, plane: Plane) -> int:
     return int(best[len(best) // 2])
 
 
+def present(overlay: Overlay) -> list[bool]:
+    """For each label of the table, whether it is predicted or true anywhere in the case."""
+    found = np.zeros(len(overlay.table.labels), dtype=bool)
+    for labels in (overlay.predicted, overlay.truth):
+        if labels is not None:
+            found |= [bool(counts.any()) for counts in _voxels_per_slice(overlay.layers(labels), normal=2)]
+    return found.tolist()
+
+
 def _voxels_per_slice(layers: list[tuple[np.ndarray, int]], normal: int) -> list[np.ndarray]:
-    """For each label, its voxels in every slice along axis `normal`. One pass an array, however many labels."""
+    """For each label, its voxels in every slice along axis `normal`. One pass an array, however many labels; slice by
+    slice, so that a large scan costs little memory."""
+    highest = max(number for _, number in layers)
     histograms: dict[int, np.ndarray] = {}
-    counts = []
-    for array, number in layers:
+    for array, _ in layers:
         if id(array) not in histograms:
-            known = np.where((array >= 0) & (array <= 0xFFFF), array, 0).astype(np.int64)
-            top = int(known.max()) + 1
-            slices = np.moveaxis(known, normal, 0)
-            histograms[id(array)] = np.stack([np.bincount(voxels.ravel(), minlength=top) for voxels in slices])
-        histogram = histograms[id(array)]
-        counts.append(histogram[:, number] if number < histogram.shape[1] else np.zeros(len(histogram)))
-    return counts
+            slices = np.moveaxis(array, normal, 0)
+            histograms[id(array)] = np.stack([_histogram(numbers, highest) for numbers in slices])
+    return [histograms[id(array)][:, number] for array, number in layers]
+
+
+def _histogram(numbers: np.ndarray, highest: int) -> np.ndarray:
+    """How often 0 ... highest occur; what lies outside counts as 0, which no label has."""
+    known = np.where((numbers >= 0) & (numbers <= highest), numbers, 0)
+    return np.bincount(known.ravel().astype(np.int64), minlength=highest + 1)
