@@ -52,7 +52,9 @@ def main(arguments):
 def install(extra):
     """Make .venv and install medseg into it, as pinned; nothing to do when that was done before."""
     stamp = ENVIRONMENT / f"installed-{extra or 'base'}"
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()).hexdigest()
+    wanted = hashlib.sha256(
+        (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
+    ).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"setting up {ENVIRONMENT} (a minute or two)", file=sys.stderr, flush=True)

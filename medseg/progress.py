@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-Item = TypeVar("Item")
+SECONDS_BETWEEN_LINES = 10
 
 
-def track(items: Iterable[Item], *, total: int, what: str) -> Iterator[Item]:
-    """Yield from `items`, showing how many of `total` are done and how long the rest will take.
+@contextmanager
+def counting(what: str, *, total: int) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after each of `total` things; it shows how many are done and how long the rest takes.
 
-    Writes to standard error, so that results on standard output stay clean. On a terminal a live bar (rich);
-    elsewhere one line at most every ten seconds.
+    Writes to standard error, so that results on standard output stay clean: a live bar on a terminal, elsewhere one
+    line at most every ten seconds.
     """
     if sys.stderr.isatty():
         from rich.console import Console
@@ -22,13 +23,19 @@ def track(items: Iterable[Item], *, total: int, what: str) -> Iterator[Item]:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            yield from bar.track(items, total=total, description=what)
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
         return
     started = said = time.monotonic()
-    for done, item in enumerate(items):
-        yield item
+    finished = 0
+
+    def done() -> None:
+        nonlocal said, finished
+        finished += 1
         now = time.monotonic()
-        if now - said > 10:
+        if now - said > SECONDS_BETWEEN_LINES:
             said = now
-            left = (now - started) / (done + 1) * (total - done - 1)
-            print(f"{what}: {done + 1}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+            left = (now - started) / finished * (total - finished)
+            print(f"{what}: {finished}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+
+    yield done

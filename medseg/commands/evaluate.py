@@ -12,7 +12,9 @@ import typer
 def command(
     predictions: Annotated[Path, typer.Argument(help="Run folder (its validation cases), or a folder of label maps.")],
     truth: Annotated[Path | None, typer.Option(help="Folder of true label maps with the same file names.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Run folder or labels.yaml that says what the numbers mean.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Run folder or labels.yaml that says what the numbers mean.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where metrics.json goes. [default: beside the predictions]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:

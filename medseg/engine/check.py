@@ -19,7 +19,8 @@ import numpy as np
 
 from medseg import geometry
 from medseg.case import Case, CaseSet
-from medseg.data.split import Split, leaks
+from medseg.data import splits
+from medseg.data.split import Split, SplitSettings, leaks
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from medseg.volume import Volume
@@ -108,6 +109,15 @@ def examine(
                 progress(done, len(cases.cases), case.id)
     problems += [problem for same in digests.values() for problem in _identical(same)]
     return Checked(tuple(sorted(problems, key=lambda problem: problem.case)), presence)
+
+
+def split_problems(cases: CaseSet, settings: SplitSettings, presence: Mapping[str, frozenset[str]]) -> list[Problem]:
+    """What speaks against the split that the settings ask for; a leaking patient, for example."""
+    try:
+        splits.make(cases.cases, settings, presence=presence)
+    except Refusal as refusal:
+        return [Problem("all", refusal.where, "split", refusal.found, refusal.needed, refusal.remedy)]
+    return []
 
 
 @dataclass(frozen=True)

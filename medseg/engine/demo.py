@@ -36,7 +36,9 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
     loaded = config.load(recipe, [f"dataset.root={data / 'ct'}", f"cache={out / 'cache'}"])
     series = next((data / "ct_dicom").glob("*/"), None) if (data / "ct_dicom").is_dir() else None
     if series is None:
-        raise Refusal(data, found="no ct_dicom folder", needed="the sample data", remedy="run `python sample_data/make.py`")
+        raise Refusal(
+            data, found="no ct_dicom folder", needed="the sample data", remedy="run `python sample_data/make.py`"
+        )
     _say(f"1/4  training on {data / 'ct'} (a few minutes on two cores)")
     if fresh and (out / "run").exists():
         shutil.rmtree(out / "run")
@@ -83,7 +85,9 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
         overlays=overlays,
         stamp="",
         facts=predictor.provenance,
-        notes=["The scans are synthetic phantoms: the numbers show that the pipeline works, and nothing about patients."],
+        notes=[
+            "The scans are synthetic phantoms: the numbers show that the pipeline works, and nothing about patients."
+        ],
     )
     print(evaluate.as_text(scores))
     print()

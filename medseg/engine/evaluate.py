@@ -74,9 +74,7 @@ class Scores:
             {name: value if isinstance(value, str) else _json_number(value) for name, value in row.items()}
             for row in self.table()
         ]
-        means = {
-            label: {name: _json_number(self.mean(name, label)) for name in self.units} for label in self.labels()
-        }
+        means = {label: {name: _json_number(self.mean(name, label)) for name in self.units} for label in self.labels()}
         means["mean of labels"] = {name: _json_number(self.mean(name)) for name in self.units}
         return {"stamp": self.stamp, "notes": self.notes, "units": self.units, "means": means, "cases": rows}
 
@@ -141,9 +139,7 @@ def of_run(path: Path, out: Path, *, device: str = "auto", announce: Callable[[s
     return scores
 
 
-def of_folders(
-    predictions: Path, truth: Path, table: LabelTable, metrics: Sequence[Chosen] | None = None
-) -> Scores:
+def of_folders(predictions: Path, truth: Path, table: LabelTable, metrics: Sequence[Chosen] | None = None) -> Scores:
     """Score every label map in `predictions` against the file of the same name (without suffix) in `truth`.
 
     Raises:
@@ -234,5 +230,3 @@ def _word(value: float) -> str:
     if math.isnan(value):
         return "undefined"
     return "infinite" if math.isinf(value) else f"{value:.4f}"
-
-

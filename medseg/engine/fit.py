@@ -79,8 +79,9 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     total = settings.epochs * settings.steps
     batches = _batches(parts, fabric, first_step=position.step, total=total)
     writer = _tensorboard(parts, fabric)
-    started, display = time.monotonic(), TrainingDisplay(
-        epochs=settings.epochs, steps=settings.steps, done_steps=position.step
+    started, display = (
+        time.monotonic(),
+        TrainingDisplay(epochs=settings.epochs, steps=settings.steps, done_steps=position.step),
     )
     with display, stop_requests() as stop:
         while position.step < total and not _patience_over(position, settings.patience):
@@ -131,9 +132,7 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
     """Batches from `first_step` on. Sample numbers count from the start of training, whoever loads them."""
     size, rank, world = parts.plan.batch, fabric.global_rank, fabric.world_size
-    numbers = [
-        (step * world + rank) * size + place for step in range(first_step, total) for place in range(size)
-    ]
+    numbers = [(step * world + rank) * size + place for step in range(first_step, total) for place in range(size)]
     workers = parts.recipe.train.workers
     loader = DataLoader(
         parts.samples,

@@ -50,9 +50,7 @@ class Predictor:
     provenance: Mapping[str, str]
 
     @classmethod
-    def load(
-        cls, runs: Sequence[Path], *, device: str = "auto", changes: Sequence[str] = ()
-    ) -> Predictor:
+    def load(cls, runs: Sequence[Path], *, device: str = "auto", changes: Sequence[str] = ()) -> Predictor:
         """Load the runs' best weights. Several runs are an ensemble: their logits are averaged.
 
         Args:
@@ -113,9 +111,7 @@ class Predictor:
         )
         target = undo.to_native(scores, exclusive=self.table.exclusive)
         for step in self.recipe.postprocess:
-            target = step.module().apply(
-                target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options
-            )
+            target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
         return Prediction(case, self.table, scan.with_array(target), self.provenance)
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:

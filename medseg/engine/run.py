@@ -1,9 +1,9 @@
 """A run folder is the model: everything that is needed to use it, and where it came from.
 
-    recipe.yaml  plan.json  labels.json  split.json  fingerprint.json      what it was made from
-    weights.safetensors                                                    the best weights, with their checksum
-    last.safetensors                                                       resumable training state
-    log.jsonl  card.md  metrics.json  report.html                          what came out
+recipe.yaml  plan.json  labels.json  split.json  fingerprint.json      what it was made from
+weights.safetensors                                                    the best weights, with their checksum
+last.safetensors                                                       resumable training state
+log.jsonl  card.md  metrics.json  report.html                          what came out
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ class Run:
 
 def build_network(recipe: config.Recipe, plan: Plan, table: LabelTable) -> nn.Module:
     chosen = recipe.model
-    return chosen.module().build(
-        chosen.options, in_channels=len(plan.channels), out_channels=table.network_channels
-    )
+    return chosen.module().build(chosen.options, in_channels=len(plan.channels), out_channels=table.network_channels)
 
 
 PARTS = ("recipe.yaml", "plan.json", "labels.json", "split.json", "weights.safetensors", "card.md")
@@ -117,7 +115,10 @@ def export(run: Run, path: Path) -> None:
     missing = [name for name in PARTS if not run.path(name).exists()]
     if missing:
         raise Refusal(
-            run.folder, found=f"no {', '.join(missing)}", needed="a finished run", remedy="run `medseg train` to the end"
+            run.folder,
+            found=f"no {', '.join(missing)}",
+            needed="a finished run",
+            remedy="run `medseg train` to the end",
         )
     with atomic.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name in PARTS:

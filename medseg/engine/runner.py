@@ -26,9 +26,7 @@ class Outcome:
         return asdict(self)
 
 
-def run_all(
-    cases: Iterable[Case], work: Callable[[Case], tuple[tuple[str, ...], dict[str, Any]]]
-) -> Iterable[Outcome]:
+def run_all(cases: Iterable[Case], work: Callable[[Case], tuple[tuple[str, ...], dict[str, Any]]]) -> Iterable[Outcome]:
     """Yield an outcome per case. `work` returns the files it wrote and facts about them.
 
     A refusal or any other exception ends that case only; KeyboardInterrupt ends the batch.

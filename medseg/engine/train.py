@@ -14,11 +14,12 @@ from medseg import atomic, card, config
 from medseg.case import CaseSet
 from medseg.config import Recipe
 from medseg.data import splits
-from medseg.data.cache import PreparedCase
+from medseg.data.cache import open_case
+from medseg.data.patches import PatchSource
 from medseg.data.splits import Split
 from medseg.engine import device as devices
 from medseg.engine import fit, gather
-from medseg.engine.check import presence
+from medseg.engine.check import examine
 from medseg.engine.fingerprint import fingerprint
 from medseg.engine.prepare import make_plan, prepare
 from medseg.engine.run import Run, build_network
@@ -39,7 +40,7 @@ class Material:
     cases: CaseSet
     split: Split
     plan: Plan
-    prepared: dict[str, PreparedCase]
+    prepared: dict[str, Path]
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Announce | None = None) -> Run:
@@ -70,15 +71,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
         run=run,
         network=network,
         loss=recipe.loss.module().build(recipe.loss.options, exclusive=material.cases.labels.exclusive),
-        samples=Samples(
-            cases=tuple(material.prepared[case] for case in material.split.train),
-            patch=material.plan.patch,
-            foreground=recipe.train.foreground,
-            augment=recipe.augment,
-            orientation=material.plan.orientation,
-            seed=recipe.seed,
-        ),
-        validation=[material.prepared[case] for case in material.split.validation],
+        samples=Samples(_patches(recipe, material, fabric.world_size), recipe.augment, material.plan.orientation),
+        validation=[open_case(material.prepared[case]) for case in material.split.validation],
     )
     position = fit.fit(parts, fabric)
     if fabric.is_global_zero:
@@ -143,7 +137,7 @@ def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
     path = folder / "split.json" if folder else None
     if path and path.exists():
         return splits.load(path, cases.cases)
-    found = presence(cases, read=read) if recipe.split.stratify == "classes" else None
+    found = examine(cases).presence if recipe.split.stratify == "classes" else None
     split = splits.make(cases.cases, recipe.split, presence=found)
     if path:
         split.save(path)
@@ -156,9 +150,7 @@ def _plan(recipe: Recipe, cases: CaseSet, split: Split, folder: Path | None, ann
     training = [case for case in cases.cases if case.id in set(split.train)]
     seen = fingerprint(CaseSet(tuple(training), cases.channels, cases.labels), read=read)
     chosen = recipe.model
-    plan = make_plan(
-        seen, recipe.prepare, divisor=chosen.module().divisor(chosen.options), channels=cases.channels
-    )
+    plan = make_plan(seen, recipe.prepare, divisor=chosen.module().divisor(chosen.options), channels=cases.channels)
     announce(f"plan: spacing {plan.spacing_mm} mm, patch {plan.patch}, batch {plan.batch}")
     if folder:
         run = Run(folder)
@@ -185,20 +177,43 @@ def _fabric(recipe: Recipe) -> "lightning_fabric.Fabric":  # noqa: F821, UP037 -
     return fabric
 
 
-def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> None:
-    patients = {case.patient for case in material.cases.cases if case.id in set(material.split.train)}
-    card.write(
-        run.path("card.md"),
-        card.Card(
-            name=recipe.name,
-            intended_use=recipe.intended_use,
-            licence=recipe.licence,
-            training_data=f"{len(material.split.train)} cases of {len(patients)} patients "
-            f"(data set adapter '{recipe.dataset.name}')",
-            split=material.split.describe(),
-            stamp=material.split.stamp,
-            table=material.cases.labels,
-            metrics={"best validation Dice": best},
-            provenance={"medseg": medseg.__version__, "torch": torch.__version__, "seed": str(recipe.seed)},
-        ),
+def _patches(recipe: Recipe, material: Material, world: int) -> PatchSource:
+    settings = recipe.train
+    return PatchSource(
+        folders=[material.prepared[case] for case in material.split.train],
+        patch=material.plan.patch,
+        length=settings.epochs * settings.steps * material.plan.batch * world,
+        seed=recipe.seed,
+        foreground_share=settings.foreground,
     )
+
+
+def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> None:
+    split, plan = material.split, material.plan
+    training = [case for case in material.cases.cases if case.id in set(split.train)]
+    content = card.Card(
+        name=recipe.name,
+        intended_use=recipe.intended_use,
+        labels=material.cases.labels,
+        licence=recipe.licence,
+        stamp=split.stamp,
+        summary=f"{recipe.model.name} with {dict(recipe.model.options)}, trained for {recipe.train.epochs} epochs of "
+        f"{recipe.train.steps} steps.",
+        inputs={
+            "channels": ", ".join(plan.channels),
+            "spacing": " x ".join(f"{side:g}" for side in plan.spacing_mm) + " mm",
+            "orientation": plan.orientation,
+        },
+        data={
+            "data set adapter": recipe.dataset.name,
+            "training cases": str(len(training)),
+            "training patients": str(len({case.patient for case in training})),
+            "validation cases": str(len(split.validation)),
+        },
+        split=f"{split.settings.kind}, by patient" if not split.stamp else split.settings.kind,
+        metrics=[{"measured on": "validation cases, prepared grid", "mean Dice": best}],
+        limits=["Scans that differ from the training data in scanner, protocol, age or disease may fail silently."],
+        provenance={"seed": str(recipe.seed)},
+        versions={"medseg": medseg.__version__, "torch": torch.__version__},
+    )
+    card.write(run.path("card.md"), content)
