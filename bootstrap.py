@@ -27,7 +27,7 @@ CHECKS = (
 
 
 def main(arguments):
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs this file has not installed the package yet
         sys.exit(f"found Python {sys.version.split()[0]}; medseg needs 3.11 or newer: run this file with that one")
     command, *rest = arguments or ["help"]
     if command == "demo":

@@ -16,7 +16,7 @@ class Normalisation(Settings):
     """How one channel's intensities are scaled; always `(clip(x, lower, upper) - mean) / sd` when resolved.
 
     kinds: `ct` takes all four numbers from the foreground of the training set, `window` clips to fixed bounds and maps
-    them to 0..1, `zscore` takes mean and sd of each scan, `zscore_nonzero` of each scan's voxels other than 0 and leaves
+    them to 0..1, `zscore` takes mean and sd of each scan, `zscore_nonzero` those of its voxels other than 0 and leaves
     0 at 0, `percentile` clips each scan to its 0.5 and 99.5 percentiles and maps them to 0..1, `suv` divides PET uptake
     by a fixed number, `none` leaves the values.
     """
@@ -56,7 +56,7 @@ class PrepareSettings(Settings):
 
 
 class Plan(Settings):
-    """Resolved settings: everything that decides the prepared arrays and the patches; the cache is keyed by its hash."""
+    """Resolved settings: all that decides the prepared arrays and the patches; the cache is keyed by its hash."""
 
     orientation: str
     spacing_mm: Triple | Literal["native"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class Refusal(Exception):
@@ -25,7 +26,7 @@ class Refusal(Exception):
         self.where, self.found, self.needed, self.remedy = str(where), found, needed, remedy
         super().__init__(f"{self.where}: found {found}; needed {needed}. What to do: {remedy}.")
 
-    def __reduce__(self):  # worker processes send exceptions by pickle; keyword arguments need this
+    def __reduce__(self) -> tuple[Any, ...]:  # worker processes send exceptions by pickle; keyword arguments need this
         return _rebuild, (type(self), self.where, self.found, self.needed, self.remedy)
 
 

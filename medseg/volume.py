@@ -75,7 +75,7 @@ class Volume:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(I, J, K)."""
-        return self.array.shape[1:]  # type: ignore[return-value]
+        return self.array.shape[1:]
 
     @property
     def spacing_mm(self) -> np.ndarray:

@@ -31,7 +31,7 @@ class Waves:
         self.phases = rng.uniform(0, 2 * np.pi, count)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Value of about unit standard deviation at points (3, ...). No matrix product: BLAS libraries round differently."""
+        """Value of about unit standard deviation at points (3, ...). No matrix product: BLAS libraries differ."""
         x, y, z = points
         total = np.zeros(x.shape)
         for (a, b, c), phase in zip(self.vectors, self.phases, strict=True):

@@ -30,7 +30,7 @@ def digest(tensors: Mapping[str, Tensor], facts: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        running.update(tensor.flatten().view(torch.uint8).numpy())
+        running.update(tensor.flatten().view(torch.uint8).numpy().data)
     return running.hexdigest()
 
 
@@ -93,7 +93,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimiser's state split into tensors (by `<parameter>.<name>`) and plain numbers."""
     state = optimiser.state_dict()
-    tensors, numbers = {}, {}
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
     for parameter, entries in state["state"].items():
         for name, value in entries.items():
             (tensors if isinstance(value, Tensor) else numbers)[f"{parameter}.{name}"] = value

@@ -66,7 +66,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     if precision == "16" and device.type == "cpu":
         raise Refusal("precision", found="16 on a CPU", needed="32 or bf16 there", remedy="set precision=bf16")
     kind = torch.bfloat16 if precision == "bf16" else torch.float16
-    return torch.autocast(device.type, dtype=kind)  # type: ignore[return-value]
+    return torch.autocast(device.type, dtype=kind)
 
 
 @contextlib.contextmanager

@@ -17,13 +17,13 @@ from medseg.case import Case
 from medseg.config import Chosen
 from medseg.data import splits
 from medseg.engine import gather, reporting, scans
+from medseg.engine.load import load_target
 from medseg.engine.predict import Predictor, predict_all
-from medseg.engine.prepare import load_case
 from medseg.engine.run import Run
 from medseg.geometry import grid_distance_mm
 from medseg.labels import LabelTable
-from medseg.readers import read
 from medseg.prediction import Prediction
+from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
@@ -111,9 +111,9 @@ def of_run(path: Path, out: Path, *, device: str = "auto", announce: Callable[[s
     overlays: list[report.Overlay] = []
 
     def score_it(case: Case, scan: Volume, prediction: Prediction) -> None:
-        _, truth = load_case(case, channels=run.plan.channels, policy=run.plan.channels_on_other_grids, read=read)
-        if truth is None:
+        if case.target is None:
             raise Refusal(case.id, found="no truth", needed="a label map", remedy="leave the case out")
+        truth = load_target(case.target, scan, read)
         predicted = prediction.target.array
         rows.extend(
             score(truth, predicted, table=run.table, metrics=run.recipe.metrics, case=case.id, patient=case.patient)
@@ -209,7 +209,7 @@ def _pair(
     if off > GRID_TOLERANCE_MM:
         raise Refusal(
             where,
-            found=f"{case} on a grid of {predicted.shape} voxels, up to {off:.3g} mm away from the truth's {truth.shape}",
+            found=f"{case} with {predicted.shape} voxels, up to {off:.3g} mm away from the truth's {truth.shape}",
             needed="both on one grid",
             remedy="predict on the scan that the truth was drawn on",
         )

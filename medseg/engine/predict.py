@@ -19,7 +19,7 @@ from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.engine import device as devices
 from medseg.engine import runner, tiles
-from medseg.engine.prepare import load_case
+from medseg.engine.load import load_image
 from medseg.engine.run import Run
 from medseg.labels import LabelTable
 from medseg.plan import Plan
@@ -116,12 +116,14 @@ class Predictor:
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan."""
-        scan, _ = load_case(
-            case,
-            channels=self.plan.channels,
-            policy=self.plan.channels_on_other_grids,
-            read=partial(read, series=series),
-        )
+        scan = load_image(case, partial(read, series=series), policy=self.plan.channels_on_other_grids)
+        if len(scan.array) != len(self.plan.channels):
+            raise Refusal(
+                ", ".join(str(path) for path in case.images.values()),
+                found=f"{len(scan.array)} channels",
+                needed=f"{len(self.plan.channels)}: {', '.join(self.plan.channels)}",
+                remedy="name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
+            )
         return scan
 
 
@@ -138,7 +140,8 @@ def predict_all(
 ) -> list[runner.Outcome]:
     """Predict every case into `out/<case><suffix>`; write `out/predict.json`, which says what became of each.
 
-    `use` is called with each case, its scan and its prediction after the files are written; what it raises counts against that case only.
+    `use` is called with each case, its scan and its prediction after the files are written; what it raises counts
+    against that case only.
 
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """

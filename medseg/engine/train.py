@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import lightning_fabric
 import torch
 
 import medseg
-from medseg import atomic, card, config
+from medseg import atomic, card, config, progress
 from medseg.case import CaseSet
 from medseg.config import Recipe
 from medseg.data import splits
@@ -18,10 +19,11 @@ from medseg.data.cache import open_case
 from medseg.data.patches import PatchSource
 from medseg.data.splits import Split
 from medseg.engine import device as devices
-from medseg.engine import fit, gather
+from medseg.engine import fit, footprint, gather
 from medseg.engine.check import examine
 from medseg.engine.fingerprint import fingerprint
-from medseg.engine.prepare import make_plan, prepare
+from medseg.engine.planning import make_plan
+from medseg.engine.prepare import prepare
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
 from medseg.plan import Plan
@@ -86,18 +88,25 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
     so that a resumed run has the same split and plan; without one, nothing is written but the cache."""
     cases = gather.cases(recipe)
     split = _split(recipe, cases, folder)
-    ids = sorted({*split.train, *split.validation})
-    wanted = [case for case in cases.cases if case.id in set(ids)]
-    plan = _plan(recipe, cases, split, folder, announce)
-    prepared = prepare(
-        wanted,
-        plan,
-        table=cases.labels,
-        folder=recipe.cache,
-        read=read,
-        workers=recipe.prepare.workers,
-    )
-    return Material(cases, split, plan, prepared)
+    used = {*split.train, *split.validation}
+    training = CaseSet(tuple(c for c in cases.cases if c.id in set(split.train)), cases.channels, cases.labels)
+    wanted = CaseSet(tuple(c for c in cases.cases if c.id in used), cases.channels, cases.labels)
+    plan = _plan(recipe, training, folder, announce)
+    with progress.counting("preparing cases", total=len(wanted.cases)) as done:
+        places = prepare(
+            wanted,
+            plan,
+            folder=recipe.cache,
+            read=read,
+            workers=workers(recipe),
+            progress=lambda number, total, case: done(),
+        )
+    return Material(cases, split, plan, places)
+
+
+def workers(recipe: Recipe) -> int:
+    """Processes for preparation. Each spends seconds on imports, so auto uses them for larger data sets only."""
+    return recipe.prepare.workers if recipe.prepare.workers != "auto" else devices.available_cores()
 
 
 def _claim(folder: Path, recipe: Recipe, *, resume: bool, announce: Announce) -> None:
@@ -144,25 +153,39 @@ def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
     return split
 
 
-def _plan(recipe: Recipe, cases: CaseSet, split: Split, folder: Path | None, announce: Announce) -> Plan:
+def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Announce) -> Plan:
     if folder and (folder / "plan.json").exists():
-        return Plan.model_validate(Run(folder).read("plan.json"))
-    training = [case for case in cases.cases if case.id in set(split.train)]
-    seen = fingerprint(CaseSet(tuple(training), cases.channels, cases.labels), read=read)
-    chosen = recipe.model
-    plan = make_plan(seen, recipe.prepare, divisor=chosen.module().divisor(chosen.options), channels=cases.channels)
+        return Run(folder).plan
+    with progress.counting("measuring cases", total=len(training.cases)) as done:
+        seen = fingerprint(
+            training,
+            read=read,
+            orientation=recipe.prepare.orientation,
+            policy=recipe.prepare.channels_on_other_grids,
+            workers=workers(recipe),
+            progress=lambda number, total, case: done(),
+        )
+    chosen, labels = recipe.model, training.labels
+    plan = make_plan(
+        seen,
+        recipe.prepare,
+        divisor=chosen.module().divisor(chosen.options),
+        channels=training.channels,
+        bytes_per_voxel_estimate=footprint.of_recipe(
+            recipe, channels=len(training.channels), out_channels=labels.network_channels
+        ),
+        memory_gib=footprint.available_gib(devices.choose(recipe.train.device)),
+    )
     announce(f"plan: spacing {plan.spacing_mm} mm, patch {plan.patch}, batch {plan.batch}")
     if folder:
         run = Run(folder)
-        run.write("fingerprint.json", seen.model_dump(mode="json"))
-        run.write("labels.json", cases.labels.to_json())
+        run.write("fingerprint.json", seen.to_json())
+        run.write("labels.json", labels.to_json())
         run.write("plan.json", plan.model_dump(mode="json"))
     return plan
 
 
-def _fabric(recipe: Recipe) -> "lightning_fabric.Fabric":  # noqa: F821, UP037 - imported below, it takes seconds
-    import lightning_fabric
-
+def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
     settings = recipe.train
     chosen = devices.choose(settings.device)
     if settings.precision == "16" and chosen.type == "cpu":

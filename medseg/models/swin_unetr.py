@@ -57,16 +57,18 @@ def divisor(options: Options) -> tuple[int, int, int]:
 
 def build(options: Options, *, in_channels: int, out_channels: int) -> nn.Module:
     """MONAI's network and initialisation; `state_dict` keys are MONAI's."""
-    network = SwinUNETR(
-        in_channels=in_channels,
-        out_channels=out_channels,
-        feature_size=options.feature_size,
-        drop_rate=options.drop_rate,
-        attn_drop_rate=options.attn_drop_rate,
-        dropout_path_rate=options.dropout_path_rate,
-        use_checkpoint=options.use_checkpoint,
-        use_v2=options.use_v2,
-        downsample=LegacyPatchMerging if options.patch_merging == "merging_legacy" else options.patch_merging,
-    )
+    device = torch.get_default_device()
+    with torch.device("cpu"):  # MONAI's constructor reads values of tensors, which the meta device does not have
+        network = SwinUNETR(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            feature_size=options.feature_size,
+            drop_rate=options.drop_rate,
+            attn_drop_rate=options.attn_drop_rate,
+            dropout_path_rate=options.dropout_path_rate,
+            use_checkpoint=options.use_checkpoint,
+            use_v2=options.use_v2,
+            downsample=LegacyPatchMerging if options.patch_merging == "merging_legacy" else options.patch_merging,
+        )
     replace_instance_norms(network)
-    return network
+    return network.to(device)
