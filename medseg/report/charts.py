@@ -12,7 +12,8 @@ from medseg import wording
 
 WIDTH, HEIGHT = 520, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 30, 40
-STRIP_WIDTH, STRIP_LEFT, STRIP_RIGHT, STRIP_ROW = 1040, 190, 190, 30
+STRIP_WIDTH, STRIP_LEFT, STRIP_RIGHT = 1040, 190, 190
+STRIP_ROW, STRIP_ROW_OF_MANY, MANY = 30, 18, 20
 LONGEST_LABEL = 25
 
 Points = Sequence[tuple[float, float]]
@@ -77,7 +78,8 @@ def strips(title: str, rows: Sequence[Strip]) -> str:
     """One line per label from 0 to 1: a dot per case (its name and value appear on hovering), a bar at the median."""
     if not rows:
         return ""
-    height = 12 + STRIP_ROW * len(rows) + 28
+    high = STRIP_ROW if len(rows) <= MANY else STRIP_ROW_OF_MANY
+    height = 12 + high * len(rows) + 28
     svg = _svg(STRIP_WIDTH, height, f"{title} of every case by label, from 0 to 1")
     across = STRIP_WIDTH - STRIP_LEFT - STRIP_RIGHT
     for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
@@ -85,27 +87,33 @@ def strips(title: str, rows: Sequence[Strip]) -> str:
         _line(svg, x, 8, x, height - 26, "grid")
         _text(svg, x, height - 8, f"{tick:g}", "tick middle")
     for position, (name, cases) in enumerate(rows):
-        y = 12 + STRIP_ROW * (position + 0.5)
+        y = 12 + high * (position + 0.5)
         shown = name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…"
         _title(_text(svg, STRIP_LEFT - 14, y + 4, shown, "key end"), name)
         defined = [(case, value) for case, value in cases if math.isfinite(value)]
         for number, (case, value) in enumerate(defined):
             # Neighbouring dots are set apart in a fixed pattern: chance would change the page from run to run.
             _title(
-                _dot(svg, STRIP_LEFT + min(max(value, 0), 1) * across, y + (number * 5 % 7 - 3) * 1.9, 3.6, "series-1"),
+                _dot(
+                    svg,
+                    STRIP_LEFT + min(max(value, 0), 1) * across,
+                    y + (number * 5 % 7 - 3) * high / 16,
+                    3.6,
+                    "series-1",
+                ),
                 f"{case}: {wording.value(value)}",
             )
-        words = _median_of(svg, [value for _, value in defined], y, across) if defined else "no value"
+        words = _median_of(svg, [value for _, value in defined], y, high * 0.37, across) if defined else "no value"
         missing = len(cases) - len(defined)
         words += f", {missing} undefined" if missing else ""
         _text(svg, STRIP_WIDTH - STRIP_RIGHT + 16, y + 4, words, "tick")
     return ElementTree.tostring(svg, encoding="unicode")
 
 
-def _median_of(svg: Element, values: list[float], y: float, across: float) -> str:
+def _median_of(svg: Element, values: list[float], y: float, reach: float, across: float) -> str:
     middle = median(values)
     x = STRIP_LEFT + min(max(middle, 0), 1) * across
-    _line(svg, x, y - 11, x, y + 11, "median")
+    _line(svg, x, y - reach, x, y + reach, "median")
     return f"median {wording.value(float(middle))}"
 
 

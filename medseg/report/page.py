@@ -187,7 +187,8 @@ class Key:
 
 @dataclass(frozen=True)
 class Case:
-    """What the page shows of one overlay. `panels` are (caption, alternative text, base64 PNG)."""
+    """What the page shows of one overlay: its slices, as (caption, alternative text, base64 PNG), and the labels that
+    are in them."""
 
     name: str
     keys: tuple[Key, ...]
@@ -203,12 +204,12 @@ def _case(overlay: Overlay, metrics: Sequence[Mapping[str, Any]]) -> Case:
         for row in metrics
         if str(row.get("case")) == overlay.case and _dice_name(row)
     }
-    keys, drawn = [], []
-    for label, there in zip(overlay.table.labels, slices.present(overlay), strict=True):
-        if there:
-            keys.append(Key(label.name, "#{:02x}{:02x}{:02x}".format(*label.colour), dice.get(label.name, "")))
-    for plane in slices.planes(overlay.shape):
-        index = slices.busiest(overlay, plane)
+    chosen = [(plane, slices.busiest(overlay, plane)) for plane in slices.planes(overlay.shape)]
+    seen = [any(there) for there in zip(*(slices.visible(overlay, *choice) for choice in chosen), strict=True)]
+    labels = [label for label, there in zip(overlay.table.labels, seen, strict=True) if there]
+    keys = [Key(label.name, "#{:02x}{:02x}{:02x}".format(*label.colour), dice.get(label.name, "")) for label in labels]
+    drawn = []
+    for plane, index in chosen:
         caption = f"{plane.name.capitalize()}, slice {index + 1} of {overlay.shape[plane.normal]}"
         if overlay.unit == "px":
             caption = "Picture"

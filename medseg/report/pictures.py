@@ -82,9 +82,12 @@ def _outline(
     if not mask.any():
         return
     height, width = pixel_mm(plane, overlay.spacing_mm)
-    inside = np.pad(mask, 1).astype(np.float32)
-    x = (np.arange(inside.shape[1]) - 0.5) * width
-    y = (np.arange(inside.shape[0]) - 0.5) * height
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = rows[0], columns[0]
+    # Only the part with the structure in it: a hundred outlines of whole slices would take half a minute.
+    inside = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(np.float32)
+    x = (np.arange(inside.shape[1]) + left - 0.5) * width
+    y = (np.arange(inside.shape[0]) + top - 0.5) * height
     if style == "solid":
         axes.contourf(x, y, inside, levels=[0.5, 2], colors=[colour], alpha=0.12)
         axes.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=1.9)

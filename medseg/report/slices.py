@@ -128,12 +128,12 @@ def busiest(overlay: Overlay, plane: Plane) -> int:
     return int(best[len(best) // 2])
 
 
-def present(overlay: Overlay) -> list[bool]:
-    """For each label of the table, whether it is predicted or true anywhere in the case."""
+def visible(overlay: Overlay, plane: Plane, index: int) -> list[bool]:
+    """For each label of the table, whether it is predicted or true anywhere in a slice."""
     found = np.zeros(len(overlay.table.labels), dtype=bool)
     for labels in (overlay.predicted, overlay.truth):
         if labels is not None:
-            found |= [bool(counts.any()) for counts in _voxels_per_slice(overlay.layers(labels), normal=2)]
+            found |= [bool((cut(array, plane, index) == number).any()) for array, number in overlay.layers(labels)]
     return found.tolist()
 
 

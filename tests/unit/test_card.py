@@ -53,6 +53,7 @@ def test_sections_and_tables() -> None:
     text = card.render(full())
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == SECTIONS
     assert text.startswith("# Organs\n\n> **Please note:** not an estimate of generalisation\n")
+    assert "| number | name | standard code | colour |\n| ---: | --- | --- | --- |\n" in text
     assert "| 3 | liver | SCT 10200004 (Liver) | #0a14ff |" in text
     assert "| 7 | left\\|kidney | – | #ff0000 |" in text
     assert "| label | dice | hd95_mm |\n| --- | ---: | ---: |\n| liver | 0.900 | 4.25 |" in text
