@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,13 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
             needed="a DICOM scan with one instance or frame a slice, which the segmentation refers to",
             remedy="give the DICOM series itself, or choose the nifti or nrrd output",
         )
+    if not target.source.notes.get("frame_of_reference_uid"):
+        raise Refusal(
+            target.source.path,
+            found="no FrameOfReferenceUID in the scan's headers (removed by an anonymiser?)",
+            needed="one, because a DICOM segmentation lies in the scan's frame of reference",
+            remedy="export the series with it, or choose the nifti or nrrd output",
+        )
     present = [position for position in range(len(prediction.table.labels)) if prediction.mask(position).any()]
     with replacing(path) as temporary:
         _build(prediction, present, options).save_as(temporary)
@@ -86,7 +94,11 @@ def _build(prediction: Prediction, present: list[int], options: Options) -> Any:
         _describe(number, prediction.table.labels[position], prediction)
         for number, position in enumerate(described, start=1)
     ]
-    with parsed():
+    with parsed(), warnings.catch_warnings():
+        # would print the patient's name
+        warnings.filterwarnings(
+            "ignore", message=".*unlikely to represent the intended person name", module="highdicom"
+        )
         return hd.seg.Segmentation(
             source_images=sources,
             pixel_array=pixels,
@@ -122,13 +134,20 @@ def _source_order(instances: tuple[Instance, ...]) -> list[int]:
 
 
 def _complete(dataset: Any) -> Any:
-    """Patient and study attributes that highdicom takes for granted; the standard lets them be empty, not absent."""
+    """Attributes that highdicom takes for granted: of the patient and study, which the standard lets be empty, and of
+    all frames of a multi-frame image, which the standard lets stand in each frame."""
     for name in (
         *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
         *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
     ):
         if name not in dataset:
             setattr(dataset, name, "")
+    if not dataset.get("SpecificCharacterSet", "ISO_IR 6"):
+        del dataset.SpecificCharacterSet  # empty is the default character set, which highdicom knows only as absent
+    shared, frames = (dataset.get(f"{kind}FunctionalGroupsSequence") for kind in ("Shared", "PerFrame"))
+    for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # equal in all frames, or the scan was refused
+        if shared and frames and name not in shared[0] and name in frames[0]:
+            setattr(shared[0], name, frames[0].get(name))
     return dataset
 
 
