@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from medseg import readers
+from medseg.outputs import dicom_seg
 from medseg.refusal import Refusal
 from tests import dicom_series as ds
+from tests.contracts.test_outputs import REGIONS, prediction, scan
 
 HEADER_SHARE = 0.7
 """Most mutations hit the header: flipped voxels are still voxels."""
@@ -60,4 +62,16 @@ def test_dicom(tmp_path: Path) -> None:
     for _ in range(100):
         path.write_bytes(mutated(whole, len(whole) - 240, rng))
         outcomes.append(read_or_refuse(folder))
+    assert outcomes.count(False) > 20
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dicom_seg(tmp_path: Path) -> None:
+    path = tmp_path / "seg.dcm"
+    dicom_seg.write(prediction(scan(tmp_path), REGIONS), path, dicom_seg.Options())
+    whole, rng = path.read_bytes(), np.random.default_rng(4)
+    outcomes = []
+    for _ in range(100):
+        path.write_bytes(mutated(whole, len(whole), rng))
+        outcomes.append(read_or_refuse(path))
     assert outcomes.count(False) > 20
