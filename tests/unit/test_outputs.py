@@ -110,6 +110,15 @@ def test_highdicom_itself_finds_the_voxels_where_they_were(tmp_path: Path, orien
         np.testing.assert_allclose(points(found.array == number, to_ras), wanted, atol=1e-4)
 
 
+def test_a_wrong_spacing_tag_in_the_source_is_not_copied(tmp_path: Path) -> None:
+    volume = readers.read(ds.series(tmp_path / "s", ds.places(6), SpacingBetweenSlices=1.0))
+    target = np.zeros((1, *volume.shape), np.uint8)
+    target[0, 2:4, 2:4, [1, 4]] = 1
+    dicom_seg.write(Prediction("c", LABELS, volume.with_array(target)), tmp_path / "seg.dcm", dicom_seg.Options())
+    for affine in (readers.read(tmp_path / "seg.dcm").affine, hd.seg.segread(tmp_path / "seg.dcm").get_volume().affine):
+        assert sorted(np.linalg.norm(affine[:3, :3], axis=0)) == pytest.approx([0.6, 0.8, 3.0])
+
+
 def test_enhanced_source_with_frames_in_another_order(tmp_path: Path) -> None:
     from highdicom.legacy import LegacyConvertedEnhancedCTImage
 
