@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,9 @@ import pydicom
 import pydicom.config
 
 from medseg.boundary import parsing
+from medseg.dicom.signature import is_dicom
 from medseg.refusal import Refusal
 from medseg.volume import Instance
-
-log = logging.getLogger(__name__)
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage and Label Map Segmentation Storage."""
@@ -26,7 +23,6 @@ NOT_SCANS = {
 }
 """Objects with pixels, or without, that are never a scan. Objects without rows (structure sets, reports, presentation
 states, ...) need no entry: having no rows tells."""
-SUFFIXES = (".dcm", ".dicom", ".ima")
 
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"),
@@ -83,20 +79,6 @@ class Header:
     kind: str
     frames: tuple[Frame, ...]
     unplaced: str
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file has DICOM's signature."""
-    with path.open("rb") as handle:
-        return handle.read(132)[128:] == b"DICM"
-
-
-def files(folder: Path) -> Iterator[Path]:
-    """DICOM files in a folder and below it, by name. A file that claims to be DICOM by its suffix but is not counts
-    too, so that a damaged slice is refused by name and not passed over."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith(".") and (is_dicom(path) or path.suffix.lower() in SUFFIXES):
-            yield path
 
 
 def sop_class(path: Path) -> str:

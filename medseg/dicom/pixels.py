@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -55,7 +56,9 @@ def _decode(path: Path) -> np.ndarray:
     with (
         parsing(path, needed="pixels that can be decoded", remedy="copy or export the file again, uncompressed"),
         pydicom.config.disable_value_validation(),
+        warnings.catch_warnings(),
     ):
+        warnings.filterwarnings("ignore", message=".*excess padding to be removed", module="pydicom")  # harmless
         dataset: Any = pydicom.dcmread(path)
         return dataset.pixel_array
 

@@ -13,7 +13,7 @@ import pydicom.config
 from pydicom.pixels import iter_pixels
 
 from medseg.boundary import parsing
-from medseg.dicom import geometry, headers
+from medseg.dicom import geometry, headers, signature
 from medseg.dicom.headers import Frame
 from medseg.labels import Code
 from medseg.refusal import Refusal
@@ -57,7 +57,7 @@ class Segmentation:
 def only_segmentation(folder: Path) -> Path | None:
     """The first DICOM file of a folder in which every DICOM file is a segmentation; else None."""
     first = None
-    for file in headers.files(folder):
+    for file in signature.files(folder):
         if headers.sop_class(file) not in headers.SEGMENTATION_CLASSES:
             return None
         first = first or file
@@ -81,6 +81,7 @@ def read(path: Path) -> Segmentation:
         numbers = [0] * len(frames) if kind == "LABELMAP" else _segment_of_each_frame(dataset)
         scale = 1.0 / float(dataset.MaximumFractionalValue) if kind == "FRACTIONAL" else 0.0
         patient_id = str(dataset.get("PatientID", ""))
+        declared_mm = _spacing_between_slices(dataset) if frames else 0.0
     if unplaced or len(numbers) != len(frames):
         raise Refusal(
             path,
@@ -88,7 +89,7 @@ def read(path: Path) -> Segmentation:
             needed="frames with a position in patient space and a segment",
             remedy="segmentations of photographs and projection images cannot be placed; use another format",
         )
-    indices, affine, depth = _grid(path, frames, _spacing_between_slices(dataset))
+    indices, affine, depth = _grid(path, frames, declared_mm)
     place = [(int(index), number) for index, number in zip(indices, numbers, strict=True)]
     shape = (depth, *frames[0].size)
     labels = None if kind == "FRACTIONAL" else _label_map(path, dataset, place, shape)
@@ -161,6 +162,11 @@ def _grid(path: Path, frames: tuple[Frame, ...], declared_mm: float) -> tuple[np
 
 def _planes(path: Path, dataset: Any) -> Iterator[np.ndarray]:
     """Decoded frames one at a time: all of them unpacked would take 8 times the file and more."""
+    with parsing(path, needed="pixels that can be decoded", remedy="copy or export the file again"):
+        packed = int(dataset.BitsAllocated) == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if packed:
+        yield from _unpacked(path, dataset)
+        return
     source = iter_pixels(dataset)
     while True:
         with parsing(path, needed="pixels that can be decoded", remedy="copy or export the file again"):
@@ -168,6 +174,26 @@ def _planes(path: Path, dataset: Any) -> Iterator[np.ndarray]:
         if plane is None:
             return
         yield plane
+
+
+def _unpacked(path: Path, dataset: Any) -> Iterator[np.ndarray]:
+    """Frames of one bit a pixel, packed without a gap: a frame may begin inside a byte, which pydicom 3.0's
+    `iter_pixels` does not expect."""
+    with parsing(path, needed="pixels that can be decoded", remedy="copy or export the file again"):
+        shape = (int(dataset.Rows), int(dataset.Columns))
+        size, count = shape[0] * shape[1], int(dataset.get("NumberOfFrames") or 1)
+        packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    if packed.size * 8 < size * count:
+        raise Refusal(
+            path,
+            found=f"{packed.size} bytes of pixels",
+            needed=f"{-(-size * count // 8)} bytes for {count} frames of {shape[0]} x {shape[1]} bits",
+            remedy="the file is truncated; copy or export it again",
+        )
+    for frame in range(count):
+        first, start = divmod(frame * size, 8)
+        bits = np.unpackbits(packed[first : (frame * size + size + 7) // 8], bitorder="little")
+        yield bits[start : start + size].reshape(shape)
 
 
 def _label_map(

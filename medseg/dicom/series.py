@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.dicom import headers
+from medseg.dicom import headers, signature
 from medseg.dicom.headers import Frame, Header
 from medseg.refusal import Refusal
 
@@ -46,7 +46,7 @@ def choose(path: Path, wanted: str | None) -> Series:
     Raises:
         Refusal: no image, several series and no choice, or a choice that fits none or several.
     """
-    found = [headers.read(file) for file in headers.files(path)] if path.is_dir() else _siblings(path)
+    found = [headers.read(file) for file in signature.files(path)] if path.is_dir() else _siblings(path)
     scans = [header for header in found if not header.kind]
     if not scans:
         kinds = ", ".join(sorted({header.modality or header.kind for header in found})) or "no DICOM file"
@@ -78,7 +78,7 @@ def _siblings(path: Path) -> list[Header]:
         return [own]
     found = [own]
     for other in sorted(path.parent.iterdir()):
-        if other == path or not other.is_file() or not headers.is_dicom(other):
+        if other == path or not other.is_file() or not signature.is_dicom(other):
             continue
         header = headers.read(other)
         if header.series_uid == own.series_uid:

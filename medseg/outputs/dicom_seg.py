@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from medseg.labels import Label
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.settings import Settings
-from medseg.volume import Instance
+from medseg.volume import Instance, Volume
 
 SUFFIX = ".dcm"
 READ_BACK_BY = "dicom_seg"
 SAME_VOXEL = 0.01
-"""A stored voxel must come back within this part of a voxel from where it was."""
+"""A stored voxel must come back at its place to within this part of a voxel."""
 
 
 class Options(Settings):
@@ -52,16 +53,33 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
             needed="a DICOM scan with one instance or frame a slice, which the segmentation refers to",
             remedy="give the DICOM series itself, or choose the nifti or nrrd output",
         )
-    present = [position for position in range(len(prediction.table.labels)) if prediction.mask(position).any()]
+    if not target.source.notes.get("frame_of_reference_uid"):
+        raise Refusal(
+            target.source.path,
+            found="no FrameOfReferenceUID in the scan's headers (removed by an anonymiser?)",
+            needed="one, because a DICOM segmentation lies in the scan's frame of reference",
+            remedy="export the series with it, or choose the nifti or nrrd output",
+        )
+    present = _present(prediction)
     with replacing(path) as temporary:
         _build(prediction, present, options).save_as(temporary)
         _compare(prediction, present, temporary, path)
+
+
+def _present(prediction: Prediction) -> list[int]:
+    """Positions in the table of the labels that have voxels."""
+    count = len(prediction.table.labels)
+    if prediction.table.exclusive:
+        seen = np.bincount(prediction.target.array.ravel(order="K"), minlength=count + 1)
+        return [position for position in range(count) if seen[position + 1]]
+    return [position for position in range(count) if prediction.mask(position).any()]
 
 
 def _build(prediction: Prediction, present: list[int], options: Options) -> Any:
     """highdicom's Segmentation. Its frames must follow the source: one file a slice, or the frames of one file."""
     import highdicom as hd
     import pydicom
+    from pydicom.valuerep import DS
 
     instances = prediction.target.source.instances
     order = _source_order(instances)
@@ -86,8 +104,12 @@ def _build(prediction: Prediction, present: list[int], options: Options) -> Any:
         _describe(number, prediction.table.labels[position], prediction)
         for number, position in enumerate(described, start=1)
     ]
-    with parsed():
-        return hd.seg.Segmentation(
+    with parsed(), warnings.catch_warnings():
+        # would print the patient's name
+        warnings.filterwarnings(
+            "ignore", message=".*unlikely to represent the intended person name", module="highdicom"
+        )
+        made = hd.seg.Segmentation(
             source_images=sources,
             pixel_array=pixels,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
@@ -102,9 +124,13 @@ def _build(prediction: Prediction, present: list[int], options: Options) -> Any:
             software_versions=_version(),
             device_serial_number="0",
             content_label="SEGMENTATION",
-            pixel_measures=_measures(prediction),
             **placing,
         )
+    # copied from the first slice's header, where it is often absent, wrong, or the gap between slices; readers need it
+    # to lay frames on a grid when empty ones are left out
+    measures = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = DS(float(prediction.target.spacing_mm[2]), auto_format=True)
+    return made
 
 
 def _source_order(instances: tuple[Instance, ...]) -> list[int]:
@@ -122,13 +148,20 @@ def _source_order(instances: tuple[Instance, ...]) -> list[int]:
 
 
 def _complete(dataset: Any) -> Any:
-    """Patient and study attributes that highdicom takes for granted; the standard lets them be empty, not absent."""
+    """Attributes that highdicom takes for granted: of the patient and study, which the standard lets be empty, and of
+    all frames of a multi-frame image, which the standard lets stand in each frame."""
     for name in (
         *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
         *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
     ):
         if name not in dataset:
             setattr(dataset, name, "")
+    if not dataset.get("SpecificCharacterSet", "ISO_IR 6"):
+        del dataset.SpecificCharacterSet  # empty is the default character set, which highdicom knows only as absent
+    shared, frames = (dataset.get(f"{kind}FunctionalGroupsSequence") for kind in ("Shared", "PerFrame"))
+    for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # equal in all frames, or the scan was refused
+        if shared and frames and name not in shared[0] and name in frames[0]:
+            setattr(shared[0], name, frames[0].get(name))
     return dataset
 
 
@@ -136,18 +169,15 @@ def _pixels(prediction: Prediction, present: list[int], order: list[int]) -> np.
     """(slices, rows, columns) of segment numbers, or (slices, rows, columns, segments) of 0 and 1 for regions."""
     target = prediction.target.array
     if prediction.table.exclusive:
-        numbers = np.zeros(len(prediction.table.labels) + 1, dtype=np.uint8 if len(present) < 256 else np.uint16)
-        numbers[[position + 1 for position in present]] = np.arange(1, len(present) + 1)
-        return numbers[target[0].transpose(2, 1, 0)[order]]
+        return _segment_numbers(prediction, present)[target[0].transpose(2, 1, 0)[order]]
     return (target[present].transpose(3, 2, 1, 0)[order] > 0).astype(np.uint8)
 
 
-def _measures(prediction: Prediction) -> Any:
-    """Pixel measures of the grid, not of the header: SpacingBetweenSlices is often absent there, or says the gap."""
-    import highdicom as hd
-
-    i, j, k = (float(value) for value in prediction.target.spacing_mm)
-    return hd.PixelMeasuresSequence(pixel_spacing=(j, i), slice_thickness=k, spacing_between_slices=k)
+def _segment_numbers(prediction: Prediction, present: list[int]) -> np.ndarray:
+    """Lookup table, network class -> segment number; absent classes and background are 0."""
+    numbers = np.zeros(len(prediction.table.labels) + 1, dtype=np.uint8 if len(present) < 256 else np.uint16)
+    numbers[[position + 1 for position in present]] = np.arange(1, len(present) + 1)
+    return numbers
 
 
 def _position(prediction: Prediction, k: int) -> Any:
@@ -205,27 +235,51 @@ def _compare(prediction: Prediction, present: list[int], written: Path, path: Pa
     from medseg.dicom import seg
 
     found = seg.read(written)
-    from_stored = np.linalg.inv(prediction.target.affine) @ found.affine
     remedy = "choose the nifti or nrrd output, and report this series' geometry"
     names = [prediction.table.labels[position].name[:64] for position in present]
     if present and [segment.label for segment in found.segments] != names:
         raise Refusal(path, found=f"segments {found.segments}", needed=f"{names}", remedy=remedy)
-    for stored, position in enumerate(present):
-        expected = prediction.mask(position)
-        voxels = np.argwhere(found.mask(stored))
-        exact = voxels @ from_stored[:3, :3].T + from_stored[:3, 3]
-        nearest = np.rint(exact).astype(int)
-        off = float(np.abs(exact - nearest).max(initial=0))
-        inside = ((nearest >= 0) & (nearest < expected.shape)).all(axis=1)
-        if (
-            len(voxels) != expected.sum()
-            or off > SAME_VOXEL
-            or not inside.all()
-            or not expected[tuple(nearest.T)].all()
-        ):
-            raise Refusal(
-                path,
-                found=f"'{names[stored]}' with {len(voxels)} voxels, up to {off:.3g} voxels off, after reading it back",
-                needed=f"the {int(expected.sum())} voxels that were predicted, each in its place",
-                remedy=remedy,
-            )
+    placed = _on_grid(found.array, found.affine, prediction.target)
+    if placed is None:
+        raise Refusal(
+            path,
+            found="frames between the slices or outside of the scan, after reading it back",
+            needed=f"voxels on the scan's grid, to within {SAME_VOXEL} of a voxel",
+            remedy=remedy,
+        )
+    if prediction.table.exclusive and len(placed) == 1:
+        same = np.array_equal(placed[0], _segment_numbers(prediction, present)[prediction.target.array[0]])
+    else:
+        channels = placed if len(placed) == len(present) else [placed[0] == n + 1 for n in range(len(present))]
+        pairs = zip(channels, present, strict=True)
+        same = all(np.array_equal(mask > 0, prediction.mask(position)) for mask, position in pairs)
+    if not same:
+        raise Refusal(
+            path,
+            found="other voxels than were predicted, after reading it back",
+            needed="every voxel of every segment in its place",
+            remedy=remedy,
+        )
+
+
+def _on_grid(array: np.ndarray, affine: np.ndarray, target: Volume) -> np.ndarray | None:
+    """An array (C, I, J, K) of another extent, axis order or direction, on the grid of `target`; None if its voxels do
+    not fall on that grid."""
+    exact = np.linalg.inv(target.affine) @ affine
+    whole = np.rint(exact)
+    corners = np.array(np.meshgrid(*((0, size - 1) for size in array.shape[1:]), [1])).reshape(4, -1)
+    steps = np.abs(whole[:3, :3])
+    permutes = (steps.sum(axis=0) == 1).all() and (steps.sum(axis=1) == 1).all()
+    if not permutes or np.abs((exact - whole) @ corners).max() > SAME_VOXEL:
+        return None
+    low = (whole @ corners).min(axis=1)[:3].astype(int)
+    axes = steps.argmax(axis=1)
+    view = array.transpose(0, *(1 + axes))
+    flips = [whole[new, old] < 0 for new, old in enumerate(axes)]
+    view = view[(slice(None), *(slice(None, None, -1 if flip else 1) for flip in flips))]
+    high = low + view.shape[1:]
+    if (low < 0).any() or (high > target.shape).any():
+        return None
+    placed = np.zeros((len(array), *target.shape), dtype=array.dtype)
+    placed[(slice(None), *(slice(start, stop) for start, stop in zip(low, high, strict=True)))] = view
+    return placed

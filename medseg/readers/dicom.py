@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from medseg.dicom import signature
 from medseg.settings import Settings
 from medseg.volume import Source, Volume
 
@@ -21,12 +22,16 @@ class Options(Settings):
 
 def matches(path: Path) -> bool:
     """A file with DICOM's signature or suffix, or a folder with such a file in it, unless it is all segmentations."""
-    from medseg.dicom import headers, seg
-
     if path.is_dir():
-        return next(headers.files(path), None) is not None and seg.only_segmentation(path) is None
-    if path.suffix.lower() not in headers.SUFFIXES and not headers.is_dicom(path):
+        if next(signature.files(path), None) is None:
+            return False
+        from medseg.dicom import seg
+
+        return seg.only_segmentation(path) is None
+    if not signature.claims_dicom(path):
         return False
+    from medseg.dicom import headers
+
     return headers.sop_class(path) not in headers.SEGMENTATION_CLASSES
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medseg.dicom import signature
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.volume import Source, Volume
@@ -15,10 +16,16 @@ class Options(Settings):
 
 def matches(path: Path) -> bool:
     """A file of a segmentation SOP class, or a folder whose DICOM files are all of them."""
-    from medseg.dicom import headers, seg
-
     if path.is_dir():
+        if next(signature.files(path), None) is None:
+            return False
+        from medseg.dicom import seg
+
         return seg.only_segmentation(path) is not None
+    if not signature.is_dicom(path):
+        return False
+    from medseg.dicom import headers
+
     return headers.sop_class(path) in headers.SEGMENTATION_CLASSES
 
 
@@ -30,10 +37,10 @@ def read(path: Path, options: Options) -> Volume:
     Raises:
         Refusal: several segmentations in a folder; or damaged, or not on an even grid in patient space.
     """
-    from medseg.dicom import headers, seg
+    from medseg.dicom import seg
 
     if path.is_dir():
-        files = list(headers.files(path))
+        files = list(signature.files(path))
         if len(files) > 1:
             raise Refusal(
                 path,

@@ -82,12 +82,14 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 remedy="convert it to NIfTI with a tool that knows its orientation",
             )
         header = kind.header_class.from_fileobj(_stream(raw))
+        # nibabel's check turns a voxel size of 0 into 1, so this is taken from the header as it is
+        pixdim = np.asarray(kind.header_class.from_fileobj(_stream(raw), check=False)["pixdim"][1:4], dtype=np.float64)
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
         slope, intercept = header.get_slope_inter()
         unit = header.get_xyzt_units()[0]
     stored = _voxels(path, raw if not pair else _content(data_path), shape, dtype, offset)
     with parsing(path, needed="a readable sform or qform", remedy="repair the header's orientation"):
-        affine = _affine(path, header)
+        affine = _affine(path, header, pixdim)
     affine[:3] *= MM_PER_UNIT[unit]
     array = _channels_first(path, stored)
     if slope is None or (slope == 1 and intercept == 0):
@@ -176,9 +178,8 @@ def _scaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     return scaled
 
 
-def _affine(path: Path, header: Any) -> np.ndarray:
+def _affine(path: Path, header: Any, pixdim: np.ndarray) -> np.ndarray:
     """nibabel's choice between sform and qform, refused when there is none or it is singular."""
-    pixdim = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     needed, remedy = "an affine that places every voxel", "repair the header, for example with nibabel or fslorient"
     if sform_code <= 0 and qform_code <= 0:

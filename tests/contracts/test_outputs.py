@@ -1,0 +1,94 @@
+"""Every output writes the exact grid of the scan: read back, every voxel lies where it was predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg import plugins, readers
+from medseg.labels import LabelTable
+from medseg.prediction import Prediction
+from medseg.settings import Settings
+from medseg.volume import Volume
+from tests import dicom_series as ds
+
+NEEDS_DICOM = {"dicom_seg"}
+LABELS = LabelTable.of({"liver": 5, "spleen": 1, "kidney_left": 9})
+REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, paint=[2, 1, 4])
+OBLIQUE = np.array([0.9541666, -0.2080757, 0.2151061, 0.2785886, 0.880128, -0.3843997])
+
+
+def scan(folder: Path) -> Volume:
+    """7 x 11 x 5 voxels of 0.6 x 0.8 x 3 mm, oblique, as a DICOM series."""
+    places = ds.places(5, orientation=OBLIQUE)
+    return readers.read(ds.series(folder / "scan", places, orientation=OBLIQUE, rows=11, columns=7))
+
+
+def prediction(volume: Volume, table: LabelTable) -> Prediction:
+    """Blobs without any symmetry; the last label is absent, the outermost slices are empty."""
+    target = np.zeros((1 if table.exclusive else 3, *volume.shape), np.uint8)
+    target[0, 1:4, 2:9, 1:3] = 1
+    target[0 if table.exclusive else 1, 2:4, 2:5, 2:4] = 2 if table.exclusive else 1
+    return Prediction("case-1", table, volume.with_array(target), {"model": "unit test"})
+
+
+def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Patient coordinates (n, 3) of the true voxels, in mm to 4 digits, sorted."""
+    where = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    return where[np.lexsort(where.round(2).T)]
+
+
+def test_the_list_equals_the_folder() -> None:
+    assert set(plugins.names("outputs")) == {"nifti", "nrrd", "dicom_seg"}
+
+
+@pytest.mark.parametrize("name", plugins.names("outputs"))
+def test_output(name: str, tmp_path: Path) -> None:
+    output = plugins.find("outputs", name)
+    assert issubclass(output.Options, Settings)
+    assert plugins.summary("outputs", name)
+    assert output.READ_BACK_BY in plugins.names("readers")
+    expected = prediction(scan(tmp_path), LABELS)
+    path = tmp_path / "new" / f"result{output.SUFFIX}"
+    output.write(expected, path, output.Options())
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing half-written left behind
+    back = readers.read(path)
+    assert back.source.reader == output.READ_BACK_BY
+    if name not in NEEDS_DICOM:
+        np.testing.assert_array_equal(back.array, expected.painted().array)
+        np.testing.assert_allclose(back.affine, expected.target.affine, atol=1e-4)
+    segments = back.source.notes.get("segments", {label.index: label.name for label in LABELS.labels})
+    for position, label in enumerate(LABELS.labels):
+        numbers = [number for number, named in segments.items() if named == label.name]
+        found = np.isin(back.array[0], numbers)
+        wanted = points(expected.mask(position), expected.target.affine)
+        np.testing.assert_allclose(points(found, back.affine), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", plugins.names("outputs"))
+@pytest.mark.parametrize("table", [LABELS, REGIONS], ids=["labels", "regions"])
+def test_nothing_segmented_is_a_result(name: str, table: LabelTable, tmp_path: Path) -> None:
+    output = plugins.find("outputs", name)
+    empty = prediction(scan(tmp_path), table)
+    empty = Prediction(empty.case, table, empty.target.with_array(np.zeros_like(empty.target.array)))
+    output.write(empty, tmp_path / f"result{output.SUFFIX}", output.Options())
+    assert not readers.read(tmp_path / f"result{output.SUFFIX}").array.any()
+
+
+@pytest.mark.parametrize("name", plugins.names("outputs"))
+def test_an_existing_file_survives_a_failure(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = plugins.find("outputs", name)
+    path = tmp_path / f"result{output.SUFFIX}"
+    path.write_bytes(b"older result")
+    expected = prediction(scan(tmp_path), LABELS)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("medseg.atomic.os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        output.write(expected, path, output.Options())
+    assert path.read_bytes() == b"older result"
+    assert not list(tmp_path.glob(".partial*"))

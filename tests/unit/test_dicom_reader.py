@@ -1,0 +1,222 @@
+"""The DICOM reader on series whose voxels store their own patient z: it is right to 0.01 mm, or it refuses in mm."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import RTStructureSetStorage, SegmentationStorage
+
+from medseg import readers
+from medseg.geometry import LPS_FROM_RAS
+from medseg.refusal import Refusal
+from tests import dicom_series as ds
+
+SAGITTAL = (0, 1, 0, 0, 0, -1)
+OBLIQUE = (np.cos(np.pi / 6), 0.5, 0, 0, 0, -1)
+DOUBLY_OBLIQUE = (0.9541666, -0.2080757, 0.2151061, 0.2785886, 0.880128, -0.3843997)
+UPSIDE_DOWN = (1, 0, 0, 0, -1, 0)
+TURNED = (-1, 0, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "orientation", [ds.AXIAL, SAGITTAL, OBLIQUE, DOUBLY_OBLIQUE, UPSIDE_DOWN, TURNED], ids=lambda o: str(np.round(o, 1))
+)
+def test_every_voxel_lies_where_its_own_header_puts_it(tmp_path: Path, orientation: tuple[float, ...]) -> None:
+    volume = readers.read(ds.series(tmp_path, ds.places(orientation=orientation), orientation=orientation))
+    assert volume.array.shape == (1, 10, 12, 20)
+    assert volume.array.dtype == np.int16
+    assert ds.z_error_mm(volume.array, volume.affine) <= 0.01
+    np.testing.assert_allclose(volume.spacing_mm, [0.6, 0.8, 3.0], atol=1e-6)
+    # all three coordinates of a corner, from the header of the slice that the volume says it came from
+    header = pydicom.dcmread(volume.source.instances[4].path)
+    row, column = np.array(header.ImageOrientationPatient[:3]), np.array(header.ImageOrientationPatient[3:])
+    corner = np.array(header.ImagePositionPatient) + row * 9 * 0.6 + column * 11 * 0.8
+    np.testing.assert_allclose((LPS_FROM_RAS @ volume.affine @ [9, 11, 4, 1])[:3], corner, atol=1e-4)
+    stored = header.pixel_array.astype(int) - 1024
+    np.testing.assert_array_equal(volume.array[0, :, :, 4].T, stored)
+
+
+def test_instance_numbers_are_never_trusted(tmp_path: Path) -> None:
+    positions = ds.places()
+    expected = readers.read(ds.series(tmp_path / "clean", positions))
+    shuffled = np.random.default_rng(0).permutation(20)
+    for name, numbers in (("reversed", range(20, 0, -1)), ("shuffled", shuffled + 1), ("absent", [None] * 20)):
+        slices = [ds.slice_(positions[index], number=numbers[index] and int(numbers[index])) for index in shuffled]  # type: ignore[index]
+        volume = readers.read(ds.write(tmp_path / name, slices))
+        np.testing.assert_array_equal(volume.array, expected.array)
+        np.testing.assert_array_equal(volume.affine, expected.affine)
+
+
+def irregular(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Series that no affine fits, and what the refusal must say."""
+    places = ds.places()
+    thick = np.concatenate([places[:10], places[9] + np.arange(1, 11)[:, None] * [0, 0, 5.0]])
+    localiser = [ds.slice_(place) for place in places] + [
+        ds.slice_((0, 0, 0), orientation=SAGITTAL, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    ]
+    jitter = places + np.where(np.arange(20) == 7, 0.3, 0)[:, None] * [0, 0, 1]
+    sideways = places + np.where(np.arange(20) == 7, 0.3, 0)[:, None] * [1, 0, 0]
+    return {
+        "one missing": (ds.series(folder / "a", np.delete(places, 8, axis=0)), "1 missing slice of 3 mm.*1.67 mm"),
+        "five missing": (ds.series(folder / "b", np.delete(places, range(8, 13), axis=0)), "5 missing slices.*18 mm"),
+        "3 to 5 mm": (ds.series(folder / "c", thick), "3 to 5 mm apart.*9.47 mm"),
+        "two phases": (ds.series(folder / "d", np.concatenate([places, places])), "40 slices at 20 places"),
+        "tilt": (ds.series(folder / "e", ds.places(tilt=15)), r"leans by 15.00 degrees.*15.27 mm"),
+        "localiser": (ds.write(folder / "f", localiser), "1 slices in another orientation.*IM0020"),
+        "jitter": (ds.series(folder / "g", jitter), "2.7 to 3.3 mm apart.*0.30 mm"),
+        "sideways": (ds.series(folder / "h", sideways), "misplace voxels by up to 0.30 mm"),
+    }
+
+
+def test_what_no_affine_fits_is_refused_in_mm(tmp_path: Path) -> None:
+    for name, (folder, text) in irregular(tmp_path).items():
+        with pytest.raises(Refusal, match=text):
+            readers.read(folder)
+            pytest.fail(f"{name} was read")
+
+
+def test_tolerance_is_the_users(tmp_path: Path) -> None:
+    from medseg.readers import dicom
+
+    places = ds.places() + np.where(np.arange(20) == 7, 0.05, 0)[:, None] * [0, 0, 1]
+    folder = ds.series(tmp_path, places)
+    with pytest.raises(Refusal, match=r"up to 0\.05 mm"):
+        readers.read(folder)
+    volume = dicom.read(folder, dicom.Options(tolerance_mm=0.1))
+    assert volume.source.notes["off_grid_mm"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"rows": 14}, "different sizes"),
+        ({"spacing": (0.9, 0.6)}, "pixel spacings from 0.6 to 0.9 mm"),
+        ({"FrameOfReferenceUID": "1.2.9"}, "2 frames of reference"),
+        ({"PatientID": "P2"}, "2 patients"),
+        ({"orientation": (1, 0, 0, 0, 0.9, 0)}, "not perpendicular unit vectors"),
+        ({"spacing": (0.0, 0.6)}, "pixel spacing of 0.0 mm"),
+        ({"SamplesPerPixel": 3}, "colour pixels"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "mosaic"),
+    ],
+)
+def test_a_slice_that_differs_is_refused(tmp_path: Path, change: dict, text: str) -> None:
+    slices = [ds.slice_(place) for place in ds.places(4)]
+    slices.append(ds.slice_(ds.places(5)[4], **change))
+    with pytest.raises(Refusal, match=text):
+        readers.read(ds.write(tmp_path, slices))
+
+
+def test_two_series_are_listed_and_one_can_be_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ds.series(tmp_path / "one", ds.places(5))
+    ds.series(tmp_path / "two", ds.places(6), series="1.2.99", SeriesNumber=12, SeriesDescription="Abdomen 3.0 B30f")
+    with pytest.raises(Refusal, match=r"2 series: series 7 'thorax' \(CT, 5 slices, 1.2.3.4\); series 12 'Abdomen"):
+        readers.read(tmp_path)
+    with caplog.at_level(logging.INFO):
+        for choice in ("1.2.99", "12", "abdomen"):
+            assert readers.read(tmp_path, series=choice).shape == (10, 12, 6)
+    assert "chosen by 'abdomen'" in caplog.text
+    with pytest.raises(Refusal, match="fits 0 of 2 series"):
+        readers.read(tmp_path, series="pelvis")
+    with pytest.raises(Refusal, match="fits 2 of 2 series"):
+        readers.read(tmp_path, series="o")
+
+
+def test_other_objects_and_files_in_the_folder_are_passed_over(tmp_path: Path) -> None:
+    ds.series(tmp_path, ds.places(5))
+    structures = ds.slice_((0, 0, 0), series="1.9", SOPClassUID=RTStructureSetStorage, Modality="RTSTRUCT")
+    for name in ("Rows", "Columns", "PixelData"):
+        delattr(structures, name)
+    segmentation = ds.slice_((0, 0, 0), series="1.8", SOPClassUID=SegmentationStorage, Modality="SEG")
+    screenshot = ds.slice_((0, 0, 0), series="1.7", Modality="OT")
+    del screenshot.ImagePositionPatient
+    ds.write(tmp_path / "more", [structures, segmentation, screenshot])
+    (tmp_path / "README.txt").write_text("not DICOM")
+    assert readers.read(tmp_path).shape == (10, 12, 5)
+
+
+def test_a_file_stands_for_its_series(tmp_path: Path) -> None:
+    ds.series(tmp_path, ds.places(5))
+    ds.write(tmp_path, [ds.slice_((0, 0, 0), series="1.2.99")], prefix="other")
+    assert readers.read(tmp_path / "IM0003.dcm").shape == (10, 12, 5)
+    assert readers.read(tmp_path / "other0000.dcm").shape == (10, 12, 1)
+
+
+def test_single_slice_takes_its_extent_from_the_thickness(tmp_path: Path) -> None:
+    volume = readers.read(ds.series(tmp_path / "a", ds.places(1)))
+    np.testing.assert_allclose(volume.spacing_mm, [0.6, 0.8, 3.0])
+    with pytest.raises(Refusal, match="without SliceThickness"):
+        readers.read(ds.series(tmp_path / "b", ds.places(1), SliceThickness=None))
+
+
+def test_values_are_rescaled_slice_by_slice(tmp_path: Path) -> None:
+    positions = ds.places(3)
+    slices = [ds.slice_(place, RescaleSlope=0.5 * (n + 1), RescaleIntercept=n) for n, place in enumerate(positions)]
+    volume = readers.read(ds.write(tmp_path, slices))
+    assert volume.array.dtype == np.float32
+    for k, dataset in enumerate(slices):
+        expected = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+        np.testing.assert_allclose(volume.array[0, :, :, k].T, expected)
+
+
+def test_unsigned_16_bit_values_keep_their_range(tmp_path: Path) -> None:
+    pixels = np.full((12, 10), 65535, np.uint16).tobytes()
+    folder = ds.series(tmp_path, ds.places(2), PixelRepresentation=0, PixelData=pixels, RescaleIntercept=0)
+    volume = readers.read(folder)
+    assert volume.array.dtype == np.int32
+    assert (volume.array == 65535).all()
+
+
+def test_source_tells_what_outputs_need(tmp_path: Path) -> None:
+    source = readers.read(ds.series(tmp_path, ds.places(3)[::-1])).source
+    assert (source.reader, source.modality, source.patient_id) == ("dicom", "CT", "P1")
+    assert [instance.path.name for instance in source.instances] == ["IM0002.dcm", "IM0001.dcm", "IM0000.dcm"]
+    assert source.notes["frame_of_reference_uid"] == ds.FRAME_OF_REFERENCE
+    assert source.notes["photometric"] == "MONOCHROME2"
+
+
+def test_enhanced_multi_frame_equals_the_single_frames(tmp_path: Path) -> None:
+    from highdicom.legacy import LegacyConvertedEnhancedCTImage
+
+    places = ds.places(6, orientation=OBLIQUE)
+    slices = [ds.slice_(place, orientation=OBLIQUE, number=n) for n, place in enumerate(places, start=1)]
+    for dataset in slices:
+        for name in ("PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"):
+            setattr(dataset, name, "")
+        dataset.StudyTime, dataset.Manufacturer, dataset.AcquisitionNumber = "", "", 1
+        dataset.PatientPosition = "HFS"
+    single = readers.read(ds.write(tmp_path / "single", slices))
+    enhanced = LegacyConvertedEnhancedCTImage(slices[::-1], "1.2.77", 3, "1.2.78", 1)
+    enhanced.save_as(tmp_path / "enhanced.dcm")
+    volume = readers.read(tmp_path / "enhanced.dcm")
+    np.testing.assert_array_equal(volume.array, single.array)
+    np.testing.assert_allclose(volume.affine, single.affine, atol=1e-6)
+    frames = [instance.frame for instance in volume.source.instances]
+    assert sorted(frame or 0 for frame in frames) == [1, 2, 3, 4, 5, 6]
+
+
+def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
+    folder = ds.series(tmp_path, ds.places(5))
+    damaged = folder / "IM0002.dcm"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-50])
+    with pytest.raises(Refusal, match="IM0002"):
+        readers.read(folder)
+    damaged.write_bytes(b"")
+    with pytest.raises(Refusal, match=r"IM0002.*0 bytes"):
+        readers.read(folder)
+
+
+def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="nothing there"):
+        readers.read(tmp_path / "absent")
+    with pytest.raises(Refusal, match="empty folder"):
+        readers.read(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(Refusal, match="1 files, none of them DICOM"):
+        readers.read(tmp_path)
+    with pytest.raises(Refusal, match="no reader knows"):
+        readers.read(tmp_path / "notes.txt")

@@ -1,0 +1,145 @@
+"""NIfTI and MGH: values, types, affines and units as the header means them; damage and doubt are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medseg import readers
+from medseg.refusal import Refusal
+
+AFFINE = np.array([[0, 0, 2.0, 10], [-0.5, 0, 0, 20], [0, 1.5, 0, 30], [0, 0, 0, 1]])
+
+
+def save(path: Path, array: np.ndarray, change: dict[str, object] | None = None, sform: int = 1) -> Path:
+    image = nib.Nifti1Image(array, AFFINE)
+    image.set_sform(AFFINE, code=sform)
+    image.set_qform(AFFINE, code=0)
+    for name, value in (change or {}).items():
+        image.header[name] = value
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_unscaled_values_keep_their_type(tmp_path: Path, dtype: type) -> None:
+    array = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    volume = readers.read(save(tmp_path / "a.nii.gz", array))
+    np.testing.assert_array_equal(volume.array, array[None])
+    assert volume.array.dtype == dtype
+    np.testing.assert_array_equal(volume.affine, AFFINE)
+
+
+def test_scaled_values_become_float(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    image = nib.Nifti1Image(array, AFFINE)
+    image.header.set_slope_inter(0.5, -3)
+    nib.save(image, tmp_path / "a.nii")
+    volume = readers.read(tmp_path / "a.nii")
+    assert volume.array.dtype == np.float32
+    np.testing.assert_allclose(volume.array[0], nib.load(tmp_path / "a.nii").get_fdata())
+
+
+def test_big_endian_pair_and_nifti_2(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=">i2").reshape(2, 3, 4)
+    big = nib.Nifti1Image(array, AFFINE, nib.Nifti1Header(endianness=">"))
+    nib.save(big, tmp_path / "big.nii")
+    nib.save(nib.Nifti2Image(array.astype(np.int16), AFFINE), tmp_path / "two.nii.gz")
+    nib.save(nib.Nifti1Pair(array.astype(np.int16), AFFINE), tmp_path / "pair.img")
+    for name in ("big.nii", "two.nii.gz", "pair.img", "pair.hdr"):
+        volume = readers.read(tmp_path / name)
+        np.testing.assert_array_equal(volume.array[0], array)
+        assert volume.array.dtype.isnative
+        np.testing.assert_allclose(volume.affine, AFFINE)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((2, 3), (1, 2, 3, 1)),
+        ((2, 3, 4, 1), (1, 2, 3, 4)),
+        ((2, 3, 4, 5), (5, 2, 3, 4)),
+        ((2, 3, 4, 1, 3), (3, 2, 3, 4)),
+    ],
+)
+def test_last_axis_becomes_channels(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    array = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    volume = readers.read(save(tmp_path / "a.nii", array))
+    assert volume.array.shape == expected
+    if len(shape) == 4 and shape[3] > 1:
+        np.testing.assert_array_equal(volume.array[3], array[..., 3])
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mm", 1), ("meter", 1000), ("micron", 0.001), ("unknown", 1)])
+def test_units(tmp_path: Path, unit: str, factor: float) -> None:
+    image = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), AFFINE)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_allclose(readers.read(tmp_path / "a.nii").affine[:3], AFFINE[:3] * factor)
+
+
+def test_qform_is_taken_when_there_is_no_sform(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), AFFINE)
+    image.set_sform(None, code=0)
+    image.set_qform(AFFINE, code=1)
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_allclose(readers.read(tmp_path / "a.nii").affine, AFFINE, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"sform_code": 0}, "neither a qform nor an sform"),
+        ({"srow_x": [0, 0, 0, 0]}, "singular affine"),
+        ({"srow_x": [np.nan, 0, 0, 0]}, "singular affine"),
+        ({"pixdim": [1, 0, 1, 1, 1, 1, 1, 1]}, "voxel sizes"),
+        ({"dim": [3, 2, 3, 400, 1, 1, 1, 1]}, "bytes of voxels"),
+        ({"dim": [3, 32767, 32767, 32767, 1, 1, 1, 1]}, "bytes of voxels"),
+        ({"datatype": 128, "bitpix": 24}, "voxels of type"),
+    ],
+)
+def test_doubtful_headers_are_refused(tmp_path: Path, change: dict[str, object], text: str) -> None:
+    path = save(tmp_path / "scan.nii", np.zeros((2, 3, 4), np.uint8))
+    raw = bytearray(path.read_bytes())
+    header = nib.Nifti1Header.from_fileobj(path.open("rb"))
+    for name, value in change.items():
+        header[name] = value
+    raw[: header.structarr.nbytes] = header.structarr.tobytes()
+    path.write_bytes(bytes(raw))
+    with pytest.raises(Refusal, match=rf"scan\.nii: .*{text}"):
+        readers.read(path)
+
+
+def test_truncated_and_corrupted_gzip_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii.gz", np.random.default_rng(0).integers(0, 99, (9, 9, 9)).astype(np.int16))
+    whole = path.read_bytes()
+    checksum = bytearray(whole)
+    checksum[-6] ^= 1  # inside the CRC: the voxels are all there, but not what was written
+    for damaged in (whole[:-9], whole[:-4], whole[: len(whole) // 2], bytes(checksum), whole[:5], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(Refusal, match=r"scan\.nii\.gz"):
+            readers.read(path)
+
+
+def test_voxels_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    array = np.zeros((2, 3, 4), np.float32)
+    array[1, 2, 3], array[0, 1, 2] = np.nan, np.inf
+    with pytest.raises(Refusal, match=r"2 voxels that are NaN or infinite, the first at .* = \(0, 0, 1, 2\)"):
+        readers.read(save(tmp_path / "a.nii", array))
+
+
+def test_analyze_is_refused(tmp_path: Path) -> None:
+    nib.save(nib.AnalyzeImage(np.zeros((2, 3, 4), np.int16), np.eye(4)), tmp_path / "a.img")
+    with pytest.raises(Refusal, match="left from right"):
+        readers.read(tmp_path / "a.img")
+
+
+def test_mgz(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    nib.save(nib.MGHImage(array, AFFINE), tmp_path / "a.mgz")
+    volume = readers.read(tmp_path / "a.mgz")
+    np.testing.assert_array_equal(volume.array[0], array)
+    np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-5)
