@@ -47,7 +47,10 @@ class CaseFingerprint:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CaseFingerprint:
-        return cls(**{str(name): tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def fingerprint(
         _look, table=cases.labels, channels=cases.channels, read=read, orientation=orientation, policy=policy
     )
     seen = for_each(
-        work, ((case.id, case) for case in cases.cases), workers=workers, progress=progress, doing="fingerprint"
+        work, ((case.id, case) for case in cases.cases), workers=workers, progress=progress, doing="reading"
     )
     samples = [
         np.concatenate([values[channel] for _, values in seen.values()]) for channel in range(len(cases.channels))

@@ -94,7 +94,7 @@ def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
     if values is not array and np.abs(values - array).max() > WHOLE:
         odd = float(array[np.abs(values - array) > WHOLE].flat[0])
         found = f"the value {odd:g}"
-    elif not (-WHOLE <= lowest and highest <= HIGHEST_LABEL + WHOLE):  # NaN fails both
+    elif not (lowest >= -WHOLE and highest <= HIGHEST_LABEL + WHOLE):  # NaN fails both
         found = f"values from {lowest:g} to {highest:g}"
     else:
         return values.astype(np.uint8 if highest < 255.5 else np.uint16, copy=False)

@@ -30,7 +30,7 @@ def for_each(
     *,
     workers: int,
     progress: Progress | None = None,
-    doing: str = "preparing",
+    doing: str,
     refused: Mapping[str, Refusal] | None = None,
     done: int = 0,
 ) -> dict[str, Result]:
@@ -51,27 +51,34 @@ def for_each(
     Raises:
         Refusal: some cases were refused (all others are done); it lists them with their files. A refused case that
             stops everything (`Stop`) is raised at once.
+        Exception: the first that is no refusal, after all cases, with a note that names its case.
     """
     items = list(items)
     results: dict[str, Result] = {}
     failures: dict[str, Refusal] = dict(refused or {})
+    unexpected: dict[str, Exception] = {}
     total = done + len(items) + len(failures)
 
     def finish(case: str, outcome: Callable[[], Result]) -> None:
         try:
             results[case] = outcome()
-        except Stop:
+        except (Stop, BrokenProcessPool):
             raise
         except Refusal as refusal:
             failures[case] = refusal
+        except Exception as error:  # a mistake of ours: it keeps its traceback, but does not cost the other cases
+            error.add_note(f"while {doing} case {case}")
+            unexpected[case] = error
         if progress is not None:
-            progress(done + len(results) + len(failures), total, case)
+            progress(done + len(results) + len(failures) + len(unexpected), total, case)
 
     if workers <= 1:
         for case, item in items:
             finish(case, lambda item=item: work(item))  # type: ignore[misc]
     else:
         _in_processes(work, items, min(workers, len(items)), finish)
+    if unexpected:
+        raise next(iter(unexpected.values()))
     if failures:
         raise _together(failures, total, doing)
     return {case: results[case] for case, _ in items}

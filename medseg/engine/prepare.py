@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +51,6 @@ def prepare(
     Raises:
         Refusal: some cases were refused (every other one is prepared), or the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
     cache = Cache(folder, cache_key(plan, cases.labels))
     places, refused = _places(cases, cache)
@@ -63,7 +64,7 @@ def prepare(
         todo,
         workers=workers if len(todo) > 1 else 0,
         progress=progress,
-        doing="prepare",
+        doing="preparing",
         refused=refused,
         done=len(places) - len(todo),
     )
@@ -80,7 +81,9 @@ def _places(cases: CaseSet, cache: Cache) -> tuple[dict[str, Path], dict[str, Re
             places[case.id] = cache.place(case, contents.of(case))
         except Refusal as refusal:
             refused[case.id] = refusal
-    contents.save()
+    with _refusing_full_disk(cache.folder, needed=1):
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        contents.save()
     return places, refused
 
 
@@ -91,20 +94,23 @@ def _prepare_one(item: tuple[Case, Path], *, plan: Plan, table: LabelTable, read
     array, undo = transform.image(image, plan)
     target = None if labels is None else transform.target(labels, undo, table)
     del image, labels
-    try:
+    needed = array.nbytes + (0 if target is None else target.nbytes)
+    with _refusing_full_disk(place.parent, needed=needed):
         write_case(place, case.id, array, target, undo, table)
+
+
+@contextlib.contextmanager
+def _refusing_full_disk(folder: Path, *, needed: int) -> Iterator[None]:
+    """What `write_case` and `atomic` had begun is removed already when this speaks."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        needed = array.nbytes + (0 if target is None else target.nbytes)
-        raise disk_full(place.parent, needed) from error
-
-
-def disk_full(folder: Path, needed: int) -> Stop:
-    free = shutil.disk_usage(folder).free
-    return Stop(
-        folder,
-        found=f"a full disk ({math.floor(free / 2**20)} MiB free)",
-        needed=f"{math.ceil(needed / 2**20)} MiB for the next case alone",
-        remedy="free some space or name another cache folder, then run again; what is finished stays",
-    )
+        free = shutil.disk_usage(folder).free
+        raise Stop(
+            folder,
+            found=f"a full disk ({math.floor(free / 2**20)} MiB free)",
+            needed=f"{math.ceil(needed / 2**20)} MiB for the next case alone",
+            remedy="free some space or name another cache folder, then run again; what is finished stays",
+        ) from error

@@ -197,7 +197,12 @@ def test_killed_at_any_moment_and_run_again(tmp_path, workers):
     repository = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
     for _ in range(3 if workers == 1 else 1):
-        run = subprocess.Popen([sys.executable, str(script), str(workers)], stdout=subprocess.PIPE, env=environment)
+        run = subprocess.Popen(
+            [sys.executable, str(script), str(workers)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
         assert run.stdout is not None and run.stdout.readline() == b"go\n"
         time.sleep(chance.uniform(0, 0.6 if workers == 1 else 6))
         run.send_signal(signal.SIGKILL)
