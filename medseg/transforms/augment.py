@@ -194,7 +194,7 @@ def _warp(draw: Draw, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.
         index.mul_(size).add_(old[axis].round().long())
     moved_target = target.flatten(1)[:, index.flatten()].reshape(target.shape)
     # grid_sample wants (k, j, i), from -1 to 1 between the outer faces of the patch
-    grid = torch.stack([(2 * old[axis] + 1) / shape[axis] - 1 for axis in (2, 1, 0)], dim=-1)
+    grid = torch.stack([(2 * old[axis] + 1) / shape[axis] - 1 for axis in (2, 1, 0)]).movedim(0, -1)
     moved_image = functional.grid_sample(
         image[None], grid[None].to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False
     )

@@ -1,0 +1,124 @@
+"""One case from its files: image channels on one grid, and the label map on the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from medseg.case import Case
+from medseg.refusal import Refusal
+from medseg.transforms.channels import combine, difference, distance_mm, reoriented, same_place
+from medseg.volume import Volume
+
+Read = Callable[[Path], Volume]
+"""Path -> Volume; `medseg.readers.read`, or anything like it. Worker processes need it picklable."""
+WHOLE = 1e-3
+"""How far a label may be from a whole number: files that scale their values store 2 as 1.9999."""
+HIGHEST_LABEL = 65535
+MODALITIES = "modalities"
+
+
+def load_case(
+    case: Case, read: Read, *, policy: Literal["refuse", "resample", "register"] = "refuse", target: bool = True
+) -> tuple[Volume, Volume | None]:
+    """Read a case.
+
+    Args:
+        case: paths.
+        read: the reader.
+        policy: for channels on different grids, see `transforms.channels.combine`.
+        target: False leaves the label map unread.
+
+    Returns:
+        Image (C, I, J, K), its channels named as in the case; and label map (1, I, J, K) of uint8 or uint16 with
+        exactly its shape and affine, or None when the case has none.
+
+    Raises:
+        Refusal: from the reader; channels or labels are not on one grid; labels are not whole numbers in range.
+    """
+    image = load_image(case, read, policy=policy)
+    return image, load_target(case.target, image, read) if target and case.target is not None else None
+
+
+def load_image(case: Case, read: Read, *, policy: Literal["refuse", "resample", "register"] = "refuse") -> Volume:
+    """The channels of a case, stacked; see `load_case`. `source.notes["modalities"]` has each channel's modality."""
+    if not case.images:
+        raise Refusal(
+            f"case {case.id}", found="no image", needed="at least one", remedy="correct the data set's folder or table"
+        )
+    volumes, modalities = [], []
+    for name, path in case.images.items():
+        volume = read(path)
+        volumes.append(volume.with_array(volume.array, (name,)) if len(volume.array) == 1 else volume)
+        modalities += [volume.source.modality] * len(volume.array)
+    image = combine(volumes, policy=policy)
+    return replace(image, source=replace(image.source, notes={**image.source.notes, MODALITIES: tuple(modalities)}))
+
+
+def load_target(path: Path, image: Volume, read: Read) -> Volume:
+    """A label map on the grid of `image`; see `load_case`. It may be stored in another axis order, or cover only a
+    part of the image's voxels, as DICOM segmentations do; the rest is background."""
+    labels = read(path)
+    if len(labels.array) != 1:
+        raise Refusal(
+            path,
+            found=f"{len(labels.array)} channels",
+            needed="a label map with one number for each voxel",
+            remedy="merge the channels; where structures overlap, give each combination a number and list it in the "
+            "label table's regions",
+        )
+    values = _whole_numbers(path, labels.array)
+    turned = reoriented(labels.with_array(values), image)
+    if not same_place(turned, image):
+        pasted = _pasted(turned, image)
+        if pasted is None:
+            raise Refusal(
+                path,
+                found=f"a label grid {difference(turned, image)} from that of {image.source.path}",
+                needed="labels on the grid of their image",
+                remedy="resample the labels onto the image (nearest neighbour), or correct whichever geometry is wrong",
+            )
+        turned = pasted
+    return Volume(turned.array, image.affine, labels.source, image.unit)
+
+
+def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
+    """The same as uint8 or uint16."""
+    lowest, highest = float(array.min()), float(array.max())
+    values = np.rint(array) if array.dtype.kind == "f" and math.isfinite(lowest) and math.isfinite(highest) else array
+    if values is not array and np.abs(values - array).max() > WHOLE:
+        odd = float(array[np.abs(values - array) > WHOLE].flat[0])
+        found = f"the value {odd:g}"
+    elif not (lowest >= -WHOLE and highest <= HIGHEST_LABEL + WHOLE):  # NaN fails both
+        found = f"values from {lowest:g} to {highest:g}"
+    else:
+        return values.astype(np.uint8 if highest < 255.5 else np.uint16, copy=False)
+    raise Refusal(
+        path,
+        found=found,
+        needed=f"whole numbers from 0 to {HIGHEST_LABEL}",
+        remedy="give a label map here, not an image or probabilities; renumber labels that are negative",
+    )
+
+
+def _pasted(labels: Volume, image: Volume) -> Volume | None:
+    """Labels whose grid is a box of the image's own voxels, filled up with background; None if it is not."""
+    step = np.linalg.solve(image.affine[:3, :3], labels.affine[:3, 3] - image.affine[:3, 3])
+    start = np.rint(step).astype(int)
+    stop = start + np.array(labels.shape)
+    if (start < 0).any() or (stop > np.array(image.shape)).any():
+        return None
+    expected = image.affine.copy()
+    expected[:3, 3] += image.affine[:3, :3] @ start
+    box = Volume(labels.array, expected, labels.source, labels.unit)
+    if distance_mm(labels, box) > 0.1 * min(1.0, float(image.spacing_mm.min())):
+        return None
+    whole = np.zeros((1, *image.shape), labels.array.dtype)
+    place = tuple(slice(int(first), int(last)) for first, last in zip(start, stop, strict=True))
+    whole[0][place] = labels.array[0]
+    return Volume(whole, image.affine, labels.source, image.unit)

@@ -1,0 +1,195 @@
+"""From the fingerprint and what the recipe leaves open to a plan; the rules follow nnU-Net's, simplified.
+
+Spacing: the median of each axis. Where the coarsest axis is more than 3 times coarser than the others and also has
+fewer than a third of their voxels, its 10th percentile, because thick slices hide what thin ones show.
+Patch: a cube in millimetres, no longer than the median case on any axis, cut down along the axis that covers most of
+its case until a step fits into memory. Batch: 2, or more where patches are small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Literal
+
+import numpy as np
+
+from medseg.engine.fingerprint import Fingerprint
+from medseg.plan import Normalisation, Plan, PrepareSettings, Sizes, Triple
+from medseg.refusal import Refusal
+from medseg.transforms.prepare import prepared_shape
+
+ANISOTROPIC = 3
+CROP_SAVES = 0.75
+"""Crop to nonzero when the median case keeps no more than this part of its voxels."""
+LARGEST_PATCH = 128**3
+"""Voxels that `patch: auto` never exceeds; beyond, steps get slow and rarely better."""
+BATCH = 2
+DATA_SHARE = 0.05
+"""A batch should not cover more than this part of all voxels of the data set."""
+LARGEST_BATCH = 32
+SUV = Normalisation(kind="suv", lower=0.0, mean=0.0, sd=5.0)
+"""PET uptake in units of 5 SUV: most lesions lie near 1."""
+MODALITY_OF_NAME = {
+    "CT": "CT",
+    "CTA": "CT",
+    "CBCT": "CT",
+    "PT": "PT",
+    "PET": "PT",
+    "SUV": "PT",
+    "MR": "MR",
+    "MRI": "MR",
+}
+"""What a channel's name says when neither recipe nor file does (NIfTI has no field for the modality)."""
+
+
+def make_plan(
+    fingerprint: Fingerprint,
+    settings: PrepareSettings,
+    *,
+    divisor: Sizes,
+    channels: tuple[str, ...],
+    bytes_per_voxel_estimate: float,
+    memory_gib: float,
+) -> Plan:
+    """Fill in every 'auto'.
+
+    Args:
+        fingerprint: of the training cases, in `settings.orientation`.
+        settings: what the recipe says.
+        divisor: of the network; sides of the patch are multiples of it.
+        channels: names, in network order.
+        bytes_per_voxel_estimate: memory that a training step takes for each voxel of the batch.
+        memory_gib: what a step may take, unless the settings name it.
+
+    Raises:
+        Refusal: a setting does not fit the data, the network or the memory.
+    """
+    memory_gib = memory_gib if settings.memory_gib == "auto" else settings.memory_gib
+    crop = _crop(fingerprint) if settings.crop == "auto" else settings.crop
+    spacing = _spacing(fingerprint) if settings.spacing_mm == "auto" else settings.spacing_mm
+    shapes = np.array(
+        [
+            prepared_shape(case.cropped if crop == "nonzero" else case.shape, list(case.spacing_mm), spacing)
+            for case in fingerprint.cases.values()
+        ]
+    )
+    in_mm = np.median([case.spacing_mm for case in fingerprint.cases.values()], axis=0)
+    step = in_mm if spacing == "native" else np.array(spacing)
+    voxels = memory_gib * 2**30 / bytes_per_voxel_estimate
+    batch = BATCH if settings.batch == "auto" else settings.batch
+    if settings.patch == "auto":
+        patch = _patch(np.median(shapes, axis=0), step, divisor, voxels / batch)
+        if settings.batch == "auto" and math.prod(patch) * batch > voxels:
+            batch = 1
+        if math.prod(patch) * batch > voxels:
+            raise Refusal(
+                "prepare.memory_gib",
+                found=f"{memory_gib:.3g} GiB",
+                needed=f"{math.prod(patch) * batch * bytes_per_voxel_estimate / 2**30:.3g} GiB for the smallest patch "
+                f"{patch} with batch {batch}",
+                remedy="choose a smaller model or batch, or a machine with more memory",
+            )
+    else:
+        patch = _checked_patch(settings.patch, divisor)
+    if settings.batch == "auto" and batch == BATCH:
+        by_data = DATA_SHARE * float(shapes.prod(axis=1).sum())
+        batch = max(1 if settings.patch != "auto" else BATCH, int(min(voxels, by_data) // math.prod(patch)))
+        batch = min(batch, LARGEST_BATCH)
+    return Plan(
+        orientation=settings.orientation,
+        spacing_mm=spacing,
+        patch=patch,
+        batch=batch,
+        normalisation=_normalisation(fingerprint, settings, channels, crop),
+        crop=crop,
+        order=settings.order,
+        channels=channels,
+        channels_on_other_grids=settings.channels_on_other_grids,
+    )
+
+
+def _spacing(fingerprint: Fingerprint) -> Triple:
+    spacings = np.array([case.spacing_mm for case in fingerprint.cases.values()])
+    sizes = np.median([case.shape for case in fingerprint.cases.values()], axis=0)
+    wanted = np.median(spacings, axis=0)
+    coarse = int(wanted.argmax())
+    others = [axis for axis in range(3) if axis != coarse]
+    if wanted[coarse] > ANISOTROPIC * wanted[others].max() and sizes[coarse] * ANISOTROPIC < sizes[others].min():
+        wanted[coarse] = max(np.percentile(spacings[:, coarse], 10), wanted[others].max())
+    first, second, third = (round(float(value), 6) for value in wanted)
+    return first, second, third
+
+
+def _crop(fingerprint: Fingerprint) -> Literal["none", "nonzero"]:
+    kept = [math.prod(case.cropped) / math.prod(case.shape) for case in fingerprint.cases.values()]
+    return "nonzero" if np.median(kept) <= CROP_SAVES else "none"
+
+
+def _patch(median: np.ndarray, step_mm: np.ndarray, divisor: Sizes, voxels: float) -> Sizes:
+    """Start with a cube in mm of at most the median case, then shorten the axis that covers most of its case."""
+    limit = min(voxels, LARGEST_PATCH)
+    unit = np.array(divisor)
+    # a cube of 256^3 voxels in mm before it is held against the case, so that long cases keep their length longest
+    cube = (256**3 * step_mm.prod()) ** (1 / 3) / step_mm
+    patch = np.ceil(np.minimum(cube, median) / unit).astype(int) * unit
+    while patch.prod() > limit and (patch > unit).any():
+        covered = np.where(patch > unit, patch / median, -1)
+        axis = int(covered.argmax())
+        patch[axis] -= unit[axis]
+    return int(patch[0]), int(patch[1]), int(patch[2])
+
+
+def _checked_patch(patch: Sizes, divisor: Sizes) -> Sizes:
+    if any(size < 1 or size % unit for size, unit in zip(patch, divisor, strict=True)):
+        nearest = tuple(max(unit, round(size / unit) * unit) for size, unit in zip(patch, divisor, strict=True))
+        raise Refusal(
+            "prepare.patch",
+            found=f"{list(patch)}",
+            needed=f"multiples of {list(divisor)}, by which the model shrinks its input",
+            remedy=f"for example {list(nearest)}",
+        )
+    return patch
+
+
+def _normalisation(
+    fingerprint: Fingerprint, settings: PrepareSettings, channels: tuple[str, ...], crop: str
+) -> tuple[Normalisation, ...]:
+    if settings.normalisation != "auto":
+        _one_each("prepare.normalisation", len(settings.normalisation), channels)
+        return settings.normalisation
+    if settings.modalities:
+        _one_each("prepare.modalities", len(settings.modalities), channels)
+    result = []
+    for number, name in enumerate(channels):
+        said = settings.modalities[number] if settings.modalities else ""
+        counted = Counter(case.modalities[number] for case in fingerprint.cases.values() if case.modalities[number])
+        modality = said or (counted.most_common(1)[0][0] if counted else "") or name
+        match MODALITY_OF_NAME.get(modality.upper()):
+            case "CT":
+                seen = fingerprint.intensities[number]
+                spread = seen.sd if seen.sd > 0 else 1.0
+                result.append(
+                    Normalisation(
+                        kind="ct",
+                        lower=seen.percentile_00_5,
+                        upper=max(seen.percentile_99_5, seen.percentile_00_5 + 1),
+                        mean=seen.mean,
+                        sd=spread,
+                    )
+                )
+            case "PT":
+                result.append(SUV)
+            case _:
+                result.append(Normalisation(kind="zscore_nonzero" if crop == "nonzero" else "zscore"))
+    return tuple(result)
+
+
+def _one_each(where: str, given: int, channels: tuple[str, ...]) -> None:
+    if given != len(channels):
+        raise Refusal(
+            where,
+            found=f"{given} entries",
+            needed=f"one for each of the {len(channels)} channels: {', '.join(channels)}",
+            remedy="list them in this order",
+        )

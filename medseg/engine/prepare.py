@@ -1,0 +1,116 @@
+"""Prepare all cases of a data set into the cache: in parallel, resumable at any moment, never half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from medseg.atomic import remove_partial
+from medseg.case import Case, CaseSet
+from medseg.data.cache import Cache, Contents, cache_key, is_complete, write_case
+from medseg.engine.load import Read, load_case
+from medseg.engine.parallel import Progress, Stop, for_each
+from medseg.labels import LabelTable
+from medseg.plan import Plan
+from medseg.refusal import Refusal
+from medseg.transforms import prepare as transform
+
+SOURCES = "sources.json"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def prepare(
+    cases: CaseSet,
+    plan: Plan,
+    *,
+    folder: Path,
+    read: Read,
+    workers: int = 0,
+    progress: Progress | None = None,
+    verify: bool = False,
+) -> dict[str, Path]:
+    """Prepare what the cache does not have yet.
+
+    Args:
+        cases: of one data set; cases without a label map are prepared without.
+        plan: how.
+        folder: of the cache; several plans may share it, but not two runs at the same time.
+        read: path -> Volume; picklable when `workers` is above 1.
+        workers: processes; 0 or 1 works in this one.
+        progress: called with (cases done, cases in all, case id).
+        verify: compare the sha256 of what is there already, and not only the sizes.
+
+    Returns:
+        Folder of every case, by id, for `data.cache.open_case` and `data.patches.PatchSource`.
+
+    Raises:
+        Refusal: some cases were refused (every other one is prepared), or the disk is full.
+    """
+    remove_partial(folder)
+    cache = Cache(folder, cache_key(plan, cases.labels))
+    places, refused = _places(cases, cache)
+    todo = [
+        (case.id, (case, places[case.id]))
+        for case in cases.cases
+        if case.id in places and not is_complete(places[case.id], verify=verify)
+    ]
+    for_each(
+        partial(_prepare_one, plan=plan, table=cases.labels, read=read),
+        todo,
+        workers=workers if len(todo) > 1 else 0,
+        progress=progress,
+        doing="preparing",
+        refused=refused,
+        done=len(places) - len(todo),
+    )
+    return places
+
+
+def _places(cases: CaseSet, cache: Cache) -> tuple[dict[str, Path], dict[str, Refusal]]:
+    """Folder of every case, which hangs on the content of its files; and the cases whose files cannot be read."""
+    contents = Contents(cache.folder / SOURCES)
+    places: dict[str, Path] = {}
+    refused: dict[str, Refusal] = {}
+    for case in cases.cases:
+        try:
+            places[case.id] = cache.place(case, contents.of(case))
+        except Refusal as refusal:
+            refused[case.id] = refusal
+    with _refusing_full_disk(cache.folder, needed=1):
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        contents.save()
+    return places, refused
+
+
+def _prepare_one(item: tuple[Case, Path], *, plan: Plan, table: LabelTable, read: Read) -> None:
+    """One case from its files to its folder in the cache."""
+    case, place = item
+    image, labels = load_case(case, read, policy=plan.channels_on_other_grids)
+    array, undo = transform.image(image, plan)
+    target = None if labels is None else transform.target(labels, undo, table)
+    del image, labels
+    needed = array.nbytes + (0 if target is None else target.nbytes)
+    with _refusing_full_disk(place.parent, needed=needed):
+        write_case(place, case.id, array, target, undo, table)
+
+
+@contextlib.contextmanager
+def _refusing_full_disk(folder: Path, *, needed: int) -> Iterator[None]:
+    """What `write_case` and `atomic` had begun is removed already when this speaks."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        free = shutil.disk_usage(folder).free
+        raise Stop(
+            folder,
+            found=f"a full disk ({math.floor(free / 2**20)} MiB free)",
+            needed=f"{math.ceil(needed / 2**20)} MiB for the next case alone",
+            remedy="free some space or name another cache folder, then run again; what is finished stays",
+        ) from error
