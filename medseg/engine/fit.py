@@ -159,7 +159,7 @@ def _validate(
         settings=parts.recipe.predict.model_copy(update={"mirror": ()}),
         device=fabric.device,
     )
-    entry["dice"], per_label = validate.mean_dice(fabric.all_reduce(sums, reduce_op="sum"))  # type: ignore[arg-type]
+    entry["dice"], per_label = validate.mean_dice(fabric.all_reduce(sums, reduce_op="sum"))
     entry["dice_per_label"] = {
         name: (None if math.isnan(dice) else round(dice, 4))
         for name, dice in zip(parts.table.names, per_label, strict=True)

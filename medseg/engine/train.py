@@ -194,7 +194,7 @@ def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
         accelerator=chosen.type,
         devices=settings.devices,
         strategy="ddp" if settings.devices > 1 else "auto",
-        precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[settings.precision],  # type: ignore[arg-type]
+        precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[settings.precision],
     )
     fabric.launch()
     return fabric
