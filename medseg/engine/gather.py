@@ -24,6 +24,7 @@ def cases(recipe: Recipe) -> CaseSet:
             needed=f"at least one, laid out as the data set '{recipe.dataset.name}' expects",
             remedy=f"see `medseg list datasets` and the docstring of {recipe.dataset.name}",
         )
-    if recipe.labels is not None:
-        found = replace(found, labels=LabelTable.of(recipe.labels, paint=recipe.paint))
-    return found
+    if recipe.labels is None and recipe.paint is None:
+        return found
+    names = recipe.labels or {label.name: list(label.members) for label in found.labels.labels}
+    return replace(found, labels=LabelTable.of(names, paint=recipe.paint))
