@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from medseg.data.cache import PreparedCase, open_case
+from medseg.data.split import Split
 from medseg.plan import Sizes
 
 FOREGROUND_SHARE = 0.33
@@ -86,6 +87,8 @@ class PatchSource:
         patch: (i, j, k).
         length: samples an epoch; each draws its case evenly.
         seed, epoch: decide, with the sample number, every patch.
+        split: given only where slices of one case stand on both sides; then patches are single slices (patch k = 1)
+            of the training side.
     """
 
     folders: Sequence[Path]
@@ -94,6 +97,7 @@ class PatchSource:
     seed: int
     epoch: int = 0
     foreground_share: float = FOREGROUND_SHARE
+    split: Split | None = None
     _open: OrderedDict[Path, PreparedCase] = field(default_factory=OrderedDict, repr=False)
 
     def __len__(self) -> int:
@@ -107,6 +111,8 @@ class PatchSource:
         if prepared.target is None:
             raise ValueError(f"case {prepared.id} has no target to train on")
         start = draw_patch(generator, prepared, self.patch, foreground_share=self.foreground_share)
+        while self.split is not None and self.split.slice_side(prepared.id, start[2]) == "validation":
+            start = draw_patch(generator, prepared, self.patch, foreground_share=self.foreground_share)
         return cut(prepared.image, start, self.patch), cut(prepared.target, start, self.patch), prepared.id
 
     def at(self, epoch: int) -> PatchSource:

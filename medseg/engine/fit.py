@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from medseg.config import Recipe
 from medseg.data.cache import PreparedCase
+from medseg.data.split import Split
 from medseg.engine import checkpoint, schedule, validate
 from medseg.engine.display import TrainingDisplay
 from medseg.engine.run import Run
@@ -58,6 +59,8 @@ class Parts:
     loss: Callable[[list[Tensor], Tensor], Tensor]
     samples: Samples
     validation: Sequence[PreparedCase]
+    slices: Split | None = None
+    """Given when slices of one case stand on both sides of the split."""
 
 
 def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
@@ -158,6 +161,7 @@ def _validate(
         table=parts.table,
         settings=parts.recipe.predict.model_copy(update={"mirror": ()}),
         device=fabric.device,
+        split=parts.slices,
     )
     entry["dice"], per_label = validate.mean_dice(fabric.all_reduce(sums, reduce_op="sum"))
     entry["dice_per_label"] = {

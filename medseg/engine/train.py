@@ -75,6 +75,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
         loss=recipe.loss.module().build(recipe.loss.options, exclusive=material.cases.labels.exclusive),
         samples=Samples(_patches(recipe, material, fabric.world_size), recipe.augment, material.plan.orientation),
         validation=[open_case(material.prepared[case]) for case in material.split.validation],
+        slices=_by_slice(material),
     )
     position = fit.fit(parts, fabric)
     if fabric.is_global_zero:
@@ -208,7 +209,23 @@ def _patches(recipe: Recipe, material: Material, world: int) -> PatchSource:
         length=settings.epochs * settings.steps * material.plan.batch * world,
         seed=recipe.seed,
         foreground_share=settings.foreground,
+        split=_by_slice(material),
     )
+
+
+def _by_slice(material: Material) -> Split | None:
+    """The split, if it divides the slices of a case; patches must then be single slices."""
+    if material.split.settings.kind != "slice":
+        return None
+    if material.plan.patch[2] != 1:
+        raise Refusal(
+            "split.kind",
+            found=f"slice, with patches of {material.plan.patch[2]} slices",
+            needed="patches of one slice, or slices of both sides would be seen together",
+            remedy="set prepare.patch to [i, j, 1], with a network for it such as residual_unet with kernel [3, 3, 1] "
+            "and strides of 1 along k",
+        )
+    return material.split
 
 
 def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from medseg.config import PredictSettings
 from medseg.data.cache import PreparedCase
+from medseg.data.split import Split
 from medseg.engine import device as devices
 from medseg.engine import tiles
 from medseg.labels import LabelTable
@@ -43,10 +44,12 @@ def dice_sums(
     table: LabelTable,
     settings: PredictSettings,
     device: torch.device,
+    split: Split | None = None,
 ) -> torch.Tensor:
     """(labels, 2): for each label, the sum of Dice over the cases where it is defined, and their number.
 
-    A label that is neither in the truth nor in the prediction of a case is undefined there and left out.
+    A label that is neither in the truth nor in the prediction of a case is undefined there and left out. With a split
+    by slice, only the slices (along k) of its validation side count.
     """
     sums = torch.zeros((len(table.labels), 2), dtype=torch.float64)
     with devices.evaluating(network):
@@ -55,7 +58,11 @@ def dice_sums(
             scores = tiles.logits(
                 [network], image, tile=plan.patch, settings=settings, orientation=plan.orientation, device=device
             )
-            counts = overlaps(np.asarray(case.target), decide(scores, exclusive=table.exclusive), table)
+            truth, predicted = np.asarray(case.target), decide(scores, exclusive=table.exclusive)
+            if split is not None:
+                held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
+                truth, predicted = truth[..., held_out], predicted[..., held_out]
+            counts = overlaps(truth, predicted, table)
             defined = counts[:, 1] > 0
             sums[defined, 0] += torch.from_numpy(counts[defined, 0] / counts[defined, 1])
             sums[defined, 1] += 1
