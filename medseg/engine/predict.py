@@ -73,6 +73,8 @@ class Predictor:
                     remedy="predict with each alone",
                 )
         chosen = devices.choose(device)
+        settings = config.changed(first.recipe.predict, changes)
+        devices.check_precision(chosen, settings.precision, where="precision")
         loaded = [run.load_network() for run in opened]
         provenance = {
             "model": first.recipe.name,
@@ -86,7 +88,7 @@ class Predictor:
             recipe=first.recipe,
             plan=first.plan,
             table=first.table,
-            settings=config.changed(first.recipe.predict, changes),
+            settings=settings,
             device=chosen,
             provenance=provenance,
         )

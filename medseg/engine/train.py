@@ -58,6 +58,9 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     announce = announce or (lambda text: print(text, file=sys.stderr, flush=True))
     devices.tune_allocator()
     devices.set_threads(recipe.train.threads)
+    for name in ("train", "predict"):  # validation computes as prediction does
+        precision = getattr(recipe, name).precision
+        devices.check_precision(devices.choose(recipe.train.device), precision, where=f"{name}.precision")
     _claim(folder, recipe, resume=resume, announce=announce)
     material = assemble(recipe, folder, announce=announce)
     run = Run(folder)
@@ -188,8 +191,6 @@ def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Anno
 def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
     settings = recipe.train
     chosen = devices.choose(settings.device)
-    if settings.precision == "16" and chosen.type == "cpu":
-        devices.autocast(chosen, settings.precision)  # refuses
     fabric = lightning_fabric.Fabric(
         accelerator=chosen.type,
         devices=settings.devices,
