@@ -33,6 +33,9 @@ from medseg.refusal import Refusal
 Announce = Callable[[str], None]
 RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 """Parts of a recipe that may change when a run is resumed on purpose."""
+STATE = ("steps", "optimiser", "ema", "devices")
+"""Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
+DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     for name in ("train", "predict"):  # validation computes as prediction does
         precision = getattr(recipe, name).precision
         devices.check_precision(devices.choose(recipe.train.device), precision, where=f"{name}.precision")
-    _claim(folder, recipe, resume=resume, announce=announce)
+    _claim(folder, recipe, resume=resume)
     material = assemble(recipe, folder, announce=announce)
     run = Run(folder)
     fabric = _fabric(recipe)
@@ -78,6 +81,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
         loss=recipe.loss.module().build(recipe.loss.options, exclusive=material.cases.labels.exclusive),
         samples=Samples(_patches(recipe, material, fabric.world_size), recipe.augment, material.plan.orientation),
         validation=[open_case(material.prepared[case]) for case in material.split.validation],
+        announce=announce,
     )
     position = fit.fit(parts, fabric)
     if fabric.is_global_zero:
@@ -112,8 +116,11 @@ def workers(recipe: Recipe) -> int:
     return recipe.prepare.workers if recipe.prepare.workers != "auto" else devices.available_cores()
 
 
-def _claim(folder: Path, recipe: Recipe, *, resume: bool, announce: Announce) -> None:
+def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     """Make the run folder this recipe's, or see that it already is."""
+    if folder.exists() and not folder.is_dir():
+        raise Refusal(folder, found="a file", needed="a new folder", remedy="choose another --out")
+    atomic.remove_partial(folder)
     text = config.dump(recipe)
     path = folder / "recipe.yaml"
     started = (folder / "last.safetensors").exists()
@@ -132,17 +139,20 @@ def _claim(folder: Path, recipe: Recipe, *, resume: bool, announce: Announce) ->
                 + ("" if fixed else ", or --resume to go on with changed training settings"),
                 remedy="choose another --out folder",
             )
+        if not started:  # what was decided for the other recipe does not hold for this one
+            for name in DECIDED:
+                (folder / name).unlink(missing_ok=True)
     elif folder.exists() and any(folder.iterdir()) and not path.exists():
         raise Refusal(folder, found="files that are not a run's", needed="a new folder", remedy="choose another --out")
-    if started:
-        announce(f"going on with the run in {folder}")
-    atomic.remove_partial(folder)
     with atomic.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def _changes(old: Recipe, new: Recipe) -> list[str]:
-    return [key for key in Recipe.model_fields if getattr(old, key) != getattr(new, key)]
+    """Keys that differ; of the training settings, those that the saved state hangs on one by one."""
+    changed = [key for key in Recipe.model_fields if getattr(old, key) != getattr(new, key)]
+    states = [{**vars(recipe.train), "ema": recipe.train.ema > 0} for recipe in (old, new)]
+    return changed + [f"train.{key}" for key in STATE if states[0][key] != states[1][key]]
 
 
 def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
