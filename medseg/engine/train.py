@@ -94,6 +94,7 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
     """Cases, split, plan and prepared arrays of a recipe. With a run folder, what was decided there before is kept,
     so that a resumed run has the same split and plan; without one, nothing is written but the cache."""
     cases = gather.cases(recipe)
+    _need_targets(cases)
     split = _split(recipe, cases, folder)
     used = {*split.train, *split.validation}
     training = CaseSet(tuple(c for c in cases.cases if c.id in set(split.train)), cases.channels, cases.labels)
@@ -153,6 +154,17 @@ def _changes(old: Recipe, new: Recipe) -> list[str]:
     changed = [key for key in Recipe.model_fields if getattr(old, key) != getattr(new, key)]
     states = [{**vars(recipe.train), "ema": recipe.train.ema > 0} for recipe in (old, new)]
     return changed + [f"train.{key}" for key in STATE if states[0][key] != states[1][key]]
+
+
+def _need_targets(cases: CaseSet) -> None:
+    lacking = [case.id for case in cases.cases if case.target is None]
+    if lacking:
+        raise Refusal(
+            f"case {lacking[0]}",
+            found="no label map" + (f", nor in {len(lacking) - 1} other cases" if len(lacking) > 1 else ""),
+            needed="one for every case to train on",
+            remedy="add it, or leave the case out of the data set",
+        )
 
 
 def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
