@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from medseg.atomic import DISK_FULL
 from medseg.refusal import Refusal
 
 REFUSED, INTERRUPTED = 2, 130
@@ -26,8 +30,22 @@ def application() -> typer.Typer:
     )
     for file in sorted((Path(__file__).parent / "commands").glob("[a-z]*.py")):
         module = importlib.import_module(f"medseg.commands.{file.stem}")
-        app.command(name=file.stem)(module.command)
+        app.command(name=file.stem)(_interruptible(module.command))
     return app
+
+
+def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
+    """Ctrl-C is said in a line; versions of typer differ in what they make of it."""
+
+    @functools.wraps(verb)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            verb(*args, **options)
+        except KeyboardInterrupt:
+            print("stopped; no unfinished file was left under a final name", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
 
 
 def main() -> None:
@@ -40,9 +58,20 @@ def main() -> None:
     except Refusal as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         sys.exit(REFUSED)
-    except KeyboardInterrupt:
-        print("stopped; no unfinished file was left under a final name", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"error: {_full_disk(error)}", file=sys.stderr)
+        sys.exit(REFUSED)
+
+
+def _full_disk(error: OSError) -> Refusal:
+    return Refusal(
+        error.filename or "disk",
+        found=f"that it cannot be written ({error.strerror})",
+        needed="room on the disk",
+        remedy="free some space, then run the same command again; files under their final names are complete",
+    )
 
 
 if __name__ == "__main__":

@@ -43,9 +43,9 @@ class TrainSettings(Settings):
     """Optimiser steps an epoch."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.01, gt=0)
-    momentum: float = 0.99
+    momentum: float = Field(default=0.99, ge=0, lt=1)
     """SGD's; Nesterov."""
-    weight_decay: float = 3e-5
+    weight_decay: float = Field(default=3e-5, ge=0)
     schedule: Literal["poly", "cosine", "constant"] = "poly"
     """poly: lr * (1 - progress)^0.9; cosine: to 0. Progress is counted in steps."""
     warmup_steps: int = Field(default=0, ge=0)
@@ -220,8 +220,9 @@ def _choose(kind: str, entry: Any, key: str, problems: list[str]) -> Chosen:
     name = entry["name"]
     try:
         options_class = plugins.find(kind, name).Options
-    except Refusal as refusal:
-        problems.append(f"{key}.name: no {kind} component '{name}'; {refusal.remedy}")
+    except (Refusal, AttributeError) as error:
+        remedy = error.remedy if isinstance(error, Refusal) else "it has no class 'Options'"
+        problems.append(f"{key}.name: no {kind} component '{name}'; {remedy}")
         return stand_in
     try:
         options = options_class.model_validate({k: v for k, v in entry.items() if k != "name"})
@@ -257,31 +258,39 @@ def _fields_at(model: type[Settings], loc: tuple[int | str, ...]) -> tuple[str, 
 
 
 def _override(data: dict[str, Any], text: str) -> None:
+    """Set one key in plain data. Texts become numbers where the settings want some: YAML 1.1 reads 3e-4 as text."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise Refusal(
             text, found="no '='", needed="an override such as train.lr=3e-4", remedy="write it as key.path=value"
         )
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise Refusal(
+            text, found=f"the value {value!r}, which is not YAML", needed="valid YAML", remedy="quote or correct it"
+        ) from error
     node: Any = data
     *parents, last = key.split(".")
-    for part in parents:
-        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        if isinstance(node, str):
+    for place, part in enumerate(parents, start=1):
+        inner = node[_index(node, part, text)] if isinstance(node, list) else node.get(part)
+        if inner is None:
+            inner = node[part] = {}
+        if not isinstance(inner, dict | list):
+            found = ".".join(parents[:place])
             raise Refusal(
-                text, found=f"'{part}' is a plain value", needed="a mapping", remedy=f"give {part} as {{name: {node}}}"
+                text, found=f"'{found}' is a plain value", needed="a mapping", remedy=f"give it as {{name: {inner}}}"
             )
-    parsed = yaml.safe_load(value)
-    if isinstance(parsed, str):
-        parsed = _number(parsed)
-    if isinstance(node, list):
-        node[int(last)] = parsed
-    else:
-        node[last] = parsed
+        node = inner
+    node[_index(node, last, text) if isinstance(node, list) else last] = parsed
 
 
-def _number(text: str) -> str | float:
-    """YAML 1.1 reads 3e-4 as text, because it wants a dot; people do not."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _index(entries: list[Any], part: str, text: str) -> int:
+    if not part.isdecimal() or int(part) >= len(entries):
+        raise Refusal(
+            text,
+            found=f"'{part}' as a place in a list of {len(entries)}",
+            needed=f"0 to {len(entries) - 1}" if entries else "a list that is not empty",
+            remedy="correct the number, or give the whole list as key=[...]",
+        )
+    return int(part)

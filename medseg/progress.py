@@ -6,6 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -18,11 +22,7 @@ def counting(what: str, *, total: int) -> Iterator[Callable[[], None]]:
     line at most every ten seconds.
     """
     if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with _bar() as bar:
             task = bar.add_task(what, total=total)
             yield lambda: bar.advance(task)
         return
@@ -39,3 +39,37 @@ def counting(what: str, *, total: int) -> Iterator[Callable[[], None]]:
             print(f"{what}: {finished}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
 
     yield done
+
+
+@contextmanager
+def share(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to call with (done, total), for work that begins anew with each case; see `counting`."""
+    if sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task(what, total=None)
+
+            def show(done: int, total: int) -> None:
+                if done <= (bar.tasks[0].completed or 0):  # the next case
+                    bar.reset(task)
+                bar.update(task, completed=done, total=total)
+
+            yield show
+        return
+    said = time.monotonic()
+
+    def say(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said > SECONDS_BETWEEN_LINES:
+            said = now
+            print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
+
+    yield say
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -27,7 +27,7 @@ def command(
     from medseg.refusal import Refusal
 
     if (predictions / "recipe.yaml").exists() or predictions.suffix == ".zip":
-        folder = out or predictions
+        folder = out or (predictions.with_suffix("") if predictions.suffix == ".zip" else predictions)
         scores = evaluate.of_run(predictions, folder, device=device)
     elif truth and labels:
         folder = out or predictions

@@ -29,6 +29,7 @@ def command(
     A scan that cannot be read is reported and the others go on; OUT/predict.json says what became of each. Exit code 1
     when any failed.
     """
+    from medseg import progress
     from medseg.engine import device as devices
     from medseg.engine import scans
     from medseg.engine.predict import Predictor, predict_all
@@ -41,16 +42,21 @@ def command(
     *inputs, out = scan
     devices.set_threads(threads)
     predictor = Predictor.load([run, *(fold or [])], device=device, changes=set_ or [])
+    for text in channel or []:
+        if "=" not in text:
+            raise Refusal("--channel", found=f"'{text}'", needed="NAME=FILE", remedy="write it so")
     named = {name: Path(file) for name, _, file in (text.partition("=") for text in channel or [])}
     cases = scans.find(inputs, predictor.plan.channels, named)
-    outcomes = predict_all(
-        predictor,
-        cases,
-        out,
-        formats=output or ["nifti"],
-        series=series,
-        announce=lambda text: print(text, file=sys.stderr, flush=True),
-    )
+    with progress.share("segmenting") as show:
+        outcomes = predict_all(
+            predictor,
+            cases,
+            out,
+            formats=output or ["nifti"],
+            series=series,
+            announce=lambda text: print(text, file=sys.stderr, flush=True),
+            on_tile=show,
+        )
     failed = sum(outcome.state != "done" for outcome in outcomes)
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")
     if failed:

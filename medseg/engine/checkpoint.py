@@ -5,7 +5,6 @@ The checksum covers every tensor and the position, so that a file that was cut o
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
@@ -20,8 +19,6 @@ from torch import Tensor
 
 from medseg import atomic
 from medseg.refusal import Refusal
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def digest(tensors: Mapping[str, Tensor], facts: str) -> str:
@@ -51,7 +48,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
         with atomic.replacing(path) as temporary:
             save_file(own, temporary, metadata={"facts": text, "sha256": sha256})
     except (OSError, SafetensorError) as error:
-        if isinstance(error, OSError) and error.errno not in DISK_FULL:
+        if isinstance(error, OSError) and error.errno not in atomic.DISK_FULL:
             raise
         raise disk_full(path, error) from error
     return sha256
@@ -64,7 +61,7 @@ def disk_full(path: Path, error: Exception) -> Refusal:
         path,
         found=f"that it cannot be written ({error}; {free:.0f} MiB free)",
         needed="room on the disk",
-        remedy="free some space, then run the same command again with --resume; what was saved before is intact",
+        remedy="free some space, then run the same command again; what was saved before is intact",
     )
 
 
@@ -83,7 +80,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
         raise Refusal(path, found="no such file", needed="a checkpoint", remedy="check the run folder") from error
     except (SafetensorError, OSError) as error:
         raise Refusal(path, found=f"a damaged file ({error})", needed="a whole checkpoint", remedy=remedy) from error
-    if "sha256" not in metadata:
+    if not {"sha256", "facts"} <= set(metadata):
         raise Refusal(path, found="no checksum inside", needed="a checkpoint of medseg", remedy=remedy)
     if digest(tensors, metadata["facts"]) != metadata["sha256"]:
         raise Refusal(path, found="content that differs from its checksum", needed="it unchanged", remedy=remedy)

@@ -11,11 +11,12 @@ from medseg.geometry import LPS_FROM_RAS
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
-NIFTI, OTHERS = (".nii.gz", ".nii"), (".nrrd", ".mha", ".mhd")
+NIFTI, OTHERS = (".nii.gz", ".nii"), (".nrrd", ".mha")
 
 
 def convert(volume: Volume, path: Path) -> None:
-    """Write `volume` to `path`; the suffix chooses the format.
+    """Write `volume` to `path`; the suffix chooses the format. Only formats of one file are written, because two files
+    cannot appear at one moment.
 
     Raises:
         Refusal: a suffix that is not written.

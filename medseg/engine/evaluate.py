@@ -20,14 +20,12 @@ from medseg.engine import gather, reporting, scans
 from medseg.engine.load import load_target
 from medseg.engine.predict import Predictor, predict_all
 from medseg.engine.run import Run
-from medseg.geometry import grid_distance_mm
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
-GRID_TOLERANCE_MM = 0.1
 MOST_OVERLAYS = 6
 """Cases with pictures in a report; each takes about half a megabyte."""
 
@@ -146,6 +144,8 @@ def of_folders(predictions: Path, truth: Path, table: LabelTable, metrics: Seque
         Refusal: nothing to score, a prediction without truth, or two files on different grids.
     """
     metrics = metrics or default_metrics()
+    if not table.exclusive:
+        _refuse_ambiguous(table, predictions)
     found, wanted = ({scans.stem(file): file for file in scans.files(folder)} for folder in (predictions, truth))
     extra = sorted(set(found) - set(wanted))
     if extra or not found:
@@ -157,7 +157,7 @@ def of_folders(predictions: Path, truth: Path, table: LabelTable, metrics: Seque
         )
     rows: list[Score] = []
     for name in sorted(found):
-        rows += _pair(read(wanted[name]), read(found[name]), table, metrics, name, found[name])
+        rows += _pair(wanted[name], found[name], table, metrics, name)
     missing = sorted(set(wanted) - set(found))
     notes = (f"not scored, no prediction: {', '.join(missing)}",) if missing else ()
     return Scores(tuple(rows), units(metrics), notes=notes)
@@ -202,20 +202,26 @@ def as_text(scores: Scores) -> str:
     return "\n".join(lines)
 
 
-def _pair(
-    truth: Volume, predicted: Volume, table: LabelTable, metrics: Sequence[Chosen], case: str, where: Path
-) -> list[Score]:
-    off = math.inf if truth.shape != predicted.shape else grid_distance_mm(truth.affine, predicted.affine, truth.shape)
-    if off > GRID_TOLERANCE_MM:
-        raise Refusal(
-            where,
-            found=f"{case} with {predicted.shape} voxels, up to {off:.3g} mm away from the truth's {truth.shape}",
-            needed="both on one grid",
-            remedy="predict on the scan that the truth was drawn on",
-        )
-    # a painted map hides regions below others; `encode` restores them where painted numbers are the files' own
-    encoded = table.encode(predicted.array[0])
-    return score(truth, encoded, table=table, metrics=metrics, case=case, patient=case)
+def _pair(truth: Path, predicted: Path, table: LabelTable, metrics: Sequence[Chosen], case: str) -> list[Score]:
+    grid = read(truth)
+    wanted = load_target(truth, grid, lambda path: grid)
+    found = load_target(predicted, wanted, read)
+    return score(wanted, table.encode(found.array[0]), table=table, metrics=metrics, case=case, patient=case)
+
+
+def _refuse_ambiguous(table: LabelTable, where: Path) -> None:
+    """A painted map shows only the uppermost region of each voxel. The others come back if the number that a region is
+    painted with belongs to it, and to none of those painted over it."""
+    for place, label in enumerate(table.labels):
+        above = table.labels[place + 1 :]
+        if label.index not in label.members or any(label.index in other.members for other in above):
+            raise Refusal(
+                where,
+                found=f"regions painted so that {label.index} does not say '{label.name}' and what lies below it",
+                needed="numbers that lie in the region and in none that is painted later",
+                remedy="give `paint` in the recipe or labels.yaml, such as [2, 1, 4] for WT [1, 2, 4], TC [1, 4], "
+                "ET [4]; or evaluate the run folder, which needs no painted maps",
+            )
 
 
 def units(metrics: Sequence[Chosen]) -> dict[str, str]:

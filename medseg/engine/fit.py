@@ -59,6 +59,7 @@ class Parts:
     loss: Callable[[list[Tensor], Tensor], Tensor]
     samples: Samples
     validation: Sequence[PreparedCase]
+    announce: Callable[[str], None]
     slices: Split | None = None
     """Given when slices of one case stand on both sides of the split."""
 
@@ -77,16 +78,15 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     network, optimiser = fabric.setup(parts.network, schedule.optimiser(list(parts.network.parameters()), settings))
     average = AveragedModel(parts.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema)) if settings.ema else None
     if parts.run.path("last.safetensors").exists():
-        position = _restore(parts, optimiser, average)
+        position = _restore(parts, fabric, optimiser, average)
     kept = average.module if average else parts.network
     total = settings.epochs * settings.steps
+    if position.step:
+        parts.announce(_where(position, total, settings.patience))
     batches = _batches(parts, fabric, first_step=position.step, total=total)
-    writer = _tensorboard(parts, fabric)
-    started, display = (
-        time.monotonic(),
-        TrainingDisplay(epochs=settings.epochs, steps=settings.steps, done_steps=position.step),
-    )
-    with display, stop_requests() as stop:
+    started = time.monotonic() - (position.history[-1]["seconds"] if position.history else 0)
+    display = TrainingDisplay(epochs=settings.epochs, steps=settings.steps, done_steps=position.step)
+    with _tensorboard(parts, fabric) as writer, display, stop_requests() as stop:
         while position.step < total and not _patience_over(position, settings.patience):
             image, target, names = next(batches)
             rate = schedule.learning_rate(position.step, settings)
@@ -108,26 +108,35 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
             position.step += 1
             position.loss_sum += value
             display.step(value)
-            if stop():
+            if position.step % settings.steps == 0:
+                epoch = position.step // settings.steps
+                entry: dict[str, Any] = {"epoch": epoch, "loss": position.loss_sum / settings.steps, "lr": rate}
+                position.loss_sum = 0.0
+                if epoch % settings.validate_every == 0 or epoch == settings.epochs:
+                    _validate(parts, fabric, kept, entry, position)
+                entry["seconds"] = round(time.monotonic() - started, 1)
+                position.history.append(entry)
+                display.epoch(epoch, entry["loss"], entry.get("dice"), position.best)
+                if fabric.is_global_zero:
+                    _log(parts.run, position.history)
+                    if writer:
+                        _scalars(writer, entry)
+                over = position.step == total or _patience_over(position, settings.patience)
+                if epoch % settings.save_every == 0 or over:
+                    _save_last(parts, fabric, optimiser, average, position)
+            if stop():  # only after the end of an epoch was dealt with: a resumed run starts with a step
                 _save_last(parts, fabric, optimiser, average, position)
                 raise Interrupted
-            if position.step % settings.steps:
-                continue
-            epoch = position.step // settings.steps
-            entry: dict[str, Any] = {"epoch": epoch, "loss": position.loss_sum / settings.steps, "lr": rate}
-            position.loss_sum = 0.0
-            if epoch % settings.validate_every == 0 or epoch == settings.epochs:
-                _validate(parts, fabric, kept, entry, position)
-            entry["seconds"] = round(time.monotonic() - started, 1)
-            position.history.append(entry)
-            display.epoch(epoch, entry["loss"], entry.get("dice"), position.best)
-            if epoch % settings.save_every == 0 or epoch == settings.epochs:
-                _save_last(parts, fabric, optimiser, average, position)
-            if fabric.is_global_zero:
-                _log(parts.run, position.history)
-                if writer:
-                    _scalars(writer, entry)
     return position
+
+
+def _where(position: Position, total: int, patience: int) -> str:
+    """What a run that was started before has still to do."""
+    if position.step >= total:
+        return "the training is complete; --resume with more train.epochs would go on"
+    if _patience_over(position, patience):
+        return f"the training stopped early at step {position.step}, after {patience} validations without a better Dice"
+    return f"going on after step {position.step} of {total}"
 
 
 def _batches(
@@ -198,7 +207,9 @@ def _save_last(
     checkpoint.save(parts.run.path("last.safetensors"), tensors, facts)
 
 
-def _restore(parts: Parts, optimiser: torch.optim.Optimizer, average: AveragedModel | None) -> Position:
+def _restore(
+    parts: Parts, fabric: lightning_fabric.Fabric, optimiser: torch.optim.Optimizer, average: AveragedModel | None
+) -> Position:
     tensors, facts, _ = checkpoint.load(parts.run.path("last.safetensors"))
     part = {
         name: {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
@@ -208,6 +219,8 @@ def _restore(parts: Parts, optimiser: torch.optim.Optimizer, average: AveragedMo
     checkpoint.restore_optimiser(optimiser, part["optimiser"], facts["optimiser"])
     if average:
         average.load_state_dict(part["average"])
+    if facts["scaler"]:
+        fabric.strategy.precision.load_state_dict(facts["scaler"])
     return Position(**facts["position"])
 
 
@@ -233,13 +246,17 @@ def _log(run: Run, history: list[dict[str, Any]]) -> None:
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
 
 
-def _tensorboard(parts: Parts, fabric: lightning_fabric.Fabric) -> Any:
+@contextmanager
+def _tensorboard(parts: Parts, fabric: lightning_fabric.Fabric) -> Iterator[Any]:
+    """A writer of TensorBoard logs, closed at the end; None when the recipe wants none."""
     if not (parts.recipe.train.tensorboard and fabric.is_global_zero):
-        return None
+        yield None
+        return
     need("tensorboard", extra="tensorboard", purpose="write TensorBoard logs")
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(parts.run.path("tensorboard")))
+    with SummaryWriter(str(parts.run.path("tensorboard"))) as writer:
+        yield writer
 
 
 def _scalars(writer: Any, entry: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,8 @@ class Predictor:
                     remedy="predict with each alone",
                 )
         chosen = devices.choose(device)
+        settings = config.changed(first.recipe.predict, changes)
+        devices.check_precision(chosen, settings.precision, where="precision")
         loaded = [run.load_network() for run in opened]
         provenance = {
             "model": first.recipe.name,
@@ -86,7 +88,7 @@ class Predictor:
             recipe=first.recipe,
             plan=first.plan,
             table=first.table,
-            settings=config.changed(first.recipe.predict, changes),
+            settings=settings,
             device=chosen,
             provenance=provenance,
         )
@@ -149,11 +151,12 @@ def predict_all(
     out.mkdir(parents=True, exist_ok=True)
 
     def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
+        places = {out / f"{case.id}{module.SUFFIX}": module for module in writers.values()}
+        _spare_inputs(places, case)
         scan = predictor.read_scan(case, series=series)
         prediction = predictor.predict_volume(scan, case.id, on_tile)
         files = []
-        for module in writers.values():
-            path = out / f"{case.id}{module.SUFFIX}"
+        for path, module in places.items():
             module.write(prediction, path, module.Options())
             files.append(path.name)
         if use:
@@ -169,6 +172,16 @@ def predict_all(
     with atomic.replacing(out / "predict.json") as temporary:
         temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return outcomes
+
+
+def _spare_inputs(places: Iterable[Path], case: Case) -> None:
+    """Refuse to write labels over the scan that they are made from."""
+    inputs = {path.resolve() for path in case.images.values()}
+    for path in places:
+        if path.resolve() in inputs:
+            raise Refusal(
+                path, found="the scan itself", needed="another place for its labels", remedy="choose another folder"
+            )
 
 
 def volumes_ml(prediction: Prediction) -> dict[str, float]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from medseg.atomic import remove_partial
+from medseg.atomic import DISK_FULL, remove_partial
 from medseg.case import Case, CaseSet
 from medseg.data.cache import Cache, Contents, cache_key, is_complete, write_case
 from medseg.engine.load import Read, load_case
@@ -21,7 +20,6 @@ from medseg.refusal import Refusal
 from medseg.transforms import prepare as transform
 
 SOURCES = "sources.json"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def prepare(
@@ -105,7 +103,7 @@ def _refusing_full_disk(folder: Path, *, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         free = shutil.disk_usage(folder).free
         raise Stop(

@@ -8,9 +8,12 @@ log.jsonl  card.md  metrics.json  report.html                          what came
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import tempfile
 import zipfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any
 from torch import nn
 
 from medseg import atomic, config
+from medseg.boundary import parsing
 from medseg.engine import checkpoint
 from medseg.labels import LabelTable
 from medseg.plan import Plan
@@ -76,11 +80,16 @@ class Run:
 
     @cached_property
     def plan(self) -> Plan:
-        return Plan.model_validate(self.read("plan.json"))
+        with self._parsing("plan.json"):
+            return Plan.model_validate(self.read("plan.json"))
 
     @cached_property
     def table(self) -> LabelTable:
-        return LabelTable.from_json(self.read("labels.json"))
+        with self._parsing("labels.json"):
+            return LabelTable.from_json(self.read("labels.json"))
+
+    def _parsing(self, name: str) -> AbstractContextManager[None]:
+        return parsing(self.path(name), needed="the file as it was written", remedy="restore the run folder")
 
     def build(self) -> nn.Module:
         """The network with fresh weights."""
@@ -91,14 +100,15 @@ class Run:
         path = self.path("weights.safetensors")
         tensors, _, sha256 = checkpoint.load(path)
         network = self.build()
-        missing, unexpected = network.load_state_dict(tensors, strict=False)
-        if missing or unexpected:
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:  # torch's word for other names or shapes
             raise Refusal(
                 path,
-                found=f"weights of another network ({len(missing)} missing, {len(unexpected)} unexpected names)",
+                found="weights of another network",
                 needed=f"those of {self.recipe.model.name} as recipe.yaml describes it",
-                remedy="restore recipe.yaml and weights.safetensors from the same run",
-            )
+                remedy="restore recipe.yaml, plan.json, labels.json and weights.safetensors from the same run",
+            ) from error
         return network.eval(), sha256
 
 
@@ -127,9 +137,11 @@ def export(run: Run, path: Path) -> None:
 
 
 def _unzip(path: Path) -> Path:
-    """Extract beside the system's temporary files; names that point outside the folder are refused."""
+    """Extract beside the system's temporary files until this process ends; names that point outside the folder are
+    refused."""
     target = Path(tempfile.mkdtemp(prefix="medseg-run-"))
-    with zipfile.ZipFile(path) as archive:
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    with parsing(path, needed="a zipped run", remedy="copy it again"), zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if not (target / name).resolve().is_relative_to(target.resolve()):
                 raise Refusal(

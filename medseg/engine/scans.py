@@ -16,7 +16,7 @@ def stem(path: Path) -> str:
     for suffix in COMPOUND_SUFFIXES:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
-    return path.stem if path.is_file() else path.name
+    return path.stem if path.is_file() else path.resolve().name
 
 
 def find(paths: list[Path], channels: tuple[str, ...], named: Mapping[str, Path]) -> list[Case]:
@@ -33,13 +33,30 @@ def find(paths: list[Path], channels: tuple[str, ...], named: Mapping[str, Path]
         Refusal: nothing there, or a channel is missing.
     """
     if named:
+        if paths:
+            raise Refusal(
+                paths[0], found="a scan beside --channel", needed="one or the other", remedy="leave one of them out"
+            )
         return [_from_names(named, channels)]
     cases: list[Case] = []
     for path in paths:
         if not path.exists():
             raise Refusal(path, found="no such file or folder", needed="a scan", remedy="check the path")
         cases += _folder(path, channels) if path.is_dir() else [single(path, channels)]
+    _distinct(cases)
     return cases
+
+
+def _distinct(cases: list[Case]) -> None:
+    """Results are named by case, so that one of two equal names would replace the other."""
+    seen: dict[str, Case] = {}
+    for case in cases:
+        if case.id in seen:
+            one, other = (", ".join(map(str, each.images.values())) for each in (seen[case.id], case))
+            raise Refusal(
+                other, found=f"the name of {one} again", needed="a name for each", remedy="predict them one by one"
+            )
+        seen[case.id] = case
 
 
 def single(path: Path, channels: tuple[str, ...]) -> Case:
@@ -63,6 +80,8 @@ def files(folder: Path) -> list[Path]:
     """Image files directly in `folder` that are not DICOM, sorted."""
     from medseg import readers
 
+    if not folder.is_dir():
+        raise Refusal(folder, found="no such folder", needed="a folder of images", remedy="check the path")
     inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     return [path for path in inside if readers.knows(path) not in (None, "dicom", "dicom_seg")]
 

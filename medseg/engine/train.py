@@ -33,6 +33,9 @@ from medseg.refusal import Refusal
 Announce = Callable[[str], None]
 RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 """Parts of a recipe that may change when a run is resumed on purpose."""
+STATE = ("steps", "optimiser", "ema", "devices")
+"""Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
+DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     announce = announce or (lambda text: print(text, file=sys.stderr, flush=True))
     devices.tune_allocator()
     devices.set_threads(recipe.train.threads)
-    _claim(folder, recipe, resume=resume, announce=announce)
+    for name in ("train", "predict"):  # validation computes as prediction does
+        precision = getattr(recipe, name).precision
+        devices.check_precision(devices.choose(recipe.train.device), precision, where=f"{name}.precision")
+    _claim(folder, recipe, resume=resume)
     material = assemble(recipe, folder, announce=announce)
     run = Run(folder)
     fabric = _fabric(recipe)
@@ -75,6 +81,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
         loss=recipe.loss.module().build(recipe.loss.options, exclusive=material.cases.labels.exclusive),
         samples=Samples(_patches(recipe, material, fabric.world_size), recipe.augment, material.plan.orientation),
         validation=[open_case(material.prepared[case]) for case in material.split.validation],
+        announce=announce,
         slices=_by_slice(material),
     )
     position = fit.fit(parts, fabric)
@@ -88,6 +95,7 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
     """Cases, split, plan and prepared arrays of a recipe. With a run folder, what was decided there before is kept,
     so that a resumed run has the same split and plan; without one, nothing is written but the cache."""
     cases = gather.cases(recipe)
+    _need_targets(cases)
     split = _split(recipe, cases, folder)
     used = {*split.train, *split.validation}
     training = CaseSet(tuple(c for c in cases.cases if c.id in set(split.train)), cases.channels, cases.labels)
@@ -110,8 +118,11 @@ def workers(recipe: Recipe) -> int:
     return recipe.prepare.workers if recipe.prepare.workers != "auto" else devices.available_cores()
 
 
-def _claim(folder: Path, recipe: Recipe, *, resume: bool, announce: Announce) -> None:
+def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     """Make the run folder this recipe's, or see that it already is."""
+    if folder.exists() and not folder.is_dir():
+        raise Refusal(folder, found="a file", needed="a new folder", remedy="choose another --out")
+    atomic.remove_partial(folder)
     text = config.dump(recipe)
     path = folder / "recipe.yaml"
     started = (folder / "last.safetensors").exists()
@@ -130,17 +141,31 @@ def _claim(folder: Path, recipe: Recipe, *, resume: bool, announce: Announce) ->
                 + ("" if fixed else ", or --resume to go on with changed training settings"),
                 remedy="choose another --out folder",
             )
+        if not started:  # what was decided for the other recipe does not hold for this one
+            for name in DECIDED:
+                (folder / name).unlink(missing_ok=True)
     elif folder.exists() and any(folder.iterdir()) and not path.exists():
         raise Refusal(folder, found="files that are not a run's", needed="a new folder", remedy="choose another --out")
-    if started:
-        announce(f"going on with the run in {folder}")
-    atomic.remove_partial(folder)
     with atomic.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def _changes(old: Recipe, new: Recipe) -> list[str]:
-    return [key for key in Recipe.model_fields if getattr(old, key) != getattr(new, key)]
+    """Keys that differ; of the training settings, those that the saved state hangs on one by one."""
+    changed = [key for key in Recipe.model_fields if getattr(old, key) != getattr(new, key)]
+    states = [{**vars(recipe.train), "ema": recipe.train.ema > 0} for recipe in (old, new)]
+    return changed + [f"train.{key}" for key in STATE if states[0][key] != states[1][key]]
+
+
+def _need_targets(cases: CaseSet) -> None:
+    lacking = [case.id for case in cases.cases if case.target is None]
+    if lacking:
+        raise Refusal(
+            f"case {lacking[0]}",
+            found="no label map" + (f", nor in {len(lacking) - 1} other cases" if len(lacking) > 1 else ""),
+            needed="one for every case to train on",
+            remedy="add it, or leave the case out of the data set",
+        )
 
 
 def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
@@ -189,8 +214,6 @@ def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Anno
 def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
     settings = recipe.train
     chosen = devices.choose(settings.device)
-    if settings.precision == "16" and chosen.type == "cpu":
-        devices.autocast(chosen, settings.precision)  # refuses
     fabric = lightning_fabric.Fabric(
         accelerator=chosen.type,
         devices=settings.devices,
