@@ -65,7 +65,8 @@ def train(recipe: str | Path, out: str | Path, overrides: Sequence[str] = ()) ->
     from medseg import config
     from medseg.engine.train import train as train_run
 
-    return train_run(config.load(Path(recipe), overrides), Path(out)).folder
+    # worker processes would import the calling script again, which scripts without a main guard do not stand
+    return train_run(config.load(Path(recipe), ["prepare.workers=0", *overrides]), Path(out)).folder
 
 
 def predict(model: str | Path, scan: str | Path, *, series: str | None = None, device: str = "auto") -> Prediction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -35,14 +35,14 @@ class PrepareSettings(Settings):
     """Voxel size to resample to. auto: the median, or the 10th percentile on a strongly anisotropic axis."""
     patch: Literal["auto"] | Sizes = "auto"
     """Voxels (i, j, k) that the network sees at once."""
-    batch: Literal["auto"] | int = "auto"
+    batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Patches a step."""
-    memory_gib: Literal["auto"] | float = "auto"
+    memory_gib: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
     """Memory that a training step may take. auto: three quarters of the GPU's, or half of the machine's."""
     normalisation: Literal["auto"] | tuple[Normalisation, ...] = "auto"
     """One per channel. auto: by modality (CT, MR, PET)."""
-    modalities: tuple[str, ...] = ()
-    """One per channel (CT, MR, PET) where the data set does not say."""
+    modalities: tuple[Literal["CT", "MR", "PT"], ...] = ()
+    """One per channel where the files do not say (NIfTI does not): CT, MR, or PT for PET."""
     crop: Literal["auto", "none", "nonzero"] = "auto"
     """nonzero: cut away the margin where every channel is 0 (skull-stripped MR). auto: when that saves a quarter."""
     orientation: str = "RAS"
@@ -51,8 +51,10 @@ class PrepareSettings(Settings):
     """Spline order for images; labels are always resampled linearly per class."""
     channels_on_other_grids: Literal["refuse", "resample", "register"] = "refuse"
     """Channels of one case on different grids: refuse, resample to the first, or register rigidly to the first."""
-    workers: Literal["auto"] | int = Field(default="auto")
-    """Processes that prepare cases."""
+    unknown_labels: Literal["refuse", "background"] = "refuse"
+    """Numbers in label maps that the label table does not name: an error, or background as well."""
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    """Processes that prepare cases; 0 or 1: this one. auto: one for each core."""
 
 
 class Plan(Settings):
@@ -68,3 +70,15 @@ class Plan(Settings):
     order: Literal[0, 1, 3]
     channels: tuple[str, ...]
     channels_on_other_grids: Literal["refuse", "resample", "register"] = "refuse"
+
+    def spacing_text(self) -> str:
+        """For people: "1.5 x 1.5 x 3 mm", or that each scan keeps its own."""
+        if self.spacing_mm == "native":
+            return "that of each scan"
+        return " x ".join(f"{side:g}" for side in self.spacing_mm) + " mm"
+
+    def normalisation_text(self) -> str:
+        """For people: how each channel is normalised."""
+        return "; ".join(
+            f"{channel}: {how.kind}" for channel, how in zip(self.channels, self.normalisation, strict=True)
+        )

@@ -25,13 +25,19 @@ def command(
     from rich.table import Table
 
     from medseg import config, progress
-    from medseg.engine import gather
+    from medseg.engine import device, gather
     from medseg.engine.check import examine, split_problems
 
     loaded = config.load(recipe, overrides or [])
     cases = gather.cases(loaded)
     with progress.counting("reading cases", total=len(cases.cases)) as done:
-        checked = examine(cases, progress=lambda number, total, case: done())
+        checked = examine(
+            cases,
+            progress=lambda number, total, case: done(),
+            channels_may_differ=loaded.prepare.channels_on_other_grids != "refuse",
+            unknown_labels_may_occur=loaded.prepare.unknown_labels == "background",
+            workers=device.available_cores(),
+        )
     problems = [*checked.problems, *split_problems(cases, loaded.split, checked.presence)]
     if json_file:
         json_file.write_text(json.dumps([asdict(problem) for problem in problems], indent=2, default=str) + "\n")

@@ -21,7 +21,8 @@ def command(
     """Score label maps against the truth, per class and case: a table, and metrics.json.
 
     With a run folder, its validation cases are predicted and scored on their own grids, and report.html is written.
-    What an empty mask scores is in each metric's entry of `medseg list metrics`.
+    Exit code 1 when a case
+    could not be scored. What an empty mask scores is in each metric's entry of `medseg list metrics`.
     """
     from medseg.engine import evaluate
     from medseg.refusal import Refusal
@@ -42,3 +43,5 @@ def command(
         )
     print(evaluate.as_text(scores))
     print(f"written: {folder / 'metrics.json'}", file=sys.stderr)
+    if scores.missing:
+        raise typer.Exit(1)

@@ -116,7 +116,7 @@ def load(path: Path, cases: Sequence[Case], settings: SplitSettings | None = Non
     if kind in ("none", "slice"):  # the stamp cannot be edited away while cases stand on both sides
         stamp = STAMP
     for train, validation in folds:
-        validate(train, validation, cases, where=str(path), overlap=bool(stamp))
+        validate(train, validation, cases, where=str(path), overlap=kind in ("none", "slice"))
     if kind == "slice":
         settings = settings.model_copy(
             update={

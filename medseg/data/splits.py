@@ -40,7 +40,7 @@ def make(
     chosen = settings.fold if settings.kind == "kfold" else 0
     if chosen >= len(folds):
         refuse_fold(chosen, len(folds), "split.fold")
-    split = Split(*folds[chosen], "", settings, folds)
+    split = Split(*folds[chosen], "", settings.model_copy(update={"fold": chosen}), folds)
     for train, validation in folds:
         validate(train, validation, cases, where="split")
     return split

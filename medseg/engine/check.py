@@ -21,13 +21,16 @@ from medseg import geometry
 from medseg.case import Case, CaseSet
 from medseg.data import splits
 from medseg.data.split import Split, SplitSettings, leaks
+from medseg.engine.load import pasted
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
+from medseg.transforms.channels import difference, reoriented, same_place
 from medseg.volume import Volume
 
 Read = Callable[[Path], Volume]
 Progress = Callable[[int, int, str], None]
 """Called with (cases done, cases in all, id of the case just done)."""
+UNKNOWN_LABELS = "unknown labels"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def examine(
     read: Read | None = None,
     progress: Progress | None = None,
     channels_may_differ: bool = False,
+    unknown_labels_may_occur: bool = False,
     need_labels: bool = True,
     workers: int = 1,
 ) -> Checked:
@@ -87,6 +91,7 @@ def examine(
         patient_split: looked through for patients on two sides, unless it is stamped.
         read: path -> Volume; `medseg.readers.read` if None.
         channels_may_differ: channels of a case on different grids are no problem (they will be resampled).
+        unknown_labels_may_occur: numbers that the table does not name are no problem (they count as background).
         need_labels: a case without a label map is a problem.
         workers: cases read at a time, in threads; memory grows with it.
     """
@@ -100,7 +105,11 @@ def examine(
     digests: dict[str, list[Case]] = defaultdict(list)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for done, (case, seen) in enumerate(zip(cases.cases, pool.map(look, cases.cases), strict=True), start=1):
-            problems += seen.problems
+            problems += [
+                problem
+                for problem in seen.problems
+                if not (unknown_labels_may_occur and problem.problem == UNKNOWN_LABELS)
+            ]
             if seen.presence is not None:
                 presence[case.id] = seen.presence
             if seen.digest:
@@ -127,15 +136,6 @@ class _Seen:
     problems: list[Problem]
     presence: frozenset[str] | None
     digest: str
-
-
-def tolerance_mm(volume: Volume) -> float:
-    """How far apart two equal grids may put a voxel: a tenth of the smallest voxel edge, and at most 0.1 mm.
-
-    Rounding in headers (32-bit floats, DICOM's decimal strings, quaternions) stays below a hundredth of a millimetre;
-    a grid that is off by half a voxel, the commonest real mistake, is five times beyond it.
-    """
-    return min(0.1, 0.1 * float(volume.spacing_mm.min()))
 
 
 def _look(case: Case, *, cases: CaseSet, read: Read, channels_may_differ: bool, need_labels: bool) -> _Seen:
@@ -205,7 +205,7 @@ def _target(
         remedy = "merge them into one label map; regions that overlap are lists of numbers in the label table"
         problems.append(Problem(case.id, str(path), "label map with several channels", found, needed, remedy))
         return None
-    if image is not None:
+    if image is not None and pasted(reoriented(volume, image[1]), image[1]) is None:
         problems += _other_grid(case, path, volume, *image, problem="label map on another grid")
     values = np.unique(volume.array)
     broken = values[~np.isfinite(values) | (values != np.rint(values)) | (values < 0)]
@@ -219,7 +219,7 @@ def _target(
         listed = ", ".join(map(str, unknown[:10]))
         needed = f"only {', '.join(map(str, sorted(table.known_values)))}"
         remedy = "add them to the label table, or correct the label map"
-        problems.append(Problem(case.id, str(path), "unknown labels", listed, needed, remedy))
+        problems.append(Problem(case.id, str(path), UNKNOWN_LABELS, listed, needed, remedy))
     present = frozenset(label.name for label in table.labels if np.isin(values, label.members).any())
     if not present:
         found, needed = "only background", "at least one labelled voxel"
@@ -239,16 +239,12 @@ def _not_finite(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:
 def _other_grid(
     case: Case, path: Path, volume: Volume, other_path: Path, other: Volume, *, problem: str
 ) -> Iterable[Problem]:
-    """A problem if `volume` does not lie on the grid of `other`."""
-    remedy = f"resample it to the grid of {other_path.name}, or correct the header that is wrong"
-    needed = f"the grid of {other_path}"
-    if volume.shape != other.shape:
-        yield Problem(case.id, str(path), problem, f"shape {volume.shape} against {other.shape}", needed, remedy)
-        return
-    distance = geometry.grid_distance_mm(volume.affine, other.affine, volume.shape)
-    if distance > tolerance_mm(other):
-        found = f"the same shape, but voxels up to {distance:.3g} {other.unit} apart"
-        yield Problem(case.id, str(path), problem, found, f"{needed} (to {tolerance_mm(other):.2g})", remedy)
+    """A problem if `volume` does not lie on the grid of `other`, in whatever axis order."""
+    turned = reoriented(volume, other)
+    if not same_place(turned, other):
+        remedy = f"resample it to the grid of {other_path.name}, or correct the header that is wrong"
+        found = f"a grid {difference(turned, other)}"
+        yield Problem(case.id, str(path), problem, found, f"the grid of {other_path}", remedy)
 
 
 def _grid_only(volume: Volume) -> Volume:

@@ -42,22 +42,31 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """All scores of an evaluation, their units, and a stamp when they are no estimate of generalisation."""
+    """All scores of an evaluation, their units, a stamp when they are no estimate of generalisation, and the
+    cases that could not be scored, with the reason."""
 
     rows: tuple[Score, ...]
     units: dict[str, str]
     stamp: str = ""
-    notes: tuple[str, ...] = field(default=())
+    missing: tuple[str, ...] = field(default=())
 
     def mean(self, metric: str, label: str | None = None) -> float:
-        """Mean over the finite values of one label; without a label, the mean of the labels' means."""
+        """Mean over the defined values of one label; without a label, the mean of the labels' means.
+
+        Undefined values are left out; infinite ones are not, or a structure that was missed would improve a mean
+        distance.
+        """
         if label is None:
-            means = [self.mean(metric, each) for each in self.labels()]
-            means = [value for value in means if not math.isnan(value)]
-            return float(np.mean(means)) if means else math.nan
-        values = [row.values[metric] for row in self.rows if row.label == label]
-        finite = [value for value in values if math.isfinite(value)]
-        return float(np.mean(finite)) if finite else math.nan
+            values = [self.mean(metric, each) for each in self.labels()]
+        else:
+            values = [row.values[metric] for row in self.rows if row.label == label]
+        defined = [value for value in values if not math.isnan(value)]
+        return float(np.mean(defined)) if defined else math.nan
+
+    def undefined(self, label: str | None = None) -> dict[str, int]:
+        """How many values of each metric are undefined, of one label or of all."""
+        rows = [row for row in self.rows if label in (None, row.label)]
+        return {metric: sum(math.isnan(row.values[metric]) for row in rows) for metric in self.units}
 
     def labels(self) -> list[str]:
         return list(dict.fromkeys(row.label for row in self.rows))
@@ -74,7 +83,14 @@ class Scores:
         ]
         means = {label: {name: _json_number(self.mean(name, label)) for name in self.units} for label in self.labels()}
         means["mean of labels"] = {name: _json_number(self.mean(name)) for name in self.units}
-        return {"stamp": self.stamp, "notes": self.notes, "units": self.units, "means": means, "cases": rows}
+        return {
+            "stamp": self.stamp,
+            "not scored": self.missing,
+            "units": self.units,
+            "undefined": {label: self.undefined(label) for label in self.labels()},
+            "means": means,
+            "cases": rows,
+        }
 
 
 def score(
@@ -120,8 +136,8 @@ def of_run(path: Path, out: Path, *, device: str = "auto", announce: Callable[[s
             overlays.append(reporting.overlay(scan, prediction, truth))
 
     outcomes = predict_all(predictor, held_out, out / "predictions", announce=announce, use=score_it)
-    notes = tuple(f"{outcome.case}: {outcome.reason}" for outcome in outcomes if outcome.state != "done")
-    scores = Scores(tuple(rows), units(run.recipe.metrics), split.stamp, notes)
+    missing = tuple(f"{outcome.case}: {outcome.reason}" for outcome in outcomes if outcome.state != "done")
+    scores = Scores(tuple(rows), units(run.recipe.metrics), split.stamp, missing)
     save(scores, out)
     reporting.write(
         run,
@@ -132,7 +148,7 @@ def of_run(path: Path, out: Path, *, device: str = "auto", announce: Callable[[s
         overlays=overlays,
         stamp=split.stamp,
         facts=predictor.provenance,
-        notes=notes,
+        notes=missing,
     )
     return scores
 
@@ -159,8 +175,7 @@ def of_folders(predictions: Path, truth: Path, table: LabelTable, metrics: Seque
     for name in sorted(found):
         rows += _pair(wanted[name], found[name], table, metrics, name)
     missing = sorted(set(wanted) - set(found))
-    notes = (f"not scored, no prediction: {', '.join(missing)}",) if missing else ()
-    return Scores(tuple(rows), units(metrics), notes=notes)
+    return Scores(tuple(rows), units(metrics), missing=tuple(f"{name}: no prediction" for name in missing))
 
 
 def default_metrics() -> tuple[Chosen, ...]:
@@ -190,15 +205,15 @@ def as_text(scores: Scores) -> str:
     """A table for a terminal: a row a label with the mean over cases, and how many values were not finite."""
     names = list(scores.units)
     heads = [f"{name} [{unit}]" if unit else name for name, unit in scores.units.items()]
-    lines = ["label".ljust(28) + "".join(head.rjust(max(16, len(head) + 2)) for head in heads) + "   cases  not finite"]
+    lines = ["label".ljust(28) + "".join(head.rjust(max(16, len(head) + 2)) for head in heads) + "   cases   undefined"]
     for label in [*scores.labels(), None]:
         cells = [_word(scores.mean(name, label)) for name in names]
         mine = [row for row in scores.rows if label in (None, row.label)]
-        odd = sum(not math.isfinite(value) for row in mine for value in row.values.values())
+        odd = max(scores.undefined(label).values(), default=0)
         text = (label or "mean of labels").ljust(28)
         text += "".join(cell.rjust(max(16, len(head) + 2)) for cell, head in zip(cells, heads, strict=True))
         lines.append(f"{text}{len({row.case for row in mine}):8d}{odd:12d}")
-    lines += [scores.stamp] * bool(scores.stamp) + list(scores.notes)
+    lines += [scores.stamp] * bool(scores.stamp) + [f"not scored: {case}" for case in scores.missing]
     return "\n".join(lines)
 
 

@@ -32,7 +32,7 @@ from medseg.plan import Plan
 from medseg.refusal import Refusal
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Training was asked to stop and has saved its state."""
 
 
@@ -76,7 +76,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     """
     settings, position = parts.recipe.train, Position()
     network, optimiser = fabric.setup(parts.network, schedule.optimiser(list(parts.network.parameters()), settings))
-    average = AveragedModel(parts.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema)) if settings.ema else None
+    average = _average(parts.network, settings.ema)
     if parts.run.path("last.safetensors").exists():
         position = _restore(parts, fabric, optimiser, average)
     kept = average.module if average else parts.network
@@ -98,9 +98,11 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
             loss = parts.loss([outputs] if isinstance(outputs, Tensor) else list(outputs), target)
             value = loss.item()
             if not math.isfinite(value):
-                raise _not_a_number(value, names, position.step, parts.run)
+                raise _not_a_number("loss", value, names, position.step, parts.run)
             fabric.backward(loss)
-            fabric.clip_gradients(network, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
+            norm = fabric.clip_gradients(network, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
+            if settings.precision != "16" and norm is not None and not norm.isfinite():  # "16" lowers its scale itself
+                raise _not_a_number("gradient", float(norm), names, position.step, parts.run)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             if average:
@@ -128,6 +130,11 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
                 _save_last(parts, fabric, optimiser, average, position)
                 raise Interrupted
     return position
+
+
+def _average(network: nn.Module, decay: float) -> AveragedModel | None:
+    """Moving average of the weights, and of the statistics of batch normalisation."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
 
 def _where(position: Position, total: int, patience: int) -> str:
@@ -172,14 +179,17 @@ def _validate(
         device=fabric.device,
         split=parts.slices,
     )
-    entry["dice"], per_label = validate.mean_dice(fabric.all_reduce(sums, reduce_op="sum"))
+    entry["dice"], per_label = validate.mean_dice(fabric.all_reduce(sums.float(), reduce_op="sum"))
     entry["dice_per_label"] = {
         name: (None if math.isnan(dice) else round(dice, 4))
         for name, dice in zip(parts.table.names, per_label, strict=True)
     }
     position.since_best += 1
-    if entry["dice"] > position.best:
-        position.best, position.since_best = entry["dice"], 0
+    if math.isnan(entry["dice"]):  # no validation case has any label: there is nothing to choose by, the latest is kept
+        parts.announce("no label in any validation case: Dice is undefined, and the latest weights are kept")
+        entry["dice"] = None
+    if entry["dice"] is None or entry["dice"] > position.best:
+        position.best, position.since_best = max(position.best, entry["dice"] or 0.0), 0
         if fabric.is_global_zero:
             facts = {"epoch": entry["epoch"], "dice": entry["dice"]}
             checkpoint.save(parts.run.path("weights.safetensors"), network.state_dict(), facts)
@@ -229,11 +239,11 @@ def _scaler_state(fabric: lightning_fabric.Fabric) -> dict[str, Any]:
     return dict(fabric.strategy.precision.state_dict())
 
 
-def _not_a_number(value: float, names: Sequence[str], step: int, run: Run) -> Refusal:
+def _not_a_number(what: str, value: float, names: Sequence[str], step: int, run: Run) -> Refusal:
     return Refusal(
         f"training step {step}",
-        found=f"loss {value} on the cases {', '.join(names)}",
-        needed="a finite loss",
+        found=f"{what} {value} on the cases {', '.join(names)}",
+        needed="a finite one",
         remedy=f"look at these cases with `medseg check`, or lower train.lr; the last good state is in {run.folder}",
     )
 

@@ -75,15 +75,15 @@ def load_target(path: Path, image: Volume, read: Read) -> Volume:
     values = _whole_numbers(path, labels.array)
     turned = reoriented(labels.with_array(values), image)
     if not same_place(turned, image):
-        pasted = _pasted(turned, image)
-        if pasted is None:
+        whole = pasted(turned, image)
+        if whole is None:
             raise Refusal(
                 path,
                 found=f"a label grid {difference(turned, image)} from that of {image.source.path}",
                 needed="labels on the grid of their image",
                 remedy="resample the labels onto the image (nearest neighbour), or correct whichever geometry is wrong",
             )
-        turned = pasted
+        turned = whole
     return Volume(turned.array, image.affine, labels.source, image.unit)
 
 
@@ -106,8 +106,9 @@ def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
     )
 
 
-def _pasted(labels: Volume, image: Volume) -> Volume | None:
-    """Labels whose grid is a box of the image's own voxels, filled up with background; None if it is not."""
+def pasted(labels: Volume, image: Volume) -> Volume | None:
+    """Labels in the image's orientation whose grid is a box of the image's voxels, filled up with background; None if
+    it is none."""
     step = np.linalg.solve(image.affine[:3, :3], labels.affine[:3, 3] - image.affine[:3, 3])
     start = np.rint(step).astype(int)
     stop = start + np.array(labels.shape)

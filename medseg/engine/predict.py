@@ -33,6 +33,14 @@ TileCallback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Member:
+    """One network and the plan that its scans are prepared by; the folds of a recipe differ in normalisation."""
+
+    network: nn.Module
+    plan: Plan
+
+
+@dataclass(frozen=True)
 class Predictor:
     """One loaded model, or a fold ensemble, ready for any number of scans.
 
@@ -41,9 +49,8 @@ class Predictor:
         >>> prediction = predictor.predict_volume(read(Path("ct.nii.gz")), "ct")   # doctest: +SKIP
     """
 
-    networks: tuple[nn.Module, ...]
+    members: tuple[Member, ...]
     recipe: Recipe
-    plan: Plan
     table: LabelTable
     settings: PredictSettings
     device: torch.device
@@ -68,9 +75,9 @@ class Predictor:
             if other.table != first.table or _grid(other.plan) != _grid(first.plan):
                 raise Refusal(
                     other.folder,
-                    found="another label table, spacing, orientation or channels than the first run",
+                    found="another label table, channels, orientation, crop or spacing than the first run",
                     needed="runs of one recipe, for example its folds",
-                    remedy="predict with each alone",
+                    remedy="predict with each alone; with prepare.spacing_mm given in the recipe, all folds share one",
                 )
         chosen = devices.choose(device)
         settings = config.changed(first.recipe.predict, changes)
@@ -84,14 +91,20 @@ class Predictor:
             "licence of the weights": first.recipe.licence,
         }
         return cls(
-            networks=tuple(network.to(chosen) for network, _ in loaded),
+            members=tuple(
+                Member(network.to(chosen), run.plan) for run, (network, _) in zip(opened, loaded, strict=True)
+            ),
             recipe=first.recipe,
-            plan=first.plan,
             table=first.table,
             settings=settings,
             device=chosen,
             provenance=provenance,
         )
+
+    @property
+    def plan(self) -> Plan:
+        """Of the first member; channels, orientation and spacing are those of all."""
+        return self.members[0].plan
 
     def predict_volume(self, scan: Volume, case: str, on_tile: TileCallback | None = None) -> Prediction:
         """Labels of one scan, on its grid.
@@ -101,17 +114,21 @@ class Predictor:
             case: id for files and reports.
             on_tile: called with (tiles done, tiles in all).
         """
-        image, undo = transform.image(scan, self.plan)
-        scores = tiles.logits(
-            self.networks,
-            torch.from_numpy(image),
-            tile=self.plan.patch,
-            settings=self.settings,
-            orientation=self.plan.orientation,
-            device=self.device,
-            on_tile=on_tile,
-        )
-        target = undo.to_native(scores, exclusive=self.table.exclusive)
+        scores: torch.Tensor | None = None
+        for member in self.members:
+            image, undo = transform.image(scan, member.plan)
+            logits = tiles.logits(
+                [member.network],
+                torch.from_numpy(image),
+                tile=member.plan.patch,
+                settings=self.settings,
+                orientation=member.plan.orientation,
+                device=self.device,
+                on_tile=on_tile,
+            )
+            scores = logits if scores is None else scores.add_(logits)
+        assert scores is not None  # a predictor has at least one member
+        target = undo.to_native(scores.div_(len(self.members)), exclusive=self.table.exclusive)
         for step in self.recipe.postprocess:
             target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
         return Prediction(case, self.table, scan.with_array(target), self.provenance)
@@ -196,4 +213,5 @@ def volumes_ml(prediction: Prediction) -> dict[str, float]:
 
 
 def _grid(plan: Plan) -> tuple[Any, ...]:
-    return plan.orientation, plan.spacing_mm, plan.channels, plan.normalisation
+    """What must agree for the logits of two members to lie on one grid."""
+    return plan.orientation, plan.spacing_mm, plan.channels, plan.crop

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
+
+import filelock
 
 from medseg.atomic import DISK_FULL, remove_partial
 from medseg.case import Case, CaseSet
@@ -18,6 +22,9 @@ from medseg.labels import LabelTable
 from medseg.plan import Plan
 from medseg.refusal import Refusal
 from medseg.transforms import prepare as transform
+from medseg.volume import Volume
+
+log = logging.getLogger(__name__)
 
 SOURCES = "sources.json"
 
@@ -28,6 +35,7 @@ def prepare(
     *,
     folder: Path,
     read: Read,
+    unknown_labels: Literal["refuse", "background"] = "refuse",
     workers: int = 0,
     progress: Progress | None = None,
     verify: bool = False,
@@ -37,8 +45,9 @@ def prepare(
     Args:
         cases: of one data set; cases without a label map are prepared without.
         plan: how.
-        folder: of the cache; several plans may share it, but not two runs at the same time.
+        folder: of the cache; several plans may share it; of two runs at the same time, one waits.
         read: path -> Volume; picklable when `workers` is above 1.
+        unknown_labels: whether numbers that the label table does not name are refused, or count as background.
         workers: processes; 0 or 1 works in this one.
         progress: called with (cases done, cases in all, case id).
         verify: compare the sha256 of what is there already, and not only the sizes.
@@ -49,6 +58,37 @@ def prepare(
     Raises:
         Refusal: some cases were refused (every other one is prepared), or the disk is full.
     """
+    with _alone(folder):
+        return _prepare(cases, plan, folder, read, unknown_labels, workers, progress, verify)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One preparation at a time in a cache folder; the system gives the lock back when a process is killed."""
+    with _refusing_full_disk(folder, needed=1):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            log.info("another run is preparing cases in %s; waiting for it", folder)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _prepare(
+    cases: CaseSet,
+    plan: Plan,
+    folder: Path,
+    read: Read,
+    unknown_labels: str,
+    workers: int,
+    progress: Progress | None,
+    verify: bool,
+) -> dict[str, Path]:
     remove_partial(folder)
     cache = Cache(folder, cache_key(plan, cases.labels))
     places, refused = _places(cases, cache)
@@ -58,7 +98,7 @@ def prepare(
         if case.id in places and not is_complete(places[case.id], verify=verify)
     ]
     for_each(
-        partial(_prepare_one, plan=plan, table=cases.labels, read=read),
+        partial(_prepare_one, plan=plan, table=cases.labels, read=read, unknown_labels=unknown_labels),
         todo,
         workers=workers if len(todo) > 1 else 0,
         progress=progress,
@@ -85,16 +125,29 @@ def _places(cases: CaseSet, cache: Cache) -> tuple[dict[str, Path], dict[str, Re
     return places, refused
 
 
-def _prepare_one(item: tuple[Case, Path], *, plan: Plan, table: LabelTable, read: Read) -> None:
+def _prepare_one(item: tuple[Case, Path], *, plan: Plan, table: LabelTable, read: Read, unknown_labels: str) -> None:
     """One case from its files to its folder in the cache."""
     case, place = item
     image, labels = load_case(case, read, policy=plan.channels_on_other_grids)
+    if labels is not None and unknown_labels == "refuse":
+        _refuse_unknown(case, labels, table)
     array, undo = transform.image(image, plan)
     target = None if labels is None else transform.target(labels, undo, table)
     del image, labels
     needed = array.nbytes + (0 if target is None else target.nbytes)
     with _refusing_full_disk(place.parent, needed=needed):
         write_case(place, case.id, array, target, undo, table)
+
+
+def _refuse_unknown(case: Case, labels: Volume, table: LabelTable) -> None:
+    unknown = table.unknown(labels.array)
+    if unknown:
+        raise Refusal(
+            case.target or case.id,
+            found=f"the numbers {', '.join(map(str, unknown[:10]))}{', ...' if len(unknown) > 10 else ''}",
+            needed="only numbers that the label table names",
+            remedy="add them to the labels, or set prepare.unknown_labels to background",
+        )
 
 
 @contextlib.contextmanager

@@ -92,9 +92,7 @@ def _data(run: Run) -> dict[str, str]:
         "training cases": ", ".join(fold["train"]),
         "validation cases": ", ".join(fold["validation"]),
         "split": f"{split['kind']}, by patient" if not split["stamp"] else f"{split['kind']}: {split['stamp']}",
-        "spacing of the network": " x ".join(f"{side:g}" for side in plan.spacing_mm) + " mm",
+        "spacing of the network": plan.spacing_text(),
         "patch": " x ".join(str(side) for side in plan.patch),
-        "normalisation": "; ".join(
-            f"{channel}: {how.kind}" for channel, how in zip(plan.channels, plan.normalisation, strict=True)
-        ),
+        "normalisation": plan.normalisation_text(),
     }

@@ -117,7 +117,8 @@ def build_network(recipe: config.Recipe, plan: Plan, table: LabelTable) -> nn.Mo
     return chosen.module().build(chosen.options, in_channels=len(plan.channels), out_channels=table.network_channels)
 
 
-PARTS = ("recipe.yaml", "plan.json", "labels.json", "split.json", "weights.safetensors", "card.md")
+PARTS = ("recipe.yaml", "plan.json", "labels.json", "weights.safetensors", "card.md")
+"""What prediction needs. The split stays at home: it names cases, and so perhaps patients."""
 
 
 def export(run: Run, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -27,4 +28,6 @@ class Samples(Dataset[tuple[Tensor, Tensor, str]]):
         drawn = augment.draw(
             generator, self.augment, patch=self.source.patch, channels=len(image), orientation=self.orientation
         )
+        if target.dtype != np.uint8:
+            target = target.astype(np.int32)  # torch can do little with uint16
         return *augment.apply(drawn, torch.from_numpy(image), torch.from_numpy(target)), case

@@ -13,6 +13,7 @@ from torch import Tensor
 from medseg.config import PredictSettings
 from medseg.engine import device as devices
 from medseg.geometry import AXIS_CODES
+from medseg.refusal import Refusal
 
 Sizes = tuple[int, int, int]
 PATIENT_AXES = {"left-right": 0, "anterior-posterior": 1, "inferior-superior": 2}
@@ -96,6 +97,13 @@ def logits(
             on_tile(first + len(group), len(corners))
     assert total is not None  # there is always at least one tile
     total /= norm
+    if not torch.isfinite(total).all():
+        raise Refusal(
+            "network output",
+            found="values that are not finite",
+            needed="finite ones",
+            remedy="predict with precision 32; if that does not help, the weights are of no use",
+        )
     offsets = [(have - want) // 2 for have, want in zip(padded.shape[1:], shape, strict=True)]
     box = tuple(slice(offset, offset + want) for offset, want in zip(offsets, shape, strict=True))
     return total[(slice(None), *box)].cpu()

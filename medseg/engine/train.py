@@ -64,10 +64,11 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     for name in ("train", "predict"):  # validation computes as prediction does
         precision = getattr(recipe, name).precision
         devices.check_precision(devices.choose(recipe.train.device), precision, where=f"{name}.precision")
-    _claim(folder, recipe, resume=resume)
-    material = assemble(recipe, folder, announce=announce)
-    run = Run(folder)
     fabric = _fabric(recipe)
+    with fabric.rank_zero_first():  # the others find the run folder and the cache filled
+        _claim(folder, recipe, resume=resume and fabric.is_global_zero)
+        material = assemble(recipe, folder, announce=announce)
+    run = Run(folder)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe, material.plan, material.cases.labels)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -107,6 +108,7 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
             plan,
             folder=recipe.cache,
             read=read,
+            unknown_labels=recipe.prepare.unknown_labels,
             workers=workers(recipe),
             progress=lambda number, total, case: done(),
         )
@@ -114,7 +116,7 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
 
 
 def workers(recipe: Recipe) -> int:
-    """Processes for preparation. Each spends seconds on imports, so auto uses them for larger data sets only."""
+    """Processes for preparation; auto: one for each core."""
     return recipe.prepare.workers if recipe.prepare.workers != "auto" else devices.available_cores()
 
 
@@ -202,7 +204,10 @@ def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Anno
         ),
         memory_gib=footprint.available_gib(devices.choose(recipe.train.device)),
     )
-    announce(f"plan: spacing {plan.spacing_mm} mm, patch {plan.patch}, batch {plan.batch}")
+    announce(
+        f"plan: spacing {plan.spacing_text()}, patch {plan.patch}, batch {plan.batch}, "
+        f"normalisation {plan.normalisation_text()}"
+    )
     if folder:
         run = Run(folder)
         run.write("fingerprint.json", seen.to_json())
@@ -264,7 +269,7 @@ def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> No
         f"{recipe.train.steps} steps.",
         inputs={
             "channels": ", ".join(plan.channels),
-            "spacing": " x ".join(f"{side:g}" for side in plan.spacing_mm) + " mm",
+            "spacing": plan.spacing_text(),
             "orientation": plan.orientation,
         },
         data={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,4 +74,4 @@ def mean_dice(sums: torch.Tensor) -> tuple[float, list[float]]:
     """Mean over labels of the mean over cases, and that mean of each label (nan where never defined)."""
     per_label = sums[:, 0] / sums[:, 1]
     defined = per_label[~per_label.isnan()]
-    return (float(defined.mean()) if len(defined) else 0.0), per_label.tolist()
+    return (float(defined.mean()) if len(defined) else math.nan), per_label.tolist()
