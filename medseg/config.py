@@ -273,8 +273,8 @@ def _override(data: dict[str, Any], text: str) -> None:
     node: Any = data
     *parents, last = key.split(".")
     for place, part in enumerate(parents, start=1):
-        inner = node[_index(node, part, text)] if isinstance(node, list) else node.get(part)
-        if inner is None:
+        inner = node[_index(node, part, text)] if isinstance(node, list) else node.setdefault(part, {})
+        if inner is None and isinstance(node, dict):  # a key without a value
             inner = node[part] = {}
         if not isinstance(inner, dict | list):
             found = ".".join(parents[:place])

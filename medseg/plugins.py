@@ -40,7 +40,7 @@ def find(kind: str, name: str) -> ModuleType:
     if "." in name:
         try:
             return importlib.import_module(name)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, TypeError) as error:  # a leading dot is a TypeError
             raise Refusal(
                 name, found=str(error), needed="an importable module", remedy="install it or correct the name"
             ) from error

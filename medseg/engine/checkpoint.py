@@ -18,7 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from medseg import atomic
+from medseg.boundary import parsing
 from medseg.refusal import Refusal
+
+KEY = "medseg"
+"""Under which a file keeps its facts and its checksum."""
 
 
 def digest(tensors: Mapping[str, Tensor], facts: str) -> str:
@@ -46,7 +50,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     sha256 = digest(own, text)
     try:
         with atomic.replacing(path) as temporary:
-            save_file(own, temporary, metadata={"facts": text, "sha256": sha256})
+            # one entry, because safetensors writes several in an order that changes from run to run
+            save_file(own, temporary, metadata={KEY: json.dumps({"facts": text, "sha256": sha256})})
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno not in atomic.DISK_FULL:
             raise
@@ -80,30 +85,34 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
         raise Refusal(path, found="no such file", needed="a checkpoint", remedy="check the run folder") from error
     except (SafetensorError, OSError) as error:
         raise Refusal(path, found=f"a damaged file ({error})", needed="a whole checkpoint", remedy=remedy) from error
-    if not {"sha256", "facts"} <= set(metadata):
+    if KEY not in metadata:
         raise Refusal(path, found="no checksum inside", needed="a checkpoint of medseg", remedy=remedy)
-    if digest(tensors, metadata["facts"]) != metadata["sha256"]:
+    with parsing(path, needed="a whole checkpoint", remedy=remedy):
+        inside = json.loads(metadata[KEY])
+        facts, sha256 = str(inside["facts"]), inside["sha256"]
+    if digest(tensors, facts) != sha256:
         raise Refusal(path, found="content that differs from its checksum", needed="it unchanged", remedy=remedy)
-    return tensors, json.loads(metadata["facts"]), metadata["sha256"]
+    return tensors, json.loads(facts), sha256
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's state split into tensors (by `<parameter>.<name>`) and plain numbers."""
+    """An optimiser's state split into tensors and plain numbers, each by `<parameter>.<name>`. Its settings are not
+    state: they come from the recipe."""
     state = optimiser.state_dict()
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
     for parameter, entries in state["state"].items():
         for name, value in entries.items():
             (tensors if isinstance(value, Tensor) else numbers)[f"{parameter}.{name}"] = value
-    return tensors, {"groups": state["param_groups"], "numbers": numbers}
+    return tensors, numbers
 
 
 def restore_optimiser(
-    optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
 ) -> None:
     """The reverse of `optimiser_tensors`."""
     state: dict[int, dict[str, Any]] = {}
-    for key, value in [*tensors.items(), *facts["numbers"].items()]:
+    for key, value in [*tensors.items(), *numbers.items()]:
         parameter, _, name = key.partition(".")
         state.setdefault(int(parameter), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": facts["groups"]})
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

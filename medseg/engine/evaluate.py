@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from medseg import atomic, config, report
+from medseg.boundary import parsing
 from medseg.case import Case
 from medseg.config import Chosen
 from medseg.data import splits
@@ -186,13 +187,14 @@ def table_from(path: Path) -> LabelTable:
     """The label table of a run folder, or of a labels.yaml."""
     if path.is_dir() and (path / "labels.json").exists():
         return Run(path).table
-    try:
-        data = yaml.safe_load((path / "labels.yaml" if path.is_dir() else path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise Refusal(path, found="no label table", needed="a run folder or labels.yaml", remedy="check it") from error
-    if "exclusive" in data:
-        return LabelTable.from_json(data)
-    return LabelTable.of(data.get("labels", data), paint=data.get("paint"))
+    file = path / "labels.yaml" if path.is_dir() else path
+    if not file.is_file():
+        raise Refusal(path, found="no label table", needed="a run folder or labels.yaml", remedy="check it")
+    with parsing(file, needed="a label table, `labels: {name: number}`", remedy="correct it"):
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if "exclusive" in data:
+            return LabelTable.from_json(data)
+        return LabelTable.of(data.get("labels", data), paint=data.get("paint"))
 
 
 def save(scores: Scores, folder: Path) -> None:

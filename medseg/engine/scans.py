@@ -113,7 +113,14 @@ def _grouped(folder: Path, files: list[Path], channels: tuple[str, ...]) -> list
         name = stem(file)
         match = next(((name.removesuffix(end), channel) for end, channel in endings if name.endswith(end)), None)
         case, channel = match or (name, "all")
-        groups.setdefault(case, {})[channel] = file
+        before = groups.setdefault(case, {}).setdefault(channel, file)
+        if before != file:
+            raise Refusal(
+                file,
+                found=f"channel {channel} of {case} twice, as {before.name} and {file.name}",
+                needed="one file for each",
+                remedy="take one of them away",
+            )
     cases = []
     for case, images in sorted(groups.items()):
         missing = [channel for channel in channels if channel not in images]

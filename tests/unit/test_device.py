@@ -1,0 +1,90 @@
+"""Where and in which number format: what a machine cannot do well is refused, not emulated."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+
+from medseg.config import PredictSettings
+from medseg.engine import device, tiles
+from medseg.engine.predict import Predictor
+from medseg.engine.train import train
+from medseg.refusal import Refusal
+from tests import tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[False, True], ids=["without bf16", "with bf16"])
+def bf16(request, monkeypatch) -> bool:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: request.param)
+    return request.param
+
+
+def test_bf16_on_a_cpu_needs_its_instructions(bf16):
+    outcome = contextlib.nullcontext() if bf16 else pytest.raises(Refusal, match="bf16 on a CPU without bf16.*=32")
+    with outcome, device.autocast(CPU, "bf16"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+def test_a_build_without_those_kernels(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    with pytest.raises(Refusal, match="bf16 on a CPU"):
+        device.autocast(CPU, "bf16")
+
+
+def test_16_on_a_cpu_is_refused_and_32_is_not(bf16):
+    with pytest.raises(Refusal, match="precision: found 16 on a CPU"):
+        device.autocast(CPU, "16")
+    with device.autocast(CPU, "32"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    device.check_precision(torch.device("cuda"), "16", where="x")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "16"])
+def test_inference_is_refused_before_the_first_scan(tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    run = tiny.untrained_run(tmp_path / "run")
+    with pytest.raises(Refusal, match="precision: found"):
+        Predictor.load([run.folder], device="cpu", changes=[f"precision={precision}"])
+    with pytest.raises(Refusal, match="precision: found"):
+        tiles.logits(
+            [torch.nn.Identity()],
+            torch.zeros(1, 8, 8, 8),
+            tile=(8, 8, 8),
+            settings=PredictSettings(precision=precision),
+            orientation="RAS",
+            device=CPU,
+        )
+
+
+@pytest.mark.parametrize("key", ["train.precision", "predict.precision"])
+def test_training_is_refused_before_anything_is_written(tmp_path, monkeypatch, key):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    recipe = tiny.recipe(tmp_path / "recipe.yaml", tiny.data_set(tmp_path / "data"))
+    with pytest.raises(Refusal, match=f"{key}: found bf16 on a CPU"):
+        train(tiny.config.load(recipe, [f"{key}=bf16"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists() and not (tmp_path / "cache").exists()
+
+
+def test_a_device_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(Refusal, match=r"train\.device: found only cpu.*needed cuda"):
+        device.choose("cuda")
+    assert device.choose("auto") == CPU
+
+
+def test_evaluating_restores_the_mode():
+    network = torch.nn.Dropout()
+    with device.evaluating(network):
+        assert not network.training and torch.is_inference_mode_enabled()
+    assert network.training
+
+
+def test_threads():
+    device.set_threads(1)
+    assert torch.get_num_threads() == 1 <= device.available_cores()
+    device.tune_allocator()

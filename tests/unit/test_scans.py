@@ -1,0 +1,115 @@
+"""What may be named as the input of a prediction: files, folders, channels by suffix and by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg.engine import scans
+from medseg.refusal import Refusal
+from tests import dicom_series, tiny
+
+VOXELS = np.zeros((2, 2, 2), np.int16)
+
+
+def files(folder: Path, *names: str) -> Path:
+    for name in names:
+        tiny.nifti(folder / name, VOXELS)
+    return folder
+
+
+def found(paths: list[Path], channels: tuple[str, ...] = ("CT",), **named: Path) -> dict[str, dict[str, str]]:
+    return {
+        case.id: {channel: path.name for channel, path in case.images.items()}
+        for case in scans.find(paths, channels, named)
+    }
+
+
+def series(folder: Path) -> Path:
+    return dicom_series.series(folder, dicom_series.places(3))
+
+
+def test_names_without_suffix(tmp_path):
+    files(tmp_path, "a.b.nii.gz", "c.nii")
+    (tmp_path / "v1.5").mkdir()
+    assert [scans.stem(tmp_path / name) for name in ("a.b.nii.gz", "c.nii", "v1.5")] == ["a.b", "c", "v1.5"]
+    assert scans.stem(Path("x/label.seg.nrrd")) == "label"
+
+
+def test_the_current_folder_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(series(tmp_path / "ct7"))
+    assert list(found([Path(".")])) == ["ct7"]
+
+
+def test_a_file_and_a_folder_of_files(tmp_path):
+    files(tmp_path / "in", "b.nii.gz", "a.nii", ".hidden.nii.gz")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    files(tmp_path, "c.nii.gz")
+    assert found([tmp_path / "in", tmp_path / "c.nii.gz"]) == {
+        "a": {"CT": "a.nii"},
+        "b": {"CT": "b.nii.gz"},
+        "c": {"CT": "c.nii.gz"},
+    }
+
+
+def test_dicom_a_series_or_a_folder_of_them(tmp_path):
+    for name in ("p1", "p2"):
+        series(tmp_path / name)
+    files(tmp_path, "x.nii.gz")
+    assert list(found([tmp_path / "p1"])) == ["p1"]
+    assert found([tmp_path]) == {"x": {"CT": "x.nii.gz"}, "p1": {"CT": "p1"}, "p2": {"CT": "p2"}}
+
+
+def test_channels_by_name_and_by_number(tmp_path):
+    files(tmp_path, "a_T2.nii.gz", "a_T1.nii.gz", "b_0001.nii.gz", "b_0000.nii.gz", "whole.nii.gz")
+    assert found([tmp_path], ("T1", "T2")) == {
+        "a": {"T1": "a_T1.nii.gz", "T2": "a_T2.nii.gz"},
+        "b": {"T1": "b_0000.nii.gz", "T2": "b_0001.nii.gz"},
+        "whole": {"all": "whole.nii.gz"},
+    }
+    case = scans.find([tmp_path], ("T1", "T2"), {})[0]
+    assert list(case.images) == ["T1", "T2"]
+
+
+def test_a_missing_channel_is_refused(tmp_path):
+    files(tmp_path, "a_T1.nii.gz")
+    with pytest.raises(Refusal, match=r"a: found channels T1; needed T1, T2.*add a_T2\.nii\.gz or a_0001\.nii\.gz"):
+        found([tmp_path], ("T1", "T2"))
+
+
+def test_one_channel_twice_is_refused(tmp_path):
+    files(tmp_path, "a_T1.nii.gz", "a_T2.nii.gz", "a_0000.nii.gz")
+    with pytest.raises(Refusal, match=r"channel T1 of a twice, as a_0000\.nii\.gz and a_T1\.nii\.gz"):
+        found([tmp_path], ("T1", "T2"))
+
+
+def test_channels_named_one_by_one(tmp_path):
+    files(tmp_path, "x.nii.gz", "y.nii.gz")
+    named = {"T2": tmp_path / "y.nii.gz", "T1": tmp_path / "x.nii.gz"}
+    assert found([], ("T1", "T2"), **named) == {"x": {"T1": "x.nii.gz", "T2": "y.nii.gz"}}
+    with pytest.raises(Refusal, match="--channel: found T1; needed each of T1, T2 once"):
+        found([], ("T1", "T2"), T1=tmp_path / "x.nii.gz")
+    with pytest.raises(Refusal, match="a scan beside --channel"):
+        found([tmp_path / "x.nii.gz"], ("T1", "T2"), **named)
+
+
+def test_two_scans_of_one_name_are_refused(tmp_path):
+    files(tmp_path / "one", "ct.nii.gz")
+    files(tmp_path / "two", "ct.nii.gz")
+    with pytest.raises(Refusal, match=r"two/ct\.nii\.gz: found the name of .*one/ct\.nii\.gz again"):
+        found([tmp_path / "one", tmp_path / "two"])
+    files(tmp_path / "three", "ct.nii", "ct.nii.gz")
+    with pytest.raises(Refusal, match=r"the name of .*ct\.nii again"):
+        found([tmp_path / "three"])
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(Refusal, match="no such file or folder"):
+        found([tmp_path / "absent"])
+    with pytest.raises(Refusal, match="found an empty folder"):
+        found([tmp_path])
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(Refusal, match="no scan among its 1 entries"):
+        found([tmp_path])

@@ -1,0 +1,166 @@
+"""Tiled inference against a plain loop, and against networks whose answer is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+from torch import Tensor, nn
+
+from medseg.config import PredictSettings
+from medseg.engine import tiles
+from medseg.engine.tiles import flips, logits, pad_to, starts, weights
+
+CPU = torch.device("cpu")
+
+
+def run(networks, image: Tensor, tile, orientation: str = "RAS", **settings) -> Tensor:
+    return logits(networks, image, tile=tile, settings=PredictSettings(**settings), orientation=orientation, device=CPU)
+
+
+class Position(nn.Module):
+    """Adds where in the tile a voxel lies, so that blending and mirroring show."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        i = torch.arange(x.shape[2]).reshape(-1, 1, 1).float()
+        return torch.cat([x, x + i], dim=1)
+
+
+@given(some.integers(1, 300), some.integers(1, 128), some.sampled_from([0.0, 0.25, 0.5, 0.75]))
+def test_starts_are_those_of_nnunet(size, tile, overlap):
+    """Its formula in exact fractions, so that a half is a half; either neighbour of a half is as good."""
+    found = starts(size, tile, overlap)
+    if size <= tile:
+        assert found == [0]
+        return
+    count = math.ceil(Fraction(size - tile) / (tile * (1 - Fraction(overlap)))) + 1
+    step = Fraction(size - tile, count - 1)
+    assert len(found) == count and found[0] == 0 and found[-1] == size - tile
+    assert all(abs(at - step * place) <= Fraction(1, 2) for place, at in enumerate(found))
+
+
+@given(some.integers(1, 200), some.integers(1, 64), some.floats(0, 0.95))
+def test_every_voxel_is_covered(size, tile, overlap):
+    covered = np.zeros(max(size, tile), int)
+    for at in starts(size, tile, overlap):
+        covered[at : at + tile] += 1
+    assert covered.min() >= 1
+
+
+def test_known_starts():
+    assert starts(160, 96, 0.5) == [0, 32, 64]
+    assert starts(100, 64, 0.5) == [0, 18, 36]
+    assert starts(65, 64, 0.5) == [0, 1]
+    assert starts(64, 64, 0.5) == starts(10, 64, 0.5) == [0]
+
+
+@pytest.mark.parametrize("blend", ["gaussian", "constant"])
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize(
+    ("shape", "tile"),
+    [((17, 23, 9), (8, 8, 8)), ((5, 3, 7), (8, 8, 8)), ((5, 30, 8), (8, 16, 8)), ((19, 33, 1), (8, 16, 1))],
+)
+def test_a_network_that_returns_its_input_gives_the_image_back(shape, tile, overlap, blend):
+    image = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    found = run([nn.Identity()], image, tile, overlap=overlap, blend=blend, batch=3)
+    assert found.shape == image.shape
+    # sums of up to a thousand weighted float32 values, divided by the sum of their weights
+    torch.testing.assert_close(found, image, rtol=0, atol=3e-5)
+
+
+def by_hand(network: nn.Module, image: Tensor, tile, overlap: float, blend: str) -> np.ndarray:
+    """The definition, voxel by voxel in float64: the weighted mean over all tiles that hold a voxel."""
+    shape = image.shape[1:]
+    before = [max(0, side - size) // 2 for size, side in zip(shape, tile, strict=True)]
+    whole = np.zeros((len(image), *np.maximum(shape, tile)))
+    inside = tuple(slice(at, at + size) for at, size in zip(before, shape, strict=True))
+    whole[(slice(None), *inside)] = image.numpy()
+    weight = np.ones(tile)
+    if blend == "gaussian":
+        for place in np.ndindex(*tile):
+            d = [(at - (side - 1) / 2) / (side / 8) for at, side in zip(place, tile, strict=True)]
+            weight[place] = math.exp(-0.5 * sum(x * x for x in d))
+    total, norm = 0, np.zeros(whole.shape[1:])
+    for corner in itertools.product(*(starts(n, t, overlap) for n, t in zip(whole.shape[1:], tile, strict=True))):
+        box = tuple(slice(at, at + side) for at, side in zip(corner, tile, strict=True))
+        out = network(torch.tensor(whole[(slice(None), *box)])[None].float())[0].double().numpy()
+        if isinstance(total, int):
+            total = np.zeros((len(out), *whole.shape[1:]))
+        total[(slice(None), *box)] += out * weight
+        norm[box] += weight
+    return (total / norm)[(slice(None), *inside)]
+
+
+@pytest.mark.parametrize("blend", ["gaussian", "constant"])
+@pytest.mark.parametrize("shape", [(13, 9, 10), (6, 20, 8)])
+def test_against_a_plain_loop(shape, blend):
+    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(2))
+    expected = by_hand(Position(), image, (8, 8, 8), 0.5, blend)
+    found = run([Position()], image, (8, 8, 8), blend=blend, batch=4)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)  # float32 against float64
+
+
+def test_the_batch_of_tiles_changes_nothing():
+    image = torch.randn(1, 20, 20, 20, generator=torch.Generator().manual_seed(3))
+    one, many = (run([Position()], image, (8, 8, 8), batch=batch) for batch in (1, 7))
+    torch.testing.assert_close(one, many, rtol=0, atol=0)
+
+
+def test_mirroring_averages_every_combination_of_patient_axes():
+    """In PIR order, left-right is the last voxel axis and anterior-posterior the first."""
+    assert flips(("left-right", "anterior-posterior"), "PIR") == [(), (4,), (2,), (4, 2)]
+    assert flips((), "RAS") == [()]
+    image = torch.zeros(1, 8, 8, 8)
+    found = run([Position()], image, (8, 8, 8), "PIR", mirror=("anterior-posterior",))
+    torch.testing.assert_close(found[1], torch.full((8, 8, 8), 3.5))  # i and 7 - i
+    untouched = run([Position()], image, (8, 8, 8), "PIR", mirror=("left-right", "inferior-superior"))
+    torch.testing.assert_close(untouched[1, :, 0, 0], torch.arange(8.0))
+
+
+def test_an_ensemble_is_the_mean_of_its_members_logits():
+    class Times(nn.Module):
+        def __init__(self, factor: float):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.factor * x, x[:, :, ::2]  # deep supervision: only the finest counts
+
+    image = torch.randn(1, 12, 12, 12, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(run([Times(1), Times(2), Times(6)], image, (8, 8, 8)), 3 * image)
+
+
+def test_padding_is_even_and_with_zeros():
+    padded = pad_to(torch.ones(1, 3, 8, 4), (8, 8, 8))
+    assert padded.shape == (1, 8, 8, 8) and padded.sum() == 3 * 8 * 4
+    assert padded[0, 2:5, :, 2:6].min() == 1
+    image = torch.ones(1, 9, 8, 8)
+    assert pad_to(image, (8, 8, 8)) is image
+
+
+def test_weights_are_symmetric_and_largest_in_the_middle():
+    gaussian = weights((8, 6, 1), "gaussian")
+    assert torch.equal(gaussian, gaussian.flip(0, 1)) and gaussian.argmax() == (3 * 6 + 2)
+    assert float(gaussian.min()) > 0
+    assert weights((4, 4, 4), "constant").unique().tolist() == [1]
+
+
+def test_progress_counts_tiles():
+    said = []
+    logits(
+        [nn.Identity()],
+        torch.zeros(1, 16, 8, 8),
+        tile=(8, 8, 8),
+        settings=PredictSettings(batch=2),
+        orientation="RAS",
+        device=CPU,
+        on_tile=lambda *step: said.append(step),
+    )
+    assert said == [(2, 3), (3, 3)]
+    assert tiles.finest((torch.ones(1), torch.zeros(1))) == 1
