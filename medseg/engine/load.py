@@ -61,8 +61,8 @@ def load_image(case: Case, read: Read, *, policy: Literal["refuse", "resample", 
 
 
 def load_target(path: Path, image: Volume, read: Read) -> Volume:
-    """A label map on the grid of `image`; see `load_case`. It may be stored in another axis order, or cover only a
-    part of the image's voxels, as DICOM segmentations do; the rest is background."""
+    """A label map on the grid of `image`; see `load_case`. It may be stored in another axis order; a DICOM
+    segmentation may cover only a part of the image's voxels, and the rest is background."""
     labels = read(path)
     if len(labels.array) != 1:
         raise Refusal(
@@ -107,8 +107,10 @@ def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def pasted(labels: Volume, image: Volume) -> Volume | None:
-    """Labels in the image's orientation whose grid is a box of the image's voxels, filled up with background; None if
-    it is none."""
+    """A DICOM segmentation, in the image's orientation, whose grid is a box of the image's voxels, filled up with
+    background; None if it is none. Other formats store whole grids, so that a smaller one there is a mistake."""
+    if labels.source.reader != "dicom_seg":
+        return None
     step = np.linalg.solve(image.affine[:3, :3], labels.affine[:3, 3] - image.affine[:3, 3])
     start = np.rint(step).astype(int)
     stop = start + np.array(labels.shape)

@@ -94,7 +94,10 @@ def test_labels_may_be_nearly_whole_turned_or_a_part(tmp_path):
     assert target is not None and target.array.dtype == np.uint8 and target.array[0, 1, 2, 3] == 2
     part = np.diag([-1.0, 1.0, 2.0, 1.0])  # runs right to left, and starts at voxel (3, 1, 2) of the image
     part[:3, 3] = (3, 1, 4)
-    _, target = load_case(one_case(tmp_path, np.arange(1, 7, dtype=np.uint8).reshape(1, 3, 2, 1), part), read)
+    case = one_case(tmp_path, np.arange(1, 7, dtype=np.uint8).reshape(1, 3, 2, 1), part)
+    with pytest.raises(Refusal, match="3 x 2 x 1 voxels instead of 4 x 5 x 6"):
+        load_case(case, read)
+    _, target = load_case(case, lambda path: replace(read(path), source=Source(path, reader="dicom_seg")))
     assert target is not None and target.shape == (4, 5, 6)
     assert target.array[0, 3:0:-1, 1:3, 2].flatten().tolist() == [1, 2, 3, 4, 5, 6] and target.array.sum() == 21
 
@@ -147,7 +150,7 @@ def test_a_full_disk_stops_everything_and_says_how_much_is_needed(tmp_path, monk
     monkeypatch.setattr(caching.Contents, "save", lambda self: None)
     with pytest.raises(Refusal, match=r"full disk .* needed 1 MiB"):
         prepare(cases, PLAN, folder=tmp_path / "cache", read=read)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_processes_give_the_same_bytes_and_the_same_refusals(tmp_path):

@@ -52,20 +52,20 @@ def test_values_on_paper(folders):
     assert right.values["dice"] == pytest.approx(2 / 3) and right.values["volume_error"] == pytest.approx(0.008)
 
 
-def test_means_leave_out_what_is_not_finite_and_say_so(folders):
+def test_means_leave_out_what_is_undefined_and_keep_what_is_infinite(folders):
     folders.put("truth", "a", line(1, 0, 0))
     folders.put("predicted", "a", line(1, 0, 0))
     folders.put("truth", "b", line(1, 0, 0))
     folders.put("predicted", "b", line(0, 0, 0))
     scores = folders.scored()
     assert math.isinf(scores.rows[2].values["hd95"]) and math.isnan(scores.rows[1].values["dice"])
-    assert scores.mean("dice", "left") == 0.5 and scores.mean("hd95", "left") == 0
+    assert scores.mean("dice", "left") == 0.5 and math.isinf(scores.mean("hd95", "left"))
     assert math.isnan(scores.mean("dice", "right")) and scores.mean("dice") == 0.5
     written = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert written["means"]["right"]["dice"] == "undefined" and written["means"]["mean of labels"]["dice"] == 0.5
     assert [row["hd95"] for row in written["cases"]] == [0, "undefined", "infinite", "undefined"]
     table = {row.split()[0]: row.split() for row in evaluate.as_text(scores).splitlines()[1:]}
-    assert table["left"] == ["left", "0.5000", "0.0000", "-0.0040", "2", "1"]
+    assert table["left"] == ["left", "0.5000", "infinite", "-0.0040", "2", "0"]
     assert table["right"][1] == "undefined"
 
 
@@ -73,7 +73,7 @@ def test_a_missing_prediction_is_noted_and_an_extra_one_refused(folders):
     for name in ("a", "b"):
         folders.put("truth", name, line(1, 0))
     folders.put("predicted", "a", line(1, 0))
-    assert folders.scored().notes == ("not scored, no prediction: b",)
+    assert folders.scored().missing == ("b: no prediction",)
     folders.put("predicted", "c", line(1, 0))
     with pytest.raises(Refusal, match=r"predicted: found label maps without truth: c; needed a file of the same name"):
         folders.scored()

@@ -129,5 +129,5 @@ def test_an_unfinished_run_is_not_exported(run, tmp_path):
 
 def test_an_ensemble_needs_runs_of_one_kind(run, tmp_path):
     other = tiny.untrained_run(tmp_path / "more" / "other", spacing=(3, 3, 3))
-    with pytest.raises(Refusal, match=r"other: found another label table, spacing"):
+    with pytest.raises(Refusal, match=r"other: found another label table, channels, orientation, crop or spacing"):
         Predictor.load([run.folder, other.folder], device="cpu")
