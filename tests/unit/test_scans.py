@@ -40,7 +40,7 @@ def test_names_without_suffix(tmp_path):
 
 def test_the_current_folder_has_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(series(tmp_path / "ct7"))
-    assert list(found([Path(".")])) == ["ct7"]
+    assert list(found([Path()])) == ["ct7"]
 
 
 def test_a_file_and_a_folder_of_files(tmp_path):
