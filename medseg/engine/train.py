@@ -278,7 +278,7 @@ def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> No
             "training patients": str(len({case.patient for case in training})),
             "validation cases": str(len(split.validation)),
         },
-        split=f"{split.settings.kind}, by patient" if not split.stamp else split.settings.kind,
+        split=f"{recipe.split.kind}, by patient" if not split.stamp else recipe.split.kind,
         metrics=[{"measured on": "validation cases, prepared grid", "mean Dice": best}],
         limits=["Scans that differ from the training data in scanner, protocol, age or disease may fail silently."],
         provenance={"seed": str(recipe.seed)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -121,7 +120,7 @@ def test_a_full_disk_is_refused_and_the_former_file_stays(tmp_path):
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert "x.safetensors: found that it cannot be written" in done.stdout, done.stderr
     assert "room on the disk" in done.stdout and done.stderr == ""
-    assert path.read_bytes() == former and os.listdir(tmp_path) == [path.name]
+    assert path.read_bytes() == former and list(tmp_path.iterdir()) == [path]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 

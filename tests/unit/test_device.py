@@ -24,7 +24,7 @@ def bf16(request, monkeypatch) -> bool:
 
 
 def test_bf16_on_a_cpu_needs_its_instructions(bf16):
-    outcome = contextlib.nullcontext() if bf16 else pytest.raises(Refusal, match="bf16 on a CPU without bf16.*=32")
+    outcome = contextlib.nullcontext() if bf16 else pytest.raises(Refusal, match=r"bf16 on a CPU without bf16.*=32")
     with outcome, device.autocast(CPU, "bf16"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
 

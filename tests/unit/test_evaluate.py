@@ -129,7 +129,7 @@ def test_regions_whose_painted_numbers_mean_something_else_are_refused(folders, 
     folders.put("truth", "x", line(1, 2, 4, 0))
     folders.put("predicted", "x", line(1, 2, 2, 0))
     table = LabelTable.of({"whole": [1, 2, 4], "core": [1, 4], "enhancing": [4]}, paint=paint)
-    with pytest.raises(Refusal, match="regions painted so that . does not say"):
+    with pytest.raises(Refusal, match=r"regions painted so that . does not say"):
         folders.scored(table)
 
 

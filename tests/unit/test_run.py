@@ -65,7 +65,7 @@ def test_a_zip_that_reaches_out_of_its_folder_is_refused(tmp_path, monkeypatch, 
     made = archive(tmp_path / "x.zip", **{"recipe.yaml": "", name: "evil"})
     with pytest.raises(Refusal, match=r"x\.zip: found an entry .*evil.* outside the folder"):
         Run.open(made)
-    assert not [file for file in tmp_path.rglob("*evil*")] and not Path("/tmp/evil-of-medseg").exists()
+    assert not list(tmp_path.rglob("*evil*")) and not Path("/tmp/evil-of-medseg").exists()
 
 
 def test_a_zip_that_is_none_or_damaged(run, tmp_path):
