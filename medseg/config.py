@@ -20,7 +20,6 @@ from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.transforms.augment import Options as AugmentSettings
 
-
 Precision = Annotated[
     Literal["32", "bf16", "16"], BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
 ]
