@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from medseg import plugins
 from medseg.data.splits import SplitSettings
@@ -19,6 +19,11 @@ from medseg.plan import PrepareSettings
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.transforms.augment import Options as AugmentSettings
+
+Precision = Annotated[
+    Literal["32", "bf16", "16"], BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
+]
+"""Number format; written without quotes, YAML makes 32 a number."""
 
 
 class Chosen(Settings):
@@ -56,7 +61,7 @@ class TrainSettings(Settings):
     """Decay of the moving average of the weights that is validated and kept; 0 = none."""
     foreground: float = Field(default=0.33, ge=0, le=1)
     """Share of patches centred on a labelled voxel."""
-    precision: Literal["32", "bf16", "16"] = "32"
+    precision: Precision = "32"
     """16 needs a GPU."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = Field(default=1, ge=1)
@@ -84,7 +89,7 @@ class PredictSettings(Settings):
     """Test-time mirroring along these patient axes; every combination is averaged. Not for left/right labels."""
     batch: int = Field(default=1, ge=1)
     """Tiles a forward pass."""
-    precision: Literal["32", "bf16", "16"] = "32"
+    precision: Precision = "32"
 
 
 class Recipe(Settings):
