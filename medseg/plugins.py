@@ -66,6 +66,12 @@ def summary(kind: str, name: str) -> str:
     return ""
 
 
+def description(kind: str, name: str) -> list[str]:
+    """The lines of the component's docstring after the first, read without importing it."""
+    tree = ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").splitlines()[1:]
+
+
 def options(kind: str, name: str) -> list[str]:
     """One line an option of the component, `name: type = default  what it does`, read without importing it."""
     tree = ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))

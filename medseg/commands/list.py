@@ -12,7 +12,7 @@ from medseg import plugins
 def command(
     kind: Annotated[str, typer.Argument(help="One of: " + ", ".join(plugins.KINDS) + ". [default: all]")] = "",
 ) -> None:
-    """What there is to choose from in a recipe, each with a line; with a kind, its options too."""
+    """What there is to choose from in a recipe, each with a line; with a kind, all about it and its options."""
     from medseg.refusal import Refusal
 
     if kind and kind not in plugins.KINDS:
@@ -22,5 +22,5 @@ def command(
         for name in plugins.names(each):
             print(f"  {name:<16} {plugins.summary(each, name)}")
             if kind:
-                for line in plugins.options(each, name):
-                    print(f"  {'':<16}   {line}")
+                for line in [*plugins.description(each, name), *plugins.options(each, name), ""]:
+                    print(f"      {line}".rstrip())

@@ -107,10 +107,13 @@ def score(
     rows = []
     for place, label in enumerate(table.labels):
         masks = table.mask(target, place), table.mask(predicted, place)
-        values = {
-            metric.name: metric.module().compute(*masks, spacing_mm=truth.spacing_mm, options=metric.options)
-            for metric in metrics
-        }
+        values = {}
+        for metric in metrics:
+            module = metric.module()
+            if truth.unit != "mm" and module.NEEDS_MM:  # a photograph has no millimetres: undefined
+                values[metric.name] = math.nan
+            else:
+                values[metric.name] = module.compute(*masks, spacing_mm=truth.spacing_mm, options=metric.options)
         rows.append(Score(case, patient, label.name, values))
     return rows
 

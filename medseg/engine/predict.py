@@ -130,6 +130,13 @@ class Predictor:
         assert scores is not None  # a predictor has at least one member
         target = undo.to_native(scores.div_(len(self.members)), exclusive=self.table.exclusive)
         for step in self.recipe.postprocess:
+            if scan.unit != "mm" and step.module().NEEDS_MM:
+                raise Refusal(
+                    scan.source.path,
+                    found="an image without a physical size",
+                    needed=f"millimetres for the clean-up step {step.name}",
+                    remedy="leave that step out of the recipe",
+                )
             target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
         return Prediction(case, self.table, scan.with_array(target), self.provenance)
 

@@ -15,6 +15,7 @@ from medseg.surface import distances_mm
 
 UNIT = "mm"
 HIGHER_IS_BETTER = False
+NEEDS_MM = True
 
 
 class Options(Settings):

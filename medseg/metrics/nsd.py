@@ -19,6 +19,7 @@ from medseg.surface import distances_mm
 
 UNIT = ""
 HIGHER_IS_BETTER = True
+NEEDS_MM = True
 ROUNDING = 1e-6
 """Relative; distances are float32, so one that equals the tolerance may come out a little above it."""
 

@@ -13,6 +13,7 @@ from medseg.settings import Settings
 
 UNIT = ""
 HIGHER_IS_BETTER = True
+NEEDS_MM = False
 
 
 class Options(Settings):

@@ -12,6 +12,7 @@ from medseg.settings import Settings
 
 UNIT = "ml"
 HIGHER_IS_BETTER = False
+NEEDS_MM = True
 
 
 class Options(Settings):

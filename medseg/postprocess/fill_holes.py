@@ -15,6 +15,8 @@ from medseg.labels import LabelTable
 from medseg.postprocess import edit_each
 from medseg.settings import Settings
 
+NEEDS_MM = False
+
 
 class Options(Settings):
     labels: tuple[str, ...] = ()

@@ -17,6 +17,9 @@ ROUNDING = 1e-9
 """Relative: a component of exactly the volume stays, whatever the product of the spacings rounds to."""
 
 
+NEEDS_MM = True
+
+
 class Options(Settings):
     min_ml: Annotated[float, Field(ge=0)] = 0.1
     """Millilitres (cm3); a component of this volume or more stays."""

@@ -33,6 +33,7 @@ def test_says_what_it_is(name):
     assert plugins.summary("metrics", name)
     assert isinstance(metric.UNIT, str)
     assert isinstance(metric.HIGHER_IS_BETTER, bool)
+    assert isinstance(metric.NEEDS_MM, bool)
     assert "Empty masks" in metric.__doc__
     assert all(field.description for field in metric.Options.model_fields.values())
     with pytest.raises(ValidationError):
