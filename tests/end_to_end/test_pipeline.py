@@ -287,6 +287,12 @@ def test_training_that_stops_early_stays_stopped(trained, tmp_path):
     assert "stopped early at step 4" in said.err and "epoch 2/9" not in said.err
 
 
+def test_the_last_epoch_is_always_saved(trained, tmp_path):
+    words = ["train", trained.recipe, "train.save_every=5", "--out", tmp_path / "run"]
+    succeed(*words)
+    assert "the training is complete" in succeed(*words).err and weights(tmp_path / "run") == weights(trained.run)
+
+
 def test_a_loss_that_is_no_number_stops_the_training(trained, tmp_path):
     words = ["train", trained.recipe, "train.lr=1e30", "train.optimiser=sgd", "train.schedule=constant"]
     said = medseg_command(*words, "train.epochs=9", "--out", tmp_path / "run")
