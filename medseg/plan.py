@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from medseg.settings import Settings
 
 Triple = tuple[float, float, float]
 Sizes = tuple[int, int, int]
+AXIS_OF = {"L": "x", "R": "x", "P": "y", "A": "y", "I": "z", "S": "z"}
+
+
+def _orientation(value: str) -> str:
+    if sorted(AXIS_OF.get(letter, "") for letter in value) != ["x", "y", "z"]:
+        raise ValueError("three letters naming each of L/R, P/A and I/S once, such as RAS")
+    return value
 
 
 class Normalisation(Settings):
@@ -45,7 +52,7 @@ class PrepareSettings(Settings):
     """One per channel where the files do not say (NIfTI does not): CT, MR, or PT for PET."""
     crop: Literal["auto", "none", "nonzero"] = "auto"
     """nonzero: cut away the margin where every channel is 0 (skull-stripped MR). auto: when that saves a quarter."""
-    orientation: str = "RAS"
+    orientation: Annotated[str, AfterValidator(_orientation)] = "RAS"
     """Axis order and direction that the network sees, as three letters; results always come back in the scan's own."""
     order: Literal[0, 1, 3] = 3
     """Spline order for images; labels are always resampled linearly per class."""

@@ -106,7 +106,7 @@ def _pick(path: Path, placed: Sequence[Series], wanted: str | None) -> Series:
             path,
             found=f"{len(placed)} series: {listing}",
             needed="one series",
-            remedy="choose one by its UID, its number or a part of its description (series=...)",
+            remedy="choose one by its UID, its number or a part of its description: --series, or series= from Python",
         )
     for fits in (
         lambda head: wanted == head.series_uid,

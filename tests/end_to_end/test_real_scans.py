@@ -56,9 +56,10 @@ def test_stunet_learns_one_real_ct_and_gives_it_back_in_its_own_grid(tmp_path: P
             "train.schedule=cosine",
             "train.foreground=0.7",
             "train.precision=32",
-            "train.epochs=10",
-            "train.steps=60",
-            "train.validate_every=5",
+            "train.epochs=9",
+            "train.steps=50",
+            "train.validate_every=3",
+            "train.warmup_steps=20",
             *_without_augmentation(recipe_keys=config.AugmentSettings.model_fields),
         ],
     )
