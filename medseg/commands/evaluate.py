@@ -28,7 +28,7 @@ def command(
     from medseg.refusal import Refusal
 
     if (predictions / "recipe.yaml").exists() or predictions.suffix == ".zip":
-        folder = out or (predictions.with_suffix("") if predictions.suffix == ".zip" else predictions)
+        folder = out or predictions
         scores = evaluate.of_run(predictions, folder, device=device)
     elif truth and labels:
         folder = out or predictions

@@ -121,6 +121,13 @@ def score(
 def of_run(path: Path, out: Path, *, device: str = "auto", announce: Callable[[str], None] = print) -> Scores:
     """Predict the validation cases of a run, score them, write `metrics.json`, `report.html` and the label maps."""
     run = Run.open(path)
+    if not run.path("split.json").exists():
+        raise Refusal(
+            path,
+            found="no split.json, which an exported run leaves at home because it names cases",
+            needed="to know which cases were held out",
+            remedy="evaluate the run folder; or predict with the zip, and give --truth and --labels",
+        )
     cases = gather.cases(run.recipe)
     split = splits.load(run.path("split.json"), cases.cases)
     held_out = [case for case in cases.cases if case.id in set(split.validation)]

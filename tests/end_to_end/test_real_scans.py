@@ -96,13 +96,13 @@ def test_swin_unetr_trains_on_a_real_four_channel_mr(tmp_path: Path) -> None:
             "train.epochs=4",
             "train.steps=15",
             "train.validate_every=4",
-            "predict.overlap=0.25",
+            "predict.overlap=0",
         ],
     )
     run = train(recipe, tmp_path / "run")
     history = [json.loads(line) for line in run.path("log.jsonl").read_text().splitlines()]
     print(history)
-    assert history[-1]["loss"] < history[0]["loss"] - 0.05
+    assert history[-1]["loss"] < history[0]["loss"] - 0.02
     predictor = Predictor.load([run.folder])
     [outcome] = predict_all(predictor, find([], predictor.plan.channels, images), tmp_path / "out")
     assert outcome.state == "done"

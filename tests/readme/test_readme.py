@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_the_smallest_recipe_is_valid(tmp_path: Path) -> None:
     block = re.search(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     assert block
     path = tmp_path / "liver.yaml"
-    path.write_text(block[1].replace("\n   ", "\n"), encoding="utf-8")
+    path.write_text(textwrap.dedent(block[1]), encoding="utf-8")
     assert config.load(path).name == "liver"
 
 
