@@ -27,7 +27,7 @@ CASES = [
     ("stunet_small", "stunet", {"size": "S"}, 1, 105, LIMIT),
     ("stunet_small_in4_c4_pool2", "stunet", {"size": "S", "pools": ALL_TWO}, 4, 4, LIMIT),
     # 440 million weights: the original's own float32 noise is 7e-5.
-    pytest.param("stunet_large", "stunet", {"size": "L"}, 1, 105, 5e-4, marks=pytest.mark.slow, id="stunet_large"),
+    pytest.param("stunet_large", "stunet", {"size": "L"}, 1, 105, 5e-4, id="stunet_large"),
     ("swin_unetr_fs24_v1", "swin_unetr", {"feature_size": 24}, 4, 3, LIMIT),
     (
         "swin_unetr_fs24_v1_legacymerge",
