@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medseg.prediction import Prediction
+    from medseg.prediction import Classification, Prediction
     from medseg.volume import Volume
 
 __version__ = "0.1.0"
@@ -69,8 +69,10 @@ def train(recipe: str | Path, out: str | Path, overrides: Sequence[str] = ()) ->
     return train_run(config.load(Path(recipe), ["prepare.workers=0", *overrides]), Path(out)).folder
 
 
-def predict(model: str | Path, scan: str | Path, *, series: str | None = None, device: str = "auto") -> Prediction:
-    """Segment one scan.
+def predict(
+    model: str | Path, scan: str | Path, *, series: str | None = None, device: str = "auto"
+) -> Prediction | Classification:
+    """Segment one scan, or tell its class, whichever the model was trained for.
 
     Args:
         model: run folder, or one zipped.
@@ -79,7 +81,7 @@ def predict(model: str | Path, scan: str | Path, *, series: str | None = None, d
         device: auto, cpu, cuda or mps.
 
     Returns:
-        `medseg.prediction.Prediction` on the scan's own grid.
+        `medseg.prediction.Prediction` on the scan's own grid, or `medseg.prediction.Classification`.
 
     Example:
         >>> medseg.predict("runs/demo", "sample_data/ct_dicom").painted().array.shape   # doctest: +SKIP
@@ -90,4 +92,4 @@ def predict(model: str | Path, scan: str | Path, *, series: str | None = None, d
 
     predictor = Predictor.load([Path(model)], device=device)
     case = scans.single(Path(scan), predictor.plan.channels)
-    return predictor.predict_volume(predictor.read_scan(case, series=series), case.id)
+    return predictor.predict(predictor.read_scan(case, series=series), case.id)

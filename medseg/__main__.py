@@ -30,7 +30,7 @@ def application() -> typer.Typer:
     )
     for file in sorted((Path(__file__).parent / "commands").glob("[a-z]*.py")):
         module = importlib.import_module(f"medseg.commands.{file.stem}")
-        app.command(name=file.stem)(_interruptible(module.command))
+        app.command(name=file.stem.replace("_", "-"))(_interruptible(module.command))
     return app
 
 

@@ -25,7 +25,7 @@ class Card:
     Attributes:
         name: of the model.
         intended_use: what it was made for, in a sentence or two.
-        labels: what it segments.
+        labels: what it segments; None for a part of a network, which has no say in that.
         licence: of the weights; an SPDX name where there is one.
         stamp: a warning about the numbers ("not an estimate of generalisation"); empty for none.
         summary: the network and the recipe, in a sentence or two.
@@ -40,7 +40,7 @@ class Card:
 
     name: str
     intended_use: str
-    labels: LabelTable
+    labels: LabelTable | None
     licence: str
     stamp: str = ""
     summary: str = ""
@@ -103,7 +103,9 @@ def _facts(facts: Mapping[str, str]) -> str:
     return "\n".join(f"- **{plain(name)}:** {plain(text)}" for name, text in facts.items()) or NOT_STATED
 
 
-def _labels(table: LabelTable) -> str:
+def _labels(table: LabelTable | None) -> str:
+    if table is None:
+        return "None: this is a part of a network, to be trained on."
     rows = [
         [str(label.index), plain(label.name), _code(label), "#{:02x}{:02x}{:02x}".format(*label.colour)]
         for label in table.labels

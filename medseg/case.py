@@ -19,6 +19,8 @@ class Case:
         patient: who it belongs to. Splits never put one patient on two sides.
         images: path by channel name, in channel order.
         target: label map, or None when there is none.
+        valid: mask of the pixels that count (a fundus camera's field of view); None: all of them.
+        classes: numbers of the classes of the whole image, where the label table names such; None: not known.
         group: eye, time point or whatever else tells a patient's cases apart.
         fold: the fold that the data set itself prescribes, if it does.
         unit: what one prediction is for.
@@ -29,6 +31,8 @@ class Case:
     patient: str
     images: Mapping[str, Path]
     target: Path | None = None
+    valid: Path | None = None
+    classes: tuple[int, ...] | None = None
     group: str = ""
     centre: str = ""
     fold: int | None = None

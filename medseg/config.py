@@ -60,7 +60,9 @@ class TrainSettings(Settings):
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0 = none."""
     foreground: float = Field(default=0.33, ge=0, le=1)
-    """Share of patches centred on a labelled voxel."""
+    """Share of patches centred on a labelled voxel (or on a slice with a class)."""
+    balance: Literal["case", "centre", "class"] = "case"
+    """What is drawn evenly: cases, centres, or the classes of whole images."""
     precision: Precision = "32"
     """16 needs a GPU."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -92,6 +94,21 @@ class PredictSettings(Settings):
     precision: Precision = "32"
 
 
+class InitSettings(Settings):
+    """Weights to start training from, in place of random ones."""
+
+    weights: Path
+    """A run folder (trained here, or made by `medseg import-weights`), one zipped, or a .safetensors file."""
+    heads: Literal["skip", "load"] = "skip"
+    """The last layers, which depend on the labels: skip leaves them random, even where their shapes would fit."""
+    stem: Literal["exact", "repeat"] = "exact"
+    """The first layers, which depend on the channels. repeat: where the network has more channels than the weights,
+    theirs are repeated, undivided."""
+    changed: tuple[str, ...] = ()
+    """Options of the network that no weight's shape shows (`pools`, `patch_merging`) and that are meant to differ from
+    those of the run that the weights come from."""
+
+
 class Recipe(Settings):
     """Everything that decides a run."""
 
@@ -107,12 +124,14 @@ class Recipe(Settings):
     cache: Path = Path(".medseg-cache")
     """Folder of prepared cases; safe to delete, shared by all recipes."""
     model: Chosen
+    init: InitSettings | None = None
     loss: Chosen
     augment: AugmentSettings = AugmentSettings()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
     postprocess: tuple[Chosen, ...] = ()
-    metrics: tuple[Chosen, ...]
+    metrics: tuple[Chosen, ...] = ()
+    """None: those that suit the labels."""
     licence: str = "not stated"
     """Licence of the weights that this recipe makes; goes into the model card."""
     intended_use: str = "research only; not a medical device"
@@ -122,8 +141,13 @@ COMPONENTS = {"dataset": "datasets", "model": "models", "loss": "losses"}
 COMPONENT_LISTS = {"postprocess": "postprocess", "metrics": "metrics"}
 DEFAULTS: dict[str, Any] = {
     "loss": {"name": "dice_ce"},
-    "metrics": [{"name": name} for name in ("dice", "iou", "volume_error", "hd95", "nsd")],
 }
+DEFAULT_METRICS = {
+    "voxel": ("dice", "iou", "volume_error", "hd95", "nsd"),
+    "slice": ("auroc", "auprc", "classification", "calibration"),
+    "image": ("auroc", "auprc", "classification", "calibration"),
+}
+"""Where a recipe names none, by what the labels are of."""
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from medseg.plan import Sizes
+from medseg.refusal import Refusal
 
 SLOPE = 0.01
 """Negative slope of every LeakyReLU."""
@@ -40,6 +46,26 @@ def replace_instance_norms(module: nn.Module) -> None:
 def half(kernel: Sizes) -> Sizes:
     """Padding that keeps the size of a map under an odd kernel."""
     return kernel[0] // 2, kernel[1] // 2, kernel[2] // 2
+
+
+def refuse_one_value(network: nn.Module, x: Tensor, strides: Sequence[int]) -> None:
+    """For networks with batch normalisation, which cannot train where a channel has one value in the whole batch.
+
+    Args:
+        x: input (B, C, ...).
+        strides: of the coarsest map, one an axis of an image; its sides are rounded up.
+
+    Raises:
+        Refusal: in training, for one image whose coarsest map is one value.
+    """
+    coarsest = math.prod(-(-side // stride) for side, stride in zip(x.shape[2:], strides, strict=True))
+    if network.training and len(x) * coarsest == 1:
+        raise Refusal(
+            "training batch",
+            found=f"one image of {' x '.join(map(str, x.shape[2:]))}, which the network shrinks to a single value",
+            needed="several values for batch normalisation",
+            remedy=f"use a batch of 2 or more, or images larger than {' x '.join(map(str, strides))}",
+        )
 
 
 class ResidualBlock(nn.Module):
@@ -95,3 +121,24 @@ def initialise_he(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, a=SLOPE)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def flat(forward: Callable[[Any, Tensor], Any]) -> Callable[[Any, Tensor], Any]:
+    """Decorator for the `forward` of a 2-D network: it then also takes a stack of slices (B, C, i, j, k).
+
+    The network sees (B, C * k, j, i): the k slices of each channel one after another; rows (j) are its height, columns
+    (i) its width, as pictures are shown. Its maps (B, N, j, i), one or several, come back as (B, N, i, j, 1); its
+    scores (B, N) as they are. An input of four axes is (B, C, H, W) and passes straight through.
+    """
+
+    def restored(output: Tensor) -> Tensor:
+        return output.transpose(2, 3).unsqueeze(4) if output.ndim == 4 else output
+
+    @wraps(forward)
+    def either(self: Any, x: Tensor) -> Any:
+        if x.ndim == 4:
+            return forward(self, x)
+        outputs = forward(self, x.permute(0, 1, 4, 3, 2).flatten(1, 2))
+        return restored(outputs) if isinstance(outputs, Tensor) else tuple(restored(output) for output in outputs)
+
+    return either

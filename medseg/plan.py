@@ -22,13 +22,13 @@ def _orientation(value: str) -> str:
 class Normalisation(Settings):
     """How one channel's intensities are scaled; always `(clip(x, lower, upper) - mean) / sd` when resolved.
 
-    kinds: `ct` takes all four numbers from the foreground of the training set, `window` clips to fixed bounds and maps
-    them to 0..1, `zscore` takes mean and sd of each scan, `zscore_nonzero` those of its voxels other than 0 and leaves
-    0 at 0, `percentile` clips each scan to its 0.5 and 99.5 percentiles and maps them to 0..1, `suv` divides PET uptake
-    by a fixed number, `none` leaves the values.
+    kinds: `ct` takes all four numbers from the foreground of the training set, `fixed` has mean and sd given,
+    `window` clips to fixed bounds and maps them to 0..1, `zscore` takes mean and sd of each scan, `zscore_nonzero`
+    those of its voxels other than 0 and leaves 0 at 0, `percentile` clips each scan to its 0.5 and 99.5 percentiles
+    and maps them to 0..1, `suv` divides PET uptake by a fixed number, `none` leaves the values.
     """
 
-    kind: Literal["ct", "window", "zscore", "zscore_nonzero", "percentile", "suv", "none"] = "zscore"
+    kind: Literal["ct", "window", "fixed", "zscore", "zscore_nonzero", "percentile", "suv", "none"] = "zscore"
     lower: float | None = None
     upper: float | None = None
     mean: float | None = None
@@ -40,8 +40,17 @@ class PrepareSettings(Settings):
 
     spacing_mm: Literal["auto", "native"] | Triple = "auto"
     """Voxel size to resample to. auto: the median, or the 10th percentile on a strongly anisotropic axis."""
+    size: Sizes | None = None
+    """Voxels (i, j, k) that every image is resampled to, whatever its spacing: for photographs and classifiers. 0: as
+    spacing_mm has it along this axis."""
+    antialias: bool = False
+    """Smooth before images are made smaller (Gaussian, sd half of the factor less 1/2), as suits photographs."""
+    centres: tuple[str, ...] = ()
+    """Names of the centres that the network is told apart, each a further input channel; none: it is not told."""
+    steps: tuple[Literal["fundus_enhance"], ...] = ()
+    """What is done to the image before anything else. fundus_enhance: even illumination of retinal photographs."""
     patch: Literal["auto"] | Sizes = "auto"
-    """Voxels (i, j, k) that the network sees at once."""
+    """Voxels (i, j, k) that the network sees at once. auto, for classifiers: the whole image or slice."""
     batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Patches a step."""
     memory_gib: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
@@ -50,8 +59,9 @@ class PrepareSettings(Settings):
     """One per channel. auto: by modality (CT, MR, PET)."""
     modalities: tuple[Literal["CT", "MR", "PT"], ...] = ()
     """One per channel where the files do not say (NIfTI does not): CT, MR, or PT for PET."""
-    crop: Literal["auto", "none", "nonzero"] = "auto"
-    """nonzero: cut away the margin where every channel is 0 (skull-stripped MR). auto: when that saves a quarter."""
+    crop: Literal["auto", "none", "nonzero", "field"] = "auto"
+    """nonzero: cut away the margin where every channel is 0 (skull-stripped MR). auto: when that saves a quarter.
+    field: the bright disc of a retinal photograph; classifiers see it padded to a square."""
     orientation: Annotated[str, AfterValidator(_orientation)] = "RAS"
     """Axis order and direction that the network sees, as three letters; results always come back in the scan's own."""
     order: Literal[0, 1, 3] = 3
@@ -70,13 +80,27 @@ class Plan(Settings):
     orientation: str
     spacing_mm: Triple | Literal["native"]
     """Voxel size along the axes of `orientation`; native: each scan keeps its own."""
+    size: Sizes | None = None
+    antialias: bool = False
+    steps: tuple[Literal["fundus_enhance"], ...] = ()
     patch: Sizes
     batch: int
+    context: int = 0
+    """Slices along k that the network sees on each side of a patch of one slice."""
     normalisation: tuple[Normalisation, ...]
-    crop: Literal["none", "nonzero"]
+    crop: Literal["none", "nonzero", "field"]
     order: Literal[0, 1, 3]
     channels: tuple[str, ...]
+    unit: Literal["mm", "px"] | None = None
+    """What the training images were measured in; px: photographs. None: not known, and not checked."""
+    centres: tuple[str, ...] = ()
+    """Further input channels behind those of the image: 1 all over for the case's own centre, 0 for the others."""
     channels_on_other_grids: Literal["refuse", "resample", "register"] = "refuse"
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the network sees."""
+        return len(self.channels) + len(self.centres)
 
     def spacing_text(self) -> str:
         """For people: "1.5 x 1.5 x 3 mm", or that each scan keeps its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class Prediction:
         table: what the classes mean.
         target: coded as `LabelTable.encode` does: (1, I, J, K) class numbers, or (R, I, J, K) of 0 and 1. Its affine
             and source are those of the scan, so outputs can refer to the original instances.
+        probabilities: (labels, I, J, K) float32, one for each label of the table; None unless asked for.
         provenance: model name, weights' sha256, software version, ... as text.
     """
 
@@ -27,6 +29,7 @@ class Prediction:
     table: LabelTable
     target: Volume
     provenance: Mapping[str, str] = field(default_factory=dict)
+    probabilities: np.ndarray | None = None
 
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""
@@ -35,3 +38,52 @@ class Prediction:
     def mask(self, position: int) -> np.ndarray:
         """Boolean (I, J, K) of `table.labels[position]`."""
         return self.table.mask(self.target.array, position)
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """Probabilities of the classes of an image, or of each of its slices.
+
+    Attributes:
+        case: id of the case.
+        table: what the classes mean.
+        probabilities: (classes, n) float32; n = 1 for an image, else a column for each slice.
+        positions_mm: (n,) where along their axis the slices lie (towards the head, in axial ones); empty for an image.
+        undo: how the slices lie on the scan, a `transforms.prepare.Undo`.
+        provenance: as in `Prediction`.
+    """
+
+    case: str
+    table: LabelTable
+    probabilities: np.ndarray
+    positions_mm: np.ndarray
+    undo: Any = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def decisions(self) -> np.ndarray:
+        """(classes, n) boolean: the likeliest class, or each with a probability above one half."""
+        if self.table.exclusive:
+            return np.arange(len(self.probabilities))[:, None] == self.probabilities.argmax(0)
+        return self.probabilities > 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Truth and probabilities of one case side by side, for metrics over a whole set of cases.
+
+    Attributes:
+        case: id of the case.
+        patient: who it belongs to; intervals resample patients.
+        truth: (R, ...) uint8, a row for each label of the table: 1 there, 0 not there, `labels.IGNORE` not known.
+        probabilities: (R, ...) float32 from 0 to 1 of the same shape.
+        centre: where it was taken; empty if not known.
+        attributes: further facts (image quality, ...), for results by stratum.
+    """
+
+    case: str
+    patient: str
+    truth: np.ndarray
+    probabilities: np.ndarray
+    centre: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)

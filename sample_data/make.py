@@ -1,25 +1,35 @@
 """Write the sample data: `python sample_data/make.py [--out DIR]`. Same bytes every time.
 
-Needs numpy, scipy, nibabel and pydicom, not medseg. What it writes is described in README.md beside it.
+Needs numpy, scipy, nibabel, pydicom and Pillow, not medseg. What it writes is described in README.md beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import hashlib
 import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from phantom import LABELS, Anatomy, generator, noise, tissues
+from phantoms import brain_grades, brats_mr, fundus_dr, liver_mr, lymphoma_pet, retina, skin
+from phantoms.drawing import generator
+from phantoms.torso import LABELS, Anatomy, noise, tissues
+from phantoms.writing import write_nifti, write_text
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from scipy.spatial.transform import Rotation
 
+SETS = {
+    "brats_mr": brats_mr,
+    "skin": skin,
+    "retina": retina,
+    "liver_mr": liver_mr,
+    "brain_grades": brain_grades,
+    "fundus_dr": fundus_dr,
+    "lymphoma_pet": lymphoma_pet,
+}
+"""Folder -> the module that fills it."""
 OVERSAMPLING = 2
 """Points per voxel edge that are averaged into one voxel (partial volume)."""
 
@@ -87,17 +97,6 @@ def _blocks(fine: np.ndarray) -> np.ndarray:
     return split.transpose(1, 3, 5, 0, 2, 4).reshape(-1, i, j, k)
 
 
-def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """gzip would store the time and the file's name; both are left out so that bytes do not depend on them."""
-    image = nib.Nifti1Image(array, affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=9, fileobj=raw, mtime=0) as packed:
-        packed.write(image.to_bytes())
-
-
 def uid(*parts: object) -> str:
     """A UID of the 2.25 branch (a UUID as a number) that depends on nothing but its parts."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, 'medseg sample data ' + ' '.join(map(str, parts))).int}"
@@ -159,37 +158,28 @@ def _describe(ds: Dataset, scan: Scan) -> None:
 
 def make(out: Path) -> None:
     """Write everything below `out`, replacing what an earlier run left there."""
-    for folder in ("ct", "ct_dicom"):
+    for folder in ("ct", "ct_dicom", *SETS):
         if (out / folder).exists():
             shutil.rmtree(out / folder)
+    _torso(out)
+    for folder, phantom in SETS.items():
+        phantom.write(out / folder)
+
+
+def _torso(out: Path) -> None:
+    """The folders ct and ct_dicom."""
     for scan in SCANS:
         image, label, affine = render(scan)
         write_nifti(out / "ct/images" / f"{scan.case}.nii.gz", image, affine)
         write_nifti(out / "ct/labels" / f"{scan.case}.nii.gz", label, affine)
     table = "".join(f"  {name}: {value}\n" for name, value in LABELS.items())
-    _write_text(out / "ct/labels.yaml", f"labels:\n{table}")
+    write_text(out / "ct/labels.yaml", f"labels:\n{table}")
     rows = "".join(f"{scan.case},P{scan.patient:02d}\n" for scan in SCANS)
-    _write_text(out / "ct/patients.csv", f"case,patient\n{rows}")
+    write_text(out / "ct/patients.csv", f"case,patient\n{rows}")
     image, label, affine = render(UNSEEN)
     write_dicom(out / "ct_dicom" / UNSEEN.case, UNSEEN, image, affine)
     write_nifti(out / "ct_dicom" / f"{UNSEEN.case}_image.nii.gz", image, affine)
     write_nifti(out / "ct_dicom" / f"{UNSEEN.case}_label.nii.gz", label, affine)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def fingerprint(out: Path) -> dict[str, str]:
-    """sha256 of every file; of the unpacked bytes for .gz, because zlib versions pack the same bytes differently."""
-    digests = {}
-    for folder in ("ct", "ct_dicom"):
-        for path in sorted((out / folder).rglob("*")):
-            if path.is_file():
-                data = path.read_bytes()
-                data = gzip.decompress(data) if path.suffix == ".gz" else data
-                digests[path.relative_to(out).as_posix()] = hashlib.sha256(data).hexdigest()
-    return digests
 
 
 if __name__ == "__main__":

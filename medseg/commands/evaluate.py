@@ -16,24 +16,31 @@ def command(
         Path | None, typer.Option(help="Run folder or labels.yaml that says what the numbers mean.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where metrics.json goes. [default: beside the predictions]")] = None,
+    gate: Annotated[
+        Path | None, typer.Option(help="Run folder of a slice classifier that limits the labels; its cost is measured.")
+    ] = None,
+    gate_threshold: Annotated[float, typer.Option(help="Probability from which a slice is flagged.")] = 0.5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Score label maps against the truth, per class and case: a table, and metrics.json.
+    """Score label maps (or classes) against the truth, per class and case and over all: a table, and metrics.json.
 
     With a run folder, its validation cases are predicted and scored on their own grids, and report.html is written.
-    Exit code 1 when a case
-    could not be scored. What an empty mask scores is in each metric's entry of `medseg list metrics`.
+    Exit code 1 when a case could not be scored. What an empty mask scores is in each metric's
+    entry of `medseg list metrics`.
     """
     from medseg.engine import evaluate
+    from medseg.engine.gate import Gate
+    from medseg.engine.scores import as_text, save
     from medseg.refusal import Refusal
 
     if (predictions / "recipe.yaml").exists() or predictions.suffix == ".zip":
         folder = out or predictions
-        scores = evaluate.of_run(predictions, folder, device=device)
+        gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
+        scores = evaluate.of_run(predictions, folder, device=device, gate=gating)
     elif truth and labels:
         folder = out or predictions
         scores = evaluate.of_folders(predictions, truth, evaluate.table_from(labels))
-        evaluate.save(scores, folder)
+        save(scores, folder)
     else:
         raise Refusal(
             predictions,
@@ -41,7 +48,7 @@ def command(
             needed="--truth and --labels with it",
             remedy="add both, or name a run folder",
         )
-    print(evaluate.as_text(scores))
+    print(as_text(scores))
     print(f"written: {folder / 'metrics.json'}", file=sys.stderr)
     if scores.missing:
         raise typer.Exit(1)

@@ -7,16 +7,46 @@ from typing import Annotated
 
 import typer
 
+from medseg import plugins
+
 
 def command(
-    path: Annotated[Path, typer.Argument(help="Scan (file or DICOM folder), or run folder.")],
+    path: Annotated[Path, typer.Argument(help="Scan (file or DICOM folder), run folder, or name of a network.")],
+    options: Annotated[list[str] | None, typer.Argument(help="Of the network: size=L in_channels=4 ...")] = None,
     series: Annotated[str | None, typer.Option(help="Which series of a DICOM folder.")] = None,
 ) -> None:
-    """Describe a scan (shape, spacing, orientation, values) or a run (network, labels, plan, training data)."""
-    if (path / "recipe.yaml").exists() or path.suffix == ".zip":
+    """Describe a scan (shape, spacing, orientation, values), a run (network, labels, plan, training data) or a network.
+
+    Of a network, the weights are counted without making them. Channels: in_channels=1, out_channels=2.
+    """
+    if not path.exists() and (str(path) in plugins.names("models") or options):
+        _network(str(path), options or [])
+    elif (path / "recipe.yaml").exists() or path.suffix == ".zip":
         _run(path)
     else:
         _scan(path, series)
+
+
+def _network(name: str, given: list[str]) -> None:
+    import torch
+    import yaml
+
+    from medseg.models import build
+
+    words = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in given)}
+    channels = {key: words.pop(key, default) for key, default in (("in_channels", 1), ("out_channels", 2))}
+    with torch.device("meta"):
+        network = build(name, **channels, **words)
+    module = plugins.find("models", name)
+    chosen = module.Options(**words)
+    weights = sum(weight.numel() for weight in network.parameters())
+    summary = plugins.summary("models", name) if name in plugins.names("models") else ""
+    print(f"{name}: {summary}")
+    print(f"  options      {chosen.model_dump()}")
+    print(f"  channels     {channels['in_channels']} in, {channels['out_channels']} out")
+    print(f"  parameters   {weights:,} ({weights * 4 / 2**20:,.0f} MiB in float32)")
+    print(f"  state_dict   {len(network.state_dict())} entries")
+    print(f"  input sides  multiples of {' x '.join(map(str, module.divisor(chosen)))}")
 
 
 def _scan(path: Path, series: str | None) -> None:
@@ -38,8 +68,12 @@ def _run(path: Path) -> None:
     from medseg.engine.run import Run
 
     run = Run.open(path)
-    recipe, plan = run.recipe, run.plan
+    recipe = run.recipe
     print(f"{recipe.name}: {recipe.model.name} {dict(recipe.model.options)}")
+    if run.path("weights.safetensors").exists() and not run.path("plan.json").exists():
+        print("  a part of a network, imported to be trained on; see card.md")
+        return
+    plan = run.plan
     print(f"  labels       {', '.join(run.table.names)}")
     print(f"  channels     {', '.join(plan.channels)}")
     print(f"  plan         spacing {plan.spacing_mm} mm, patch {plan.patch}, orientation {plan.orientation}")

@@ -14,10 +14,17 @@ def command(
     scan: Annotated[list[Path], typer.Argument(help="Scans (files or DICOM folders) or folders of scans, then OUT.")],
     fold: Annotated[list[Path] | None, typer.Option("--with", help="Further run folders: an ensemble.")] = None,
     channel: Annotated[list[str] | None, typer.Option(help="NAME=FILE, once for each channel of one case.")] = None,
-    output: Annotated[list[str] | None, typer.Option(help="Formats to write. [default: nifti]")] = None,
+    output: Annotated[
+        list[str] | None, typer.Option(help="Formats to write. [default: nifti, or scores for classes]")
+    ] = None,
     series: Annotated[
         str | None, typer.Option(help="Which series of a DICOM folder: UID, number or part of its description.")
     ] = None,
+    gate: Annotated[
+        Path | None, typer.Option(help="Run folder of a slice classifier: labels are limited to slices that it flags.")
+    ] = None,
+    gate_threshold: Annotated[float, typer.Option(help="Probability from which a slice is flagged.")] = 0.5,
+    centre: Annotated[str, typer.Option(help="Where the scans were taken, for models that are told.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Inference settings: overlap=0.75 mirror=[left-right]")
@@ -28,11 +35,17 @@ def command(
 
     A scan that cannot be read is reported and the others go on; OUT/predict.json says what became of each. Exit code 1
     when any failed.
+
+    --gate: a lesion in a slice that is not flagged is lost; `medseg evaluate RUN --gate ...` says how often.
     """
+    from dataclasses import replace
+
     from medseg import progress
     from medseg.engine import device as devices
     from medseg.engine import scans
-    from medseg.engine.predict import Predictor, predict_all
+    from medseg.engine.batch import predict_all
+    from medseg.engine.gate import Gate
+    from medseg.engine.predict import Predictor
     from medseg.refusal import Refusal
 
     if len(scan) < (1 if channel else 2):
@@ -46,16 +59,18 @@ def command(
         if "=" not in text:
             raise Refusal("--channel", found=f"'{text}'", needed="NAME=FILE", remedy="write it so")
     named = {name: Path(file) for name, _, file in (text.partition("=") for text in channel or [])}
-    cases = scans.find(inputs, predictor.plan.channels, named)
+    cases = [replace(case, centre=centre) for case in scans.find(inputs, predictor.plan.channels, named)]
+    gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
     with progress.share("segmenting") as show:
         outcomes = predict_all(
             predictor,
             cases,
             out,
-            formats=output or ["nifti"],
+            formats=output or [],
             series=series,
             announce=lambda text: print(text, file=sys.stderr, flush=True),
             on_tile=show,
+            gate=gating,
         )
     failed = sum(outcome.state != "done" for outcome in outcomes)
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")

@@ -20,7 +20,7 @@ def command(
     import json
 
     from medseg import config
-    from medseg.engine.train import assemble
+    from medseg.engine.material import assemble
 
     loaded = config.load(recipe, overrides or [])
     material = assemble(loaded, None, announce=lambda text: print(text, file=sys.stderr))

@@ -25,9 +25,20 @@ from medseg.plan import Plan
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import Undo
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same plan and sources would give other arrays or files than before."""
-PREPARATION = ("orientation", "spacing_mm", "normalisation", "crop", "order", "channels", "channels_on_other_grids")
+PREPARATION = (
+    "orientation",
+    "spacing_mm",
+    "size",
+    "antialias",
+    "steps",
+    "normalisation",
+    "crop",
+    "order",
+    "channels",
+    "channels_on_other_grids",
+)
 """Fields of a plan that decide the prepared arrays; patch and batch may change without preparing anew."""
 COORDINATES_PER_CLASS = 2000
 CHUNK = 1 << 24
@@ -40,11 +51,11 @@ class PreparedCase:
     Attributes:
         id: of the case.
         image: float32 (C, i, j, k).
-        target: (1, i, j, k) class numbers or (R, i, j, k) of 0 and 1; None for a case without labels.
+        target: (1, i, j, k) class numbers or (R, i, j, k) of 0 and 1; of slices (R, 1, 1, k), of a whole image
+            (1 or R, 1, 1, 1); None for a case without labels.
         undo: the way back to the scan.
         coordinates: up to 2000 voxels (n, 3) of each label that is present, by its position in the label table.
         voxels: how many voxels each label of the table has.
-        box: (start, stop) per axis around all labels; None when there are none.
     """
 
     id: str
@@ -53,7 +64,6 @@ class PreparedCase:
     undo: Undo
     coordinates: Mapping[int, np.ndarray]
     voxels: tuple[int, ...]
-    box: tuple[tuple[int, int], ...] | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class Cache:
 
     def place(self, case: Case, contents: Mapping[str, str]) -> Path:
         """Folder of a case. `contents`: sha256 of its sources, by channel name or "target"."""
-        made_from = {"key": self.key, "case": case.id, "contents": dict(contents)}
+        made_from = {"key": self.key, "case": case.id, "contents": dict(contents), "classes": case.classes}
         name = re.sub(r"[^A-Za-z0-9._-]", "_", case.id)[:100].lstrip(".")
         return self.folder / f"{name}-{digest(made_from)[:12]}"
 
@@ -82,7 +92,9 @@ def cache_key(plan: Plan, table: LabelTable) -> str:
     """sha256 of everything but the sources that decides a prepared case. Names and colours of labels do not."""
     fields = plan.model_dump(mode="json", include=set(PREPARATION))
     members = [list(label.members) for label in table.labels]
-    return digest({"format": FORMAT, "plan": fields, "exclusive": table.exclusive, "members": members})
+    unknown = [table.ignore, *(list(label.unknown) for label in table.labels)]
+    kind = [table.unit, table.exclusive]
+    return digest({"format": FORMAT, "plan": fields, "kind": kind, "members": members, "unknown": unknown})
 
 
 def digest(value: Any) -> str:
@@ -100,14 +112,12 @@ def write_case(
     """
     coordinates, voxels = _foreground(target, table)
     arrays = {"image": image, "coordinates": coordinates} | ({} if target is None else {"target": target})
-    filled = None if not len(coordinates) else _box(target, table)
     with replacing_folder(place) as folder:
         meta = {
             "format": FORMAT,
             "case": case,
             "undo": undo.to_json(),
             "voxels": voxels,
-            "box": filled,
             "files": {f"{name}.npy": _save(folder / f"{name}.npy", array) for name, array in arrays.items()},
         }
         with (folder / "meta.json").open("w", encoding="utf-8", newline="\n") as handle:
@@ -153,7 +163,6 @@ def open_case(place: Path) -> PreparedCase:
         undo=Undo.from_json(meta["undo"]),
         coordinates={int(label): coordinates[coordinates[:, 0] == label, 1:] for label in np.unique(coordinates[:, 0])},
         voxels=tuple(meta["voxels"]),
-        box=None if meta["box"] is None else tuple((start, stop) for start, stop in meta["box"]),
     )
 
 
@@ -179,6 +188,8 @@ class Contents:
         sources = dict(case.images)
         if case.target is not None:
             sources["target" if "target" not in sources else "label map"] = case.target
+        if case.valid is not None:
+            sources["valid pixels"] = case.valid
         return {name: self._of_path(path) for name, path in sources.items()}
 
     def _of_path(self, path: Path) -> str:
@@ -229,18 +240,6 @@ def _foreground(target: np.ndarray | None, table: LabelTable) -> tuple[np.ndarra
         place = np.unravel_index(found, target.shape[1:])
         rows.append(np.stack([np.full(len(found), position), *place], axis=1).astype(np.int32))
     return np.concatenate(rows), voxels
-
-
-def _box(target: np.ndarray | None, table: LabelTable) -> list[list[int]] | None:
-    """(start, stop) per axis around everything that is not background."""
-    if target is None:
-        return None
-    filled = (target != 0).any(axis=0)
-    ranges = []
-    for axis in range(3):
-        hit = np.flatnonzero(filled.any(axis=tuple(other for other in range(3) if other != axis)))
-        ranges.append([int(hit[0]), int(hit[-1]) + 1])
-    return ranges
 
 
 def _save(path: Path, array: np.ndarray) -> dict[str, Any]:

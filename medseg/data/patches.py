@@ -78,25 +78,37 @@ def cut(array: np.ndarray, start: Sizes, patch: Sizes) -> np.ndarray:
     return result
 
 
+def cut_target(target: np.ndarray, image: np.ndarray, start: Sizes, patch: Sizes) -> np.ndarray:
+    """`cut`, but along axes where the target has one entry for the whole image: that entry."""
+    single = [have == 1 and size != 1 for have, size in zip(target.shape[1:], image.shape[1:], strict=True)]
+    first, second, third = (0 if one else at for at, one in zip(start, single, strict=True))
+    sizes = [1 if one else side for side, one in zip(patch, single, strict=True)]
+    return cut(target, (first, second, third), (sizes[0], sizes[1], sizes[2]))
+
+
 @dataclass(frozen=True, eq=False)
 class PatchSource:
     """A map from sample number to (image, target, case id), for one epoch. It may be pickled to worker processes.
 
     Attributes:
-        folders: of the prepared cases, as `engine.prepare` gives them; every case must have a target.
+        groups: folders of prepared cases, as `engine.prepare` gives them; every case must have a target. A sample
+            draws its group evenly (centres, or classes of images), then its case.
         patch: (i, j, k).
-        length: samples an epoch; each draws its case evenly.
+        length: samples an epoch.
         seed, epoch: decide, with the sample number, every patch.
+        context: slices that images have in addition on each side along k; targets have them too, unless they are
+            one number for each slice.
         split: given only where slices of one case stand on both sides; then patches are single slices (patch k = 1)
             of the training side.
     """
 
-    folders: Sequence[Path]
+    groups: Sequence[Sequence[Path]]
     patch: Sizes
     length: int
     seed: int
     epoch: int = 0
     foreground_share: float = FOREGROUND_SHARE
+    context: int = 0
     split: Split | None = None
     _open: OrderedDict[Path, PreparedCase] = field(default_factory=OrderedDict, repr=False)
 
@@ -107,13 +119,22 @@ class PatchSource:
         if not 0 <= index < self.length:
             raise IndexError(index)
         generator = generator_for(self.seed, self.epoch, index)
-        prepared = self._case(self.folders[int(generator.integers(len(self.folders)))])
+        group = self.groups[int(generator.integers(len(self.groups))) if len(self.groups) > 1 else 0]
+        prepared = self._case(group[int(generator.integers(len(group)))])
         if prepared.target is None:
             raise ValueError(f"case {prepared.id} has no target to train on")
         start = draw_patch(generator, prepared, self.patch, foreground_share=self.foreground_share)
         while self.split is not None and self.split.slice_side(prepared.id, start[2]) == "validation":
             start = draw_patch(generator, prepared, self.patch, foreground_share=self.foreground_share)
-        return cut(prepared.image, start, self.patch), cut(prepared.target, start, self.patch), prepared.id
+        wide = self._widened(start)
+        by_voxel = prepared.target.shape[1:] == prepared.image.shape[1:]  # and not one number a slice
+        target = cut_target(prepared.target, prepared.image, *(wide if by_voxel else (start, self.patch)))
+        return cut(prepared.image, *wide), target, prepared.id
+
+    def _widened(self, start: Sizes) -> tuple[Sizes, Sizes]:
+        """Start and size of a patch with its neighbouring slices."""
+        i, j, k = self.patch
+        return (start[0], start[1], start[2] - self.context), (i, j, k + 2 * self.context)
 
     def at(self, epoch: int) -> PatchSource:
         """The same source in another epoch."""

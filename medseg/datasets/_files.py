@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 
 SUFFIXES = (
     *(".nii.gz", ".seg.nrrd", ".ome.tiff", ".ome.tif"),
-    *(".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
+    *(
+        ".nii",
+        ".hdr",
+        ".nrrd",
+        ".nhdr",
+        ".mha",
+        ".mhd",
+        ".dcm",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".gif",
+    ),
 )
 """Names that stand for an image, longest first. A folder (DICOM series) stands for one as well. Other files beside
 images (.raw of an .mhd, .json, Thumbs.db) are passed over; a scan of another suffix can be named in a `table`."""
+
+COLOURS = ("red", "green", "blue")
+"""The channels of a photograph, as the picture reader gives them."""
+WHITE = (1, 7, 255)
+"""What white is in a black and white mask, depending on how the file stores it: one bit, colours (1 + 2 + 4), or eight
+bits of grey."""
+UNITS: dict[str, Literal["volume", "slice", "image"]] = {"voxel": "volume", "slice": "slice", "image": "image"}
+"""`LabelTable.unit` -> `Case.unit`."""
+
+
+def key(channels: Sequence[str], unnamed: str) -> str:
+    """The key in `Case.images` of a file with these channels: 'all' where there are several."""
+    return "all" if len(channels) > 1 else channels[0] if channels else unnamed
 
 
 def case_id(path: Path) -> str:
@@ -28,8 +55,10 @@ def case_id(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix)]
 
 
-def images(folder: Path) -> dict[str, Path]:
+def images(folder: Path, *, ending: str = "") -> dict[str, Path]:
     """Image files and series folders directly in `folder`, by case id, sorted.
+
+    `ending` is taken off the names that have it, and files without it are passed over.
 
     Raises:
         Refusal: no such folder, nothing in it, or two images of one id.
@@ -43,6 +72,9 @@ def images(folder: Path) -> dict[str, Path]:
         if path.name.startswith(".") or not (path.is_dir() or path.name.lower().endswith(SUFFIXES)):
             continue
         name = case_id(path)
+        if not name.lower().endswith(ending.lower()):
+            continue
+        name = name[: len(name) - len(ending)]
         if name in found:
             raise Refusal(
                 path,
@@ -54,7 +86,7 @@ def images(folder: Path) -> dict[str, Path]:
     if not found:
         raise Refusal(
             folder,
-            found="no images",
+            found="no images" + (f" whose names end in '{ending}'" if ending else ""),
             needed=f"series folders or files ending in {', '.join(SUFFIXES)}",
             remedy="correct the data set's root or layout",
         )
@@ -74,38 +106,6 @@ def must_exist(paths: Iterable[Path], *, named_by: Path) -> None:
         )
 
 
-def patient_of(case: str, pattern: str | None) -> str:
-    """The patient's id: the one group of `pattern` in the case id, or the whole case id without a pattern.
-
-    Raises:
-        Refusal: the pattern is no regular expression with one group, or does not match.
-    """
-    if pattern is None:
-        return case
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise Refusal(
-            "patient", found=f"'{pattern}' ({error})", needed="a regular expression", remedy="correct the pattern"
-        ) from error
-    if compiled.groups != 1:
-        raise Refusal(
-            "patient",
-            found=f"'{pattern}' with {compiled.groups} groups",
-            needed="one group in parentheses, which catches the patient's id",
-            remedy="for ids such as P07_scan2 write '^([^_]+)'",
-        )
-    match = compiled.search(case)
-    if match is None or not match.group(1):
-        raise Refusal(
-            f"case '{case}'",
-            found=f"no patient id by the pattern '{pattern}'",
-            needed="a pattern that matches every case id",
-            remedy="correct 'patient' in the data settings",
-        )
-    return match.group(1)
-
-
 def load_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file."""
     return _mapping(path, "JSON", lambda text: json.loads(text))
@@ -116,6 +116,39 @@ def load_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     return _mapping(path, "YAML", yaml.safe_load)
+
+
+def must_match(
+    images: Mapping[str, Path], labels: Mapping[str, Path], *, image_folder: Path, label_folder: Path
+) -> None:
+    """Refuse, naming the case, unless every image has its label map and every label map its image."""
+    for case in sorted(images.keys() ^ labels.keys()):
+        folder, other = (label_folder, images) if case in images else (image_folder, labels)
+        raise Refusal(
+            folder / case,
+            found=f"no such file, though there is {other[case].name}",
+            needed="an image and a label map for each case",
+            remedy="complete the download or copy, or remove the file that is alone",
+        )
+
+
+def folders(root: Path, pattern: str) -> list[Path]:
+    """Folders directly in `root` whose names fit `pattern` (in any case), sorted.
+
+    Raises:
+        Refusal: there is none.
+    """
+    found = root.iterdir() if root.is_dir() else ()
+    named = (path for path in found if fnmatch(path.name.lower(), pattern.lower()) and not path.name.startswith("."))
+    fits = sorted(path for path in named if path.is_dir())
+    if not fits:
+        raise Refusal(
+            root,
+            found=f"no folders {pattern}" if root.is_dir() else "no such folder",
+            needed=f"a folder {pattern} for each case",
+            remedy="correct the data set's root",
+        )
+    return fits
 
 
 def _mapping(path: Path, language: str, parse: Any) -> dict[str, Any]:
@@ -175,111 +208,3 @@ def rows(path: Path, *, columns: Iterable[str], delimiter: str = ",") -> list[di
                 )
             content.append({name: cell.strip() for name, cell in row.items()})
     return content
-
-
-def label_table(names: Any, path: Path, *, paint: Any = None) -> LabelTable:
-    """Label table from `{name: number or list of numbers}` as a file or recipe gives it."""
-    numbers = all(
-        isinstance(value, int) or (isinstance(value, list) and value and all(isinstance(n, int) for n in value))
-        for value in (names.values() if isinstance(names, dict) else [None])
-    )
-    if not numbers or not names:
-        raise Refusal(
-            path,
-            found=f"labels {names!r}",
-            needed="name: number, or name: list of numbers for a region",
-            remedy="correct the labels, for example 'liver: 1'",
-        )
-    foreground = {str(name): value for name, value in names.items() if not (name == "background" and value in (0, [0]))}
-    whole = isinstance(paint, list) and all(isinstance(number, int) for number in paint)
-    if paint is not None and not (whole and len(paint) == len(foreground)):
-        raise Refusal(
-            path,
-            found=f"paint order {paint!r} for {len(foreground)} labels",
-            needed="a list with one number for each label",
-            remedy="correct it, or leave it out",
-        )
-    return LabelTable.of(foreground, paint=paint)
-
-
-def numbered(names: Any, path: Path, key: str) -> tuple[str, ...]:
-    """Channel names in order, from {"0": name, "1": name, ...} as nnU-Net and the Decathlon write it."""
-    order = [str(number) for number in range(len(names))] if isinstance(names, dict) else None
-    if not order or sorted(names) != sorted(order) or len({str(name) for name in names.values()}) < len(order):
-        raise Refusal(
-            path,
-            found=f"{key} {names!r}",
-            needed='channels numbered from 0, each with a name of its own, such as {"0": "T1", "1": "FLAIR"}',
-            remedy=f"correct '{key}'",
-        )
-    return tuple(str(names[number]) for number in order)
-
-
-def forward_labels(names: Any, path: Path) -> dict[str, Any]:
-    """{name: number}, also from the older form {"1": name}."""
-    if isinstance(names, dict) and names and all(isinstance(value, str) for value in names.values()):
-        if not all(str(key).isdecimal() for key in names) or len(set(names.values())) < len(names):
-            raise Refusal(
-                path, found=f"labels {names!r}", needed="number: name, each name once", remedy="correct 'labels'"
-            )
-        names = {name: int(number) for number, name in names.items()}
-    if not isinstance(names, dict):
-        raise Refusal(path, found=f"labels {names!r}", needed="names with numbers", remedy="correct 'labels'")
-    return {name: value for name, value in names.items() if value != 0}
-
-
-def write_example(path: Path, seed: int, *, channels: int = 1, label: bool = False) -> None:
-    """A valid NIfTI of (6, 5, 4) voxels for the adapters' examples; a label map holds 0, 1 and 2."""
-    import nibabel as nib
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    shape = (6, 5, 4) if channels == 1 else (6, 5, 4, channels)
-    array = rng.normal(100, 20, shape).astype(np.float32)
-    if label:
-        array = np.zeros(shape, np.uint8)
-        array[1:3, 1:4, 1:3], array[3:5, 1:4, 1:3] = 1, 2
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, np.diag([1.5, 1.5, 3.0, 1.0])), path)
-
-
-def facts(
-    table: list[dict[str, str]], ids: Iterable[str], path: Path, *, but: Iterable[str] = ()
-) -> dict[str, dict[str, Any]]:
-    """What a table with columns case and patient says of each case, as keyword arguments of `Case`.
-
-    The columns group, centre and fold are taken as such where they exist; all others, `but` those named, become
-    attributes.
-
-    Raises:
-        Refusal: a case without a line, two lines for a case, no patient in a line, or a fold that is no number.
-    """
-    taken = {"case", "patient", "group", "centre", "fold", *but}
-    found: dict[str, dict[str, Any]] = {}
-    for row in table:
-        name, fold = row["case"], row.get("fold", "")
-        if not name or name in found or not row["patient"]:
-            problem = "a line without a case" if not name else f"two lines for case '{name}'"
-            problem = problem if not name or name in found else f"no patient for case '{name}'"
-            raise Refusal(path, found=problem, needed="one line a case, with its patient", remedy="correct the table")
-        if fold and not fold.isdecimal():
-            raise Refusal(
-                path, found=f"fold '{fold}' of case '{name}'", needed="0, 1, 2, ... or nothing", remedy="correct it"
-            )
-        others = {key: cell for key, cell in row.items() if key not in taken}
-        found[name] = {
-            "patient": row["patient"],
-            "group": row.get("group", ""),
-            "centre": row.get("centre", ""),
-            "fold": int(fold) if fold else None,
-            "attributes": others,
-        }
-    lacking = [case for case in ids if case not in found]
-    if lacking:
-        raise Refusal(
-            path,
-            found=f"no line for case '{lacking[0]}'" + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""),
-            needed="a line with the patient of every case",
-            remedy="complete the table",
-        )
-    return found

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field
 
 from medseg.case import Case, CaseSet
-from medseg.datasets import _files
+from medseg.datasets import _examples, _files, _tables
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from medseg.settings import Settings
@@ -147,7 +147,7 @@ def _participants(path: Path) -> dict[str, dict[str, str]]:
 
 def _labels(options: Options, labelled: Path) -> LabelTable:
     if options.labels:
-        return _files.label_table(options.labels, Path("data.labels"))
+        return _tables.label_table(options.labels, Path("data.labels"))
     tables = [path for path in (labelled / "dseg.tsv", options.root / "dseg.tsv") if path.is_file()]
     path = tables[0] if tables else labelled / "dseg.tsv"
     names: dict[str, int] = {}
@@ -161,7 +161,7 @@ def _labels(options: Options, labelled: Path) -> LabelTable:
             )
         if row["index"] != "0":
             names[row["name"]] = int(row["index"])
-    return _files.label_table(names, path)
+    return _tables.label_table(names, path)
 
 
 def example(folder: Path) -> Options:
@@ -169,9 +169,9 @@ def example(folder: Path) -> Options:
     for seed, (subject, session) in enumerate((("sub-01", "ses-1"), ("sub-01", "ses-2"), ("sub-02", "ses-1"))):
         place = Path(subject) / session / "anat"
         for suffix in ("T1w", "FLAIR"):
-            _files.write_example(folder / place / f"{subject}_{session}_{suffix}.nii.gz", seed)
+            _examples.write_nifti(folder / place / f"{subject}_{session}_{suffix}.nii.gz", seed)
         label = folder / "derivatives/manual" / place / f"{subject}_{session}_desc-manual_dseg.nii.gz"
-        _files.write_example(label, seed, label=True)
+        _examples.write_nifti(label, seed, label=True)
     table = "index\tname\n0\tbackground\n1\tleft\n2\tright\n"
     (folder / "derivatives/manual/dseg.tsv").write_text(table, encoding="utf-8")
     people = "participant_id\tage\tsite\nsub-01\t40\tUlm\nsub-02\tn/a\tBern\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.case import Case, CaseSet
-from medseg.datasets import _files
+from medseg.datasets import _examples, _files, _people, _tables
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 
@@ -33,8 +33,8 @@ def cases(options: Options) -> CaseSet:
     """
     path = options.root / "dataset.json"
     content = _files.load_json(path)
-    channels = _files.numbered(_files.wanted(content, "modality", path), path, "modality")
-    labels = _files.label_table(_files.forward_labels(_files.wanted(content, "labels", path), path), path)
+    channels = _tables.numbered(_files.wanted(content, "modality", path), path, "modality")
+    labels = _tables.label_table(_tables.forward_labels(_files.wanted(content, "labels", path), path), path)
     found: dict[str, tuple[Path, Path]] = {}
     for image, label in _training(_files.wanted(content, "training", path), options.root, path):
         case = _files.case_id(image)
@@ -47,7 +47,7 @@ def cases(options: Options) -> CaseSet:
     key = channels[0] if len(channels) == 1 else "all"
     return CaseSet(
         tuple(
-            Case(id=case, patient=_files.patient_of(case, options.patient), images={key: image}, target=label)
+            Case(id=case, patient=_people.patient_of(case, options.patient), images={key: image}, target=label)
             for case, (image, label) in sorted(found.items())
         ),
         channels,
@@ -77,8 +77,8 @@ def example(folder: Path) -> Options:
     training = []
     for seed, case in enumerate(("p1_a", "p1_b", "p2_a")):
         image, label = f"imagesTr/{case}.nii.gz", f"labelsTr/{case}.nii.gz"
-        _files.write_example(folder / image, seed, channels=2)
-        _files.write_example(folder / label, seed, label=True)
+        _examples.write_nifti(folder / image, seed, channels=2)
+        _examples.write_nifti(folder / label, seed, label=True)
         training.append({"image": f"./{image}", "label": f"./{label}"})
     content = {
         "modality": {"0": "T2", "1": "ADC"},

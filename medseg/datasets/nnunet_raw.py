@@ -3,6 +3,9 @@
 Version 2 says `channel_names`, `labels` (numbers, or lists of numbers for regions, then `regions_class_order`) and
 `file_ending`; it may list its files under `dataset`. Version 1 says `modality` and has `labels` the other way round.
 Folds are not part of this layout; nnU-Net's splits_final.json can be named as a split file.
+
+Sets with a file for each structure (TotalSegmentator's segmentations/liver.nii.gz, ...) have to be converted to this
+layout first, as their authors' tools do, because a case has one label map.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.case import Case, CaseSet
-from medseg.datasets import _files
+from medseg.datasets import _examples, _files, _people, _tables
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from medseg.settings import Settings
@@ -37,7 +40,7 @@ def cases(options: Options) -> CaseSet:
     path = options.root / "dataset.json"
     content = _files.load_json(path)
     key = "channel_names" if "channel_names" in content else "modality"
-    channels = _files.numbered(_files.wanted(content, key, path), path, key)
+    channels = _tables.numbered(_files.wanted(content, key, path), path, key)
     labels = _labels(content, path)
     files = (
         _listed(content, options.root, path) if "dataset" in content else _found(content, options.root, len(channels))
@@ -63,7 +66,7 @@ def cases(options: Options) -> CaseSet:
         tuple(
             Case(
                 id=case,
-                patient=_files.patient_of(case, options.patient),
+                patient=_people.patient_of(case, options.patient),
                 images=dict(zip(channels, images, strict=True)),
                 target=label,
             )
@@ -117,7 +120,7 @@ def _listed(content: dict[str, Any], root: Path, path: Path) -> dict[str, tuple[
 
 
 def _labels(content: dict[str, Any], path: Path) -> LabelTable:
-    names = _files.forward_labels(_files.wanted(content, "labels", path), path)
+    names = _tables.forward_labels(_files.wanted(content, "labels", path), path)
     if "ignore" in names:
         raise Refusal(
             path,
@@ -126,7 +129,7 @@ def _labels(content: dict[str, Any], path: Path) -> LabelTable:
             remedy="remove the partly labelled cases, or give these voxels a label",
         )
     regions = any(isinstance(value, list) and len(value) > 1 for value in names.values())
-    return _files.label_table(names, path, paint=content.get("regions_class_order") if regions else None)
+    return _tables.label_table(names, path, paint=content.get("regions_class_order") if regions else None)
 
 
 def example(folder: Path) -> Options:
@@ -135,8 +138,8 @@ def example(folder: Path) -> Options:
 
     for seed, case in enumerate(("p1_a", "p1_b", "p2_a")):
         for channel in range(2):
-            _files.write_example(folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz", seed)
-        _files.write_example(folder / "labelsTr" / f"{case}.nii.gz", seed, label=True)
+            _examples.write_nifti(folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz", seed)
+        _examples.write_nifti(folder / "labelsTr" / f"{case}.nii.gz", seed, label=True)
     content = {
         "channel_names": {"0": "T1", "1": "FLAIR"},
         "labels": {"background": 0, "whole": [1, 2], "core": [2]},

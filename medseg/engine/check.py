@@ -21,7 +21,7 @@ from medseg import geometry
 from medseg.case import Case, CaseSet
 from medseg.data import splits
 from medseg.data.split import Split, SplitSettings, leaks
-from medseg.engine.load import pasted
+from medseg.engine.load import as_numbers, load_valid, pasted
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from medseg.transforms.channels import difference, reoriented, same_place
@@ -168,7 +168,11 @@ def _look(case: Case, *, cases: CaseSet, read: Read, channels_may_differ: bool, 
             )
         )
     presence = _target(case, first, cases.labels, read, problems) if case.target is not None else None
-    if case.target is None and need_labels:
+    if case.valid is not None and first is not None:
+        problems += _valid(case, first[1], read)
+    if cases.labels.unit == "image":
+        presence = _classes(case, cases.labels, problems, needed=need_labels)
+    elif case.target is None and need_labels:
         problems.append(Problem(case.id, "", "no label map", "none", "one", "add the label map or leave the case out"))
     return _Seen(problems, presence, digest.hexdigest() if readable and channels else "")
 
@@ -200,6 +204,7 @@ def _target(
     volume = _opened(case, path, read, problems) if path is not None else None
     if path is None or volume is None:
         return None
+    volume = as_numbers(volume)
     if volume.array.shape[0] != 1:
         found, needed = f"{volume.array.shape[0]} channels", "one channel of numbers"
         remedy = "merge them into one label map; regions that overlap are lists of numbers in the label table"
@@ -226,6 +231,29 @@ def _target(
         remedy = "correct it, unless there is truly nothing to label in this case"
         problems.append(Problem(case.id, str(path), "empty label map", found, needed, remedy, fatal=False))
     return present
+
+
+def _classes(case: Case, table: LabelTable, problems: list[Problem], *, needed: bool) -> frozenset[str] | None:
+    """Names of the classes of a whole image; None, and a problem more, where there are none or impossible ones."""
+    if case.classes is None:
+        if needed:
+            problems.append(Problem(case.id, "", "no class", "none", "one", "add the class or leave the case out"))
+        return None
+    try:
+        target = table.encode_classes(case.classes)
+    except Refusal as refusal:
+        problems.append(Problem(case.id, "", "impossible class", refusal.found, refusal.needed, refusal.remedy))
+        return None
+    return frozenset(name for place, name in enumerate(table.names) if table.mask(target, place).any())
+
+
+def _valid(case: Case, image: Volume, read: Read) -> list[Problem]:
+    try:
+        load_valid(case, image, read)
+    except Refusal as refusal:
+        wrong = refusal.found, refusal.needed, refusal.remedy
+        return [Problem(case.id, refusal.where, "mask of valid pixels", *wrong)]
+    return []
 
 
 def _not_finite(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:

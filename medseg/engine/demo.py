@@ -13,8 +13,10 @@ from medseg import config, report
 from medseg.case import Case
 from medseg.engine import evaluate, gather, reporting
 from medseg.engine.baseline import fit_thresholds, threshold_dice
-from medseg.engine.predict import Predictor, predict_all
+from medseg.engine.batch import predict_all
+from medseg.engine.predict import Predictor
 from medseg.engine.scans import single
+from medseg.engine.scores import Score, Scores, as_text, save
 from medseg.engine.train import train
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
@@ -47,7 +49,8 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
     _say(f"2/4  segmenting the unseen patient {series} (a DICOM series)")
     predictor = Predictor.load([run.folder])
     truth = read(series.with_name(f"{series.name}_label.nii.gz"))
-    rows: list[evaluate.Score] = []
+    metrics = evaluate.metrics_of(loaded.metrics, run.table)
+    rows: list[Score] = []
     overlays: list[report.Overlay] = []
     baseline: list[float] = []
 
@@ -57,7 +60,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
                 truth,
                 prediction.target.array,
                 table=predictor.table,
-                metrics=loaded.metrics,
+                metrics=metrics,
                 case=case.id,
                 patient=case.patient,
             )
@@ -72,8 +75,8 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
         raise Refusal(series, found=outcome.reason, needed="a prediction", remedy="see the message above")
 
     _say("3/4  scoring it against the truth, and against what intensity alone can do")
-    scores = evaluate.Scores(tuple(rows), evaluate.units(loaded.metrics))
-    evaluate.save(scores, out)
+    scores = Scores(tuple(rows), evaluate.units(metrics))
+    save(scores, out)
 
     _say("4/4  writing the report")
     reporting.write(
@@ -89,15 +92,19 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
             "The scans are synthetic phantoms: the numbers show that the pipeline works, and nothing about patients."
         ],
     )
-    print(evaluate.as_text(scores))
+    print(as_text(scores))
+    _tell(out, scores, baseline[0], outcome.files, time.monotonic() - started)
+
+
+def _tell(out: Path, scores: Scores, baseline: float, files: tuple[str, ...], seconds: float) -> None:
     print()
     print(f"mean Dice on the unseen patient        {scores.mean('dice'):.3f}")
-    print(f"best intensity thresholds, same patient {baseline[0]:.3f}")
-    print(f"took {time.monotonic() - started:.0f} s")
+    print(f"best intensity thresholds, same patient {baseline:.3f}")
+    print(f"took {seconds:.0f} s")
     print()
     print("Where to look:")
     print(f"  {out / 'report.html'}          pictures, curves and numbers: open it in a browser")
-    for file in outcome.files:
+    for file in files:
         print(f"  {out / 'unseen' / file}")
     print(f"  {out / 'run'}                  the model: `medseg predict {out / 'run'} SCAN FOLDER`")
 

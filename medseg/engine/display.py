@@ -10,15 +10,16 @@ from types import TracebackType
 
 
 class TrainingDisplay:
-    """Epoch, step, loss, Dice and time left, on standard error.
+    """Epoch, step, loss, validation measure (Dice, AUROC) and time left, on standard error.
 
     Use as a context manager; call `step` after each optimiser step and `epoch` after each epoch.
     """
 
-    def __init__(self, *, epochs: int, steps: int, done_steps: int):
+    def __init__(self, measure: str, *, epochs: int, steps: int, done_steps: int):
+        self._measure = {"dice": "Dice", "auroc": "AUROC"}[measure]
         self._epochs, self._steps = epochs, steps
         self._total, self._first, self._done = epochs * steps, done_steps, done_steps
-        self._dice, self._best = math.nan, math.nan
+        self._score, self._best = math.nan, math.nan
         self._started = time.monotonic()
         self._stack = ExitStack()
         self._live = sys.stderr.isatty()
@@ -43,13 +44,14 @@ class TrainingDisplay:
         if self._live:
             epoch = (self._done - 1) // self._steps + 1
             text = f"epoch {epoch}/{self._epochs}  loss {loss:.3f}"
-            dice = "" if math.isnan(self._dice) else f"Dice {self._dice:.3f} (best {self._best:.3f})  "
-            self._bar.update(self._task, completed=self._done, description=text, tail=f"{dice}{self._left()} left")
+            known = not math.isnan(self._score)
+            score = f"{self._measure} {self._score:.3f} (best {self._best:.3f})  " if known else ""
+            self._bar.update(self._task, completed=self._done, description=text, tail=f"{score}{self._left()} left")
 
-    def epoch(self, number: int, loss: float, dice: float | None, best: float) -> None:
-        if dice is not None:
-            self._dice, self._best = dice, best
-        validated = "" if dice is None else f"  validation Dice {dice:.4f} (best {best:.4f})"
+    def epoch(self, number: int, loss: float, score: float | None, best: float) -> None:
+        if score is not None:
+            self._score, self._best = score, best
+        validated = "" if score is None else f"  validation {self._measure} {score:.4f} (best {best:.4f})"
         line = f"epoch {number}/{self._epochs}  loss {loss:.4f}{validated}  {self._left()} left"
         if self._live:
             self._bar.console.print(line, highlight=False)

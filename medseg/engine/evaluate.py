@@ -1,8 +1,7 @@
-"""Scores of label maps against the truth, on the scan's own grid, per class and case."""
+"""Scores of label maps (or of classes) against the truth, on the scan's own grid, per class and case and over all."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,86 +11,35 @@ from typing import Any
 import numpy as np
 import yaml
 
-from medseg import atomic, config, report
+from medseg import config, report
 from medseg.boundary import parsing
 from medseg.case import Case
 from medseg.config import Chosen
 from medseg.data import splits
-from medseg.engine import gather, reporting, scans
-from medseg.engine.load import load_target
-from medseg.engine.predict import Predictor, predict_all
+from medseg.data.split import Split
+from medseg.datasets._tables import described
+from medseg.engine import assess, gather, reporting, scans
+from medseg.engine.assess import Pooled
+from medseg.engine.batch import predict_all
+from medseg.engine.gate import Gate, cost
+from medseg.engine.load import load_target, load_truth
+from medseg.engine.predict import Predictor
 from medseg.engine.run import Run
-from medseg.labels import LabelTable
-from medseg.prediction import Prediction
+from medseg.engine.scores import Score, Scores, save
+from medseg.geometry import axis_map
+from medseg.labels import IGNORE, LabelTable
+from medseg.plan import Plan
+from medseg.prediction import Classification, Evidence, Prediction
 from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
+CHOSEN = (
+    "The best weights of the training were chosen by these same cases, so the numbers lie on the high side: a set that "
+    "no training has seen says more."
+)
 MOST_OVERLAYS = 6
 """Cases with pictures in a report; each takes about half a megabyte."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """The metrics of one label in one case; nan = undefined, inf = a distance to nothing."""
-
-    case: str
-    patient: str
-    label: str
-    values: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """All scores of an evaluation, their units, a stamp when they are no estimate of generalisation, and the
-    cases that could not be scored, with the reason."""
-
-    rows: tuple[Score, ...]
-    units: dict[str, str]
-    stamp: str = ""
-    missing: tuple[str, ...] = field(default=())
-
-    def mean(self, metric: str, label: str | None = None) -> float:
-        """Mean over the defined values of one label; without a label, the mean of the labels' means.
-
-        Undefined values are left out; infinite ones are not, or a structure that was missed would improve a mean
-        distance.
-        """
-        if label is None:
-            values = [self.mean(metric, each) for each in self.labels()]
-        else:
-            values = [row.values[metric] for row in self.rows if row.label == label]
-        defined = [value for value in values if not math.isnan(value)]
-        return float(np.mean(defined)) if defined else math.nan
-
-    def undefined(self, label: str | None = None) -> dict[str, int]:
-        """How many values of each metric are undefined, of one label or of all."""
-        rows = [row for row in self.rows if label in (None, row.label)]
-        return {metric: sum(math.isnan(row.values[metric]) for row in rows) for metric in self.units}
-
-    def labels(self) -> list[str]:
-        return list(dict.fromkeys(row.label for row in self.rows))
-
-    def table(self) -> list[dict[str, str | float]]:
-        """A row a case and label, flat."""
-        return [{"case": row.case, "patient": row.patient, "label": row.label, **row.values} for row in self.rows]
-
-    def to_json(self) -> dict[str, Any]:
-        """Undefined and infinite values become the words "undefined" and "infinite": JSON has no number for them."""
-        rows = [
-            {name: value if isinstance(value, str) else _json_number(value) for name, value in row.items()}
-            for row in self.table()
-        ]
-        means = {label: {name: _json_number(self.mean(name, label)) for name in self.units} for label in self.labels()}
-        means["mean of labels"] = {name: _json_number(self.mean(name)) for name in self.units}
-        return {
-            "stamp": self.stamp,
-            "not scored": self.missing,
-            "units": self.units,
-            "undefined": {label: self.undefined(label) for label in self.labels()},
-            "means": means,
-            "cases": rows,
-        }
 
 
 def score(
@@ -107,6 +55,9 @@ def score(
     rows = []
     for place, label in enumerate(table.labels):
         masks = table.mask(target, place), table.mask(predicted, place)
+        known = table.known(target, place)
+        if known is not None:
+            masks = masks[0] & known, masks[1] & known
         values = {}
         for metric in metrics:
             module = metric.module()
@@ -118,8 +69,19 @@ def score(
     return rows
 
 
-def of_run(path: Path, out: Path, *, device: str = "auto", announce: Callable[[str], None] = print) -> Scores:
-    """Predict the validation cases of a run, score them, write `metrics.json`, `report.html` and the label maps."""
+def of_run(
+    path: Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    gate: Gate | None = None,
+    announce: Callable[[str], None] = print,
+) -> Scores:
+    """Predict the validation cases of a run, score them, write `metrics.json`, `report.html` and the label maps.
+
+    With a gate, label maps are limited to the slices that it flags, and what that loses is measured too. That says
+    something about new patients only if the gate has not learned from these cases.
+    """
     run = Run.open(path)
     if not run.path("split.json").exists():
         raise Refusal(
@@ -130,38 +92,91 @@ def of_run(path: Path, out: Path, *, device: str = "auto", announce: Callable[[s
         )
     cases = gather.cases(run.recipe)
     split = splits.load(run.path("split.json"), cases.cases)
-    held_out = [case for case in cases.cases if case.id in set(split.validation)]
     predictor = Predictor.load([run.folder], device=device)
-    rows: list[Score] = []
-    overlays: list[report.Overlay] = []
-
-    def score_it(case: Case, scan: Volume, prediction: Prediction) -> None:
-        if case.target is None:
-            raise Refusal(case.id, found="no truth", needed="a label map", remedy="leave the case out")
-        truth = load_target(case.target, scan, read)
-        predicted = prediction.target.array
-        rows.extend(
-            score(truth, predicted, table=run.table, metrics=run.recipe.metrics, case=case.id, patient=case.patient)
-        )
-        if len(overlays) < MOST_OVERLAYS:
-            overlays.append(reporting.overlay(scan, prediction, truth))
-
-    outcomes = predict_all(predictor, held_out, out / "predictions", announce=announce, use=score_it)
-    missing = tuple(f"{outcome.case}: {outcome.reason}" for outcome in outcomes if outcome.state != "done")
-    scores = Scores(tuple(rows), units(run.recipe.metrics), split.stamp, missing)
+    seen = _Seen(run, predictor.plan, split, metrics_of(run.recipe.metrics, run.table), gate)
+    outcomes = predict_all(
+        predictor,
+        [case for case in cases.cases if case.id in set(split.validation)],
+        out / "predictions",
+        announce=announce,
+        use=seen.score,
+        probabilities=bool(seen.over_sets),
+        gate=seen.limit if gate else None,
+    )
+    scores = seen.scores(tuple(f"{one.case}: {one.reason}" for one in outcomes if one.state != "done"))
     save(scores, out)
     reporting.write(
         run,
         out / "report.html",
         title=f"{run.recipe.name}: validation",
         rows=scores.table(),
-        headline=[(f"mean {name}", scores.mean(name)) for name in scores.units],
-        overlays=overlays,
+        pooled=assess.to_json(scores.pooled),
+        headline=[*((f"mean {name}", scores.mean(name)) for name in scores.units), *assess.headline(scores.pooled)],
+        overlays=seen.overlays,
         stamp=split.stamp,
         facts=predictor.provenance,
-        notes=missing,
+        notes=[CHOSEN, *scores.missing],
     )
     return scores
+
+
+@dataclass
+class _Seen:
+    """What is gathered case by case while a run's held-out cases are predicted."""
+
+    run: Run
+    plan: Plan
+    split: Split
+    metrics: tuple[Chosen, ...]
+    gate: Gate | None
+    rows: list[Score] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    overlays: list[report.Overlay] = field(default_factory=list)
+    flagged: dict[str, np.ndarray] = field(default_factory=dict)
+    labelled: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def over_masks(self) -> list[Chosen]:
+        return [metric for metric in self.metrics if not assess.over_set(metric)]
+
+    @property
+    def over_sets(self) -> list[Chosen]:
+        return [metric for metric in self.metrics if assess.over_set(metric)]
+
+    def score(self, case: Case, scan: Volume, found: Prediction | Classification) -> None:
+        """Compare one case with its truth."""
+        table = self.run.table
+        truth = load_truth(case, scan, read, table)
+        if self.over_sets:
+            self.evidence.append(assess.evidence(case, found, truth, self.plan, self.split))
+        if isinstance(found, Classification):
+            return
+        if truth is None:
+            raise Refusal(case.id, found="no truth", needed="a label map", remedy="leave the case out")
+        target = found.target.array
+        self.rows += score(truth, target, table=table, metrics=self.over_masks, case=case.id, patient=case.patient)
+        if len(self.overlays) < MOST_OVERLAYS:
+            self.overlays.append(reporting.overlay(scan, found, truth))
+
+    def limit(self, case: Case, scan: Volume, found: Prediction) -> tuple[Prediction, dict[str, Any]]:
+        """Let the gate limit a prediction, and remember what it flagged and where labels truly are."""
+        assert self.gate is not None  # else this is not called
+        truth = load_truth(case, scan, read, self.run.table)
+        if truth is not None:
+            # in the gate's own orientation, where its slices lie along the last axis
+            turn = axis_map(scan.affine, self.gate.predictor.plan.orientation)
+            self.flagged[case.id] = turn.apply(self.gate.flagged(case, scan)[0])[0]
+            target = self.run.table.encode(turn.apply(truth.array)[0])
+            self.labelled[case.id] = ((target != 0) & (target != IGNORE)).any(axis=0)
+        return self.gate(case, scan, found)
+
+    def scores(self, missing: tuple[str, ...]) -> Scores:
+        pooled = tuple(assess.measure(self.evidence, self.over_sets, self.run.table)) if self.evidence else ()
+        if self.labelled:
+            costs = cost(self.flagged, self.labelled)
+            pooled += tuple(Pooled("slice", "gate", name, value) for name, value in costs.items())
+        by_mask = units(self.over_masks)
+        return Scores(tuple(self.rows), by_mask, self.split.stamp, missing, pooled, tuple(self.evidence))
 
 
 def of_folders(predictions: Path, truth: Path, table: LabelTable, metrics: Sequence[Chosen] | None = None) -> Scores:
@@ -170,7 +185,7 @@ def of_folders(predictions: Path, truth: Path, table: LabelTable, metrics: Seque
     Raises:
         Refusal: nothing to score, a prediction without truth, or two files on different grids.
     """
-    metrics = metrics or default_metrics()
+    metrics = [metric for metric in metrics_of(metrics or (), table) if not assess.over_set(metric)]
     if not table.exclusive:
         _refuse_ambiguous(table, predictions)
     found, wanted = ({scans.stem(file): file for file in scans.files(folder)} for folder in (predictions, truth))
@@ -189,8 +204,9 @@ def of_folders(predictions: Path, truth: Path, table: LabelTable, metrics: Seque
     return Scores(tuple(rows), units(metrics), missing=tuple(f"{name}: no prediction" for name in missing))
 
 
-def default_metrics() -> tuple[Chosen, ...]:
-    return tuple(config.choose("metrics", entry) for entry in config.DEFAULTS["metrics"])
+def metrics_of(chosen: Sequence[Chosen], table: LabelTable) -> tuple[Chosen, ...]:
+    """The metrics chosen, or those that suit the labels."""
+    return tuple(chosen) or tuple(config.choose("metrics", name) for name in config.DEFAULT_METRICS[table.unit])
 
 
 def table_from(path: Path) -> LabelTable:
@@ -202,31 +218,10 @@ def table_from(path: Path) -> LabelTable:
         raise Refusal(path, found="no label table", needed="a run folder or labels.yaml", remedy="check it")
     with parsing(file, needed="a label table, `labels: {name: number}`", remedy="correct it"):
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if "exclusive" in data:
+        if isinstance(data.get("labels"), list):  # as a run folder has it
             return LabelTable.from_json(data)
-        return LabelTable.of(data.get("labels", data), paint=data.get("paint"))
-
-
-def save(scores: Scores, folder: Path) -> None:
-    """Write `metrics.json`."""
-    with atomic.replacing(folder / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(scores.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def as_text(scores: Scores) -> str:
-    """A table for a terminal: a row a label with the mean over cases, and how many values were not finite."""
-    names = list(scores.units)
-    heads = [f"{name} [{unit}]" if unit else name for name, unit in scores.units.items()]
-    lines = ["label".ljust(28) + "".join(head.rjust(max(16, len(head) + 2)) for head in heads) + "   cases   undefined"]
-    for label in [*scores.labels(), None]:
-        cells = [_word(scores.mean(name, label)) for name in names]
-        mine = [row for row in scores.rows if label in (None, row.label)]
-        odd = max(scores.undefined(label).values(), default=0)
-        text = (label or "mean of labels").ljust(28)
-        text += "".join(cell.rjust(max(16, len(head) + 2)) for cell, head in zip(cells, heads, strict=True))
-        lines.append(f"{text}{len({row.case for row in mine}):8d}{odd:12d}")
-    lines += [scores.stamp] * bool(scores.stamp) + [f"not scored: {case}" for case in scores.missing]
-    return "\n".join(lines)
+        whole = {"labels", "unit", "exclusive", "ignore", "unknown", "paint"} & set(data)
+        return described(data if whole else {"labels": data}, file)  # names and numbers alone will do
 
 
 def _pair(truth: Path, predicted: Path, table: LabelTable, metrics: Sequence[Chosen], case: str) -> list[Score]:
@@ -239,8 +234,9 @@ def _pair(truth: Path, predicted: Path, table: LabelTable, metrics: Sequence[Cho
 def _refuse_ambiguous(table: LabelTable, where: Path) -> None:
     """A painted map shows only the uppermost region of each voxel. The others come back if the number that a region is
     painted with belongs to it, and to none of those painted over it."""
-    for place, label in enumerate(table.labels):
-        above = table.labels[place + 1 :]
+    order = [table.labels[place] for place in table.painting_order]
+    for place, label in enumerate(order):
+        above = order[place + 1 :]
         if label.index not in label.members or any(label.index in other.members for other in above):
             raise Refusal(
                 where,
@@ -253,13 +249,3 @@ def _refuse_ambiguous(table: LabelTable, where: Path) -> None:
 
 def units(metrics: Sequence[Chosen]) -> dict[str, str]:
     return {metric.name: metric.module().UNIT for metric in metrics}
-
-
-def _json_number(value: float) -> float | str:
-    return value if math.isfinite(value) else _word(value)
-
-
-def _word(value: float) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return "infinite" if math.isinf(value) else f"{value:.4f}"

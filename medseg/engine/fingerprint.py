@@ -13,10 +13,10 @@ from medseg.case import Case, CaseSet
 from medseg.engine.load import MODALITIES, Read, load_case
 from medseg.engine.parallel import for_each
 from medseg.geometry import axis_map
-from medseg.labels import LabelTable
+from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Sizes, Triple
 from medseg.refusal import Refusal
-from medseg.transforms.prepare import nonzero_box
+from medseg.transforms.prepare import crop_box
 
 VOXELS_PER_CASE = 10_000
 """Foreground voxels that each case lends to the intensity statistics, however large its structures are."""
@@ -131,7 +131,7 @@ def _look(
     policy: Literal["refuse", "resample", "register"],
 ) -> tuple[CaseFingerprint, np.ndarray]:
     """Facts of one case, and sampled intensities (C, n)."""
-    image, labels = load_case(case, read, policy=policy)
+    image, labels = load_case(case, read, policy=policy, table=table)
     if len(image.array) != len(channels):
         raise Refusal(
             image.source.path,
@@ -145,9 +145,10 @@ def _look(
     voxels = [0] * len(table.labels)
     foreground = np.zeros(0, np.int64)
     if labels is not None:
-        target = table.encode(np.ascontiguousarray(axes.apply(labels.array)[0]))
+        numbers = np.ascontiguousarray(axes.apply(labels.array)[0])
+        target = table.structures(numbers)
         voxels = [int(np.count_nonzero(table.mask(target, position))) for position in range(len(table.labels))]
-        foreground = np.flatnonzero((target != 0).any(axis=0))
+        foreground = np.flatnonzero(((target != 0) & (target != IGNORE)).any(axis=0))
     generator = np.random.default_rng(SEED)
     if not len(foreground):
         foreground = generator.integers(canonical[0].size, size=min(VOXELS_PER_CASE, canonical[0].size))
@@ -159,7 +160,7 @@ def _look(
     facts = CaseFingerprint(
         shape=_sizes(canonical.shape[1:]),
         spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
-        cropped=_sizes(stop - start for start, stop in nonzero_box(canonical)),
+        cropped=_sizes(stop - start for start, stop in crop_box(canonical, "nonzero")),
         modalities=image.source.notes[MODALITIES],
         unit=image.unit,
         voxels=tuple(voxels),

@@ -24,6 +24,7 @@ from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
 from medseg.engine import checkpoint, schedule, validate
 from medseg.engine.display import TrainingDisplay
+from medseg.engine.networks import answers
 from medseg.engine.run import Run
 from medseg.engine.samples import Samples
 from medseg.labels import LabelTable
@@ -85,7 +86,8 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
         parts.announce(_where(position, total, settings.patience))
     batches = _batches(parts, fabric, first_step=position.step, total=total)
     started = time.monotonic() - (position.history[-1]["seconds"] if position.history else 0)
-    display = TrainingDisplay(epochs=settings.epochs, steps=settings.steps, done_steps=position.step)
+    measure = validate.measure(parts.table)
+    display = TrainingDisplay(measure, epochs=settings.epochs, steps=settings.steps, done_steps=position.step)
     with _tensorboard(parts, fabric) as writer, display, stop_requests() as stop:
         while position.step < total and not _patience_over(position, settings.patience):
             image, target, names = next(batches)
@@ -94,8 +96,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
                 group["lr"] = rate
             torch.manual_seed(parts.recipe.seed * 1_000_003 + position.step)  # dropout and the like
             network.train()
-            outputs = network(image)
-            loss = parts.loss([outputs] if isinstance(outputs, Tensor) else list(outputs), target)
+            loss = parts.loss(answers(network(image)), target)
             value = loss.item()
             if not math.isfinite(value):
                 raise _not_a_number("loss", value, names, position.step, parts.run)
@@ -107,6 +108,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
             optimiser.zero_grad(set_to_none=True)
             if average:
                 average.update_parameters(parts.network)
+                _copy_whole_numbers(parts.network, average.module)
             position.step += 1
             position.loss_sum += value
             display.step(value)
@@ -118,7 +120,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
                     _validate(parts, fabric, kept, entry, position)
                 entry["seconds"] = round(time.monotonic() - started, 1)
                 position.history.append(entry)
-                display.epoch(epoch, entry["loss"], entry.get("dice"), position.best)
+                display.epoch(epoch, entry["loss"], entry.get(measure), position.best)
                 if fabric.is_global_zero:
                     _log(parts.run, position.history)
                     if writer:
@@ -137,12 +139,19 @@ def _average(network: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
 
+def _copy_whole_numbers(network: nn.Module, average: nn.Module) -> None:
+    """Tables of indices and counters have no average: one would be cut off to other whole numbers."""
+    for own, kept in zip(network.buffers(), average.buffers(), strict=True):
+        if not own.is_floating_point():
+            kept.copy_(own)
+
+
 def _where(position: Position, total: int, patience: int) -> str:
     """What a run that was started before has still to do."""
     if position.step >= total:
         return "the training is complete; --resume with more train.epochs would go on"
     if _patience_over(position, patience):
-        return f"the training stopped early at step {position.step}, after {patience} validations without a better Dice"
+        return f"the training stopped early at step {position.step}, after {patience} validations that were no better"
     return f"going on after step {position.step} of {total}"
 
 
@@ -168,31 +177,54 @@ def _batches(
 def _validate(
     parts: Parts, fabric: lightning_fabric.Fabric, network: nn.Module, entry: dict[str, Any], position: Position
 ) -> None:
-    """Each process takes its share of the cases; the sums are added up, so all know the same Dice."""
-    shares = parts.validation[fabric.global_rank :: fabric.world_size]
-    sums = validate.dice_sums(
+    """Measure the network, and keep its weights if they are the best so far."""
+    measure = validate.measure(parts.table)
+    score, per_label = _measured(parts, fabric, network)
+    entry[measure] = score
+    entry[f"{measure}_per_label"] = {
+        name: (None if math.isnan(value) else round(value, 4))
+        for name, value in zip(parts.table.names, per_label, strict=True)
+    }
+    position.since_best += 1
+    if math.isnan(score):  # there is nothing to choose by, the latest is kept
+        why = "no label in any validation case" if measure == "dice" else "all validation cases are of one class"
+        parts.announce(f"{why}: {measure} is undefined, and the latest weights are kept")
+        entry[measure] = None
+    if entry[measure] is None or score > position.best:
+        position.best, position.since_best = max(position.best, entry[measure] or 0.0), 0
+        if fabric.is_global_zero:
+            facts = {"epoch": entry["epoch"], measure: entry[measure]}
+            checkpoint.save(parts.run.path("weights.safetensors"), network.state_dict(), facts)
+
+
+def _measured(parts: Parts, fabric: lightning_fabric.Fabric, network: nn.Module) -> tuple[float, list[float]]:
+    """Mean, and value of each label. For Dice each process takes its share of the cases and the sums are added up, so
+    that all know the same number; AUROC is no mean over cases, so each process looks at all of them."""
+    share = parts.validation[fabric.global_rank :: fabric.world_size]
+    settings = parts.recipe.predict.model_copy(update={"mirror": ()})
+    if validate.measure(parts.table) == "dice":
+        sums = validate.dice_sums(
+            network,
+            share,
+            plan=parts.plan,
+            table=parts.table,
+            settings=settings,
+            device=fabric.device,
+            split=parts.slices,
+        )
+        return validate.mean_dice(fabric.all_reduce(sums.float(), reduce_op="sum"))
+    values = validate.aurocs(
         network,
-        shares,
+        parts.validation,
         plan=parts.plan,
         table=parts.table,
-        settings=parts.recipe.predict.model_copy(update={"mirror": ()}),
+        settings=settings,
         device=fabric.device,
         split=parts.slices,
     )
-    entry["dice"], per_label = validate.mean_dice(fabric.all_reduce(sums.float(), reduce_op="sum"))
-    entry["dice_per_label"] = {
-        name: (None if math.isnan(dice) else round(dice, 4))
-        for name, dice in zip(parts.table.names, per_label, strict=True)
-    }
-    position.since_best += 1
-    if math.isnan(entry["dice"]):  # no validation case has any label: there is nothing to choose by, the latest is kept
-        parts.announce("no label in any validation case: Dice is undefined, and the latest weights are kept")
-        entry["dice"] = None
-    if entry["dice"] is None or entry["dice"] > position.best:
-        position.best, position.since_best = max(position.best, entry["dice"] or 0.0), 0
-        if fabric.is_global_zero:
-            facts = {"epoch": entry["epoch"], "dice": entry["dice"]}
-            checkpoint.save(parts.run.path("weights.safetensors"), network.state_dict(), facts)
+    values = fabric.broadcast(values)  # batch statistics differ between processes, and all must decide alike
+    defined = [value for value in values if not math.isnan(value)]
+    return (sum(defined) / len(defined) if defined else math.nan), values
 
 
 def _patience_over(position: Position, patience: int) -> bool:
@@ -270,12 +302,13 @@ def _tensorboard(parts: Parts, fabric: lightning_fabric.Fabric) -> Iterator[Any]
 
 
 def _scalars(writer: Any, entry: dict[str, Any]) -> None:
-    for name in ("loss", "lr", "dice"):
-        if name in entry:
+    for name in ("loss", "lr", "dice", "auroc"):
+        if entry.get(name) is not None:
             writer.add_scalar(name, entry[name], entry["epoch"])
-    for label, dice in entry.get("dice_per_label", {}).items():
-        if dice is not None:
-            writer.add_scalar(f"dice/{label}", dice, entry["epoch"])
+    for measure in ("dice", "auroc"):
+        for label, value in entry.get(f"{measure}_per_label", {}).items():
+            if value is not None:
+                writer.add_scalar(f"{measure}/{label}", value, entry["epoch"])
     writer.flush()
 
 

@@ -9,24 +9,34 @@ import torch
 from torch import Tensor, nn
 
 from medseg.config import Recipe
+from medseg.engine import networks
 
 OVERHEAD = 1.5
 """Gradients of activations, workspaces and the allocator's slack, on top of what autograd keeps."""
 SHARE = {"cuda": 0.75, "cpu": 0.5, "mps": 0.5}
 """Part of the memory that there is which a step may take."""
 SMALLEST = 64
+BATCH = 2
+"""Cases looked at: batch normalisation takes no single value."""
+SMALLEST_FLAT = 32
+"""Of 2-D networks: smaller than any size that one is fixed to."""
 
 
-def bytes_per_voxel(network: nn.Module, *, channels: int, divisor: tuple[int, int, int]) -> float:
+def bytes_per_voxel(
+    network: nn.Module, *, channels: int, divisor: tuple[int, int, int], context: int | None = None
+) -> float:
     """Bytes of memory a training step takes for each voxel of the batch.
 
     Args:
         network: on the meta device, where tensors have shapes and no storage.
         channels: of the input.
         divisor: input sides must be multiples of it.
+        context: of a 2-D network, slices that it sees on each side of the one that it answers for.
     """
-    sides = [side * -(-SMALLEST // side) for side in divisor]
-    image = torch.empty((1, channels, *sides), device="meta")
+    smallest = SMALLEST if context is None else SMALLEST_FLAT
+    sides = [side * -(-smallest // side) for side in divisor]
+    sides[2] = sides[2] if context is None else 2 * context + 1
+    image = torch.empty((BATCH, channels, *sides), device="meta")
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Any:
@@ -39,7 +49,7 @@ def bytes_per_voxel(network: nn.Module, *, channels: int, divisor: tuple[int, in
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     # the losses keep about four copies of the logits (softmax, its gradient, one-hot target, products)
     total = sum(kept.values()) + 4 * sum(output.nbytes for output in outputs)
-    return OVERHEAD * total / (sides[0] * sides[1] * sides[2])
+    return OVERHEAD * total / BATCH / (sides[0] * sides[1] * (sides[2] if context is None else 1))
 
 
 def available_gib(device: torch.device) -> float:
@@ -59,5 +69,5 @@ def of_recipe(recipe: Recipe, *, channels: int, out_channels: int) -> float:
     with torch.device("meta"):
         network = chosen.module().build(chosen.options, in_channels=channels, out_channels=out_channels)
     divisor = chosen.module().divisor(chosen.options)
-    full = bytes_per_voxel(network, channels=channels, divisor=divisor)
+    full = bytes_per_voxel(network, channels=channels, divisor=divisor, context=networks.context(chosen))
     return full if recipe.train.precision == "32" else full / 2

@@ -27,4 +27,11 @@ def cases(recipe: Recipe) -> CaseSet:
     if recipe.labels is None and recipe.paint is None:
         return found
     names = recipe.labels or {label.name: list(label.members) for label in found.labels.labels}
-    return replace(found, labels=LabelTable.of(names, paint=recipe.paint))
+    before = found.labels
+    if before.unit != "voxel":
+        return replace(found, labels=LabelTable.classes(names, exclusive=before.exclusive, unit=before.unit))
+    table = LabelTable.of(names, paint=recipe.paint)
+    unknown = {label.name: label.unknown for label in before.labels}
+    labels = tuple(replace(label, unknown=unknown.get(label.name, ())) for label in table.labels)
+    exclusive = table.exclusive and before.exclusive
+    return replace(found, labels=replace(table, labels=labels, exclusive=exclusive, ignore=before.ignore))

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from medseg.case import Case
+from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from medseg.transforms.channels import combine, difference, distance_mm, reoriented, same_place
 from medseg.volume import Volume
@@ -20,11 +21,18 @@ Read = Callable[[Path], Volume]
 WHOLE = 1e-3
 """How far a label may be from a whole number: files that scale their values store 2 as 1.9999."""
 HIGHEST_LABEL = 65535
+BITS = (1, 2, 4)
+"""What red, green and blue add to the number of a pixel where a label map is a colour picture."""
+BRIGHT = 127
 MODALITIES = "modalities"
 
 
 def load_case(
-    case: Case, read: Read, *, policy: Literal["refuse", "resample", "register"] = "refuse", target: bool = True
+    case: Case,
+    read: Read,
+    *,
+    policy: Literal["refuse", "resample", "register"] = "refuse",
+    table: LabelTable | None = None,
 ) -> tuple[Volume, Volume | None]:
     """Read a case.
 
@@ -32,7 +40,7 @@ def load_case(
         case: paths.
         read: the reader.
         policy: for channels on different grids, see `transforms.channels.combine`.
-        target: False leaves the label map unread.
+        table: what the numbers mean; needed for a case with a mask of valid pixels.
 
     Returns:
         Image (C, I, J, K), its channels named as in the case; and label map (1, I, J, K) of uint8 or uint16 with
@@ -42,7 +50,7 @@ def load_case(
         Refusal: from the reader; channels or labels are not on one grid; labels are not whole numbers in range.
     """
     image = load_image(case, read, policy=policy)
-    return image, load_target(case.target, image, read) if target and case.target is not None else None
+    return image, load_truth(case, image, read, table)
 
 
 def load_image(case: Case, read: Read, *, policy: Literal["refuse", "resample", "register"] = "refuse") -> Volume:
@@ -52,18 +60,52 @@ def load_image(case: Case, read: Read, *, policy: Literal["refuse", "resample", 
             f"case {case.id}", found="no image", needed="at least one", remedy="correct the data set's folder or table"
         )
     volumes, modalities = [], []
+    uptake: dict[str, str] = {}
     for name, path in case.images.items():
         volume = read(path)
         volumes.append(volume.with_array(volume.array, (name,)) if len(volume.array) == 1 else volume)
         modalities += [volume.source.modality] * len(volume.array)
+        uptake |= {key: volume.source.notes[key] for key in ("values", "no_suv") if key in volume.source.notes}
     image = combine(volumes, policy=policy)
-    return replace(image, source=replace(image.source, notes={**image.source.notes, MODALITIES: tuple(modalities)}))
+    return replace(
+        image, source=replace(image.source, notes={**image.source.notes, **uptake, MODALITIES: tuple(modalities)})
+    )
+
+
+def load_truth(case: Case, image: Volume, read: Read, table: LabelTable | None) -> Volume | None:
+    """The label map of a case on the grid of `image`, the table's number for "not known" outside its valid pixels;
+    None if it has none."""
+    if case.target is None:
+        return None
+    labels = load_target(case.target, image, read)
+    valid = load_valid(case, image, read)
+    if valid is None:
+        return labels
+    if table is None or table.ignore is None:
+        raise Refusal(
+            case.valid or case.id,
+            found="a mask of valid pixels",
+            needed="a number in the label table that says 'not known'",
+            remedy="give `ignore` in the label table, or leave the mask out",
+        )
+    return labels.with_array(np.where(valid, labels.array, labels.array.dtype.type(table.ignore)))
+
+
+def load_valid(case: Case, image: Volume, read: Read) -> np.ndarray | None:
+    """Boolean (1, I, J, K) of the pixels that count; None where the case does not say."""
+    if case.valid is None:
+        return None
+    mask = read(case.valid)
+    bright = mask.array.max(axis=0, keepdims=True)
+    mask = mask.with_array((bright > (BRIGHT if bright.max() > 1 else 0)).astype(np.uint8))
+    return load_target(case.valid, image, lambda path: mask).array > 0
 
 
 def load_target(path: Path, image: Volume, read: Read) -> Volume:
     """A label map on the grid of `image`; see `load_case`. It may be stored in another axis order; a DICOM
-    segmentation may cover only a part of the image's voxels, and the rest is background."""
-    labels = read(path)
+    segmentation may cover only a part of the image's voxels, and the rest is background. In a colour picture, red,
+    green and blue add 1, 2 and 4 to a pixel's number."""
+    labels = as_numbers(read(path))
     if len(labels.array) != 1:
         raise Refusal(
             path,
@@ -85,6 +127,14 @@ def load_target(path: Path, image: Volume, read: Read) -> Volume:
             )
         turned = whole
     return Volume(turned.array, image.affine, labels.source, image.unit)
+
+
+def as_numbers(labels: Volume) -> Volume:
+    """A label map stored as a colour picture with a number for each colour; any other as it is."""
+    if len(labels.array) != 3 or labels.source.reader != "picture":
+        return labels
+    bits = sum((channel > BRIGHT) * np.uint8(bit) for channel, bit in zip(labels.array, BITS, strict=True))
+    return labels.with_array(np.asarray(bits, np.uint8)[None])
 
 
 def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from medseg.engine.fingerprint import Fingerprint
+from medseg.engine.fingerprint import CaseFingerprint, Fingerprint
 from medseg.plan import Normalisation, Plan, PrepareSettings, Sizes, Triple
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import prepared_shape
@@ -30,6 +30,9 @@ DATA_SHARE = 0.05
 LARGEST_BATCH = 32
 SUV = Normalisation(kind="suv", lower=0.0, mean=0.0, sd=5.0)
 """PET uptake in units of 5 SUV: most lesions lie near 1."""
+COLOURS = ("RED", "GREEN", "BLUE")
+PHOTOGRAPH = Normalisation(kind="window", lower=0, upper=255)
+"""Colours to 0..1, where colour augmentation works; published weights may want `fixed` numbers instead."""
 MODALITY_OF_NAME = {
     "CT": "CT",
     "CTA": "CT",
@@ -39,6 +42,7 @@ MODALITY_OF_NAME = {
     "SUV": "PT",
     "MR": "MR",
     "MRI": "MR",
+    **dict.fromkeys(COLOURS, "colour"),
 }
 """What a channel's name says when neither recipe nor file does (NIfTI has no field for the modality)."""
 
@@ -51,6 +55,9 @@ def make_plan(
     channels: tuple[str, ...],
     bytes_per_voxel_estimate: float,
     memory_gib: float,
+    context: int | None = None,
+    whole: bool = False,
+    by_image: bool = False,
 ) -> Plan:
     """Fill in every 'auto'.
 
@@ -61,6 +68,9 @@ def make_plan(
         channels: names, in network order.
         bytes_per_voxel_estimate: memory that a training step takes for each voxel of the batch.
         memory_gib: what a step may take, unless the settings name it.
+        context: of a 2-D network, the slices that it sees on each side; its patches are single slices.
+        whole: the network answers for a whole image (or slice) and must see all of it.
+        by_image: it answers once for all slices.
 
     Raises:
         Refusal: a setting does not fit the data, the network or the memory.
@@ -70,7 +80,7 @@ def make_plan(
     spacing = _spacing(fingerprint) if settings.spacing_mm == "auto" else settings.spacing_mm
     shapes = np.array(
         [
-            prepared_shape(case.cropped if crop == "nonzero" else case.shape, list(case.spacing_mm), spacing)
+            prepared_shape(_kept(case, crop), list(case.spacing_mm), spacing, settings.size)
             for case in fingerprint.cases.values()
         ]
     )
@@ -78,7 +88,19 @@ def make_plan(
     step = in_mm if spacing == "native" else np.array(spacing)
     voxels = memory_gib * 2**30 / bytes_per_voxel_estimate
     batch = BATCH if settings.batch == "auto" else settings.batch
-    if settings.patch == "auto":
+    if context is not None:
+        if whole and by_image and shapes[:, 2].max() > 1:
+            raise Refusal(
+                "model",
+                found=f"a 2-D classifier for images of {int(shapes[:, 2].max())} slices",
+                needed="a 3-D one, because there is one class for all slices",
+                remedy="use video_resnet, or labels of unit slice",
+            )
+        divisor = divisor[0], divisor[1], 1
+        shapes[:, 2] = 1
+    if whole:
+        patch = _whole_patch(shapes.max(axis=0), settings.patch, divisor)
+    elif settings.patch == "auto":
         patch = _patch(np.median(shapes, axis=0), step, divisor, voxels / batch)
         if settings.batch == "auto" and math.prod(patch) * batch > voxels:
             batch = 1
@@ -99,14 +121,54 @@ def make_plan(
     return Plan(
         orientation=settings.orientation,
         spacing_mm=spacing,
+        size=settings.size,
+        antialias=settings.antialias,
+        steps=settings.steps,
         patch=patch,
         batch=batch,
+        context=context or 0,
         normalisation=_normalisation(fingerprint, settings, channels, crop),
         crop=crop,
         order=settings.order,
         channels=channels,
+        unit=_unit(fingerprint),
+        centres=settings.centres,
         channels_on_other_grids=settings.channels_on_other_grids,
     )
+
+
+def _unit(fingerprint: Fingerprint) -> Literal["mm", "px"]:
+    units = {name: [key for key, case in fingerprint.cases.items() if case.unit == name] for name in ("mm", "px")}
+    if units["mm"] and units["px"]:
+        raise Refusal(
+            "data set",
+            found=f"photographs ({units['px'][0]}, ...) beside volumes with a size in mm ({units['mm'][0]}, ...)",
+            needed="one or the other",
+            remedy="make a data set of each",
+        )
+    return "mm" if units["mm"] else "px"
+
+
+def _kept(case: CaseFingerprint, crop: str) -> Sizes:
+    if crop == "field":  # at most a square as large as the picture's longer side
+        side = max(case.shape[:2])
+        return side, side, case.shape[2]
+    return case.cropped if crop == "nonzero" else case.shape
+
+
+def _whole_patch(largest: np.ndarray, wanted: Sizes | str, divisor: Sizes) -> Sizes:
+    """Sides that hold the largest image of the training set."""
+    first, second, third = (-(-int(size) // unit) * unit for size, unit in zip(largest, divisor, strict=True))
+    if not isinstance(wanted, str):
+        if any(size < needed for size, needed in zip(wanted, largest, strict=True)):
+            raise Refusal(
+                "prepare.patch",
+                found=f"{list(wanted)}",
+                needed=f"at least {[first, second, third]}: a classifier sees the whole image at once",
+                remedy="leave prepare.patch out, and set prepare.size to make the images smaller",
+            )
+        return _checked_patch(wanted, divisor)
+    return first, second, third
 
 
 def _spacing(fingerprint: Fingerprint) -> Triple:
@@ -180,6 +242,8 @@ def _normalisation(
                 )
             case "PT":
                 result.append(SUV)
+            case "colour":
+                result.append(PHOTOGRAPH)
             case _:
                 result.append(Normalisation(kind="zscore_nonzero" if crop == "nonzero" else "zscore"))
     return tuple(result)

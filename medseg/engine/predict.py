@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,18 +13,19 @@ import torch
 from torch import nn
 
 import medseg
-from medseg import atomic, config, plugins
+from medseg import config
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.engine import device as devices
-from medseg.engine import runner, tiles
+from medseg.engine import tiles, validate
 from medseg.engine.load import load_image
 from medseg.engine.run import Run
 from medseg.labels import LabelTable
-from medseg.plan import Plan
-from medseg.prediction import Prediction
+from medseg.plan import AXIS_OF, Plan
+from medseg.prediction import Classification, Prediction
 from medseg.readers import read
 from medseg.refusal import Refusal
+from medseg.transforms import photograph
 from medseg.transforms import prepare as transform
 from medseg.volume import Volume
 
@@ -106,29 +106,98 @@ class Predictor:
         """Of the first member; channels, orientation and spacing are those of all."""
         return self.members[0].plan
 
-    def predict_volume(self, scan: Volume, case: str, on_tile: TileCallback | None = None) -> Prediction:
-        """Labels of one scan, on its grid.
+    def scores(
+        self,
+        scan: Volume,
+        *,
+        valid: np.ndarray | None = None,
+        centre: str = "",
+        on_tile: TileCallback | None = None,
+    ) -> tuple[torch.Tensor, transform.Undo]:
+        """Mean logits (C, i, j, k) of the members on the prepared grid, and the way back to the scan.
 
         Args:
             scan: with the channels of the plan, in their order.
-            case: id for files and reports.
+            valid: boolean (1, I, J, K) of the pixels that count; None: found in the image where a step asks for it.
+            centre: where it was taken, for networks that are told; empty: not stated.
             on_tile: called with (tiles done, tiles in all).
         """
-        scores: torch.Tensor | None = None
+        total: torch.Tensor | None = None
         for member in self.members:
-            image, undo = transform.image(scan, member.plan)
+            image, undo = transform.image(scan, member.plan, valid=valid, square=self.table.unit == "image")
+            if member.plan.centres:
+                image = transform.with_planes(image, transform.centre_code(centre, member.plan.centres))
             logits = tiles.logits(
                 [member.network],
                 torch.from_numpy(image),
                 tile=member.plan.patch,
                 settings=self.settings,
                 orientation=member.plan.orientation,
+                context=member.plan.context,
                 device=self.device,
                 on_tile=on_tile,
             )
-            scores = logits if scores is None else scores.add_(logits)
-        assert scores is not None  # a predictor has at least one member
-        target = undo.to_native(scores.div_(len(self.members)), exclusive=self.table.exclusive)
+            total = logits if total is None else total.add_(logits)
+        assert total is not None  # a predictor has at least one member
+        return total.div_(len(self.members)), undo
+
+    def predict(
+        self,
+        scan: Volume,
+        case: str,
+        on_tile: TileCallback | None = None,
+        *,
+        valid: np.ndarray | None = None,
+        centre: str = "",
+        probabilities: bool = False,
+    ) -> Prediction | Classification:
+        """Labels of one scan on its grid, or probabilities of its classes, whichever the network was trained for."""
+        if self.table.unit == "voxel":
+            return self.predict_volume(scan, case, on_tile, valid=valid, centre=centre, probabilities=probabilities)
+        return self.classify(scan, case, on_tile, centre=centre)
+
+    def classify(
+        self, scan: Volume, case: str, on_tile: TileCallback | None = None, *, centre: str = ""
+    ) -> Classification:
+        """Probabilities of the classes of a scan, or of each of its slices."""
+        scores, undo = self.scores(scan, centre=centre, on_tile=on_tile)
+        found = validate.probabilities(scores, exclusive=self.table.exclusive).flatten(1).numpy()
+        ends = np.array([[0, 0, 0, 1], [0, 0, undo.prepared[2] - 1, 1]]) @ undo.prepared_affine.T
+        axis = "xyz".index(AXIS_OF[self.plan.orientation[2]])
+        by_slice = self.table.unit == "slice"
+        positions = np.linspace(ends[0, axis], ends[1, axis], found.shape[1]) if by_slice else np.zeros(0)
+        return Classification(case, self.table, found, positions, undo, self.provenance)
+
+    def predict_volume(
+        self,
+        scan: Volume,
+        case: str,
+        on_tile: TileCallback | None = None,
+        *,
+        valid: np.ndarray | None = None,
+        centre: str = "",
+        probabilities: bool = False,
+    ) -> Prediction:
+        """Labels of one scan, on its grid.
+
+        Args:
+            scan: with the channels of the plan, in their order.
+            case: id for files and reports.
+            on_tile: called with (tiles done, tiles in all).
+            valid: boolean (1, I, J, K) of the pixels that count, for photographs; None: found in the image.
+            centre: see `scores`.
+            probabilities: keep them too, all classes at once on the scan's grid.
+        """
+        scores, undo = self.scores(scan, valid=valid, centre=centre, on_tile=on_tile)
+        target = undo.to_native(scores, exclusive=self.table.exclusive)
+        chances = None
+        if probabilities:
+            chances = undo.values(validate.probabilities(scores, exclusive=self.table.exclusive))
+            chances = chances[-len(self.table.labels) :]  # background, if there is one, comes first
+        if self.plan.steps:  # what the network says of the darkness around a photograph means nothing
+            inside = photograph.lit(scan.array) if valid is None else valid
+            target = target * inside
+            chances = None if chances is None else chances * inside
         for step in self.recipe.postprocess:
             if scan.unit != "mm" and step.module().NEEDS_MM:
                 raise Refusal(
@@ -138,7 +207,7 @@ class Predictor:
                     remedy="leave that step out of the recipe",
                 )
             target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
-        return Prediction(case, self.table, scan.with_array(target), self.provenance)
+        return Prediction(case, self.table, scan.with_array(target), self.provenance, chances)
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan."""
@@ -150,75 +219,19 @@ class Predictor:
                 needed=f"{len(self.plan.channels)}: {', '.join(self.plan.channels)}",
                 remedy="name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
             )
-        return scan
-
-
-def predict_all(
-    predictor: Predictor,
-    cases: Sequence[Case],
-    out: Path,
-    *,
-    formats: Sequence[str] = ("nifti",),
-    series: str | None = None,
-    announce: Callable[[str], None] = print,
-    on_tile: TileCallback | None = None,
-    use: Callable[[Case, Volume, Prediction], None] | None = None,
-) -> list[runner.Outcome]:
-    """Predict every case into `out/<case><suffix>`; write `out/predict.json`, which says what became of each.
-
-    `use` is called with each case, its scan and its prediction after the files are written; what it raises counts
-    against that case only.
-
-    A file that exists under a final name is complete. Cases that fail do not stop the others.
-    """
-    writers = {name: plugins.find("outputs", name) for name in formats}
-    out.mkdir(parents=True, exist_ok=True)
-
-    def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
-        places = {out / f"{case.id}{module.SUFFIX}": module for module in writers.values()}
-        _spare_inputs(places, case)
-        scan = predictor.read_scan(case, series=series)
-        prediction = predictor.predict_volume(scan, case.id, on_tile)
-        files = []
-        for path, module in places.items():
-            module.write(prediction, path, module.Options())
-            files.append(path.name)
-        if use:
-            use(case, scan, prediction)
-        return tuple(files), {"volume_ml": volumes_ml(prediction)}
-
-    outcomes = []
-    for number, outcome in enumerate(runner.run_all(cases, work), start=1):
-        outcomes.append(outcome)
-        told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason
-        announce(f"[{number}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}")
-    report = {"provenance": dict(predictor.provenance), "cases": [outcome.to_json() for outcome in outcomes]}
-    with atomic.replacing(out / "predict.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return outcomes
-
-
-def _spare_inputs(places: Iterable[Path], case: Case) -> None:
-    """Refuse to write labels over the scan that they are made from."""
-    inputs = {path.resolve() for path in case.images.values()}
-    for path in places:
-        if path.resolve() in inputs:
+        if self.plan.unit and scan.unit != self.plan.unit:
+            words = {"mm": "an image with a size in millimetres", "px": "a photograph, without a size in millimetres"}
             raise Refusal(
-                path, found="the scan itself", needed="another place for its labels", remedy="choose another folder"
+                ", ".join(str(path) for path in case.images.values()),
+                found=words[scan.unit],
+                needed=words[self.plan.unit] + ", as the model was trained on",
+                remedy="give the scan itself (DICOM, NIfTI), not a picture of it"
+                if scan.unit == "px"
+                else "give the photograph as PNG, JPEG or TIFF",
             )
-
-
-def volumes_ml(prediction: Prediction) -> dict[str, float]:
-    """Volume of each label in millilitres; empty for images without a physical size."""
-    if prediction.target.unit != "mm":
-        return {}
-    voxel_ml = abs(float(np.linalg.det(prediction.target.affine[:3, :3]))) / 1000
-    return {
-        label.name: round(float(prediction.mask(place).sum()) * voxel_ml, 3)
-        for place, label in enumerate(prediction.table.labels)
-    }
+        return scan
 
 
 def _grid(plan: Plan) -> tuple[Any, ...]:
     """What must agree for the logits of two members to lie on one grid."""
-    return plan.orientation, plan.spacing_mm, plan.channels, plan.crop
+    return plan.orientation, plan.spacing_mm, plan.size, plan.channels, plan.centres, plan.crop, plan.steps

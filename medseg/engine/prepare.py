@@ -16,7 +16,7 @@ import filelock
 from medseg.atomic import DISK_FULL, remove_partial
 from medseg.case import Case, CaseSet
 from medseg.data.cache import Cache, Contents, cache_key, is_complete, write_case
-from medseg.engine.load import Read, load_case
+from medseg.engine.load import Read, load_case, load_valid
 from medseg.engine.parallel import Progress, Stop, for_each
 from medseg.labels import LabelTable
 from medseg.plan import Plan
@@ -128,11 +128,14 @@ def _places(cases: CaseSet, cache: Cache) -> tuple[dict[str, Path], dict[str, Re
 def _prepare_one(item: tuple[Case, Path], *, plan: Plan, table: LabelTable, read: Read, unknown_labels: str) -> None:
     """One case from its files to its folder in the cache."""
     case, place = item
-    image, labels = load_case(case, read, policy=plan.channels_on_other_grids)
+    image, labels = load_case(case, read, policy=plan.channels_on_other_grids, table=table)
     if labels is not None and unknown_labels == "refuse":
         _refuse_unknown(case, labels, table)
-    array, undo = transform.image(image, plan)
+    valid = load_valid(case, image, read) if plan.steps else None
+    array, undo = transform.image(image, plan, valid=valid, square=table.unit == "image")
     target = None if labels is None else transform.target(labels, undo, table)
+    if table.unit == "image" and case.classes is not None:
+        target = table.encode_classes(case.classes)
     del image, labels
     needed = array.nbytes + (0 if target is None else target.nbytes)
     with _refusing_full_disk(place.parent, needed=needed):

@@ -30,6 +30,7 @@ def write(
     stamp: str,
     facts: Mapping[str, str],
     notes: Sequence[str] = (),
+    pooled: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write a report about a run: its curves, its data and plan, and the metrics and pictures given."""
     report.write(
@@ -41,6 +42,7 @@ def write(
             headline=headline,
             history=_history(run),
             metrics=rows,
+            pooled=pooled,
             overlays=overlays,
             data=_data(run),
             notes=notes,
@@ -79,7 +81,14 @@ def _history(run: Run) -> list[dict[str, float]]:
     path = run.path("log.jsonl")
     if not path.exists():
         return []
-    names = {"epoch": "epoch", "loss": "train_loss", "dice": "validation_dice", "lr": "lr", "seconds": "seconds"}
+    names = {
+        "epoch": "epoch",
+        "loss": "train_loss",
+        "dice": "validation_dice",
+        "auroc": "validation_auroc",
+        "lr": "lr",
+        "seconds": "seconds",
+    }
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [{new: entry[old] for old, new in names.items() if old in entry} for entry in entries]
 

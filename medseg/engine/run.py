@@ -98,7 +98,14 @@ class Run:
     def load_network(self) -> tuple[nn.Module, str]:
         """The network with its best weights, in evaluation mode, and their sha256."""
         path = self.path("weights.safetensors")
-        tensors, _, sha256 = checkpoint.load(path)
+        tensors, facts, sha256 = checkpoint.load(path)
+        if facts.get("partial"):
+            raise Refusal(
+                path,
+                found=f"{len(tensors)} tensors, a part of {self.recipe.model.name} that was imported with --partial",
+                needed="a whole network",
+                remedy=f"train from it: `init: {{weights: {self.folder}}}` in a recipe",
+            )
         network = self.build()
         try:
             network.load_state_dict(tensors)
@@ -114,7 +121,7 @@ class Run:
 
 def build_network(recipe: config.Recipe, plan: Plan, table: LabelTable) -> nn.Module:
     chosen = recipe.model
-    return chosen.module().build(chosen.options, in_channels=len(plan.channels), out_channels=table.network_channels)
+    return chosen.module().build(chosen.options, in_channels=plan.in_channels, out_channels=table.network_channels)
 
 
 PARTS = ("recipe.yaml", "plan.json", "labels.json", "weights.safetensors", "card.md")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medseg.config import PredictSettings
 from medseg.engine import device as devices
+from medseg.engine.networks import answers
 from medseg.geometry import AXIS_CODES
 from medseg.refusal import Refusal
 
@@ -62,35 +63,47 @@ def logits(
     settings: PredictSettings,
     orientation: str,
     device: torch.device,
+    context: int = 0,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Blended logits of a prepared image.
+
+    Along axes where the networks answer with one entry for a whole tile (classifiers), so does the result.
 
     Args:
         networks: one, or the members of an ensemble, whose logits are averaged; in evaluation mode, on `device`.
         image: (C, i, j, k) float32.
         tile: side lengths of a tile.
         orientation: of the image, to know which tensor axis a patient axis is.
+        context: slices along k that tiles have in addition on each side; 0 beyond the image, as in training.
         on_tile: called with (tiles done, tiles in all).
 
     Returns:
-        (classes, i, j, k) float32 on the CPU.
+        (classes, i, j, k) float32 on the CPU; 1 for i, j or k where there is one answer for all.
+
+    Raises:
+        Refusal: a classifier's image is larger than what it sees at once; the answer is not finite.
     """
     shape = tuple(image.shape[1:])
     padded = pad_to(image, tile)
-    grid = [starts(size, side, settings.overlap) for size, side in zip(padded.shape[1:], tile, strict=True)]
+    sizes = tuple(padded.shape[1:])
+    grid = [starts(size, side, settings.overlap) for size, side in zip(sizes, tile, strict=True)]
     corners = list(itertools.product(*grid))
-    weight = weights(tile, settings.blend).to(device)
+    padded = torch.nn.functional.pad(padded, (context, context))
+    wide = (tile[0], tile[1], tile[2] + 2 * context)
     total: Tensor | None = None
-    norm = torch.zeros(tuple(padded.shape[1:]), device=device)
     for first in range(0, len(corners), settings.batch):
         group = corners[first : first + settings.batch]
-        boxes = [tuple(slice(at, at + side) for at, side in zip(corner, tile, strict=True)) for corner in group]
-        batch = torch.stack([padded[(slice(None), *box)] for box in boxes]).to(device)
+        batch = torch.stack([padded[(slice(None), *_box(corner, wide))] for corner in group]).to(device)
         scores = _forward(networks, batch, flips(settings.mirror, orientation), settings.precision, device)
         if total is None:
-            total = torch.zeros((scores.shape[1], *padded.shape[1:]), device=device)
-        for box, score in zip(boxes, scores, strict=True):
+            kept = _result_sizes(scores.shape[2:], tile, sizes)
+            total = torch.zeros((scores.shape[1], *kept), device=device)
+            norm = torch.zeros(kept, device=device)
+            weight = weights((scores.shape[2], scores.shape[3], scores.shape[4]), settings.blend).to(device)
+        for corner, score in zip(group, scores, strict=True):
+            place = [0 if size == 1 else at for at, size in zip(corner, total.shape[1:], strict=True)]
+            box = _box(place, score.shape[1:])
             total[(slice(None), *box)] += score * weight
             norm[box] += weight
         if on_tile:
@@ -104,9 +117,29 @@ def logits(
             needed="finite ones",
             remedy="predict with precision 32; if that does not help, the weights are of no use",
         )
-    offsets = [(have - want) // 2 for have, want in zip(padded.shape[1:], shape, strict=True)]
-    box = tuple(slice(offset, offset + want) for offset, want in zip(offsets, shape, strict=True))
-    return total[(slice(None), *box)].cpu()
+    wanted = [min(have, want) for have, want in zip(total.shape[1:], shape, strict=True)]
+    offsets = [(have - want) // 2 for have, want in zip(total.shape[1:], wanted, strict=True)]
+    return total[(slice(None), *_box(offsets, wanted))].cpu()
+
+
+def _box(corner: Sequence[int], sides: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(at, at + side) for at, side in zip(corner, sides, strict=True))
+
+
+def _result_sizes(answer: Sequence[int], tile: Sizes, sizes: Sequence[int]) -> list[int]:
+    """The image's sizes, but 1 along axes where one entry answers for a whole tile, which must be the whole image."""
+    kept = []
+    for have, side, size in zip(answer, tile, sizes, strict=True):
+        single = have == 1 and side != 1
+        if single and size > side:
+            raise Refusal(
+                "image",
+                found=f"{' x '.join(map(str, sizes))} voxels",
+                needed=f"at most {' x '.join(map(str, tile))}, which the classifier sees at once",
+                remedy="train with prepare.size, to which every image is resampled",
+            )
+        kept.append(1 if single else size)
+    return kept
 
 
 def pad_to(image: Tensor, tile: Sizes) -> Tensor:
@@ -119,11 +152,6 @@ def pad_to(image: Tensor, tile: Sizes) -> Tensor:
     return torch.nn.functional.pad(image, margins) if any(margins) else image
 
 
-def finest(outputs: Tensor | Sequence[Tensor]) -> Tensor:
-    """The full-resolution logits of a network, with deep supervision or without."""
-    return outputs if isinstance(outputs, Tensor) else outputs[0]
-
-
 def _forward(
     networks: Sequence[torch.nn.Module],
     batch: Tensor,
@@ -134,7 +162,7 @@ def _forward(
     scores: Tensor | None = None
     for network, axes in itertools.product(networks, passes):
         with torch.inference_mode(), devices.autocast(device, precision):
-            out = finest(network(batch.flip(axes) if axes else batch)).float()
+            out = answers(network(batch.flip(axes) if axes else batch))[0].float()
         out = out.flip(axes) if axes else out
         scores = out if scores is None else scores + out
     assert scores is not None  # there is always at least one network and one pass

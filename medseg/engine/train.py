@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import lightning_fabric
 import torch
 
 import medseg
-from medseg import atomic, card, config, progress
-from medseg.case import CaseSet
+from medseg import atomic, card, config
+from medseg.case import Case
 from medseg.config import Recipe
-from medseg.data import splits
-from medseg.data.cache import open_case
+from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource
 from medseg.data.splits import Split
 from medseg.engine import device as devices
-from medseg.engine import fit, footprint, gather
-from medseg.engine.check import examine
-from medseg.engine.fingerprint import fingerprint
-from medseg.engine.planning import make_plan
-from medseg.engine.prepare import prepare
+from medseg.engine import fit, validate, weights
+from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
-from medseg.plan import Plan
-from medseg.readers import read
+from medseg.labels import LabelTable
 from medseg.refusal import Refusal
+from medseg.transforms.prepare import centre_code, with_planes
 
-Announce = Callable[[str], None]
 RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 """Parts of a recipe that may change when a run is resumed on purpose."""
 STATE = ("steps", "optimiser", "ema", "devices")
 """Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
 DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a recipe's data amounts to: cases, split, plan and prepared arrays."""
-
-    cases: CaseSet
-    split: Split
-    plan: Plan
-    prepared: dict[str, Path]
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Announce | None = None) -> Run:
@@ -71,6 +55,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     run = Run(folder)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe, material.plan, material.cases.labels)
+    if recipe.init and not run.path("last.safetensors").exists():
+        weights.initialise(network, recipe, material.plan, material.cases.labels, announce)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     announce(f"{recipe.model.name}: {parameters:,} parameters, on {fabric.device}")
     parts = fit.Parts(
@@ -80,44 +66,19 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
         run=run,
         network=network,
         loss=recipe.loss.module().build(recipe.loss.options, exclusive=material.cases.labels.exclusive),
-        samples=Samples(_patches(recipe, material, fabric.world_size), recipe.augment, material.plan.orientation),
-        validation=[open_case(material.prepared[case]) for case in material.split.validation],
+        samples=Samples(
+            _patches(recipe, material, fabric.world_size), recipe.augment, material.plan.orientation, _planes(material)
+        ),
+        validation=_validation(material),
         announce=announce,
         slices=_by_slice(material),
     )
     position = fit.fit(parts, fabric)
     if fabric.is_global_zero:
         _write_card(run, recipe, material, position.best)
-        announce(f"best validation Dice {position.best:.4f}; the model is {folder}")
+        measure = {"dice": "Dice", "auroc": "AUROC"}[validate.measure(material.cases.labels)]
+        announce(f"best validation {measure} {position.best:.4f}; the model is {folder}")
     return run
-
-
-def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Material:
-    """Cases, split, plan and prepared arrays of a recipe. With a run folder, what was decided there before is kept,
-    so that a resumed run has the same split and plan; without one, nothing is written but the cache."""
-    cases = gather.cases(recipe)
-    _need_targets(cases)
-    split = _split(recipe, cases, folder)
-    used = {*split.train, *split.validation}
-    training = CaseSet(tuple(c for c in cases.cases if c.id in set(split.train)), cases.channels, cases.labels)
-    wanted = CaseSet(tuple(c for c in cases.cases if c.id in used), cases.channels, cases.labels)
-    plan = _plan(recipe, training, folder, announce)
-    with progress.counting("preparing cases", total=len(wanted.cases)) as done:
-        places = prepare(
-            wanted,
-            plan,
-            folder=recipe.cache,
-            read=read,
-            unknown_labels=recipe.prepare.unknown_labels,
-            workers=workers(recipe),
-            progress=lambda number, total, case: done(),
-        )
-    return Material(cases, split, plan, places)
-
-
-def workers(recipe: Recipe) -> int:
-    """Processes for preparation; auto: one for each core."""
-    return recipe.prepare.workers if recipe.prepare.workers != "auto" else devices.available_cores()
 
 
 def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
@@ -159,63 +120,6 @@ def _changes(old: Recipe, new: Recipe) -> list[str]:
     return changed + [f"train.{key}" for key in STATE if states[0][key] != states[1][key]]
 
 
-def _need_targets(cases: CaseSet) -> None:
-    lacking = [case.id for case in cases.cases if case.target is None]
-    if lacking:
-        raise Refusal(
-            f"case {lacking[0]}",
-            found="no label map" + (f", nor in {len(lacking) - 1} other cases" if len(lacking) > 1 else ""),
-            needed="one for every case to train on",
-            remedy="add it, or leave the case out of the data set",
-        )
-
-
-def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
-    path = folder / "split.json" if folder else None
-    if path and path.exists():
-        return splits.load(path, cases.cases)
-    found = examine(cases).presence if recipe.split.stratify == "classes" else None
-    split = splits.make(cases.cases, recipe.split, presence=found)
-    if path:
-        split.save(path)
-    return split
-
-
-def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Announce) -> Plan:
-    if folder and (folder / "plan.json").exists():
-        return Run(folder).plan
-    with progress.counting("measuring cases", total=len(training.cases)) as done:
-        seen = fingerprint(
-            training,
-            read=read,
-            orientation=recipe.prepare.orientation,
-            policy=recipe.prepare.channels_on_other_grids,
-            workers=workers(recipe),
-            progress=lambda number, total, case: done(),
-        )
-    chosen, labels = recipe.model, training.labels
-    plan = make_plan(
-        seen,
-        recipe.prepare,
-        divisor=chosen.module().divisor(chosen.options),
-        channels=training.channels,
-        bytes_per_voxel_estimate=footprint.of_recipe(
-            recipe, channels=len(training.channels), out_channels=labels.network_channels
-        ),
-        memory_gib=footprint.available_gib(devices.choose(recipe.train.device)),
-    )
-    announce(
-        f"plan: spacing {plan.spacing_text()}, patch {plan.patch}, batch {plan.batch}, "
-        f"normalisation {plan.normalisation_text()}"
-    )
-    if folder:
-        run = Run(folder)
-        run.write("fingerprint.json", seen.to_json())
-        run.write("labels.json", labels.to_json())
-        run.write("plan.json", plan.model_dump(mode="json"))
-    return plan
-
-
 def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
     settings = recipe.train
     chosen = devices.choose(settings.device)
@@ -232,19 +136,58 @@ def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
 def _patches(recipe: Recipe, material: Material, world: int) -> PatchSource:
     settings = recipe.train
     return PatchSource(
-        folders=[material.prepared[case] for case in material.split.train],
+        groups=_groups(recipe, material),
         patch=material.plan.patch,
         length=settings.epochs * settings.steps * material.plan.batch * world,
         seed=recipe.seed,
         foreground_share=settings.foreground,
+        context=material.plan.context,
         split=_by_slice(material),
     )
+
+
+def _planes(material: Material) -> dict[str, tuple[float, ...]]:
+    """What the channels of the centres hold, by case."""
+    wanted = material.plan.centres
+    return {case.id: centre_code(case.centre, wanted) for case in material.cases.cases} if wanted else {}
+
+
+def _validation(material: Material) -> list[PreparedCase]:
+    planes = _planes(material)
+    opened = [open_case(material.prepared[case]) for case in material.split.validation]
+    return [
+        replace(case, image=with_planes(case.image, planes[case.id])) if case.id in planes else case for case in opened
+    ]
+
+
+def _groups(recipe: Recipe, material: Material) -> list[list[Path]]:
+    """Prepared training cases in the groups that are drawn evenly."""
+    groups: dict[object, list[Path]] = {}
+    chosen = set(material.split.train)
+    for case in sorted((case for case in material.cases.cases if case.id in chosen), key=lambda case: case.id):
+        key = {"case": None, "centre": case.centre, "class": _class_of(case, material.cases.labels)}[
+            recipe.train.balance
+        ]
+        groups.setdefault(key, []).append(material.prepared[case.id])
+    return list(groups.values())
+
+
+def _class_of(case: Case, table: LabelTable) -> object:
+    """What `balance: class` draws evenly: the classes of the label table, not the numbers in the files."""
+    return None if case.classes is None else tuple(table.encode_classes(case.classes).ravel().tolist())
 
 
 def _by_slice(material: Material) -> Split | None:
     """The split, if it divides the slices of a case; patches must then be single slices."""
     if material.split.settings.kind != "slice":
         return None
+    if material.plan.context:
+        raise Refusal(
+            "split.kind",
+            found=f"slice, with a network that sees {material.plan.context} slices on each side",
+            needed="a network that sees single slices, or training and validation would see each other's",
+            remedy="set the model's neighbours to 0",
+        )
     if material.plan.patch[2] != 1:
         raise Refusal(
             "split.kind",
@@ -257,7 +200,7 @@ def _by_slice(material: Material) -> Split | None:
 
 
 def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> None:
-    split, plan = material.split, material.plan
+    split, plan, measure = material.split, material.plan, validate.measure(material.cases.labels)
     training = [case for case in material.cases.cases if case.id in set(split.train)]
     content = card.Card(
         name=recipe.name,
@@ -279,7 +222,9 @@ def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> No
             "validation cases": str(len(split.validation)),
         },
         split=f"{recipe.split.kind}, by patient" if not split.stamp else recipe.split.kind,
-        metrics=[{"measured on": "validation cases, prepared grid", "mean Dice": best}],
+        metrics=[
+            {"measured on": "validation cases, as prepared; they also chose the weights", f"mean {measure}": best}
+        ],
         limits=["Scans that differ from the training data in scanner, protocol, age or disease may fail silently."],
         provenance={"seed": str(recipe.seed)},
         versions={"medseg": medseg.__version__, "torch": torch.__version__},

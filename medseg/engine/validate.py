@@ -1,4 +1,4 @@
-"""Whole-volume Dice on prepared cases, for choosing weights while training."""
+"""Dice of whole volumes, or AUROC of classes, on prepared cases: for choosing weights while training."""
 
 from __future__ import annotations
 
@@ -14,20 +14,34 @@ from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
 from medseg.engine import device as devices
 from medseg.engine import tiles
-from medseg.labels import LabelTable
+from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan
+from medseg.ranking import auroc
 
 
 def overlaps(truth: np.ndarray, predicted: np.ndarray, table: LabelTable) -> np.ndarray:
     """(labels, 2): twice the overlap, and the sum of the sizes, of each label in two network targets."""
     if table.exclusive:
+        if table.ignore is not None:
+            truth, predicted = truth[truth != IGNORE], predicted[truth != IGNORE]
         count = len(table.labels) + 1
         both = np.bincount(truth.ravel()[truth.ravel() == predicted.ravel()], minlength=count)
         sizes = np.bincount(truth.ravel(), minlength=count) + np.bincount(predicted.ravel(), minlength=count)
         return np.stack([2 * both, sizes], axis=1)[1:].astype(np.float64)
     axes = (1, 2, 3)
-    both = np.logical_and(truth, predicted).sum(axes)
-    return np.stack([2 * both, (truth > 0).sum(axes) + (predicted > 0).sum(axes)], axis=1).astype(np.float64)
+    there, said = truth == 1, (predicted > 0) & (truth != IGNORE)
+    both = np.logical_and(there, said).sum(axes)
+    return np.stack([2 * both, there.sum(axes) + said.sum(axes)], axis=1).astype(np.float64)
+
+
+def measure(table: LabelTable) -> str:
+    """What weights are chosen by: "dice", or "auroc" where the labels are classes."""
+    return "dice" if table.unit == "voxel" else "auroc"
+
+
+def probabilities(scores: torch.Tensor, *, exclusive: bool) -> torch.Tensor:
+    """Of logits (C, ...): softmax over the channels, or a sigmoid of each."""
+    return scores.softmax(0) if exclusive else scores.sigmoid()
 
 
 def decide(scores: torch.Tensor, *, exclusive: bool) -> np.ndarray:
@@ -55,10 +69,7 @@ def dice_sums(
     sums = torch.zeros((len(table.labels), 2), dtype=torch.float64)
     with devices.evaluating(network):
         for case in cases:
-            image = torch.from_numpy(np.array(case.image, dtype=np.float32))
-            scores = tiles.logits(
-                [network], image, tile=plan.patch, settings=settings, orientation=plan.orientation, device=device
-            )
+            scores = _logits(network, case, plan, settings, device)
             truth, predicted = np.asarray(case.target), decide(scores, exclusive=table.exclusive)
             if split is not None:
                 held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
@@ -68,6 +79,47 @@ def dice_sums(
             sums[defined, 0] += torch.from_numpy(counts[defined, 0] / counts[defined, 1])
             sums[defined, 1] += 1
     return sums
+
+
+def aurocs(
+    network: nn.Module,
+    cases: Sequence[PreparedCase],
+    *,
+    plan: Plan,
+    table: LabelTable,
+    settings: PredictSettings,
+    device: torch.device,
+    split: Split | None = None,
+) -> list[float]:
+    """Area under the ROC curve of each class against the others, over the images (or slices) of all cases; nan where
+    it holds for none of them or for all. With a split by slice, only the slices of its validation side count."""
+    truths, scores = [], []
+    with devices.evaluating(network):
+        for case in cases:
+            found = probabilities(_logits(network, case, plan, settings, device), exclusive=table.exclusive)
+            target = np.asarray(case.target)
+            truth = np.stack([table.mask(target, place) for place in range(len(table.labels))])
+            columns = np.ones(found[0].numel(), bool)
+            if split is not None:
+                columns = np.array([split.slice_side(case.id, k) == "validation" for k in range(len(columns))])
+            truths.append(truth.reshape(len(truth), -1)[:, columns])
+            scores.append(found.flatten(1).numpy()[:, columns])
+    rows = zip(np.concatenate(truths, axis=1), np.concatenate(scores, axis=1), strict=True)
+    return [auroc(truth, score) for truth, score in rows]
+
+
+def _logits(
+    network: nn.Module, case: PreparedCase, plan: Plan, settings: PredictSettings, device: torch.device
+) -> torch.Tensor:
+    return tiles.logits(
+        [network],
+        torch.from_numpy(np.array(case.image, dtype=np.float32)),
+        tile=plan.patch,
+        settings=settings,
+        orientation=plan.orientation,
+        context=plan.context,
+        device=device,
+    )
 
 
 def mean_dice(sums: torch.Tensor) -> tuple[float, list[float]]:

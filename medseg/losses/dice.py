@@ -1,4 +1,4 @@
-"""Soft Dice without background.
+"""Soft Dice, without background unless it is asked for.
 
 Source: Milletari et al. 2016, "V-Net", arXiv:1606.04797.
 """
@@ -21,6 +21,8 @@ class Options(Settings):
     """Added to numerator and denominator; an absent and unpredicted structure counts as Dice 1."""
     squared: bool = False
     """Square the probabilities in the denominator, as the Swin UNETR paper does."""
+    background: bool = False
+    """Background counts as one more class, where labels exclude each other."""
 
 
 def build(options: Options, *, exclusive: bool) -> Loss:
@@ -30,5 +32,6 @@ def build(options: Options, *, exclusive: bool) -> Loss:
         smooth=options.smooth,
         squared=options.squared,
         batch=options.batch_dice,
+        background=options.background,
     )
     return deeply_supervised(term, exclusive=exclusive)

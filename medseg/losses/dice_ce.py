@@ -1,6 +1,7 @@
 """Soft Dice plus cross entropy (binary cross entropy for regions), as in nnU-Net.
 
-Source: Isensee et al. 2021, "nnU-Net", Nature Methods 18, doi:10.1038/s41592-020-01008-z.
+Source: Isensee et al. 2021, "nnU-Net", Nature Methods 18, doi:10.1038/s41592-020-01008-z. Swin-Unet's loss is
+`{dice_weight: 0.6, ce_weight: 0.4, batch_dice: true, squared: true, background: true}`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Options(Settings):
     """Added to the Dice's numerator and denominator; an absent and unpredicted structure counts as Dice 1."""
     squared: bool = False
     """Square the probabilities in the Dice's denominator, as the Swin UNETR paper does."""
+    background: bool = False
+    """Background counts as one more class of the Dice, where labels exclude each other."""
 
 
 def build(options: Options, *, exclusive: bool) -> Loss:
@@ -37,6 +40,7 @@ def build(options: Options, *, exclusive: bool) -> Loss:
             smooth=options.smooth,
             squared=options.squared,
             batch=options.batch_dice,
+            background=options.background,
         )
         return options.dice_weight * dice + options.ce_weight * cross_entropy(score, exclusive=exclusive)
 

@@ -1,5 +1,39 @@
-"""Metrics of one structure in one case: one file each with `UNIT`, `HIGHER_IS_BETTER`, `Options` and `compute`.
+"""Metrics, one file each with `UNIT`, `HIGHER_IS_BETTER`, `Options` and `compute`.
 
-nan means undefined: such a case takes no part in a mean and is counted apart. Where exactly one of the two masks is
-empty, overlaps are 0 and distances infinite; the evaluator counts the infinite ones rather than averaging them.
+Most compare one structure's masks in one case. nan means undefined: such a case takes no part in a mean and is counted
+apart. Where exactly one of the two masks is empty, overlaps are 0 and distances infinite; the evaluator counts the
+infinite ones rather than averaging them. Those that say `OVER = "set"` look at the evidence of all cases at once and
+answer with a number a row; `INTERVAL` says whether they are quick enough for intervals by resampling.
 """
+
+from __future__ import annotations
+
+import numpy as np
+
+from medseg.prediction import Evidence
+from medseg.refusal import Refusal
+
+VESSELS = 3
+"""Labels of the retina's metrics: arteries, veins, all vessels."""
+
+
+def vessel_maps(case: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and probabilities of arteries, veins and all vessels, each (3, rows, columns).
+
+    Evidence as the pipeline has it, (3, I, J, 1) with columns first, is turned; (3, rows, columns) stays.
+
+    Raises:
+        Refusal: other than three labels, or a volume.
+    """
+    truth, chances = case.truth, case.probabilities
+    flat = truth.ndim == 3 or (truth.ndim == 4 and truth.shape[3] == 1)
+    if len(truth) != VESSELS or not flat:
+        raise Refusal(
+            case.case,
+            found=f"{len(truth)} labels on a grid of {truth.shape[1:]}",
+            needed="pictures with the labels artery, vein and all vessels, in this order",
+            remedy="leave this metric out",
+        )
+    if truth.ndim == 3:
+        return truth, chances
+    return truth[..., 0].swapaxes(1, 2), chances[..., 0].swapaxes(1, 2)

@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from medseg.layers import SLOPE, InstanceNorm, ResidualBlock, Upsample, half, initialise_he
 from medseg.settings import Settings
 
+HEADS = ("heads.",)
+STEM = ("encoder.0.0.conv1.weight", "encoder.0.0.conv3.weight")
+UNSEEN = ("strides",)
+
 Count = Annotated[int, Field(ge=1)]
 Triple = tuple[Count, Count, Count]
 

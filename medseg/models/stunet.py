@@ -22,6 +22,10 @@ LEVELS = 5
 GROWTH = (1, 2, 4, 8, 16, 16)
 """Channels of each encoder stage, in widths."""
 
+HEADS = ("seg_outputs.",)
+STEM = ("conv_blocks_context.0.0.conv1.weight", "conv_blocks_context.0.0.conv3.weight")
+UNSEEN = ("pools",)
+
 Pool = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 

@@ -15,7 +15,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.layers import replace_instance_norms
+from medseg.refusal import Refusal
 from medseg.settings import Settings
+
+HEADS = ("out.",)
+STEM = ("swinViT.patch_embed.proj.weight", "encoder1.layer.conv1.conv.weight", "encoder1.layer.conv3.conv.weight")
+UNSEEN = ("patch_merging",)
+ENCODER = "swinViT."
+ALONE = ("patch_embed.", "layers1.", "layers2.", "layers3.", "layers4.")
+"""How names begin in a file that holds the encoder alone."""
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -72,3 +80,29 @@ def build(options: Options, *, in_channels: int, out_channels: int) -> nn.Module
         )
     replace_instance_norms(network)
     return network.to(device)
+
+
+def adapt(state: dict[str, Tensor], options: Options) -> dict[str, Tensor]:
+    """Published names -> this network's.
+
+    The self-supervised encoder (`model_swinvit.pt`: Tang et al. 2022, arXiv:2111.14791) lacks the prefix `swinViT.` and
+    calls the layers of its perceptrons fc1 and fc2. Whole networks (BraTS 2021, BTCV) have this network's names.
+
+    Raises:
+        Refusal: an encoder of another width. Its tables of attention would fit, and nothing else.
+    """
+    adapted = {}
+    for name, tensor in state.items():
+        name = ENCODER + name if name.startswith(ALONE) else name
+        if name.startswith(ENCODER):
+            name = name.replace(".mlp.fc1.", ".mlp.linear1.").replace(".mlp.fc2.", ".mlp.linear2.")
+        adapted[name] = tensor
+    width = len(adapted.get(f"{ENCODER}patch_embed.proj.bias", torch.empty(options.feature_size)))
+    if width != options.feature_size:
+        raise Refusal(
+            "model.feature_size",
+            found=f"{options.feature_size}",
+            needed=f"{width}, the width of these weights",
+            remedy=f"set model.feature_size={width}",
+        )
+    return adapted

@@ -19,6 +19,7 @@ from medseg.settings import Settings
 from medseg.volume import Instance, Volume
 
 SUFFIX = ".dcm"
+WRITES = "labels"
 READ_BACK_BY = "dicom_seg"
 SAME_VOXEL = 0.01
 """A stored voxel must come back at its place to within this part of a voxel."""

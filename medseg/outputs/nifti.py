@@ -13,6 +13,7 @@ from medseg.refusal import Refusal
 from medseg.settings import Settings
 
 SUFFIX = ".nii.gz"
+WRITES = "labels"
 READ_BACK_BY = "nifti"
 
 

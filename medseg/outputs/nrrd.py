@@ -12,6 +12,7 @@ from medseg.prediction import Prediction
 from medseg.settings import Settings
 
 SUFFIX = ".nrrd"
+WRITES = "labels"
 READ_BACK_BY = "sitk"
 
 

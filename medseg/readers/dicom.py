@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from medseg.dicom import signature
+from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.volume import Source, Volume
 
@@ -38,8 +41,9 @@ def matches(path: Path) -> bool:
 def read(path: Path, options: Options) -> Volume:
     """Read a series as (1, columns, rows, slices), slices along the normal (row x column) of the slices.
 
-    Slices are sorted by position, never by InstanceNumber. Values are stored * slope + intercept of each slice;
-    MONOCHROME1 is not inverted, because it says how to show values, not what they are (`notes["photometric"]`).
+    Slices are sorted by position, never by InstanceNumber. Values are stored * slope + intercept of each slice; PET
+    comes as SUVbw (g/ml) where the header allows (`notes["values"]`). MONOCHROME1 is not inverted, because it says how
+    to show values, not what they are (`notes["photometric"]`).
     A single file stands for its whole series, gathered from its own folder.
 
     Raises:
@@ -55,6 +59,9 @@ def read(path: Path, options: Options) -> Volume:
     policy.refuse_irregular(path, facts, frames, options.tolerance_mm)
     ordered = [frames[index] for index in facts.order]
     array = pixels.load(ordered)[None]
+    notes: dict[str, Any] = {}
+    if head.modality == "PT":
+        array, notes = _uptake(array, [frame.instance.path for frame in ordered])
     refuse_not_finite(array, path)
     source = Source(
         path,
@@ -70,6 +77,24 @@ def read(path: Path, options: Options) -> Volume:
             "frame_of_reference_uid": head.frame_of_reference_uid,
             "photometric": head.photometric,
             "off_grid_mm": facts.off_grid_mm,
+            **notes,
         },
     )
     return Volume(array, facts.affine, source)
+
+
+def _uptake(array: np.ndarray, paths: list[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+    """PET values as SUVbw; where the header does not allow that, as they are, with the reason in the notes: what wants
+    SUV then refuses them."""
+    import pydicom
+
+    from medseg.dicom import suv
+
+    headers = [
+        pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(suv.TAGS)) for path in dict.fromkeys(paths)
+    ]
+    try:
+        factor = suv.factor([suv.facts(header) for header in headers])
+    except Refusal as refusal:
+        return array, {"values": str(headers[0].get("Units", "not stated")), "no_suv": refusal.found}
+    return (array * np.float32(factor)).astype(np.float32), {"values": "SUVbw"}

@@ -18,6 +18,7 @@ from medseg.report.slices import Overlay
 
 IDENTITY = ("case", "patient", "label")
 DICE = re.compile(r"(^|_)dice($|_)", re.IGNORECASE)
+AUROC = re.compile(r"(^|_)auroc($|_)", re.IGNORECASE)
 LOSS = re.compile(r"loss", re.IGNORECASE)
 
 
@@ -32,6 +33,7 @@ class Report:
         headline: the few numbers to see first, as (name, value); a baseline belongs beside the result.
         history: a row per epoch: `epoch`, and any of `train_loss`, `validation_dice`, `lr`, `seconds`, ...
         metrics: a row per case and label: `case`, `patient`, `label`, then a number per metric, NaN where undefined.
+        pooled: a row per number over a whole set: `over`, `metric`, `row`, `value`, `low`, `high`.
         overlays: cases to look at, in this order. Each costs about half a megabyte.
         data: description of the data and of its split, as name and text.
         notes: further remarks, a paragraph each.
@@ -43,6 +45,7 @@ class Report:
     headline: Sequence[tuple[str, str | float]] = ()
     history: Sequence[Mapping[str, float]] = ()
     metrics: Sequence[Mapping[str, str | float]] = ()
+    pooled: Sequence[Mapping[str, Any]] = ()
     overlays: Sequence[Overlay] = ()
     data: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -71,6 +74,7 @@ def render(report: Report) -> str:
         report=report,
         value=wording.value,
         metrics=table(report.metrics, first=IDENTITY),
+        pooled=table(report.pooled, first=("over", "metric", "row")),
         summary=summary(report.metrics),
         history=table(report.history, first=("epoch",)),
         strip_chart=_strip_chart(report.metrics),
@@ -158,12 +162,12 @@ def _strip_chart(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(title, SVG) of the losses and of the Dice; those without a finite value are left out."""
+    """(title, SVG) of the losses, the Dice and the AUROC; those without a finite value are left out."""
     keys = list(dict.fromkeys(key for row in history for key in row))
     drawn = []
-    for title, pattern in (("Loss", LOSS), ("Dice", DICE)):
+    for title, pattern in (("Loss", LOSS), ("Dice", DICE), ("AUROC", AUROC)):
         series = {name: _points(history, name) for name in keys if pattern.search(name)}
-        mark = next((name for name in series if title == "Dice" and "val" in name.lower()), "")
+        mark = next((name for name in series if title != "Loss" and "val" in name.lower()), "")
         svg = charts.curves(title, series, mark=mark)
         if svg:
             drawn.append((title, svg))

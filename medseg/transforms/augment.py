@@ -2,13 +2,14 @@
 
 Everything is done on one patch in voxel coordinates. What rotation or zoom brings in from beyond the patch repeats its
 border, in image and target alike, so that the two stay in step and no label appears that was not there. Probabilities
-and ranges are those of nnU-Net. Heavy imports are inside the functions: recipes are checked without torch.
+and ranges are those of nnU-Net; what nnU-Net does not have (shear, colours, cut-out) is off unless asked for. Heavy
+imports are inside the functions: recipes are checked without torch.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from medseg.plan import Sizes
 from medseg.settings import Settings
+from medseg.transforms import appearance, fundus
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,8 @@ PER_CHANNEL = 0.5
 """Part of the channels that blur and low resolution touch when they happen."""
 ELASTIC_CELLS = 6
 """Control points along each axis of the elastic field."""
+COLOURS = 3
+"""Channels of a picture with colours."""
 
 
 class Options(Settings):
@@ -64,6 +68,25 @@ class Options(Settings):
     gamma_p: float = Field(default=0.3, ge=0, le=1)
     inverted_gamma_p: float = Field(default=0.1, ge=0, le=1)
     """Gamma on the negative of the image."""
+    shear_deg: float = Field(default=0, ge=0, lt=90)
+    """Largest angle by which patches are slanted; RRWNet has 25."""
+    shear_p: float = Field(default=1, ge=0, le=1)
+    hue: float = Field(default=0, ge=0, le=0.5)
+    """Largest turn of the hue, 1 being the whole circle; RRWNet has 0.02. This and the next two are for colour
+    pictures (3 channels) with values from 0 to 1, and do nothing to others."""
+    saturation: float = Field(default=0, ge=0, le=1)
+    """Largest shift of the saturation, and of its factor from 1; RRWNet has 0.2."""
+    value: float = Field(default=0, ge=0, le=1)
+    """Likewise for the value, which is the strongest channel; RRWNet has 0.2."""
+    colour_p: float = Field(default=1, ge=0, le=1)
+    """Of hue, saturation and value together."""
+    cutout: int = Field(default=0, ge=0)
+    """Boxes that are filled with one number each, in the image only; RRWNet has 16."""
+    cutout_side: float = Field(default=0.04, gt=0, le=1)
+    """Share of the patch's side; along thick slices a box reaches through all of them."""
+    cutout_fill: Range = (0.4, 0.6)
+    """Numbers that boxes are filled with, as the normalised image has them."""
+    cutout_p: float = Field(default=0.8, ge=0, le=1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,8 @@ class Draw:
         elastic: (seed, standard deviation in voxels, 0 or 1 per axis that may move).
         noise: (seed, standard deviation).
         blur, brightness, contrast, low_resolution, inverted_gamma, gamma: one number (or None) per channel.
+        colour: hue, saturation, value.
+        cutout: for each box its first voxel and its size along i, j, k, and what it is filled with.
     """
 
     flips: tuple[bool, bool, bool] = (False, False, False)
@@ -88,6 +113,8 @@ class Draw:
     low_resolution: tuple[float | None, ...] | None = None
     inverted_gamma: tuple[float, ...] | None = None
     gamma: tuple[float, ...] | None = None
+    colour: fundus.Colour | None = None
+    cutout: tuple[tuple[Sizes, Sizes, float], ...] | None = None
 
 
 def draw(
@@ -119,7 +146,7 @@ def draw(
     if happens(options.elastic_p):
         moving = tuple(1 - thin for thin in thick)
         elastic = (_seed(generator), options.elastic_voxels, moving)
-    return Draw(
+    drawn = Draw(
         flips=flips,  # type: ignore[arg-type]
         matrix=_draw_matrix(generator, options, thick),
         elastic=elastic,  # type: ignore[arg-type]
@@ -133,6 +160,7 @@ def draw(
         inverted_gamma=each(options.gamma) if happens(options.inverted_gamma_p) else None,
         gamma=each(options.gamma) if happens(options.gamma_p) else None,
     )
+    return _draw_more(generator, options, drawn, patch=patch, channels=channels, thick=thick)
 
 
 def apply(draw: Draw, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,14 +169,20 @@ def apply(draw: Draw, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.
     Args:
         draw: from `draw`, or made by hand.
         image: (C, i, j, k) floating point; it is interpolated linearly.
-        target: (1 or R, i, j, k) whole numbers; the nearest is taken.
+        target: (1 or R, i, j, k) whole numbers; the nearest is taken. A target of another size than the image (classes
+            of the whole image, or of a slice) has no places to move, and stays as it is.
+
+    Raises:
+        Refusal: colours are to be changed of an image whose values do not run from 0 to 1.
     """
+    in_step = target.shape[1:] == image.shape[1:]
     if draw.matrix is not None or draw.elastic is not None:
-        image, target = _warp(draw, image, target)
+        image, moved = _warp(draw, image, target if in_step else None)
+        target = target if moved is None else moved
     axes = [1 + axis for axis, flip in enumerate(draw.flips) if flip]
     if axes:
-        image, target = image.flip(axes), target.flip(axes)
-    return _intensities(draw, image), target
+        image, target = image.flip(axes), target.flip(axes) if in_step else target
+    return appearance.change(draw, image), target
 
 
 def _seed(generator: np.random.Generator) -> int:
@@ -181,7 +215,47 @@ def _draw_matrix(generator: np.random.Generator, options: Options, thick: tuple[
     return rows[0], rows[1], rows[2]
 
 
-def _warp(draw: Draw, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _draw_more(
+    generator: np.random.Generator,
+    options: Options,
+    drawn: Draw,
+    *,
+    patch: Sizes,
+    channels: int,
+    thick: tuple[int, ...],
+) -> Draw:
+    """Shear, colours and cut-out. Chance is used only for what is switched on, and last, so that all other draws are
+    the same with and without."""
+    if options.shear_deg > 0 and generator.random() < options.shear_p:
+        matrix = np.array(drawn.matrix or np.eye(3)) @ _draw_shear(generator, options.shear_deg, thick)
+        rows = tuple((float(row[0]), float(row[1]), float(row[2])) for row in matrix)
+        drawn = replace(drawn, matrix=(rows[0], rows[1], rows[2]))
+    ranges = {"hue": options.hue, "saturation": options.saturation, "value": options.value}
+    if channels == COLOURS and any(ranges.values()) and generator.random() < options.colour_p:
+        drawn = replace(drawn, colour=fundus.draw_colour(generator, **ranges))
+    if options.cutout > 0 and generator.random() < options.cutout_p:
+        sizes = [
+            side if thin else max(1, int(options.cutout_side * side)) for side, thin in zip(patch, thick, strict=True)
+        ]
+        boxes = []
+        for _ in range(options.cutout):
+            starts = [int(generator.integers(side - size + 1)) for side, size in zip(patch, sizes, strict=True)]
+            fill = float(generator.uniform(*options.cutout_fill))
+            boxes.append(((starts[0], starts[1], starts[2]), (sizes[0], sizes[1], sizes[2]), fill))
+        drawn = replace(drawn, cutout=tuple(boxes))
+    return drawn
+
+
+def _draw_shear(generator: np.random.Generator, largest_deg: float, thick: tuple[int, ...]) -> np.ndarray:
+    """Slant in every plane that has no thick axis."""
+    matrix = np.eye(3)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        if not thick[first] and not thick[second]:
+            matrix[first, second] = math.tan(math.radians(generator.uniform(-largest_deg, largest_deg)))
+    return matrix
+
+
+def _warp(draw: Draw, image: torch.Tensor, target: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Read image and target at one set of old voxel coordinates, kept inside the patch."""
     import torch
     from torch.nn import functional
@@ -192,7 +266,7 @@ def _warp(draw: Draw, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.
     for axis, size in enumerate(shape):
         old[axis].clamp_(0, size - 1)
         index.mul_(size).add_(old[axis].round().long())
-    moved_target = target.flatten(1)[:, index.flatten()].reshape(target.shape)
+    moved_target = None if target is None else target.flatten(1)[:, index.flatten()].reshape(target.shape)
     # grid_sample wants (k, j, i), from -1 to 1 between the outer faces of the patch
     grid = torch.stack([(2 * old[axis] + 1) / shape[axis] - 1 for axis in (2, 1, 0)]).movedim(0, -1)
     moved_image = functional.grid_sample(
@@ -221,71 +295,3 @@ def _coordinates(draw: Draw, shape: tuple[int, ...], device: torch.device) -> to
         field = functional.interpolate(points[None], size=shape, mode="trilinear", align_corners=True)[0]
         old += field.to(device)
     return old
-
-
-def _intensities(draw: Draw, image: torch.Tensor) -> torch.Tensor:
-    """Noise, blur, brightness, contrast, low resolution, gamma, in nnU-Net's order."""
-    import torch
-
-    if draw.noise is not None:
-        seed, sd = draw.noise
-        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))  # on CPU: the same everywhere
-        image = image + sd * noise.to(image)
-    if draw.blur is not None:
-        image = torch.stack([_blur(one, sd) if sd else one for one, sd in zip(image, draw.blur, strict=True)])
-    if draw.brightness is not None:
-        image = image * image.new_tensor(draw.brightness).reshape(-1, 1, 1, 1)
-    if draw.contrast is not None:
-        factor = image.new_tensor(draw.contrast).reshape(-1, 1, 1, 1)
-        mean = image.mean((1, 2, 3), keepdim=True)
-        lower, upper = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
-        image = torch.minimum(torch.maximum((image - mean) * factor + mean, lower), upper)
-    if draw.low_resolution is not None:
-        image = torch.stack(
-            [_coarse(one, by) if by else one for one, by in zip(image, draw.low_resolution, strict=True)]
-        )
-    if draw.inverted_gamma is not None:
-        image = _gamma(image, draw.inverted_gamma, invert=True)
-    if draw.gamma is not None:
-        image = _gamma(image, draw.gamma, invert=False)
-    return image
-
-
-def _blur(channel: torch.Tensor, sd: float) -> torch.Tensor:
-    """Gaussian along each axis of (i, j, k), the border repeated. A product with a small matrix is several times
-    faster than a convolution here, and MONAI's GaussianSmooth darkens the border, which it fills with 0."""
-    import torch
-
-    for axis, size in enumerate(channel.shape):
-        if size == 1:
-            continue
-        offsets = torch.arange(-math.ceil(4 * sd), math.ceil(4 * sd) + 1)
-        weights = torch.exp(-0.5 * (offsets / sd) ** 2)
-        read = (torch.arange(size)[:, None] + offsets).clamp(0, size - 1)
-        matrix = torch.zeros(size, size).scatter_add_(1, read, (weights / weights.sum()).expand(size, -1))
-        channel = torch.tensordot(matrix.to(channel), channel.movedim(axis, 0), dims=1).movedim(0, axis)
-    return channel.contiguous()
-
-
-def _coarse(channel: torch.Tensor, factor: float) -> torch.Tensor:
-    """Fewer samples (nearest), then as many as before (linear)."""
-    from torch.nn import functional
-
-    size = [max(1, round(length * factor)) for length in channel.shape]
-    small = functional.interpolate(channel[None, None], size=size, mode="nearest-exact")
-    return functional.interpolate(small, size=tuple(channel.shape), mode="trilinear", align_corners=False)[0, 0]
-
-
-def _gamma(image: torch.Tensor, gammas: tuple[float, ...], *, invert: bool) -> torch.Tensor:
-    """MONAI's gamma, channel by channel, keeping each channel's mean and standard deviation; constants stay."""
-    import torch
-    from monai.transforms import AdjustContrast
-
-    changed = []
-    for channel, gamma in zip(image, gammas, strict=True):
-        if channel.amin() == channel.amax():
-            changed.append(channel)
-        else:
-            changed.append(AdjustContrast(gamma, invert_image=invert, retain_stats=True)(channel[None])[0])
-    # MONAI answers with its own tensor class, which would follow the patch into the network and slow everything down
-    return torch.stack([torch.as_tensor(channel).as_subclass(torch.Tensor) for channel in changed])

@@ -12,6 +12,7 @@ from medseg.refusal import Refusal
 NEEDS: dict[str, tuple[str, ...]] = {
     "ct": ("lower", "upper", "mean", "sd"),
     "window": ("lower", "upper"),
+    "fixed": ("mean", "sd"),
     "suv": ("sd",),
 }
 """Numbers that a kind takes from the plan; the other kinds find theirs in each scan."""
@@ -45,7 +46,7 @@ def scale(array: np.ndarray, how: Normalisation) -> Scale:
     """
     _check(how)
     match how.kind:
-        case "ct":
+        case "ct" | "fixed":
             return _scale(how.lower, how.upper, how.mean or 0.0, how.sd or 1.0)
         case "window":
             return _between(how.lower or 0.0, how.upper or 0.0)

@@ -2,7 +2,7 @@
 
 The same scan stored in any of the 48 axis orders gives the same bits: axes are permuted and flipped exactly, sizes do
 not hang on the last digits of an affine, and statistics are taken from contiguous canonical arrays. Downsampling does
-not smooth first, as in nnU-Net.
+not smooth first, as in nnU-Net, unless the plan says so.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from scipy import ndimage
 
 from medseg.geometry import AxisMap, axis_map
-from medseg.labels import LabelTable
+from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan, Sizes
 from medseg.refusal import Refusal
 from medseg.resample import linear, neighbours, resample
-from medseg.transforms import intensity
+from medseg.transforms import intensity, photograph
 from medseg.volume import Volume
 
 Slices = tuple[slice, slice, slice]
@@ -125,17 +125,31 @@ class Undo:
                 inside[0, rows] = winner.cpu().numpy()
         return np.ascontiguousarray(self.axes.undo(result))
 
+    def values(self, scores: torch.Tensor) -> np.ndarray:
+        """(C, i, j, k) on the prepared grid -> (C, I, J, K) float32 on the scan's, resampled linearly; 0 outside the
+        crop. All channels at once: for photographs and the like."""
+        result = np.zeros((len(scores), *self.canonical), np.float32)
+        inside = result[(slice(None), *(slice(start, stop) for start, stop in self.crop))]
+        for channel, out in zip(scores, inside, strict=True):
+            out[:] = _linear_box(channel, _everything(self.cropped), self.cropped).cpu().numpy()
+        return np.ascontiguousarray(self.axes.undo(result))
 
-def image(volume: Volume, plan: Plan) -> tuple[np.ndarray, Undo]:
+
+def image(
+    volume: Volume, plan: Plan, *, valid: np.ndarray | None = None, square: bool = False
+) -> tuple[np.ndarray, Undo]:
     """What the network sees of a scan.
 
     Args:
         volume: any axis order, any real kind of numbers.
         plan: with one normalisation per channel of `volume`.
+        valid: boolean (1, I, J, K) of the pixels that count, for the steps that ask for it; None: found in the image.
+        square: fill up a picture that is cropped to its field of view to a square, so that nothing is stretched. There
+            is no way back from it: for classifiers alone.
 
     Returns:
         Contiguous float32 (C, i, j, k), and the way back. The prepared grid keeps the scan's field of view (to within
-        half a voxel): its sizes are the scan's extent over the plan's spacing, rounded.
+        half a voxel): its sizes are the plan's, or the scan's extent over the plan's spacing, rounded.
 
     Raises:
         Refusal: the number of channels is not the plan's, or the plan's numbers make no sense.
@@ -147,12 +161,18 @@ def image(volume: Volume, plan: Plan) -> tuple[np.ndarray, Undo]:
             needed=f"{len(plan.normalisation)}: {', '.join(plan.channels) or 'one for each normalisation'}",
             remedy="give the images that the plan names, or prepare anew with these channels",
         )
+    _refuse_other_units(volume, plan)
     axes = axis_map(volume.affine, plan.orientation)
     canonical = axes.apply(volume.array)
-    crop = nonzero_box(canonical) if plan.crop == "nonzero" else _whole(canonical)
+    crop = crop_box(canonical, plan.crop)
+    if "fundus_enhance" in plan.steps:
+        field = None if valid is None else np.ascontiguousarray(axes.apply(valid)[0, ..., 0])
+        canonical = photograph.enhanced(volume, canonical, field)
     cropped = canonical[(slice(None), *(slice(start, stop) for start, stop in crop))]
+    if square and plan.crop == "field":
+        cropped = photograph.square(canonical)
     spacing = [float(volume.spacing_mm[axis]) for axis in axes.permutation]
-    prepared = prepared_shape(cropped.shape[1:], spacing, plan.spacing_mm)
+    prepared = prepared_shape(cropped.shape[1:], spacing, plan.spacing_mm, plan.size)
     undo = Undo(volume.shape, _tuples(volume.affine.tolist()), axes.permutation, axes.flips, crop, prepared)
     result = np.empty((len(cropped), *prepared), np.float32)
     for channel, how, out in zip(cropped, plan.normalisation, result, strict=True):
@@ -160,6 +180,8 @@ def image(volume: Volume, plan: Plan) -> tuple[np.ndarray, Undo]:
         values[:] = channel
         intensity.normalise(values, how)
         if values is not out:
+            if plan.antialias:
+                values = _smoothed(values, prepared)
             out[:] = resample(torch.from_numpy(values)[None], prepared, plan.order)[0].numpy()
     return result, undo
 
@@ -190,6 +212,8 @@ def target(volume: Volume, undo: Undo, table: LabelTable) -> np.ndarray:
         )
     canonical = undo.axes.apply(volume.array)
     cropped = canonical[(slice(None), *(slice(start, stop) for start, stop in undo.crop))]
+    if table.unit == "slice":
+        return _slices(volume, np.ascontiguousarray(canonical[0]), undo, table)
     encoded = table.encode(np.ascontiguousarray(cropped[0]))
     if undo.cropped == undo.prepared:
         return np.ascontiguousarray(encoded)
@@ -197,14 +221,48 @@ def target(volume: Volume, undo: Undo, table: LabelTable) -> np.ndarray:
         return _resample_classes(encoded[0], undo.prepared)[None]
     result = np.zeros((len(encoded), *undo.prepared), np.uint8)
     for region, out in zip(encoded, result, strict=True):
-        for box in ndimage.find_objects(region):
+        for box in ndimage.find_objects((region == 1).astype(np.uint8)):
             values, place = _resample_box(region == 1, box, undo.prepared)
-            out[place] = values >= 0.5
+            out[place] = np.maximum(out[place], values >= 0.5)
+        if (region == IGNORE).any():
+            values, place = _resample_box(region == IGNORE, _everything(region.shape), undo.prepared)
+            out[place][values >= 0.5] = IGNORE
     return result
 
 
-def prepared_shape(shape: tuple[int, ...], spacing_mm: list[float], wanted: tuple[float, float, float] | str) -> Sizes:
-    """Size per axis that keeps the field of view at the wanted spacing, at least 1.
+def centre_code(centre: str, centres: tuple[str, ...]) -> tuple[float, ...]:
+    """1 for the centre's own channel, 0 for the others; all 0 where the centre is not stated.
+
+    Raises:
+        Refusal: a centre that the plan does not name.
+    """
+    if centre and centre not in centres:
+        raise Refusal(
+            "centre", found=f"'{centre}'", needed=f"one of {', '.join(centres)}", remedy="correct it, or leave it empty"
+        )
+    return tuple(float(centre == one) for one in centres)
+
+
+def with_planes(image: np.ndarray, values: tuple[float, ...]) -> np.ndarray:
+    """(C, i, j, k) with a further channel for each of `values`, which it holds everywhere."""
+    planes = np.broadcast_to(np.array(values, image.dtype).reshape(-1, 1, 1, 1), (len(values), *image.shape[1:]))
+    return np.concatenate([image, planes])
+
+
+def crop_box(canonical: np.ndarray, crop: str) -> Box:
+    """Box (start, stop) per axis of what is kept of (C, I, J, K) under the plan's `crop`."""
+    if crop == "field":
+        return nonzero_box(photograph.lit(canonical))
+    return nonzero_box(canonical) if crop == "nonzero" else _whole(canonical)
+
+
+def prepared_shape(
+    shape: tuple[int, ...],
+    spacing_mm: list[float],
+    wanted: tuple[float, float, float] | str,
+    size: Sizes | None = None,
+) -> Sizes:
+    """Size per axis that keeps the field of view at the wanted spacing, at least 1; `size` overrules it where not 0.
 
     Halves round up, and from a thousandth of a voxel below already: the same axis has spacings that differ in the last
     digits when an oblique scan is stored in another axis order, and round figures (5 voxels of 1 mm at 2 mm) must not
@@ -214,10 +272,11 @@ def prepared_shape(shape: tuple[int, ...], spacing_mm: list[float], wanted: tupl
         first, second, third = shape
     else:
         first, second, third = (
-            max(1, math.floor(size * old / new + 0.501))
-            for size, old, new in zip(shape, spacing_mm, wanted, strict=True)
+            max(1, math.floor(length * old / new + 0.501))
+            for length, old, new in zip(shape, spacing_mm, wanted, strict=True)
         )
-    return first, second, third
+    fixed = size or (0, 0, 0)
+    return fixed[0] or first, fixed[1] or second, fixed[2] or third
 
 
 def nonzero_box(array: np.ndarray) -> Box:
@@ -233,6 +292,36 @@ def nonzero_box(array: np.ndarray) -> Box:
             return _whole(array)
         ranges.append((int(filled[0]), int(filled[-1]) + 1))
     return ranges[0], ranges[1], ranges[2]
+
+
+def _refuse_other_units(volume: Volume, plan: Plan) -> None:
+    """PET that the reader could not give as SUV would be normalised as if it were."""
+    if "no_suv" in volume.source.notes and any(how.kind == "suv" for how in plan.normalisation):
+        raise Refusal(
+            volume.source.path,
+            found=f"PET in {volume.source.notes['values']} ({volume.source.notes['no_suv']})",
+            needed="SUV, or a header from which it can be worked out",
+            remedy="export the series again with that attribute, or convert it to SUV",
+        )
+
+
+def _smoothed(channel: np.ndarray, shape: Sizes) -> np.ndarray:
+    """Gaussian with sd (factor - 1) / 2 along every axis that gets shorter, as scikit-image's `resize` does."""
+    sd = [max(0.0, (old / new - 1) / 2) for old, new in zip(channel.shape, shape, strict=True)]
+    return ndimage.gaussian_filter(channel, sd, mode="nearest")
+
+
+def _slices(volume: Volume, canonical: np.ndarray, undo: Undo, table: LabelTable) -> np.ndarray:
+    """(R, 1, 1, k): which classes' structures appear in each slice, crop or no crop."""
+    (start, stop), prepared = undo.crop[2], undo.prepared[2]
+    if stop - start != prepared:
+        raise Refusal(
+            volume.source.path,
+            found=f"{stop - start} slices that become {prepared}",
+            needed="every slice kept as it is, because each has its own label",
+            remedy="set prepare.spacing_mm to native, and prepare.size (if any) to [.., .., 0]",
+        )
+    return table.encode_slices(canonical[:, :, start:stop])
 
 
 def _whole(array: np.ndarray) -> Box:

@@ -6,22 +6,23 @@ import pickle
 import shutil
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg import plugins
+from medseg import plugins, readers
 from medseg.case import CaseSet
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 
-NAMES = plugins.names("datasets")
+NAMES = tuple(name for name in plugins.names("datasets") if name != "none")
+"""`none` holds no case; see tests/unit/test_weights.py."""
 
 
 def test_the_list_equals_the_folder() -> None:
     files = {path.stem for path in (plugins.PACKAGE / "datasets").glob("*.py")}
-    assert set(NAMES) == {name for name in files if not name.startswith("_")}
+    assert {*NAMES, "none"} == {name for name in files if not name.startswith("_")}
     assert {"folder", "table", "nnunet_raw", "msd", "bids"} <= set(NAMES)
+    assert {"brats", "isic", "ph2", "retina_av", "lits", "dr_grading", "autopet"} <= set(NAMES)
 
 
 @pytest.fixture(params=NAMES)
@@ -30,7 +31,19 @@ def adapter(request: pytest.FixtureRequest):
 
 
 def files_of(data: CaseSet) -> list[Path]:
-    return [path for case in data.cases for path in (*case.images.values(), case.target) if path is not None]
+    return [
+        path for case in data.cases for path in (*case.images.values(), case.target, case.valid) if path is not None
+    ]
+
+
+def numbers(path: Path) -> np.ndarray:
+    """What a label map says, (I, J, K); in a colour picture red, green and blue add 1, 2 and 4."""
+    array = readers.read(path).array
+    return (
+        array[0]
+        if len(array) == 1
+        else sum((channel > 127) * bit for channel, bit in zip(array, (1, 2, 4), strict=True))
+    )
 
 
 def test_cases(adapter, tmp_path: Path) -> None:
@@ -40,19 +53,33 @@ def test_cases(adapter, tmp_path: Path) -> None:
     patients = [case.patient for case in data.cases]
     assert all(patients) and len(set(patients)) == 2, "the example holds two cases of one patient, and they are told"
     for case in data.cases:
-        assert list(case.images) == list(data.channels) or len(case.images) == 1
-        assert case.target is not None
+        assert list(case.images) == list(data.channels) or list(case.images) == ["all"]
+        assert case.classes if data.labels.unit == "image" else case.target is not None
+        assert case.valid is None or data.labels.ignore is not None
     assert len(set(data.channels)) == len(data.channels) >= 1
     assert all(path.exists() for path in files_of(data))
 
 
 def test_the_files_hold_what_the_cases_say(adapter, tmp_path: Path) -> None:
     data = adapter.cases(adapter.example(tmp_path))
+    found = set()
     for case in data.cases:
-        shapes = [nib.load(path).shape for path in case.images.values()]
-        assert sum(shape[3] if len(shape) > 3 else 1 for shape in shapes) == len(data.channels)
-        truth = np.asarray(nib.load(case.target).dataobj)
-        assert truth.shape == shapes[0][:3] and data.labels.unknown(truth) == []
+        images = [readers.read(path).array for path in case.images.values()]
+        assert sum(len(image) for image in images) == len(data.channels)
+        if case.target is not None:
+            truth = numbers(case.target)
+            assert truth.shape == images[0].shape[1:] and data.labels.unknown(truth) == []
+            found |= set(np.unique(truth).tolist())
+        if case.valid is not None:
+            mask = readers.read(case.valid).array
+            assert mask.shape[1:] == images[0].shape[1:] and len(np.unique(mask)) == 2
+        if case.classes is not None:
+            assert data.labels.encode_classes(case.classes).max() >= 0
+            found |= set(case.classes)
+    if data.labels.unit == "image":
+        assert all(found & set(label.members) for label in data.labels.labels), "the example shows every class"
+    else:
+        assert any(found & set(label.members) for label in data.labels.labels), "the example shows a structure"
 
 
 def test_the_same_twice_and_through_pickle(adapter, tmp_path: Path) -> None:
@@ -80,15 +107,19 @@ def test_a_missing_root_is_refused(adapter, tmp_path: Path) -> None:
         adapter.cases(nowhere)
 
 
-@pytest.mark.parametrize("which", ["image", "label"])
-def test_a_missing_file_is_refused_by_name(adapter, tmp_path: Path, which: str) -> None:
+def test_a_missing_file_is_refused_by_name(adapter, tmp_path: Path) -> None:
+    """Any image, label map or mask."""
     options = adapter.example(tmp_path)
     case = adapter.cases(options).cases[1]
-    gone = next(iter(case.images.values())) if which == "image" else case.target
-    gone.unlink()
-    with pytest.raises(Refusal) as caught:
-        adapter.cases(options)
-    assert gone.parent.name in str(caught.value) and gone.name.split("_")[0].split(".")[0] in str(caught.value)
+    for gone in (*case.images.values(), case.target, case.valid):
+        if gone is None:
+            continue
+        aside = gone.rename(tmp_path / "aside")
+        with pytest.raises(Refusal) as caught:
+            adapter.cases(options)
+        assert gone.parent.name in str(caught.value) and gone.name.split("_")[0].split(".")[0] in str(caught.value)
+        aside.rename(gone)
+    assert adapter.cases(options).cases[1] == case
 
 
 def test_files_beside_the_images_do_no_harm(adapter, tmp_path: Path) -> None:
@@ -97,5 +128,6 @@ def test_files_beside_the_images_do_no_harm(adapter, tmp_path: Path) -> None:
     for path in {path.parent for path in files_of(before)}:
         (path / ".DS_Store").write_bytes(b"x")
         (path / "notes.txt").write_bytes(b"x")
-        shutil.copy(next(iter(before.cases[0].images.values())), path / "._hidden_0000.nii.gz")
+        image = next(iter(before.cases[0].images.values()))
+        shutil.copy(image, path / f"._hidden_0000{''.join(image.suffixes[-2:])}")
     assert adapter.cases(options) == before

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from medseg import plugins
+from medseg.labels import IGNORE
 
 NAMES = plugins.names("losses")
 BOTH = pytest.mark.parametrize("exclusive", [True, False])
@@ -95,3 +96,50 @@ def test_huge_logits_stay_finite(name, exclusive, size):
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(logits.grad).all()
+
+
+@EACH
+def test_a_classifiers_logits_are_taken_like_any_others(name):
+    """(B, C, 1, 1, 1), of images with a class each; the last one's is not known."""
+    logits = torch.randn(4, 3, 1, 1, 1, generator=torch.Generator().manual_seed(8)).requires_grad_()
+    build(name, True)([logits], torch.tensor([0, 2, 1, IGNORE], dtype=torch.uint8).view(4, 1, 1, 1, 1)).backward()
+    assert (logits.grad[:3] != 0).any() and (logits.grad[3] == 0).all()
+
+
+@EACH
+@BOTH
+def test_what_is_not_known_is_left_out(name, exclusive):
+    """Logits where the truth is not known change nothing and get no gradient."""
+    target = target_of(exclusive)
+    unknown = torch.rand(target.shape, generator=torch.Generator().manual_seed(9)) < 0.3
+    target[unknown] = IGNORE
+    logits = outputs_of(torch.float32)[0].detach()
+    other = torch.where(unknown, torch.randn(logits.shape, generator=torch.Generator().manual_seed(10)) * 9, logits)
+    values = []
+    for given in (logits, other):
+        given.requires_grad_()
+        values.append(build(name, exclusive)([given], target))
+        values[-1].backward()
+        hidden = unknown.expand_as(given)
+        assert (given.grad[hidden] == 0).all() and (given.grad[~hidden] != 0).any()
+    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-6)
+
+
+@EACH
+@BOTH
+def test_places_that_are_not_known_might_as_well_not_be_there(name, exclusive):
+    """Cutting off the far half, in which nothing is known, leaves the loss as it is."""
+    target, logits = target_of(exclusive), outputs_of(torch.float32)[0]
+    target[:, :, 2:] = IGNORE
+    loss = build(name, exclusive)
+    assert loss([logits], target).item() == pytest.approx(loss([logits[:, :, :2]], target[:, :, :2]).item(), rel=1e-5)
+
+
+@EACH
+@BOTH
+def test_nothing_known_at_all_costs_nothing(name, exclusive):
+    outputs = outputs_of(torch.float32)
+    value = build(name, exclusive)(outputs, torch.full_like(target_of(exclusive), IGNORE))
+    value.backward()
+    assert value.item() == 0
+    assert all((output.grad == 0).all() for output in outputs)

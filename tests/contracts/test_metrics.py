@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from medseg import plugins
 
 NAMES = plugins.names("metrics")
-EACH = pytest.mark.parametrize("name", NAMES)
+SETS = tuple(name for name in NAMES if hasattr(plugins.find("metrics", name), "OVER"))
+EACH = pytest.mark.parametrize("name", [name for name in NAMES if name not in SETS])
 SPACING = np.array([0.9, 1.1, 2.5])
 RNG = np.random.default_rng(11)
 TRUTH, PREDICTED = RNG.random((2, 7, 8, 5)) < 0.4
@@ -35,6 +36,20 @@ def test_says_what_it_is(name):
     assert isinstance(metric.HIGHER_IS_BETTER, bool)
     assert isinstance(metric.NEEDS_MM, bool)
     assert "Empty masks" in metric.__doc__
+    assert all(field.description for field in metric.Options.model_fields.values())
+    with pytest.raises(ValidationError):
+        metric.Options(no_such_option=1)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_looks_at_all_cases_says_what_it_is(name):
+    metric = plugins.find("metrics", name)
+    assert plugins.summary("metrics", name)
+    assert metric.OVER == "set"
+    assert isinstance(metric.UNIT, str)
+    assert isinstance(metric.HIGHER_IS_BETTER, bool)
+    assert isinstance(metric.INTERVAL, bool)
+    assert "nan where" in metric.__doc__
     assert all(field.description for field in metric.Options.model_fields.values())
     with pytest.raises(ValidationError):
         metric.Options(no_such_option=1)

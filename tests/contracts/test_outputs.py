@@ -9,12 +9,13 @@ import pytest
 
 from medseg import plugins, readers
 from medseg.labels import LabelTable
-from medseg.prediction import Prediction
+from medseg.prediction import Classification, Prediction
 from medseg.settings import Settings
 from medseg.volume import Volume
 from tests import dicom_series as ds
 
 NEEDS_DICOM = {"dicom_seg"}
+FOR_LABELS = [name for name in plugins.names("outputs") if plugins.find("outputs", name).WRITES == "labels"]
 LABELS = LabelTable.of({"liver": 5, "spleen": 1, "kidney_left": 9})
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, paint=[2, 1, 4])
 OBLIQUE = np.array([0.9541666, -0.2080757, 0.2151061, 0.2785886, 0.880128, -0.3843997])
@@ -41,10 +42,11 @@ def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def test_the_list_equals_the_folder() -> None:
-    assert set(plugins.names("outputs")) == {"nifti", "nrrd", "dicom_seg"}
+    assert set(plugins.names("outputs")) == {"nifti", "nrrd", "dicom_seg", "scores"}
+    assert {plugins.find("outputs", name).WRITES for name in plugins.names("outputs")} == {"labels", "classes"}
 
 
-@pytest.mark.parametrize("name", plugins.names("outputs"))
+@pytest.mark.parametrize("name", FOR_LABELS)
 def test_output(name: str, tmp_path: Path) -> None:
     output = plugins.find("outputs", name)
     assert issubclass(output.Options, Settings)
@@ -67,7 +69,7 @@ def test_output(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(points(found, back.affine), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", plugins.names("outputs"))
+@pytest.mark.parametrize("name", FOR_LABELS)
 @pytest.mark.parametrize("table", [LABELS, REGIONS], ids=["labels", "regions"])
 def test_nothing_segmented_is_a_result(name: str, table: LabelTable, tmp_path: Path) -> None:
     output = plugins.find("outputs", name)
@@ -77,7 +79,7 @@ def test_nothing_segmented_is_a_result(name: str, table: LabelTable, tmp_path: P
     assert not readers.read(tmp_path / f"result{output.SUFFIX}").array.any()
 
 
-@pytest.mark.parametrize("name", plugins.names("outputs"))
+@pytest.mark.parametrize("name", FOR_LABELS)
 def test_an_existing_file_survives_a_failure(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = plugins.find("outputs", name)
     path = tmp_path / f"result{output.SUFFIX}"
@@ -92,3 +94,28 @@ def test_an_existing_file_survives_a_failure(name: str, tmp_path: Path, monkeypa
         output.write(expected, path, output.Options())
     assert path.read_bytes() == b"older result"
     assert not list(tmp_path.glob(".partial*"))
+
+
+def test_probabilities_of_slices_are_a_row_each(tmp_path: Path) -> None:
+    table = LabelTable.classes({"tumour": 1, "node": 2}, exclusive=False, unit="slice")
+    found = np.array([[0.1, 0.9, 0.8], [0.2, 0.3, 0.7]], np.float32)
+    scores = plugins.find("outputs", "scores")
+    scores.write(Classification("c", table, found, np.array([-3.0, 0, 3])), tmp_path / "c.csv", scores.Options())
+    assert (tmp_path / "c.csv").read_text().splitlines() == [
+        "case,slice,position_mm,probability tumour,probability node,decision",
+        "c,0,-3.000,0.100000,0.200000,",
+        "c,1,0.000,0.900000,0.300000,tumour",
+        "c,2,3.000,0.800000,0.700000,tumour + node",
+    ]
+    assert [file.name for file in tmp_path.iterdir()] == ["c.csv"]
+
+
+def test_the_class_of_an_image_is_one_row(tmp_path: Path) -> None:
+    table = LabelTable.classes({"no": 0, "yes": 1})
+    scores = plugins.find("outputs", "scores")
+    found = Classification("c", table, np.array([[0.4], [0.6]], np.float32), np.zeros(0))
+    scores.write(found, tmp_path / "c.csv", scores.Options())
+    assert (tmp_path / "c.csv").read_text().splitlines() == [
+        "case,probability no,probability yes,decision",
+        "c,0.400000,0.600000,yes",
+    ]

@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from tests import dicom_series, tiny
 from tests.tiny import Said, medseg_command
@@ -244,3 +245,18 @@ def test_words_that_the_command_line_does_not_know(untrained, tmp_path, words, p
     places = {"RUN": untrained, "SCAN": scan, "OUT": tmp_path / "out"}
     assert_refused(medseg_command(*(places.get(word, word) for word in words)), part)
     assert {file.name for file in tmp_path.iterdir()} == {"scan.nii.gz"}
+
+
+def test_a_photograph_where_a_volume_is_needed(untrained, tmp_path):
+    plan = json.loads((untrained / "plan.json").read_text())
+    run = shutil.copytree(untrained, tmp_path / "run")
+    (run / "plan.json").write_text(json.dumps({**plan, "unit": "mm"}))
+    Image.fromarray(np.zeros((30, 20), np.uint8)).save(tmp_path / "xray.png")
+    said = predict(run, tmp_path / "xray.png", tmp_path / "out")
+    assert_refused(said, "xray.png", "a photograph", "a size in millimetres", "not a picture of it", code=1)
+
+
+def test_a_photograph_has_other_channels_than_a_scan(untrained, tmp_path):
+    Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(tmp_path / "photo.png")
+    said = predict(untrained, tmp_path / "photo.png", tmp_path / "out")
+    assert_refused(said, "photo.png", "3 channels", "1: image", code=1)

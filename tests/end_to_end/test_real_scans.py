@@ -12,8 +12,10 @@ import pytest
 import medseg
 from medseg import config
 from medseg.engine import evaluate
-from medseg.engine.predict import Predictor, predict_all
+from medseg.engine.batch import predict_all
+from medseg.engine.predict import Predictor
 from medseg.engine.scans import find
+from medseg.engine.scores import as_text
 from medseg.engine.train import train
 from medseg.geometry import same_grid
 from tests import reference
@@ -65,7 +67,7 @@ def test_stunet_learns_one_real_ct_and_gives_it_back_in_its_own_grid(tmp_path: P
     )
     run = train(recipe, tmp_path / "run")
     scores = evaluate.of_run(run.folder, tmp_path / "scores")
-    print(evaluate.as_text(scores))
+    print(as_text(scores))
     assert scores.stamp  # trained and measured on the same scan
     assert scores.mean("dice") >= 0.8
     before, after = medseg.read(scan), medseg.read(tmp_path / "scores" / "predictions" / "ct.nii.gz")

@@ -70,7 +70,7 @@ def error(ours: np.ndarray, golden: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("name", "model", "options", "channels_in", "channels_out", "limit"), CASES)
-def test_equals_the_original(name, model, options, channels_in, channels_out, limit):
+def test_equals_the_original(name, model, options, channels_in, channels_out, limit, record_property):
     description = json.loads((FOLDER / f"{name}.json").read_text())
     golden = np.load(FOLDER / f"{name}.npz")
     # STU-Net has no buffers, so its costly random initialisation can be skipped.
@@ -93,7 +93,8 @@ def test_equals_the_original(name, model, options, channels_in, channels_out, li
         assert list(array.shape) == description["outputs"][key]["full_shape"]
         i, j, k = description["outputs"][key]["stride"] or (1, 1, 1)
         errors[key] = error(array[:, :, ::i, ::j, ::k], golden[key])
-    print(name, {key: f"{value:.1e}" for key, value in errors.items()})
+    result = {"network": model, "file": name, "parameters": description["param_count"]}
+    record_property("parity", json.dumps({**result, "error": max(errors.values()), "limit": limit}))
     assert max(errors.values()) < limit, errors
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 
 import numpy as np
@@ -10,11 +11,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medseg.refusal import Refusal
 from medseg.transforms.augment import Draw, Options, apply, draw
+from medseg.transforms.fundus import Colour
 
 ALWAYS = Options(
     rotate_p=1, scale_p=1, elastic_p=1, noise_p=1, blur_p=1, brightness_p=1, contrast_p=1, low_resolution_p=1,
     gamma_p=1, inverted_gamma_p=1, mirror=("left-right", "anterior-posterior", "inferior-superior"),
+    shear_deg=25, cutout=3, cutout_side=0.3, cutout_p=1,
+)  # fmt: skip
+PICTURE = Options(
+    rotate_p=0, scale_p=0, noise_p=0, blur_p=0, brightness_p=0, contrast_p=0, low_resolution_p=0, gamma_p=0,
+    inverted_gamma_p=0,
 )  # fmt: skip
 sizes = st.tuples(*(st.integers(1, 12) for _ in range(3)))
 seeds = st.integers(0, 10_000)
@@ -124,6 +132,84 @@ def test_probabilities_are_met():
                               ("gamma", 0.3), ("inverted_gamma", 0.1), ("elastic", 0.0), ("matrix", 0.36)):  # fmt: skip
         share = np.mean([getattr(one, name) is not None for one in draws])
         assert share == pytest.approx(probability, abs=0.04), name  # four standard errors
+
+
+def test_further_steps_leave_all_other_draws_as_they_are():
+    further = {"shear_deg": 25, "hue": 0.02, "saturation": 0.2, "value": 0.2, "cutout": 16}
+    for seed in range(30):
+        plain, more = (
+            draw(np.random.default_rng(seed), Options(**chosen), patch=(64, 64, 1), channels=3)
+            for chosen in ({}, further)
+        )
+        assert more.colour is not None and plain.colour is None and plain.cutout is None
+        assert dataclasses.replace(more, matrix=plain.matrix, colour=None, cutout=None) == plain
+    assert Draw() == draw(np.random.default_rng(0), PICTURE, patch=(64, 64, 1), channels=3)
+
+
+def test_shear_slants_a_picture_in_its_plane():
+    options = PICTURE.model_copy(update={"shear_deg": 40})
+    slants = [draw(np.random.default_rng(n), options, patch=(32, 32, 1), channels=3).matrix[0][1] for n in range(200)]
+    assert np.abs(slants).max() == pytest.approx(math.tan(math.radians(40)), rel=0.05)
+    assert min(slants) < -0.5
+    drawn = draw(np.random.default_rng(0), options, patch=(32, 32, 1), channels=3)
+    assert drawn.matrix == ((1, drawn.matrix[0][1], 0), (0, 1, 0), (0, 0, 1))
+    image = torch.arange(9.0).reshape(1, 3, 3, 1)  # new (i, j) comes from (i + j - 1, j), kept inside
+    slanted = apply(Draw(matrix=((1, 1, 0), (0, 1, 0), (0, 0, 1))), image, image.to(torch.uint8))
+    assert slanted[1][0, :, :, 0].tolist() == [[0, 1, 5], [0, 4, 8], [3, 7, 8]]
+    assert torch.allclose(slanted[0], slanted[1].float(), atol=1e-5)
+
+
+def test_colours_of_pictures():
+    red = torch.zeros(3, 2, 2, 1)
+    red[0] = 1
+    target = torch.zeros(1, 2, 2, 1, dtype=torch.uint8)
+    green = apply(Draw(colour=Colour(hue=1 / 3)), red, target)[0]
+    assert green[:, 0, 0, 0].tolist() == pytest.approx([0, 1, 0], abs=1e-6)
+    pale = apply(Draw(colour=Colour(saturation_factor=0.5)), red * 1.01 - 0.01, target)[0]
+    assert pale[:, 0, 0, 0].tolist() == pytest.approx([1, 0.5, 0.5], abs=1e-6)
+    assert red[0].min() == 1 and pale.dtype == torch.float32
+    with pytest.raises(Refusal, match="from -2 to 3"):
+        apply(Draw(colour=Colour(hue=0.1)), red * 5 - 2, target)
+
+
+def test_colours_are_drawn_for_pictures_alone():
+    options = PICTURE.model_copy(update={"hue": 0.1, "colour_p": 0.5})
+    grey, coloured = (
+        [draw(np.random.default_rng(n), options, patch=(9, 9, 1), channels=c).colour for n in range(400)]
+        for c in (1, 3)
+    )
+    assert set(grey) == {None}
+    hues = [one.hue for one in coloured if one is not None]
+    assert len(hues) == pytest.approx(200, abs=40)
+    assert max(hues) == pytest.approx(0.1, abs=0.01) and min(hues) == pytest.approx(-0.1, abs=0.01)
+    assert {one[1:] for one in coloured if one is not None} == {(0, 0, 1, 1)}
+
+
+def test_cutout_fills_the_image_alone():
+    options = PICTURE.model_copy(update={"cutout": 4, "cutout_side": 0.25, "cutout_p": 0.5})
+    draws = [draw(np.random.default_rng(n), options, patch=(40, 20, 1), channels=2).cutout for n in range(200)]
+    drawn = [boxes for boxes in draws if boxes is not None]
+    assert len(drawn) == pytest.approx(100, abs=30)
+    assert all(len(boxes) == 4 for boxes in drawn)
+    for start, size, fill in (box for boxes in drawn for box in boxes):
+        assert size == (10, 5, 1) and start[2] == 0 and 0 <= start[0] <= 30 and 0 <= start[1] <= 15
+        assert 0.4 <= fill <= 0.6
+    image, target = patch((40, 20, 1))
+    filled, same = apply(Draw(cutout=(((30, 15, 0), (10, 5, 1), 0.5),)), image, target)
+    assert (filled[:, 30:, 15:] == 0.5).all() and torch.equal(filled[:, :30], image[:, :30]) and same is target
+    assert not (image == 0.5).any()
+    volume = draw(np.random.default_rng(1), options.model_copy(update={"cutout_p": 1}), patch=(40, 20, 20), channels=1)
+    assert volume.cutout[0][1] == (10, 5, 5)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (2, 1, 1, 3)])
+def test_what_has_no_places_stays(shape):
+    image, _ = patch((8, 6, 3))
+    target = torch.ones(shape, dtype=torch.uint8)
+    drawn = draw(np.random.default_rng(3), ALWAYS, patch=(8, 6, 3), channels=2)
+    drawn = dataclasses.replace(drawn, flips=(True, True, True))
+    moved, same = apply(drawn, image, target)
+    assert same is target and moved.shape == image.shape and not torch.equal(moved, image)
 
 
 def test_a_patch_of_64_takes_little_time():

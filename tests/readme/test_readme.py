@@ -13,14 +13,15 @@ from medseg import config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-VERBS = {path.stem for path in (ROOT / "medseg" / "commands").glob("[a-z]*.py")}
+VERBS = {path.stem.replace("_", "-") for path in (ROOT / "medseg" / "commands").glob("[a-z]*.py")}
 
 
 def test_verbs_exist_and_are_all_named() -> None:
-    used = set(re.findall(r"^\s*medseg (\w+)", README, flags=re.MULTILINE)) | set(re.findall(r"`medseg (\w+)", README))
+    used = set(re.findall(r"^\s*medseg ([\w-]+)", README, flags=re.MULTILINE))
+    used |= set(re.findall(r"`medseg ([\w-]+)", README))
     assert used and used <= VERBS
     table = README[README.index("## Verbs") : README.index("## To add something")]
-    assert set(re.findall(r"`(\w+)`", table)) >= VERBS
+    assert set(re.findall(r"`([\w-]+)`", table)) >= VERBS
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))

@@ -37,7 +37,9 @@ COMPONENTS = [(kind, name) for kind in plugins.KINDS for name in plugins.names(k
 FILES = sorted((ROOT / "medseg").rglob("*.py"))
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "models"], ["train", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list"], ["list", "models"], ["train", "--help"], ["get"]], ids=" ".join
+)
 def test_a_word_of_help_imports_nothing_heavy(words):
     script = SCRIPT.format(words=words, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True)
@@ -96,7 +98,7 @@ def test_commands_are_the_files(tmp_path):
         [sys.executable, "-m", "medseg", "--help"], env=ENVIRONMENT, capture_output=True, text=True, check=True
     )
     for file in (ROOT / "medseg" / "commands").glob("[a-z]*.py"):
-        assert f"  {file.stem} " in done.stdout
+        assert f"  {file.stem.replace('_', '-')} " in done.stdout
 
 
 def test_what_goes_to_worker_processes_can_be_pickled():

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from medseg.datasets import _files, bids, folder, msd, nnunet_raw, table
+from medseg.datasets import _examples, _files, _people, bids, folder, msd, nnunet_raw, table
 from medseg.refusal import Refusal
 
 
@@ -41,8 +42,8 @@ def test_a_folders_name_is_whole(tmp_path: Path) -> None:
 
 
 def test_patient_patterns() -> None:
-    assert _files.patient_of("P07_x", None) == "P07_x"
-    assert _files.patient_of("P07_x", r"^(P\d+)") == "P07"
+    assert _people.patient_of("P07_x", None) == "P07_x"
+    assert _people.patient_of("P07_x", r"^(P\d+)") == "P07"
     for pattern, says in (
         (r"^P\d+", "0 groups"),
         ("(", "regular expression"),
@@ -50,7 +51,7 @@ def test_patient_patterns() -> None:
         ("(X*)", "P07_x"),
     ):
         with pytest.raises(Refusal, match=says):
-            _files.patient_of("P07_x", pattern)
+            _people.patient_of("P07_x", pattern)
 
 
 # --- folder ---------------------------------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ def test_folder_with_channels_series_and_no_labels(tmp_path: Path) -> None:
 
 def test_folder_asks_for_channels(tmp_path: Path) -> None:
     options = folder.example(tmp_path)
-    _files.write_example(tmp_path / "images/t1/a1.nii.gz", 0)
+    _examples.write_nifti(tmp_path / "images/t1/a1.nii.gz", 0)
     with pytest.raises(Refusal, match=r"channels: \[t1\]"):
         folder.cases(options)
 
@@ -140,6 +141,135 @@ def test_folder_labels_refused(tmp_path: Path, text: str) -> None:
         folder.cases(options)
 
 
+# --- folder: photographs, masks, classes ------------------------------------------------------------------------------
+
+
+def photographs(root: Path, labels: str, *, valid: bool = True) -> folder.Options:
+    """Three photographs with label maps in colour, and masks."""
+    for seed, case in enumerate(("e1", "e2", "e3")):
+        _examples.write_photograph(root / "images" / f"{case}.png", seed)
+        _examples.write_colours(root / "labels" / f"{case}.png")
+        if valid:
+            _examples.write_mask(root / "valid" / f"{case}.gif")
+    (root / "labels.yaml").write_text(labels, encoding="utf-8")
+    return folder.Options(root=root, files_hold=("red", "green", "blue"))
+
+
+def test_folder_of_photographs(tmp_path: Path) -> None:
+    labels = "labels: {artery: [1, 2], vein: [2, 4]}\npaint: [1, 4]\nunknown: {artery: [7]}\nignore: 8\n"
+    data = folder.cases(photographs(tmp_path, labels))
+    assert data.channels == ("red", "green", "blue")
+    assert data.cases[0].images == {"all": tmp_path / "images/e1.png"}
+    assert data.cases[0].valid == tmp_path / "valid/e1.gif"
+    assert data.labels.encode(np.array([[[0, 1, 2, 4, 7, 8]]])).tolist() == [
+        [[[0, 1, 1, 0, 255, 255]]],
+        [[[0, 0, 1, 1, 0, 255]]],
+    ]
+
+
+def test_folder_of_one_named_channel(tmp_path: Path) -> None:
+    options = folder.example(tmp_path).model_copy(update={"files_hold": ("T1",)})
+    data = folder.cases(options)
+    assert data.channels == ("T1",) and list(data.cases[0].images) == ["T1"]
+
+
+def test_folder_valid_needs_ignore_and_every_mask(tmp_path: Path) -> None:
+    options = photographs(tmp_path, "labels: {a: 1, b: 2, c: 4, d: 7}\n")
+    with pytest.raises(Refusal, match="no 'ignore'"):
+        folder.cases(options)
+    (tmp_path / "labels.yaml").write_text("labels: {a: 1, b: 2, c: 4, d: 7}\nignore: 8\n", encoding="utf-8")
+    assert folder.cases(options).labels.encode(np.array([[[8, 7]]])).tolist() == [[[[255, 4]]]]
+    (tmp_path / "valid/e2.gif").unlink()
+    with pytest.raises(Refusal, match="case 'e2' in valid"):
+        folder.cases(options)
+    with pytest.raises(Refusal, match="files_hold"):
+        folder.cases(options.model_copy(update={"channels": ("t1",)}))
+
+
+def test_folder_classes_of_images(tmp_path: Path) -> None:
+    options = photographs(tmp_path, "labels: {healthy: 0, ill: [1, 2]}\nunit: image\n", valid=False)
+    (tmp_path / "classes.csv").write_text("case,class\ne1,0\ne2,2\ne3,ill\n", encoding="utf-8")
+    data = folder.cases(options)
+    assert [case.classes for case in data.cases] == [(0,), (2,), (1,)]
+    assert {case.target for case in data.cases} == {None} and {case.unit for case in data.cases} == {"image"}
+    assert (data.labels.unit, data.labels.exclusive, data.labels.network_channels) == ("image", True, 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("e1,0\ne2,1\n", "case 'e3' in classes.csv"),
+        ("e1,0\ne2,\ne3,1\n", "case 'e2' in classes.csv"),
+        ("e1,0\ne2,3\ne3,1\n", "class '3' of case 'e2'; needed one of healthy"),
+        ("e1,0\ne2,0;1\ne3,1\n", "class '0;1' of case 'e2'"),
+        ("e1,0\ne1,1\ne2,1\ne3,1\n", "case 'e1' twice"),
+    ],
+)
+def test_folder_classes_refused(tmp_path: Path, rows: str, says: str) -> None:
+    options = photographs(tmp_path, "labels: {healthy: 0, ill: 1}\nunit: image\n", valid=False)
+    (tmp_path / "classes.csv").write_text(f"case,class\n{rows}", encoding="utf-8")
+    with pytest.raises(Refusal, match=says):
+        folder.cases(options)
+
+
+def test_folder_several_classes_of_an_image(tmp_path: Path) -> None:
+    options = photographs(tmp_path, "labels: {drusen: 0, scar: 1}\nunit: image\nexclusive: false\n", valid=False)
+    (tmp_path / "classes.csv").write_text("case,class\ne1,drusen;scar\ne2,1\ne3,0\n", encoding="utf-8")
+    data = folder.cases(options)
+    assert [case.classes for case in data.cases] == [(0, 1), (1,), (0,)]
+    assert data.labels.encode_classes((0, 1)).ravel().tolist() == [1, 1]
+
+
+def test_folder_classes_of_slices(tmp_path: Path) -> None:
+    options = folder.example(tmp_path)
+    (tmp_path / "labels.yaml").write_text("labels: {left: 1, right: 2}\nunit: slice\n", encoding="utf-8")
+    data = folder.cases(options)
+    assert (data.labels.unit, data.labels.exclusive, data.cases[0].unit) == ("slice", False, "slice")
+    assert data.labels.encode_slices(np.array([[[0, 1, 2]]])).reshape(2, 3).tolist() == [[0, 1, 0], [0, 0, 1]]
+
+
+def test_labels_may_be_merged_or_overlap_by_word(tmp_path: Path) -> None:
+    options = folder.example(tmp_path)
+    (tmp_path / "labels.yaml").write_text("labels: {both: [1, 2]}\nexclusive: true\n", encoding="utf-8")
+    merged = folder.cases(options).labels
+    assert merged.exclusive and merged.encode(np.array([[[0, 1, 2]]])).tolist() == [[[[0, 1, 1]]]]
+    (tmp_path / "labels.yaml").write_text("labels: {left: 1, right: 2}\nexclusive: false\n", encoding="utf-8")
+    apart = folder.cases(options).labels
+    assert not apart.exclusive and apart.network_channels == 2 and apart.labels[1].index == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("unit: pixel", "unit 'pixel'"),
+        ("exclusive: 1", "exclusive 1"),
+        ("ignore: 0", "ignore 0"),
+        ("ignore: 1", "ignore 1"),
+        ("ignore: many", "ignore 'many'"),
+        ("unknown: {left: [7]}", "exclude each other"),
+        ("unknown: {top: [7]}\nexclusive: false", "unknown {'top'"),
+        ("unknown: {left: 7}\nexclusive: false", "unknown {'left'"),
+        ("unit: slice\nexclusive: true", "several structures"),
+        ("unit: slice\nignore: 8", "'ignore' with unit: slice"),
+        ("unit: image\npaint: [1, 2]", "'paint' with unit: image"),
+    ],
+)
+def test_label_table_settings_refused(tmp_path: Path, text: str, says: str) -> None:
+    options = folder.example(tmp_path)
+    (tmp_path / "labels.yaml").write_text(f"labels: {{left: 1, right: 2}}\n{text}\n", encoding="utf-8")
+    with pytest.raises(Refusal, match=says):
+        folder.cases(options)
+
+
+@pytest.mark.parametrize("unit", ["voxel", "image"])
+def test_a_number_in_two_labels_that_exclude_each_other(tmp_path: Path, unit: str) -> None:
+    options = folder.example(tmp_path)
+    text = f"labels: {{left: [1, 2], right: [2, 3]}}\nexclusive: true\nunit: {unit}\n"
+    (tmp_path / "labels.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(Refusal, match="number 2 in two labels"):
+        folder.cases(options)
+
+
 # --- table ----------------------------------------------------------------------------------------------------------
 
 
@@ -151,7 +281,7 @@ def test_table_facts(tmp_path: Path) -> None:
 
 
 def test_table_without_labels_and_with_labels_yaml(tmp_path: Path) -> None:
-    _files.write_example(tmp_path / "x.nii.gz", 0)
+    _examples.write_nifti(tmp_path / "x.nii.gz", 0)
     (tmp_path / "c.csv").write_text("case;patient;image;label\nx;p;x.nii.gz;\n", encoding="utf-8")
     (tmp_path / "labels.yaml").write_text("labels: {liver: 1}\n", encoding="utf-8")
     data = table.cases(table.Options(root=tmp_path / "c.csv", delimiter=";"))
@@ -172,6 +302,48 @@ def test_table_refused(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "c.csv").write_text(text, encoding="utf-8")
     with pytest.raises(Refusal, match=says):
         table.cases(table.Options(root=tmp_path / "c.csv", labels={"liver": 1}))
+
+
+def test_table_of_photographs(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        _examples.write_photograph(tmp_path / f"{name}.png", 0)
+        _examples.write_mask(tmp_path / f"{name}_field.png")
+    (tmp_path / "c.csv").write_text(
+        "case,patient,all,valid,label,age\nx,p,x.png,x_field.png,,50\ny,q,y.png,,y_field.png,\n", encoding="utf-8"
+    )
+    options = table.Options(
+        root=tmp_path / "c.csv", files_hold=("red", "green", "blue"), labels={"lesion": 255}, ignore=8
+    )
+    data = table.cases(options)
+    assert data.channels == ("red", "green", "blue")
+    assert [dict(case.images) for case in data.cases] == [{"all": tmp_path / "x.png"}, {"all": tmp_path / "y.png"}]
+    assert [case.valid for case in data.cases] == [tmp_path / "x_field.png", None]
+    assert data.cases[0].attributes == {"age": "50"} and data.labels.ignore == 8
+    with pytest.raises(Refusal, match="'valid', and no number"):
+        table.cases(options.model_copy(update={"ignore": None}))
+    (tmp_path / "x_field.png").unlink()
+    with pytest.raises(Refusal, match=r"x_field\.png"):
+        table.cases(options)
+
+
+def test_table_of_classes(tmp_path: Path) -> None:
+    _examples.write_nifti(tmp_path / "x.nii.gz", 0)
+    (tmp_path / "c.csv").write_text(
+        "case,patient,image,class\nx,p,x.nii.gz,HGG\ny,p,x.nii.gz,0\nz,q,x.nii.gz,\n", encoding="utf-8"
+    )
+    options = table.Options(root=tmp_path / "c.csv", labels={"LGG": 0, "HGG": 1}, unit="image")
+    data = table.cases(options)
+    assert [case.classes for case in data.cases] == [(1,), (0,), None] and data.cases[0].attributes == {}
+    assert data.labels.unit == "image" and data.labels.exclusive and data.cases[0].unit == "image"
+    slices = table.cases(options.model_copy(update={"unit": "slice", "labels": {"tumour": 1}}))
+    assert (slices.labels.unit, slices.labels.exclusive, slices.cases[0].classes) == ("slice", False, None)
+
+
+def test_table_settings_go_before_labels_yaml(tmp_path: Path) -> None:
+    options = table.example(tmp_path).model_copy(update={"labels": {}, "exclusive": False})
+    (tmp_path / "labels.yaml").write_text("labels: {left: 1, right: 2}\nexclusive: true\nignore: 9\n", encoding="utf-8")
+    labels = table.cases(options).labels
+    assert (labels.exclusive, labels.ignore) == (False, 9)
 
 
 # --- nnU-Net --------------------------------------------------------------------------------------------------------
@@ -293,8 +465,8 @@ def test_bids_cases(tmp_path: Path) -> None:
 
 
 def test_bids_without_sessions(tmp_path: Path) -> None:
-    _files.write_example(tmp_path / "sub-7/anat/sub-7_T1w.nii.gz", 0)
-    _files.write_example(tmp_path / "derivatives/labels/sub-7/anat/sub-7_desc-lesion_mask.nii.gz", 0, label=True)
+    _examples.write_nifti(tmp_path / "sub-7/anat/sub-7_T1w.nii.gz", 0)
+    _examples.write_nifti(tmp_path / "derivatives/labels/sub-7/anat/sub-7_desc-lesion_mask.nii.gz", 0, label=True)
     data = bids.cases(bids.Options(root=tmp_path, label_suffix="mask", labels={"lesion": 1}))
     assert (data.cases[0].id, data.cases[0].patient, data.cases[0].group) == ("sub-7", "sub-7", "")
 
@@ -303,7 +475,7 @@ def test_bids_two_runs_need_a_choice(tmp_path: Path) -> None:
     options = bids.example(tmp_path)
     place = tmp_path / "sub-01/ses-1/anat"
     (place / "sub-01_ses-1_T1w.nii.gz").rename(place / "sub-01_ses-1_run-1_T1w.nii.gz")
-    _files.write_example(place / "sub-01_ses-1_run-2_T1w.nii.gz", 5)
+    _examples.write_nifti(place / "sub-01_ses-1_run-2_T1w.nii.gz", 5)
     with pytest.raises(Refusal, match=r"run-1_T1w.*run-2_T1w.*image_entities"):
         bids.cases(options)
     chosen = options.model_copy(

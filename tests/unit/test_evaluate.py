@@ -10,6 +10,7 @@ import pytest
 
 from medseg import config
 from medseg.engine import evaluate
+from medseg.engine.scores import Scores, as_text
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from tests import tiny
@@ -33,7 +34,7 @@ def folders(tmp_path):
         def put(self, side: str, name: str, array: np.ndarray, affine: np.ndarray = CUBES) -> None:
             tiny.nifti(tmp_path / side / f"{name}.nii.gz", array, affine)
 
-        def scored(self, table: LabelTable = TABLE) -> evaluate.Scores:
+        def scored(self, table: LabelTable = TABLE) -> Scores:
             return evaluate.of_folders(self.predicted, self.truth, table, METRICS)
 
     for side in ("predicted", "truth"):
@@ -64,7 +65,7 @@ def test_means_leave_out_what_is_undefined_and_keep_what_is_infinite(folders):
     written = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert written["means"]["right"]["dice"] == "undefined" and written["means"]["mean of labels"]["dice"] == 0.5
     assert [row["hd95"] for row in written["cases"]] == [0, "undefined", "infinite", "undefined"]
-    table = {row.split()[0]: row.split() for row in evaluate.as_text(scores).splitlines()[1:]}
+    table = {row.split()[0]: row.split() for row in as_text(scores).splitlines()[1:]}
     assert table["left"] == ["left", "0.5000", "infinite", "-0.0040", "2", "0"]
     assert table["right"][1] == "undefined"
 

@@ -60,9 +60,9 @@ def test_patches_stay_inside_and_meet_the_tiny_label(folders):
 
 
 def test_a_sample_hangs_on_seed_epoch_and_number_only(folders):
-    source = PatchSource(folders, (8, 8, 8), 12, seed=3)
+    source = PatchSource([folders], (8, 8, 8), 12, seed=3)
     forwards = [source[index] for index in range(12)]
-    again = PatchSource(folders, (8, 8, 8), 12, seed=3)
+    again = PatchSource([folders], (8, 8, 8), 12, seed=3)
     for index in reversed(range(12)):
         image, target, case = again[index]
         assert case == forwards[index][2]
@@ -75,7 +75,7 @@ def test_a_sample_hangs_on_seed_epoch_and_number_only(folders):
 
 
 def test_workers_started_afresh_cut_the_same(folders):
-    source = PatchSource(folders, (8, 8, 8), 4, seed=3)
+    source = PatchSource([folders], (8, 8, 8), 4, seed=3)
     expected = [source[index] for index in range(4)]
     assert len(pickle.dumps(source)) < 2000  # the opened cases stay behind
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -14,7 +14,6 @@ from hypothesis import strategies as some
 from torch import Tensor, nn
 
 from medseg.config import PredictSettings
-from medseg.engine import tiles
 from medseg.engine.tiles import flips, logits, pad_to, starts, weights
 
 CPU = torch.device("cpu")
@@ -163,4 +162,3 @@ def test_progress_counts_tiles():
         on_tile=lambda *step: said.append(step),
     )
     assert said == [(2, 3), (3, 3)]
-    assert tiles.finest((torch.ones(1), torch.zeros(1))) == 1

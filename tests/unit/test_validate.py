@@ -54,7 +54,7 @@ def test_means_leave_out_what_is_not_defined():
 def test_a_perfect_network_scores_one_and_an_absent_label_nothing():
     """The image holds the class number; the network turns it into logits."""
     truth = np.random.default_rng(0).integers(0, 3, (1, 9, 8, 8)).astype(np.uint8)
-    case = PreparedCase("x", truth.astype(np.float32), truth, None, {}, (1, 1, 0), None)  # type: ignore[arg-type]
+    case = PreparedCase("x", truth.astype(np.float32), truth, None, {}, (1, 1, 0))  # type: ignore[arg-type]
     plan = Plan(
         orientation="RAS",
         spacing_mm="native",

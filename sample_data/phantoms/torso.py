@@ -12,12 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from .drawing import generator
+
 LABELS = {"liver": 1, "spleen": 2, "kidney_left": 3, "kidney_right": 4, "aorta": 5, "spine": 6}
-
-
-def generator(*key: int) -> np.random.Generator:
-    """A stream of its own for every key; PCG64 is named because numpy's default may change."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
 class Waves:

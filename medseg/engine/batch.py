@@ -1,0 +1,129 @@
+"""Many cases through one model: what is written for each, and a record of what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg import atomic, plugins
+from medseg.case import Case
+from medseg.engine import runner
+from medseg.engine.load import load_valid
+from medseg.engine.predict import Predictor, TileCallback
+from medseg.labels import LabelTable
+from medseg.prediction import Classification, Prediction
+from medseg.readers import read
+from medseg.refusal import Refusal
+from medseg.volume import Volume
+
+
+def predict_all(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    out: Path,
+    *,
+    formats: Sequence[str] = (),
+    series: str | None = None,
+    announce: Callable[[str], None] = print,
+    on_tile: TileCallback | None = None,
+    use: Callable[[Case, Volume, Any], None] | None = None,
+    probabilities: bool = False,
+    gate: Callable[[Case, Volume, Prediction], tuple[Prediction, dict[str, Any]]] | None = None,
+) -> list[runner.Outcome]:
+    """Predict every case into `out/<case><suffix>`; write `out/predict.json`, which says what became of each.
+
+    Formats: by default a NIfTI label map, or a table of probabilities where the model tells classes.
+
+    `use` is called with each case, its scan and its prediction after the files are written; what it raises counts
+    against that case only.
+
+    `gate` limits label maps before they are written, and says how; see `engine.gate`.
+
+    A file that exists under a final name is complete. Cases that fail do not stop the others.
+    """
+    writers = _writers(formats, predictor.table)
+    out.mkdir(parents=True, exist_ok=True)
+
+    def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
+        places = {out / f"{case.id}{module.SUFFIX}": module for module in writers.values()}
+        _spare_inputs(places, case)
+        scan = predictor.read_scan(case, series=series)
+        valid = load_valid(case, scan, read)
+        prediction = predictor.predict(
+            scan, case.id, on_tile, valid=valid, centre=case.centre, probabilities=probabilities
+        )
+        gated: dict[str, Any] = {}
+        if gate and isinstance(prediction, Prediction):
+            prediction, gated = gate(case, scan, prediction)
+        files = []
+        for path, module in places.items():
+            module.write(prediction, path, module.Options())
+            files.append(path.name)
+        if use:
+            use(case, scan, prediction)
+        facts = {"volume_ml": volumes_ml(prediction)} if isinstance(prediction, Prediction) else chances(prediction)
+        return tuple(files), facts | gated
+
+    outcomes = []
+    for number, outcome in enumerate(runner.run_all(cases, work), start=1):
+        outcomes.append(outcome)
+        told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason
+        announce(f"[{number}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}")
+    report = {"provenance": dict(predictor.provenance), "cases": [outcome.to_json() for outcome in outcomes]}
+    with atomic.replacing(out / "predict.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return outcomes
+
+
+def _writers(formats: Sequence[str], table: LabelTable) -> dict[str, Any]:
+    """Output modules by name; those for label maps are of no use to classes, and the other way round."""
+    wanted, usual = ("labels", "nifti") if table.unit == "voxel" else ("classes", "scores")
+    modules = {name: plugins.find("outputs", name) for name in formats or [usual]}
+    for name, module in modules.items():
+        if wanted != module.WRITES:
+            fitting = [one for one in plugins.names("outputs") if wanted == plugins.find("outputs", one).WRITES]
+            raise Refusal(
+                f"output {name}",
+                found=f"a format for {module.WRITES}",
+                needed=f"one for {wanted}, which is what this model gives",
+                remedy=f"choose {' or '.join(fitting)}",
+            )
+    return modules
+
+
+def chances(classification: Classification) -> dict[str, Any]:
+    """Facts for predict.json: the probability of each class; of slices, the highest and how many are decided so."""
+    names, found = classification.table.names, classification.probabilities
+    if classification.table.unit == "image":
+        return {"probability": {name: round(float(row[0]), 4) for name, row in zip(names, found, strict=True)}}
+    decided = classification.decisions.sum(axis=1)
+    return {
+        "slices": found.shape[1],
+        "highest probability": {name: round(float(row.max()), 4) for name, row in zip(names, found, strict=True)},
+        "slices decided so": {name: int(count) for name, count in zip(names, decided, strict=True)},
+    }
+
+
+def _spare_inputs(places: Iterable[Path], case: Case) -> None:
+    """Refuse to write labels over the scan that they are made from."""
+    inputs = {path.resolve() for path in case.images.values()}
+    for path in places:
+        if path.resolve() in inputs:
+            raise Refusal(
+                path, found="the scan itself", needed="another place for its labels", remedy="choose another folder"
+            )
+
+
+def volumes_ml(prediction: Prediction) -> dict[str, float]:
+    """Volume of each label in millilitres; empty for images without a physical size."""
+    if prediction.target.unit != "mm":
+        return {}
+    voxel_ml = abs(float(np.linalg.det(prediction.target.affine[:3, :3]))) / 1000
+    return {
+        label.name: round(float(prediction.mask(place).sum()) * voxel_ml, 3)
+        for place, label in enumerate(prediction.table.labels)
+    }

@@ -1,0 +1,154 @@
+"""What a recipe's data amounts to: cases, split, plan and prepared arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg import progress
+from medseg.case import CaseSet
+from medseg.config import Recipe
+from medseg.data import splits
+from medseg.data.splits import Split
+from medseg.engine import device as devices
+from medseg.engine import footprint, gather, networks
+from medseg.engine.check import examine
+from medseg.engine.fingerprint import fingerprint
+from medseg.engine.planning import make_plan
+from medseg.engine.prepare import prepare
+from medseg.engine.run import Run
+from medseg.plan import Plan
+from medseg.readers import read
+from medseg.refusal import Refusal
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a recipe's data amounts to: cases, split, plan and prepared arrays."""
+
+    cases: CaseSet
+    split: Split
+    plan: Plan
+    prepared: dict[str, Path]
+
+
+def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Material:
+    """Cases, split, plan and prepared arrays of a recipe. With a run folder, what was decided there before is kept,
+    so that a resumed run has the same split and plan; without one, nothing is written but the cache."""
+    cases = gather.cases(recipe)
+    networks.check_task(recipe.model, cases.labels)
+    _check_parts(recipe, cases)
+    _need_targets(cases)
+    split = _split(recipe, cases, folder)
+    used = {*split.train, *split.validation}
+    training = CaseSet(tuple(c for c in cases.cases if c.id in set(split.train)), cases.channels, cases.labels)
+    wanted = CaseSet(tuple(c for c in cases.cases if c.id in used), cases.channels, cases.labels)
+    plan = _plan(recipe, training, folder, announce)
+    with progress.counting("preparing cases", total=len(wanted.cases)) as done:
+        places = prepare(
+            wanted,
+            plan,
+            folder=recipe.cache,
+            read=read,
+            unknown_labels=recipe.prepare.unknown_labels,
+            workers=workers(recipe),
+            progress=lambda number, total, case: done(),
+        )
+    return Material(cases, split, plan, places)
+
+
+def workers(recipe: Recipe) -> int:
+    """Processes for preparation; auto: one for each core."""
+    return recipe.prepare.workers if recipe.prepare.workers != "auto" else devices.available_cores()
+
+
+def _check_parts(recipe: Recipe, cases: CaseSet) -> None:
+    if cases.labels.unit != "voxel" and recipe.loss.name in ("dice", "dice_ce"):
+        raise Refusal(
+            "loss",
+            found=recipe.loss.name,
+            needed="a loss for classes: whole images have no overlap to measure",
+            remedy="set loss to {name: ce} or {name: focal}",
+        )
+    if recipe.train.balance == "class" and cases.labels.unit != "image":
+        raise Refusal(
+            "train.balance",
+            found="class",
+            needed="case or centre: only whole images have a class to be drawn by",
+            remedy="use train.foreground for slices and voxels",
+        )
+    if cases.labels.unit == "voxel":
+        return
+    unfit = [one.name for one in recipe.metrics if getattr(one.module(), "OVER", "mask") != "set"]
+    if unfit or recipe.postprocess:
+        raise Refusal(
+            "metrics" if unfit else "postprocess",
+            found=", ".join(unfit or [one.name for one in recipe.postprocess]),
+            needed=f"what suits classes of a whole {cases.labels.unit}: there is no label map",
+            remedy="leave it out; without `metrics`, those that suit are taken",
+        )
+
+
+def _need_targets(cases: CaseSet) -> None:
+    by_image = cases.labels.unit == "image"
+    lacking = [case.id for case in cases.cases if (case.classes if by_image else case.target) is None]
+    if lacking:
+        raise Refusal(
+            f"case {lacking[0]}",
+            found=("no class" if by_image else "no label map")
+            + (f", nor in {len(lacking) - 1} other cases" if len(lacking) > 1 else ""),
+            needed="one for every case to train on",
+            remedy="add it, or leave the case out of the data set",
+        )
+
+
+def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
+    path = folder / "split.json" if folder else None
+    if path and path.exists():
+        return splits.load(path, cases.cases)
+    found = examine(cases).presence if recipe.split.stratify == "classes" else None
+    split = splits.make(cases.cases, recipe.split, presence=found)
+    if path:
+        split.save(path)
+    return split
+
+
+def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Announce) -> Plan:
+    if folder and (folder / "plan.json").exists():
+        return Run(folder).plan
+    with progress.counting("measuring cases", total=len(training.cases)) as done:
+        seen = fingerprint(
+            training,
+            read=read,
+            orientation=recipe.prepare.orientation,
+            policy=recipe.prepare.channels_on_other_grids,
+            workers=workers(recipe),
+            progress=lambda number, total, case: done(),
+        )
+    chosen, labels = recipe.model, training.labels
+    plan = make_plan(
+        seen,
+        recipe.prepare,
+        divisor=chosen.module().divisor(chosen.options),
+        channels=training.channels,
+        bytes_per_voxel_estimate=footprint.of_recipe(
+            recipe, channels=len(training.channels) + len(recipe.prepare.centres), out_channels=labels.network_channels
+        ),
+        memory_gib=footprint.available_gib(devices.choose(recipe.train.device)),
+        context=networks.context(chosen),
+        whole=labels.unit != "voxel",
+        by_image=labels.unit == "image",
+    )
+    announce(
+        f"plan: spacing {plan.spacing_text()}, patch {plan.patch}, batch {plan.batch}, "
+        f"normalisation {plan.normalisation_text()}"
+    )
+    if folder:
+        run = Run(folder)
+        run.write("fingerprint.json", seen.to_json())
+        run.write("labels.json", labels.to_json())
+        run.write("plan.json", plan.model_dump(mode="json"))
+    return plan

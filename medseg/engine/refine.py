@@ -1,0 +1,122 @@
+"""Refine probability maps that another method made, with a network that was trained to (RRWNet)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from medseg import atomic
+from medseg.case import Case
+from medseg.engine import device as devices
+from medseg.engine import runner, scans
+from medseg.engine.run import Run
+from medseg.readers import read
+from medseg.refusal import Refusal
+
+
+def refine_all(
+    run: Run,
+    maps: Path,
+    out: Path,
+    *,
+    valid: Path | None = None,
+    device: str = "auto",
+    announce: Callable[[str], None] = print,
+) -> list[runner.Outcome]:
+    """Refine every picture in a folder (or one picture) into `out/<name>.png`.
+
+    A map is a colour picture: the network's first three labels as red, green and blue (artery, vein, all vessels),
+    0 to 255 for probabilities 0 to 1. The result is of the same form.
+
+    Args:
+        valid: folder of masks with the maps' names; outside, the result is 0.
+
+    Raises:
+        Refusal: the run's network refines nothing, or there is no map. A map that cannot be read ends its case only.
+    """
+    network, _ = run.load_network()
+    if not hasattr(network, "refine"):
+        raise Refusal(
+            run.folder,
+            found=f"a {run.recipe.model.name}",
+            needed="a network that refines maps, such as rrwnet",
+            remedy="train one (pipelines/rrwnet_rite.yaml) or import its published weights",
+        )
+    chosen = devices.choose(device)
+    network.to(chosen)
+    module, options = run.recipe.model.module(), run.recipe.model.options
+    files = [maps] if maps.is_file() else scans.files(maps)
+    masks = {scans.stem(file): file for file in scans.files(valid)} if valid else {}
+    if not files:
+        raise Refusal(maps, found="no picture", needed="probability maps as PNG", remedy="check the path")
+    names = [scans.stem(file) for file in files]
+    inputs = {path.resolve() for path in (*files, *masks.values())}
+    double = [name for name in names if names.count(name) > 1]
+    if double or any((out / f"{name}.png").resolve() in inputs for name in names):
+        raise Refusal(
+            out,
+            found=f"two maps named {double[0]}" if double else "the folder of the maps or masks themselves",
+            needed="a file of its own for each refined map",
+            remedy="rename one" if double else "choose another folder for the results",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+
+    def work(case: Case) -> tuple[tuple[str, ...], dict[str, object]]:
+        probabilities = _read_map(case.images["map"])
+        with torch.inference_mode():
+            refined = _refined(network, torch.from_numpy(probabilities), module.divisor(options)[:2], chosen)
+        if valid:
+            refined = refined * _mask(masks, case.id, valid, refined.shape[1:])
+        name = f"{case.id}.png"
+        pixels = np.floor(refined.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
+        with atomic.replacing(out / name) as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG")
+        return (name,), {"largest change": round(float(np.abs(refined - probabilities).max()), 4)}
+
+    cases = [Case(scans.stem(file), scans.stem(file), {"map": file}) for file in files]
+    outcomes = []
+    for number, outcome in enumerate(runner.run_all(cases, work), start=1):
+        outcomes.append(outcome)
+        told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason
+        announce(f"[{number}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}")
+    return outcomes
+
+
+def _read_map(path: Path) -> np.ndarray:
+    """(3, rows, columns) float32 from 0 to 1."""
+    volume = read(path)
+    if volume.array.shape[0] != 3 or volume.array.shape[3] != 1 or volume.array.dtype != np.uint8:
+        raise Refusal(
+            path,
+            found=f"{len(volume.array)} channels of {volume.array.dtype}",
+            needed="an 8-bit colour picture: artery, vein and all vessels as red, green and blue",
+            remedy="save the probabilities times 255 as a colour PNG",
+        )
+    return volume.array[..., 0].transpose(0, 2, 1).astype(np.float32) / 255
+
+
+def _refined(network: Any, maps: torch.Tensor, divisor: tuple[int, int], device: torch.device) -> np.ndarray:
+    """Zeros are put around, as in training, and taken away again."""
+    rows, columns = maps.shape[1:]
+    down, across = (-size % step for size, step in zip((rows, columns), divisor, strict=True))
+    margins = (across // 2, across - across // 2, down // 2, down - down // 2)
+    padded = torch.nn.functional.pad(maps, margins)[None].to(device)
+    answer = network.refine(padded)[0][0].float().cpu().numpy()
+    return np.asarray(answer[:, down // 2 : down // 2 + rows, across // 2 : across // 2 + columns])
+
+
+def _mask(masks: dict[str, Path], name: str, folder: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """(1, rows, columns) of 0 and 1."""
+    if name not in masks:
+        raise Refusal(folder / name, found="no mask", needed="one for every map", remedy="add it, or leave --valid out")
+    mask = read(masks[name]).array[..., 0].max(axis=0).T
+    if mask.shape != shape:
+        raise Refusal(
+            masks[name], found=f"{mask.shape[::-1]} pixels", needed=f"{shape[::-1]}", remedy="use the map's own mask"
+        )
+    return (mask > (127 if mask.max() > 1 else 0))[None]

@@ -1,0 +1,289 @@
+"""Every kind of task through the one pipeline: classes of images and of slices, photographs, slices with context."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg import config
+from medseg.engine import gather
+from tests.tiny import medseg_command, nifti
+
+CASES = [f"p{patient}_{scan}" for patient in range(6) for scan in "ab"]
+COMMON = """
+name: task
+seed: 1
+split: {{kind: kfold, folds: 3, stratify: centre}}
+cache: {root}/cache
+dataset: {{name: folder, root: {root}{files_hold}}}
+"""
+
+
+def write(root: Path, labels: str, recipe: str, *, files_hold: str = "", classes: dict[str, int] | None = None) -> Path:
+    (root / "labels.yaml").write_text(labels, encoding="utf-8")
+    rows = "".join(f"{case},{case[:2]},{'north' if case < 'p3' else 'south'}\n" for case in CASES)
+    (root / "patients.csv").write_text(f"case,patient,centre\n{rows}", encoding="utf-8")
+    if classes:
+        rows = "".join(f"{case},{number}\n" for case, number in classes.items())
+        (root / "classes.csv").write_text(f"case,class\n{rows}", encoding="utf-8")
+    held = f", files_hold: [{files_hold}]" if files_hold else ""
+    path = root / "recipe.yaml"
+    path.write_text(COMMON.format(root=root, files_hold=held) + recipe, encoding="utf-8")
+    return path
+
+
+def run(recipe: Path) -> Path:
+    folder = recipe.parent / "run"
+    said = medseg_command("train", recipe, "--out", folder)
+    assert said.code == 0, said.err
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+VOLUMES = """
+prepare: {normalisation: [{kind: zscore}], batch: 4, workers: 0}
+model: {name: video_resnet, kind: r3d_18, width: 4}
+loss: {name: ce}
+augment: {rotate_p: 0, scale_p: 0, gamma_p: 0, low_resolution_p: 0, blur_p: 0}
+train: {epochs: 4, steps: 12, optimiser: adamw, lr: 3e-3, validate_every: 2, threads: 1, device: cpu, balance: class}
+"""
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class 1 has stripes, class 0 has none; the mean is the same. Two sizes of scan."""
+    root, classes = tmp_path_factory.mktemp("volumes"), {}
+    for number, case in enumerate(CASES):
+        generator = np.random.default_rng(number)
+        shape = (12, 12, 10) if number % 3 else (10, 12, 12)
+        stripes = np.arange(shape[0])[:, None, None] % 2 * 200 - 100
+        classes[case] = number % 2
+        nifti(root / "images" / f"{case}.nii.gz", generator.normal(0, 30, shape) + stripes * classes[case], np.eye(4))
+    return run(write(root, "labels: {plain: 0, striped: 1}\nunit: image\n", VOLUMES, classes=classes))
+
+
+def test_classes_of_volumes_are_learned_and_told(volumes: Path, tmp_path: Path) -> None:
+    log = [json.loads(line) for line in (volumes / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["auroc"] == 1 and set(log[-1]["auroc_per_label"]) == {"plain", "striped"}
+    scans = volumes.parent / "images"
+    said = medseg_command("predict", volumes, scans / "p0_a.nii.gz", scans / "p0_b.nii.gz", tmp_path)
+    assert said.code == 0, said.err
+    plain, striped = (rows(tmp_path / f"{case}.csv") for case in ("p0_a", "p0_b"))
+    assert [len(plain), len(striped)] == [1, 1]
+    assert (plain[0]["decision"], striped[0]["decision"]) == ("plain", "striped")
+    assert sum(float(plain[0][f"probability {name}"]) for name in ("plain", "striped")) == pytest.approx(1, abs=1e-5)
+    facts = {case["case"]: case["facts"] for case in json.loads((tmp_path / "predict.json").read_text())["cases"]}
+    assert facts["p0_b"]["probability"]["striped"] > 0.5
+
+
+def test_a_label_format_is_refused_for_classes(volumes: Path, tmp_path: Path) -> None:
+    scan = volumes.parent / "images" / "p0_a.nii.gz"
+    said = medseg_command("predict", volumes, scan, tmp_path / "out", "--output", "nifti")
+    assert said.code != 0 and "choose scores" in said.err and not (tmp_path / "out").exists()
+
+
+def test_an_image_larger_than_the_classifier_sees_is_refused(volumes: Path, tmp_path: Path) -> None:
+    nifti(tmp_path / "large.nii.gz", np.zeros((40, 12, 12), np.float32), np.eye(4))
+    said = medseg_command("predict", volumes, tmp_path / "large.nii.gz", tmp_path / "out")
+    assert said.code == 1 and "which the classifier sees at once" in said.err
+
+
+SLICES = """
+prepare: {normalisation: [{kind: window, lower: 0, upper: 100}], spacing_mm: native, batch: 8, workers: 0}
+model: {name: resnet18, width: 8}
+loss: {name: ce}
+augment: {rotate_p: 0, scale_p: 0, gamma_p: 0, low_resolution_p: 0, blur_p: 0, noise_p: 0, contrast_p: 0}
+train: {epochs: 3, steps: 12, optimiser: adamw, lr: 3e-3, validate_every: 1, threads: 1, device: cpu, foreground: 0.5}
+"""
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bright square in some slices. Stored with the slices first, so that an axis order is to be undone."""
+    root = tmp_path_factory.mktemp("slices")
+    affine = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [3, 0, 0, 7], [0, 0, 0, 1.0]])
+    for number, case in enumerate(CASES):
+        generator = np.random.default_rng(number)
+        array, label = generator.uniform(0, 40, (9, 20, 18)), np.zeros((9, 20, 18), np.uint8)
+        first = int(generator.integers(1, 6))
+        label[first : first + 3, 6:12, 5:11] = 1
+        array[label > 0] += 60
+        nifti(root / "images" / f"{case}.nii.gz", array.astype(np.float32), affine)
+        nifti(root / "labels" / f"{case}.nii.gz", label, affine)
+    return run(write(root, "labels: {tumour: 1}\nunit: slice\nexclusive: false\n", SLICES))
+
+
+def test_classes_of_slices_are_learned_and_told_in_order(slices: Path, tmp_path: Path) -> None:
+    root = slices.parent
+    assert medseg_command("predict", slices, root / "images" / "p0_a.nii.gz", tmp_path).code == 0
+    table = rows(tmp_path / "p0_a.csv")
+    assert [float(row["position_mm"]) for row in table] == pytest.approx([7 + 3 * k for k in range(9)])
+    truth = np.asarray(nib.load(root / "labels" / "p0_a.nii.gz").dataobj).any(axis=(1, 2))
+    said = np.array([float(row["probability tumour"]) for row in table])
+    assert said[truth].min() > said[~truth].max()
+
+
+def test_a_gate_limits_labels_to_flagged_slices(slices: Path, tmp_path: Path) -> None:
+    """A segmentation that says tumour almost everywhere keeps only the slices that the classifier flags."""
+    root = slices.parent
+    recipe = """
+prepare: {normalisation: [{kind: window, lower: 0, upper: 100}], spacing_mm: native, patch: [16, 16, 8], workers: 0}
+model: {name: residual_unet, channels: [4, 8], blocks: 1}
+loss: {name: dice_ce}
+train: {epochs: 1, steps: 1, threads: 1, device: cpu}
+"""
+    segment = tmp_path / "segment"
+    for name in ("images", "labels"):
+        (segment / name).parent.mkdir(exist_ok=True)
+        (segment / name).symlink_to(root / name)
+    model = run(write(segment, "labels: {tumour: 1}\n", recipe))
+    scan = root / "images" / "p0_a.nii.gz"
+    for out, extra in (("free", ()), ("gated", ("--gate", slices, "--gate-threshold", 0.5))):
+        said = medseg_command("predict", model, scan, tmp_path / out, *extra)
+        assert said.code == 0, said.err
+    free, gated = (np.asarray(nib.load(tmp_path / out / "p0_a.nii.gz").dataobj) for out in ("free", "gated"))
+    medseg_command("predict", slices, scan, tmp_path / "flags")
+    flagged = np.array([row["decision"] == "tumour" for row in rows(tmp_path / "flags" / "p0_a.csv")])
+    assert 0 < flagged.sum() < 9 and (free[~flagged] > 0).any()
+    assert np.array_equal(gated[flagged], free[flagged]) and not gated[~flagged].any()
+    [case] = json.loads((tmp_path / "gated" / "predict.json").read_text())["cases"]
+    assert case["facts"]["gate"]["slices flagged"] == flagged.sum()
+    assert case["facts"]["gate"]["voxels taken away"] == (free[~flagged] > 0).sum()
+
+
+PHOTOGRAPHS = """
+prepare: {size: [32, 32, 0], patch: [32, 32, 1], antialias: true, orientation: LPS, batch: 4, workers: 0}
+model: {name: swin_unet, img_size: 32, embed_dim: 8, depths: [2, 2], num_heads: [1, 2], window_size: 4}
+augment: {rotate_p: 0, scale_p: 0, gamma_p: 0, low_resolution_p: 0, blur_p: 0}
+train: {epochs: 3, steps: 10, optimiser: adamw, lr: 3e-3, validate_every: 3, threads: 1, device: cpu}
+"""
+
+
+def test_photographs_of_any_size_come_back_in_their_own(tmp_path: Path) -> None:
+    for number, case in enumerate(CASES):
+        generator = np.random.default_rng(number)
+        rows_, columns = 40 + number, 56
+        picture = generator.integers(0, 120, (rows_, columns, 3)).astype(np.uint8)
+        mask = np.zeros((rows_, columns), np.uint8)
+        mask[5:30, 8:40] = 255
+        picture[mask > 0, 0] += 120
+        for kind, array in (("images", picture), ("labels", mask)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / kind / f"{case}.png")
+    model = run(write(tmp_path, "labels: {lesion: 255}\n", PHOTOGRAPHS, files_hold="red, green, blue"))
+    said = medseg_command("predict", model, tmp_path / "images" / "p0_b.png", tmp_path / "out")
+    assert said.code == 0, said.err
+    found = np.asarray(nib.load(tmp_path / "out" / "p0_b.nii.gz").dataobj)[..., 0].T
+    truth = np.asarray(Image.open(tmp_path / "labels" / "p0_b.png"))
+    assert found.shape == truth.shape
+    assert 2 * ((found > 0) & (truth > 0)).sum() / ((found > 0).sum() + (truth > 0).sum()) > 0.8
+
+
+NEIGHBOURS = """
+prepare:
+  normalisation: [{kind: window, lower: 0, upper: 100}]
+  spacing_mm: native
+  patch: [32, 32, 1]
+  batch: 8
+  workers: 0
+model:
+  name: swtr_unet
+  neighbours: 1
+  encoder_depths: [1, 1, 1]
+  encoder_width: 8
+  embed_dim: 16
+  blocks: 2
+  num_heads: 2
+  window_size: 2
+  bridge_width: 16
+  decoder_widths: [16, 8, 8, 8]
+train: {epochs: 3, steps: 25, optimiser: adamw, lr: 3e-3, schedule: cosine, threads: 1, device: cpu}
+augment:
+  {rotate_p: 0, scale_p: 0, gamma_p: 0, low_resolution_p: 0, blur_p: 0, noise_p: 0, brightness_p: 0, contrast_p: 0}
+"""
+
+
+def test_slices_with_their_neighbours_make_a_whole_volume(tmp_path: Path) -> None:
+    """A structure is labelled where the slice below is bright: without the neighbours it cannot be found."""
+    for number, case in enumerate(CASES):
+        generator = np.random.default_rng(number)
+        bright = generator.integers(0, 2, 8)
+        array = np.repeat(bright[None, None] * 100.0, 36, 0).repeat(36, 1) + generator.normal(0, 5, (36, 36, 8))
+        label = np.zeros((36, 36, 8), np.uint8)
+        label[:, :, 1:] = bright[:-1]
+        nifti(tmp_path / "images" / f"{case}.nii.gz", array.astype(np.float32), np.eye(4))
+        nifti(tmp_path / "labels" / f"{case}.nii.gz", label, np.eye(4))
+    model = run(write(tmp_path, "labels: {thing: 1}\n", NEIGHBOURS))
+    assert medseg_command("predict", model, tmp_path / "images" / "p0_a.nii.gz", tmp_path / "out").code == 0
+    found = np.asarray(nib.load(tmp_path / "out" / "p0_a.nii.gz").dataobj) > 0
+    truth = np.asarray(nib.load(tmp_path / "labels" / "p0_a.nii.gz").dataobj) > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
+
+
+def test_classes_of_volumes_are_evaluated(volumes: Path, tmp_path: Path) -> None:
+    said = medseg_command("evaluate", volumes, "--out", tmp_path)
+    assert said.code == 0, said.err
+    scores = json.loads((tmp_path / "metrics.json").read_text())
+    found = {(row["over"], row["metric"], row["row"]): row for row in scores["over all cases"]}
+    assert found["image", "auroc", "striped"]["value"] == 1
+    assert {"image", "patient (highest)", "patient (mean)"} <= {over for over, _, _ in found}
+    assert "auroc" in said.out and "95 % interval by patient" in said.out
+    assert "Over all cases" in (tmp_path / "report.html").read_text()
+
+
+def test_classes_of_slices_are_evaluated_by_slice_patient_and_centre(slices: Path, tmp_path: Path) -> None:
+    assert medseg_command("evaluate", slices, "--out", tmp_path).code == 0
+    rows_ = json.loads((tmp_path / "metrics.json").read_text())["over all cases"]
+    by_slice = next(row for row in rows_ if (row["over"], row["metric"], row["row"]) == ("slice", "auroc", "tumour"))
+    assert by_slice["value"] > 0.9 and by_slice["low"] <= by_slice["value"] <= by_slice["high"]
+    assert {"centre north", "centre south"} <= {row["over"] for row in rows_}
+
+
+def test_check_reads_classes(volumes: Path, tmp_path: Path) -> None:
+    root = volumes.parent
+    assert medseg_command("check", root / "recipe.yaml").code == 0
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "images").symlink_to(root / "images")
+    for name in ("labels.yaml", "patients.csv"):
+        (broken / name).write_text((root / name).read_text())
+    rows_ = (root / "classes.csv").read_text().replace("p0_a,0", "p0_a,7")
+    (broken / "classes.csv").write_text(rows_)
+    said = medseg_command("check", root / "recipe.yaml", f"dataset.root={broken}")
+    assert said.code != 0 and "p0_a" in said.out + said.err and "7" in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("loss={name: dice_ce}", "loss: found dice_ce"),
+        ("metrics=[dice]", "metrics: found dice"),
+        ("postprocess=[keep_largest]", "postprocess: found keep_largest"),
+        ("model={name: residual_unet}", "a 3-D segmentation network"),
+        ("model={name: resnet18, width: 8}", "a 2-D classifier for images of"),
+    ],
+)
+def test_parts_that_do_not_suit_classes_are_refused(volumes: Path, override: str, words: str, tmp_path: Path) -> None:
+    said = medseg_command("train", volumes.parent / "recipe.yaml", override, "--out", tmp_path / "run")
+    assert said.code == 2 and words in said.err
+
+
+def test_a_recipe_that_renames_labels_keeps_what_is_not_known(tmp_path: Path) -> None:
+    for name in ("images", "labels", "valid"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name / "p0_a.png")
+    described = "labels: {artery: [1, 3], vein: [2, 3]}\nunknown: {artery: [4], vein: [4]}\nignore: 8\n"
+    path = write(tmp_path, described, "model: {name: swin_unet}\n", files_hold="red, green, blue")
+    (tmp_path / "patients.csv").write_text("case,patient\np0_a,p0\n")
+    table = gather.cases(config.load(path, ["paint=[1, 2]"])).labels
+    assert table.ignore == 8 and [label.unknown for label in table.labels] == [(4,), (4,)]
