@@ -68,6 +68,9 @@ class TrainSettings(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = Field(default=1, ge=1)
     """GPUs, or CPU processes."""
+    shard: bool = False
+    """Divide weights, gradients and optimiser state over the devices (FSDP), for a network too large for one. Not with
+    precision 16 or ema."""
     validate_every: int = Field(default=5, ge=1)
     """Epochs between whole-volume validations; the last epoch is always validated."""
     patience: int = Field(default=0, ge=0)

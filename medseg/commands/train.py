@@ -21,6 +21,8 @@ def command(
 
     The same command again, after a kill or Ctrl-C, goes on where it was.
     """
+    from lightning_fabric.utilities import rank_zero_only
+
     from medseg import config
     from medseg.engine.fit import Interrupted
     from medseg.engine.train import train
@@ -32,4 +34,5 @@ def command(
     except Interrupted:
         print(f"stopped; the same command goes on from here: {folder}", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(folder)
+    if rank_zero_only.rank == 0:  # with several devices each process comes here
+        print(folder)

@@ -15,14 +15,14 @@ class TrainingDisplay:
     Use as a context manager; call `step` after each optimiser step and `epoch` after each epoch.
     """
 
-    def __init__(self, measure: str, *, epochs: int, steps: int, done_steps: int):
+    def __init__(self, measure: str, *, epochs: int, steps: int, done_steps: int, shown: bool = True):
         self._measure = {"dice": "Dice", "auroc": "AUROC"}[measure]
         self._epochs, self._steps = epochs, steps
         self._total, self._first, self._done = epochs * steps, done_steps, done_steps
         self._score, self._best = math.nan, math.nan
         self._started = time.monotonic()
         self._stack = ExitStack()
-        self._live = sys.stderr.isatty()
+        self._shown, self._live = shown, shown and sys.stderr.isatty()
 
     def __enter__(self) -> TrainingDisplay:
         if self._live:
@@ -55,7 +55,7 @@ class TrainingDisplay:
         line = f"epoch {number}/{self._epochs}  loss {loss:.4f}{validated}  {self._left()} left"
         if self._live:
             self._bar.console.print(line, highlight=False)
-        else:
+        elif self._shown:
             print(line, file=sys.stderr, flush=True)
 
     def _left(self) -> str:

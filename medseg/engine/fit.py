@@ -16,13 +16,14 @@ from typing import Any
 import lightning_fabric
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from medseg.config import Recipe
 from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
-from medseg.engine import checkpoint, schedule, validate
+from medseg.engine import checkpoint, schedule, shard, validate
 from medseg.engine.display import TrainingDisplay
 from medseg.engine.networks import answers
 from medseg.engine.run import Run
@@ -76,7 +77,8 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
         Refusal: the loss is not a number any more, or the disk is full. The last good state is kept.
     """
     settings, position = parts.recipe.train, Position()
-    network, optimiser = fabric.setup(parts.network, schedule.optimiser(list(parts.network.parameters()), settings))
+    network = fabric.setup_module(parts.network)  # first, because sharding makes other parameters
+    optimiser = fabric.setup_optimizers(schedule.optimiser(list(network.parameters()), settings))
     average = _average(parts.network, settings.ema)
     if parts.run.path("last.safetensors").exists():
         position = _restore(parts, fabric, optimiser, average)
@@ -87,7 +89,13 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     batches = _batches(parts, fabric, first_step=position.step, total=total)
     started = time.monotonic() - (position.history[-1]["seconds"] if position.history else 0)
     measure = validate.measure(parts.table)
-    display = TrainingDisplay(measure, epochs=settings.epochs, steps=settings.steps, done_steps=position.step)
+    display = TrainingDisplay(
+        measure,
+        epochs=settings.epochs,
+        steps=settings.steps,
+        done_steps=position.step,
+        shown=fabric.is_global_zero,
+    )
     with _tensorboard(parts, fabric) as writer, display, stop_requests() as stop:
         while position.step < total and not _patience_over(position, settings.patience):
             image, target, names = next(batches)
@@ -102,6 +110,8 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
                 raise _not_a_number("loss", value, names, position.step, parts.run)
             fabric.backward(loss)
             norm = fabric.clip_gradients(network, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
+            if isinstance(norm, DTensor):
+                norm = norm.full_tensor()
             if settings.precision != "16" and norm is not None and not norm.isfinite():  # "16" lowers its scale itself
                 raise _not_a_number("gradient", float(norm), names, position.step, parts.run)
             optimiser.step()
@@ -128,7 +138,8 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
                 over = position.step == total or _patience_over(position, settings.patience)
                 if epoch % settings.save_every == 0 or over:
                     _save_last(parts, fabric, optimiser, average, position)
-            if stop():  # only after the end of an epoch was dealt with: a resumed run starts with a step
+            # only after the end of an epoch was dealt with: a resumed run starts with a step
+            if _any_asked(stop, fabric):
                 _save_last(parts, fabric, optimiser, average, position)
                 raise Interrupted
     return position
@@ -144,6 +155,14 @@ def _copy_whole_numbers(network: nn.Module, average: nn.Module) -> None:
     for own, kept in zip(network.buffers(), average.buffers(), strict=True):
         if not own.is_floating_point():
             kept.copy_(own)
+
+
+def _any_asked(stop: Callable[[], bool], fabric: lightning_fabric.Fabric) -> bool:
+    """Whether any process was asked to stop: they stop together, or those that go on would wait for the others."""
+    if fabric.world_size == 1:
+        return stop()
+    asked = torch.tensor(float(stop()), device=fabric.device)
+    return bool(fabric.all_reduce(asked, reduce_op="max") > 0)
 
 
 def _where(position: Position, total: int, patience: int) -> str:
@@ -192,15 +211,18 @@ def _validate(
         entry[measure] = None
     if entry[measure] is None or score > position.best:
         position.best, position.since_best = max(position.best, entry[measure] or 0.0), 0
+        tensors = shard.whole(network.state_dict())
         if fabric.is_global_zero:
             facts = {"epoch": entry["epoch"], measure: entry[measure]}
-            checkpoint.save(parts.run.path("weights.safetensors"), network.state_dict(), facts)
+            checkpoint.save(parts.run.path("weights.safetensors"), tensors, facts)
 
 
 def _measured(parts: Parts, fabric: lightning_fabric.Fabric, network: nn.Module) -> tuple[float, list[float]]:
     """Mean, and value of each label. For Dice each process takes its share of the cases and the sums are added up, so
-    that all know the same number; AUROC is no mean over cases, so each process looks at all of them."""
-    share = parts.validation[fabric.global_rank :: fabric.world_size]
+    that all know the same number; AUROC is no mean over cases, so each process looks at all of them. So it does with
+    a divided network, which computes only where all do."""
+    together = parts.recipe.train.shard
+    share = parts.validation if together else parts.validation[fabric.global_rank :: fabric.world_size]
     settings = parts.recipe.predict.model_copy(update={"mirror": ()})
     if validate.measure(parts.table) == "dice":
         sums = validate.dice_sums(
@@ -212,6 +234,8 @@ def _measured(parts: Parts, fabric: lightning_fabric.Fabric, network: nn.Module)
             device=fabric.device,
             split=parts.slices,
         )
+        if together:  # batch statistics differ between processes, and all must decide alike
+            return validate.mean_dice(fabric.broadcast(sums))
         return validate.mean_dice(fabric.all_reduce(sums.float(), reduce_op="sum"))
     values = validate.aurocs(
         network,
@@ -238,13 +262,14 @@ def _save_last(
     average: AveragedModel | None,
     position: Position,
 ) -> None:
-    if not fabric.is_global_zero:
-        return
     moments, numbers = checkpoint.optimiser_tensors(optimiser)
     tensors = {f"network.{name}": value for name, value in parts.network.state_dict().items()}
     tensors |= {f"optimiser.{name}": value for name, value in moments.items()}
     if average:
         tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    tensors = shard.whole(tensors)
+    if not fabric.is_global_zero:
+        return
     facts = {"position": vars(position), "optimiser": numbers, "scaler": _scaler_state(fabric)}
     checkpoint.save(parts.run.path("last.safetensors"), tensors, facts)
 
@@ -257,8 +282,9 @@ def _restore(
         name: {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
         for name in ("network", "optimiser", "average")
     }
-    parts.network.load_state_dict(part["network"])
-    checkpoint.restore_optimiser(optimiser, part["optimiser"], facts["optimiser"])
+    shard.fill(parts.network, part["network"])
+    moments = shard.moments(optimiser, part["optimiser"])
+    checkpoint.restore_optimiser(optimiser, moments, facts["optimiser"])
     if average:
         average.load_state_dict(part["average"])
     if facts["scaler"]:

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import lightning_fabric
 import torch
+from lightning_fabric.strategies import Strategy
 
 import medseg
 from medseg import atomic, card, config
 from medseg.case import Case
-from medseg.config import Recipe
+from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource
 from medseg.data.splits import Split
 from medseg.engine import device as devices
-from medseg.engine import fit, validate, weights
+from medseg.engine import fit, shard, validate, weights
 from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
@@ -49,6 +50,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
         precision = getattr(recipe, name).precision
         devices.check_precision(devices.choose(recipe.train.device), precision, where=f"{name}.precision")
     fabric = _fabric(recipe)
+    if not fabric.is_global_zero:  # one process speaks for all
+        announce = _say_nothing
     with fabric.rank_zero_first():  # the others find the run folder and the cache filled
         _claim(folder, recipe, resume=resume and fabric.is_global_zero)
         material = assemble(recipe, folder, announce=announce)
@@ -126,11 +129,31 @@ def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
     fabric = lightning_fabric.Fabric(
         accelerator=chosen.type,
         devices=settings.devices,
-        strategy="ddp" if settings.devices > 1 else "auto",
+        strategy=strategy(settings),
         precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[settings.precision],
     )
     fabric.launch()
     return fabric
+
+
+def _say_nothing(text: str) -> None:
+    pass
+
+
+def strategy(settings: TrainSettings) -> str | Strategy:
+    """How several devices work together; refuses what sharding cannot do."""
+    if not settings.shard:
+        return "ddp" if settings.devices > 1 else "auto"
+    obstacles = {
+        "train.devices": (settings.devices, 1, "at least 2, among which to divide the network"),
+        "train.precision": (settings.precision, "16", "bf16 or 32"),
+        "train.ema": (settings.ema > 0, True, "0, because the average would be a whole network on every device"),
+    }
+    for key, (value, obstacle, needed) in obstacles.items():
+        if value == obstacle:
+            found = f"{getattr(settings, key.removeprefix('train.'))} with train.shard"
+            raise Refusal(key, found=found, needed=needed, remedy=f"change {key}, or set train.shard=false")
+    return shard.strategy(settings.devices)
 
 
 def _patches(recipe: Recipe, material: Material, world: int) -> PatchSource:
