@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 HEAD = """# The small recipes, three seeds each
 
-Made by `pytest tests/end_to_end -m slow -k small --small-runs docs/small-runs.md` on {machine}, {cores} cores, torch
+Made by `pytest tests/end_to_end -m slow -k small --small-runs docs/small-runs.md` on {machine}, cores: {cores}, torch
 {torch}. Each recipe of `pipelines/small` is prepared, trained, used and evaluated on the synthetic data of
 `sample_data`, with patients held out. Main metric: mean Dice over labels and cases, or mean AUROC over classes.
 Baseline: thresholds on intensity fitted on the training side (for AUROC the best of simple features, and at least the
@@ -61,6 +60,8 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Co
 
     import torch
 
+    from medseg.engine.device import available_cores
+
     path = config.getoption("--small-runs", default=None)  # unknown when the whole suite runs
     if path is None:
         return
@@ -73,6 +74,6 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Co
         for row in rows
     ]
     head = HEAD.format(
-        machine=f"{platform.system()} {platform.machine()}", cores=os.cpu_count(), torch=torch.__version__
+        machine=f"{platform.system()} {platform.machine()}", cores=available_cores(), torch=torch.__version__
     )
     path.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
