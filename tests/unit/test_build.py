@@ -44,6 +44,7 @@ def test_what_cannot_be_built_is_refused(name: str, options: dict[str, str], wor
         (("stunet", "size=H", "out_channels=105"), "1,457,326,221"),
         (("swin_unetr", "feature_size=48", "in_channels=4", "out_channels=3"), "62,191,941"),
         (("rrwnet", "in_channels=3", "out_channels=3"), "62,063,685"),
+        (("rrwnet",), "62,063,685"),
         (("video_resnet", "kind=mc3_18", "in_channels=3", "out_channels=400"), "11,695,440"),
     ],
 )
