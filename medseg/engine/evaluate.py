@@ -133,7 +133,7 @@ def _held_out(run: Run) -> _Sample:
             run.folder,
             found="no split.json, which exported and imported runs do not have",
             needed="to know which cases were held out",
-            remedy="evaluate the run folder that was trained, or name other data, such as 'dataset={name: folder, root: data/x}'",
+            remedy="evaluate the run folder that was trained, or name other data: 'dataset={name: folder, root: x}'",
         )
     cases = gather.cases(run.recipe)
     split = splits.load(run.path("split.json"), cases.cases)
@@ -213,7 +213,7 @@ class _Seen:
         """Compare one case with its truth."""
         table = self.table
         found = replace(found, table=table)
-        truth = load_truth(case, scan, read, table)
+        truth = load_truth(case, scan, read, table, self.plan.steps)
         if self.over_sets:
             self.evidence.append(assess.evidence(case, found, truth, self.plan, self.split))
         if isinstance(found, Classification):
@@ -228,7 +228,7 @@ class _Seen:
     def limit(self, case: Case, scan: Volume, found: Prediction) -> tuple[Prediction, dict[str, Any]]:
         """Let the gate limit a prediction, and remember what it flagged and where labels truly are."""
         assert self.gate is not None  # else this is not called
-        truth = load_truth(case, scan, read, self.table)
+        truth = load_truth(case, scan, read, self.table, self.plan.steps)
         if truth is not None:
             # in the gate's own orientation, where its slices lie along the last axis
             turn = axis_map(scan.affine, self.gate.predictor.plan.orientation)
