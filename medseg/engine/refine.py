@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from medseg import atomic
 from medseg.case import Case
 from medseg.engine import device as devices
 from medseg.engine import runner, scans
 from medseg.engine.run import Run
 from medseg.geometry import AxisMap, axis_map
+from medseg.outputs import maps as output
 from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.transforms import fundus
@@ -79,10 +78,8 @@ def refine_all(
         refined = _refined(network, maps.array, axes, step, chosen)
         if valid:
             refined = refined * _mask(masks, case.id, valid, maps)
-        name = f"{case.id}.png"
-        pixels = np.floor(refined[..., 0].transpose(2, 1, 0) * 255 + 0.5).astype(np.uint8)
-        with atomic.replacing(out / name) as temporary:
-            Image.fromarray(pixels).save(temporary, format="PNG")
+        name = f"{case.id}{output.SUFFIX}"
+        output.save(refined, out / name)
         return (name,), {"largest change": round(float(np.abs(refined - maps.array).max()), 4)}
 
     cases = [Case(scans.stem(file), scans.stem(file), {"map": file}) for file in files]

@@ -1,4 +1,4 @@
-"""`medseg evaluate RUN dataset...=`: a run is scored on data that it was not trained on, imported runs too."""
+"""Imported runs at work: scored by `medseg evaluate RUN dataset...=` on data of other label numbers; maps of theirs."""
 
 from __future__ import annotations
 
@@ -79,3 +79,11 @@ def test_cases_that_were_trained_on_are_refused(tmp_path: Path) -> None:
     said = medseg_command(*words)
     assert said.code == 0, said.err
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_predicted_maps_can_be_refined(imported: Run, tmp_path: Path) -> None:
+    photographs = ROOT / "sample_data" / "retina" / "test" / "images"
+    said = medseg_command("predict", imported.folder, photographs, tmp_path / "maps", "--output", "maps")
+    assert said.code == 0, said.err
+    assert medseg_command("refine", imported.folder, tmp_path / "maps", tmp_path / "refined").code == 0
+    assert len(list((tmp_path / "refined").glob("*.png"))) == 4
