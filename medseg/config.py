@@ -274,6 +274,8 @@ def _sentences(error: ValidationError, model: type[Settings], prefix: str) -> li
             lines.append(f"{place}: no such key; {plugins.nearest(str(item['loc'][-1]), known)}")
         elif item["type"] == "missing":
             lines.append(f"{place}: missing")
+        elif not item["loc"]:  # settings that do not fit one another; the sentence begins with one of them
+            lines.append(prefix + item["msg"].removeprefix("Value error, "))
         else:
             lines.append(f"{place}: found {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}")
     return lines

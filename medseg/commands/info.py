@@ -17,7 +17,8 @@ def command(
 ) -> None:
     """Describe a scan (shape, spacing, orientation, values), a run (network, labels, plan, training data) or a network.
 
-    Of a network, the weights are counted without making them. Channels: in_channels=1, out_channels=2.
+    Of a network, the weights are counted without making them. Channels: in_channels=4 out_channels=3, else what is
+    usual.
     """
     if not path.exists() and (str(path) in plugins.names("models") or options):
         _network(str(path), options or [])
@@ -34,10 +35,11 @@ def _network(name: str, given: list[str]) -> None:
     from medseg.models import build
 
     words = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in given)}
-    channels = {key: words.pop(key, default) for key, default in (("in_channels", 1), ("out_channels", 2))}
+    module = plugins.find("models", name)
+    usual = getattr(module, "CHANNELS", (1, 2))
+    channels = {key: words.pop(key, count) for key, count in zip(("in_channels", "out_channels"), usual, strict=True)}
     with torch.device("meta"):
         network = build(name, **channels, **words)
-    module = plugins.find("models", name)
     chosen = module.Options(**words)
     weights = sum(weight.numel() for weight in network.parameters())
     summary = plugins.summary("models", name) if name in plugins.names("models") else ""

@@ -20,6 +20,9 @@ from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
+MAPS = "maps"
+"""What outputs say that they write if they need probabilities."""
+
 
 def predict_all(
     predictor: Predictor,
@@ -46,6 +49,7 @@ def predict_all(
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
     writers = _writers(formats, predictor.table)
+    probabilities = probabilities or any(module.WRITES == MAPS for module in writers.values())
     out.mkdir(parents=True, exist_ok=True)
 
     def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -81,15 +85,15 @@ def predict_all(
 
 def _writers(formats: Sequence[str], table: LabelTable) -> dict[str, Any]:
     """Output modules by name; those for label maps are of no use to classes, and the other way round."""
-    wanted, usual = ("labels", "nifti") if table.unit == "voxel" else ("classes", "scores")
+    wanted, usual = (("labels", MAPS), "nifti") if table.unit == "voxel" else (("classes",), "scores")
     modules = {name: plugins.find("outputs", name) for name in formats or [usual]}
     for name, module in modules.items():
-        if wanted != module.WRITES:
-            fitting = [one for one in plugins.names("outputs") if wanted == plugins.find("outputs", one).WRITES]
+        if module.WRITES not in wanted:
+            fitting = [one for one in plugins.names("outputs") if plugins.find("outputs", one).WRITES in wanted]
             raise Refusal(
                 f"output {name}",
                 found=f"a format for {module.WRITES}",
-                needed=f"one for {wanted}, which is what this model gives",
+                needed=f"one for {wanted[0]}, which is what this model gives",
                 remedy=f"choose {' or '.join(fitting)}",
             )
     return modules

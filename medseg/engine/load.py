@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ import numpy as np
 from medseg.case import Case
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
+from medseg.transforms import photograph
 from medseg.transforms.channels import combine, difference, distance_mm, reoriented, same_place
 from medseg.volume import Volume
 
@@ -33,6 +34,7 @@ def load_case(
     *,
     policy: Literal["refuse", "resample", "register"] = "refuse",
     table: LabelTable | None = None,
+    steps: Sequence[str] = (),
 ) -> tuple[Volume, Volume | None]:
     """Read a case.
 
@@ -41,6 +43,7 @@ def load_case(
         read: the reader.
         policy: for channels on different grids, see `transforms.channels.combine`.
         table: what the numbers mean; needed for a case with a mask of valid pixels.
+        steps: of the plan; what they remove of a photograph is not known either.
 
     Returns:
         Image (C, I, J, K), its channels named as in the case; and label map (1, I, J, K) of uint8 or uint16 with
@@ -50,7 +53,7 @@ def load_case(
         Refusal: from the reader; channels or labels are not on one grid; labels are not whole numbers in range.
     """
     image = load_image(case, read, policy=policy)
-    return image, load_truth(case, image, read, table)
+    return image, load_truth(case, image, read, table, steps)
 
 
 def load_image(case: Case, read: Read, *, policy: Literal["refuse", "resample", "register"] = "refuse") -> Volume:
@@ -72,9 +75,11 @@ def load_image(case: Case, read: Read, *, policy: Literal["refuse", "resample", 
     )
 
 
-def load_truth(case: Case, image: Volume, read: Read, table: LabelTable | None) -> Volume | None:
-    """The label map of a case on the grid of `image`, the table's number for "not known" outside its valid pixels;
-    None if it has none."""
+def load_truth(
+    case: Case, image: Volume, read: Read, table: LabelTable | None, steps: Sequence[str] = ()
+) -> Volume | None:
+    """The label map of a case on the grid of `image`, the table's number for "not known" outside its valid pixels, and
+    where the plan's steps make a photograph black; None if it has none."""
     if case.target is None:
         return None
     labels = load_target(case.target, image, read)
@@ -88,6 +93,8 @@ def load_truth(case: Case, image: Volume, read: Read, table: LabelTable | None) 
             needed="a number in the label table that says 'not known'",
             remedy="give `ignore` in the label table, or leave the mask out",
         )
+    if "fundus_enhance" in steps:
+        valid = photograph.enhanced_part(valid)
     return labels.with_array(np.where(valid, labels.array, labels.array.dtype.type(table.ignore)))
 
 

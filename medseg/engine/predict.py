@@ -195,7 +195,7 @@ class Predictor:
             chances = undo.values(validate.probabilities(scores, exclusive=self.table.exclusive))
             chances = chances[-len(self.table.labels) :]  # background, if there is one, comes first
         if self.plan.steps:  # what the network says of the darkness around a photograph means nothing
-            inside = photograph.lit(scan.array) if valid is None else valid
+            inside = photograph.enhanced_part(photograph.lit(scan.array) if valid is None else valid)
             target = target * inside
             chances = None if chances is None else chances * inside
         for step in self.recipe.postprocess:

@@ -128,7 +128,7 @@ def _places(cases: CaseSet, cache: Cache) -> tuple[dict[str, Path], dict[str, Re
 def _prepare_one(item: tuple[Case, Path], *, plan: Plan, table: LabelTable, read: Read, unknown_labels: str) -> None:
     """One case from its files to its folder in the cache."""
     case, place = item
-    image, labels = load_case(case, read, policy=plan.channels_on_other_grids, table=table)
+    image, labels = load_case(case, read, policy=plan.channels_on_other_grids, table=table, steps=plan.steps)
     if labels is not None and unknown_labels == "refuse":
         _refuse_unknown(case, labels, table)
     valid = load_valid(case, image, read) if plan.steps else None

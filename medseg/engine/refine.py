@@ -8,15 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from medseg import atomic
 from medseg.case import Case
 from medseg.engine import device as devices
 from medseg.engine import runner, scans
 from medseg.engine.run import Run
+from medseg.geometry import AxisMap, axis_map
+from medseg.outputs import maps as output
 from medseg.readers import read
 from medseg.refusal import Refusal
+from medseg.transforms import fundus
+from medseg.volume import Volume
+
+MARGIN = 2
+"""Maps are padded to multiples of this many of the network's steps, and by one such multiple at least, as RRWNet's
+original does it in use (32 pixels)."""
 
 
 def refine_all(
@@ -49,7 +55,7 @@ def refine_all(
         )
     chosen = devices.choose(device)
     network.to(chosen)
-    module, options = run.recipe.model.module(), run.recipe.model.options
+    step = run.recipe.model.module().divisor(run.recipe.model.options)[:2]
     files = [maps] if maps.is_file() else scans.files(maps)
     masks = {scans.stem(file): file for file in scans.files(valid)} if valid else {}
     if not files:
@@ -67,16 +73,14 @@ def refine_all(
     out.mkdir(parents=True, exist_ok=True)
 
     def work(case: Case) -> tuple[tuple[str, ...], dict[str, object]]:
-        probabilities = _read_map(case.images["map"])
-        with torch.inference_mode():
-            refined = _refined(network, torch.from_numpy(probabilities), module.divisor(options)[:2], chosen)
+        maps = _read_map(case.images["map"])
+        axes = axis_map(maps.affine, run.plan.orientation)
+        refined = _refined(network, maps.array, axes, step, chosen)
         if valid:
-            refined = refined * _mask(masks, case.id, valid, refined.shape[1:])
-        name = f"{case.id}.png"
-        pixels = np.floor(refined.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
-        with atomic.replacing(out / name) as temporary:
-            Image.fromarray(pixels).save(temporary, format="PNG")
-        return (name,), {"largest change": round(float(np.abs(refined - probabilities).max()), 4)}
+            refined = refined * _mask(masks, case.id, valid, maps)
+        name = f"{case.id}{output.SUFFIX}"
+        output.save(refined, out / name)
+        return (name,), {"largest change": round(float(np.abs(refined - maps.array).max()), 4)}
 
     cases = [Case(scans.stem(file), scans.stem(file), {"map": file}) for file in files]
     outcomes = []
@@ -87,8 +91,8 @@ def refine_all(
     return outcomes
 
 
-def _read_map(path: Path) -> np.ndarray:
-    """(3, rows, columns) float32 from 0 to 1."""
+def _read_map(path: Path) -> Volume:
+    """(3, I, J, 1) float32 from 0 to 1; i counts columns and j rows."""
     volume = read(path)
     if volume.array.shape[0] != 3 or volume.array.shape[3] != 1 or volume.array.dtype != np.uint8:
         raise Refusal(
@@ -97,26 +101,25 @@ def _read_map(path: Path) -> np.ndarray:
             needed="an 8-bit colour picture: artery, vein and all vessels as red, green and blue",
             remedy="save the probabilities times 255 as a colour PNG",
         )
-    return volume.array[..., 0].transpose(0, 2, 1).astype(np.float32) / 255
+    return volume.with_array(volume.array.astype(np.float32) / 255)
 
 
-def _refined(network: Any, maps: torch.Tensor, divisor: tuple[int, int], device: torch.device) -> np.ndarray:
-    """Zeros are put around, as in training, and taken away again."""
-    rows, columns = maps.shape[1:]
-    down, across = (-size % step for size, step in zip((rows, columns), divisor, strict=True))
-    margins = (across // 2, across - across // 2, down // 2, down - down // 2)
-    padded = torch.nn.functional.pad(maps, margins)[None].to(device)
-    answer = network.refine(padded)[0][0].float().cpu().numpy()
-    return np.asarray(answer[:, down // 2 : down // 2 + rows, across // 2 : across // 2 + columns])
+def _refined(network: Any, maps: np.ndarray, axes: AxisMap, step: tuple[int, int], device: torch.device) -> np.ndarray:
+    """(3, I, J, 1) -> the same. The network sees the maps as it saw pictures in training, with zeros around them."""
+    seen = torch.from_numpy(np.ascontiguousarray(axes.apply(maps)))
+    down, across = (fundus.padding(side, MARGIN * unit) for side, unit in zip(seen.shape[1:3], step, strict=True))
+    padded = torch.nn.functional.pad(seen, (0, 0, *across, *down))[None].to(device)
+    with torch.inference_mode():
+        answer = network.refine(padded)[0][0].float().cpu().numpy()
+    return axes.undo(answer[:, down[0] : -down[1], across[0] : -across[1]])
 
 
-def _mask(masks: dict[str, Path], name: str, folder: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """(1, rows, columns) of 0 and 1."""
+def _mask(masks: dict[str, Path], name: str, folder: Path, maps: Volume) -> np.ndarray:
+    """(1, I, J, 1) of 0 and 1."""
     if name not in masks:
         raise Refusal(folder / name, found="no mask", needed="one for every map", remedy="add it, or leave --valid out")
-    mask = read(masks[name]).array[..., 0].max(axis=0).T
-    if mask.shape != shape:
-        raise Refusal(
-            masks[name], found=f"{mask.shape[::-1]} pixels", needed=f"{shape[::-1]}", remedy="use the map's own mask"
-        )
-    return (mask > (127 if mask.max() > 1 else 0))[None]
+    mask = read(masks[name]).array.max(axis=0, keepdims=True)
+    if mask.shape[1:] != maps.shape:
+        found, needed = (" x ".join(map(str, shape[:2])) for shape in (mask.shape[1:], maps.shape))
+        raise Refusal(masks[name], found=f"{found} pixels", needed=needed, remedy="use the map's own mask")
+    return mask > (127 if mask.max() > 1 else 0)

@@ -32,7 +32,8 @@ def build(name: str, *, in_channels: int, out_channels: int, **options: Any) -> 
     try:
         chosen = module.Options(**options)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        sentences = [(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
+        found = "; ".join(f"{at}: {says}" if at else says.removeprefix("Value error, ") for at, says in sentences)
         raise Refusal(
             f"models: {name}", found=found, needed="options that it has", remedy=f"see `medseg list models {name}`"
         ) from error

@@ -26,6 +26,8 @@ STEP = 16
 """Four poolings by two."""
 MAPS = 3
 """Arteries, veins, all vessels: in this order."""
+CHANNELS = (3, MAPS)
+"""In and out, where nobody says otherwise; other networks are described with 1 and 2."""
 
 
 class Options(Settings):

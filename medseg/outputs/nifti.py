@@ -43,7 +43,7 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
     image = nib.Nifti1Image(painted.array[0], painted.affine)
     image.set_qform(painted.affine, code=1)
     image.set_sform(painted.affine, code=1)
-    image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm" if painted.unit == "mm" else "unknown")
     with (
         replacing(path) as temporary,
         temporary.open("wb") as raw,

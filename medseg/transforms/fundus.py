@@ -84,9 +84,7 @@ def enhance(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray
     top, left = height // 2 - rows // 2, width // 2 - columns // 2
     beyond = np.asarray(copy)[top : top + rows, left : left + columns] / HIGHEST
 
-    offsets = np.arange(-EROSION, EROSION + 1)
-    disc = offsets[:, None] ** 2 + offsets**2 <= EROSION**2
-    inside = ndimage.binary_erosion(mask.astype(bool), disc)
+    inside = eroded(mask)
     composed = np.where(inside[..., None], values, beyond)
     composed -= ndimage.gaussian_filter(composed, (BLUR_SD, BLUR_SD, 0))
     composed[~inside] = 0
@@ -96,6 +94,16 @@ def enhance(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray
         composed = (composed - composed.min()) / (composed.max() - composed.min())
     composed[~inside] = 0
     return composed, inside
+
+
+def eroded(mask: np.ndarray) -> np.ndarray:
+    """A field of view (rows, columns) without its rim, nor the rim of the picture where the two meet."""
+    from scipy import ndimage
+
+    offsets = np.arange(-EROSION, EROSION + 1)
+    disc = offsets[:, None] ** 2 + offsets**2 <= EROSION**2
+    smaller: np.ndarray = ndimage.binary_erosion(mask.astype(bool), disc)
+    return smaller
 
 
 def enhance_uint8(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -33,6 +33,11 @@ def enhanced(volume: Volume, canonical: np.ndarray, field: np.ndarray | None) ->
     return fundus.enhance(picture, field)[0].transpose(2, 1, 0)[..., None] * 255
 
 
+def enhanced_part(field: np.ndarray) -> np.ndarray:
+    """Boolean (1, I, J, 1): where `enhanced` leaves something of a photograph with this field of view."""
+    return fundus.eroded(field[0, ..., 0])[None, ..., None]
+
+
 def square(canonical: np.ndarray) -> np.ndarray:
     """The smallest square around the field of view of a photograph (3, I, J, 1); 0 where it reaches beyond."""
     picture = rows_and_columns(canonical)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from medseg import plugins, readers
 from medseg.labels import LabelTable
 from medseg.prediction import Classification, Prediction
+from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.volume import Volume
 from tests import dicom_series as ds
@@ -42,8 +44,8 @@ def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def test_the_list_equals_the_folder() -> None:
-    assert set(plugins.names("outputs")) == {"nifti", "nrrd", "dicom_seg", "scores"}
-    assert {plugins.find("outputs", name).WRITES for name in plugins.names("outputs")} == {"labels", "classes"}
+    assert set(plugins.names("outputs")) == {"nifti", "nrrd", "dicom_seg", "scores", "maps"}
+    assert {plugins.find("outputs", name).WRITES for name in plugins.names("outputs")} == {"labels", "maps", "classes"}
 
 
 @pytest.mark.parametrize("name", FOR_LABELS)
@@ -119,3 +121,33 @@ def test_the_class_of_an_image_is_one_row(tmp_path: Path) -> None:
         "case,probability no,probability yes,decision",
         "c,0.400000,0.600000,yes",
     ]
+
+
+VESSELS = LabelTable.of({"artery": [5, 7], "vein": [6, 7], "vessel": [4, 5, 6, 7]}, paint=[5, 6, 4])
+
+
+def test_maps_are_a_colour_picture_in_the_place_of_the_photograph(tmp_path: Path) -> None:
+    maps = plugins.find("outputs", "maps")
+    photograph = Volume(np.zeros((3, 4, 5, 1), np.uint8), np.diag([-1.0, -1, 1, 1]), unit="px")
+    chances = np.random.default_rng(0).random((3, 4, 5, 1)).astype(np.float32)
+    target = photograph.with_array((chances > 0.5).astype(np.uint8))
+    maps.write(Prediction("a", VESSELS, target, probabilities=chances), tmp_path / "a.png", maps.Options())
+    back = readers.read(tmp_path / "a.png")
+    assert back.source.reader == maps.READ_BACK_BY and np.array_equal(back.affine, photograph.affine)
+    np.testing.assert_allclose(back.array / 255, chances, atol=0.501 / 255)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(("unit", "said"), [("mm", "mm"), ("px", "unknown")])
+def test_a_photograph_gets_no_millimetres_from_nifti(unit: str, said: str, tmp_path: Path) -> None:
+    volume = Volume(np.zeros((1, 4, 5, 1), np.uint8), np.diag([-1.0, -1, 1, 1]), unit=unit)  # type: ignore[arg-type]
+    nifti = plugins.find("outputs", "nifti")
+    nifti.write(Prediction("a", LABELS, volume), tmp_path / "a.nii.gz", nifti.Options())
+    assert nib.load(tmp_path / "a.nii.gz").header.get_xyzt_units()[0] == said
+
+
+def test_maps_of_a_volume_are_refused(tmp_path: Path) -> None:
+    maps, expected = plugins.find("outputs", "maps"), prediction(scan(tmp_path), REGIONS)
+    with pytest.raises(Refusal, match="a picture with three labels"):
+        maps.write(expected, tmp_path / "a.png", maps.Options())
+    assert not (tmp_path / "a.png").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +34,33 @@ def maps(folder: Path, names: tuple[str, ...] = ("a", "b"), size: tuple[int, int
     return folder
 
 
-def test_maps_are_refined_as_the_network_does_it(refiner: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("orientation", ["LPS", "RAS"])
+def test_maps_are_refined_as_the_network_does_it(refiner: Run, tmp_path: Path, orientation: str) -> None:
+    """With a full 32 pixels of zeros around, as in RRWNet's original, and in the direction that the network learned
+    pictures in: RAS is LPS turned by half a circle."""
+    run = Run(shutil.copytree(refiner.folder, tmp_path / "run"))
+    run.write("plan.json", {**run.read("plan.json"), "orientation": orientation})
     folder = maps(tmp_path / "maps", size=(32, 48))
-    said = medseg_command("refine", refiner.folder, folder, tmp_path / "out")
+    said = medseg_command("refine", run.folder, folder, tmp_path / "out")
     assert said.code == 0, said.err
     before = np.asarray(Image.open(folder / "a.png")).transpose(2, 0, 1).astype(np.float32) / 255
-    network, _ = refiner.load_network()
+    turns = {"LPS": 0, "RAS": 2}[orientation]
+    padded = np.pad(np.rot90(before, turns, (1, 2)), ((0, 0), (16, 16), (8, 8)))
+    network, _ = run.load_network()
     with torch.inference_mode():
-        expected = network.refine(torch.from_numpy(before)[None])[0][0].numpy()  # type: ignore[operator]
+        expected = network.refine(torch.from_numpy(padded.copy())[None])[0][0].numpy()  # type: ignore[operator]
+    expected = np.rot90(expected[:, 16:-16, 8:-8], turns, (1, 2))
     after = np.asarray(Image.open(tmp_path / "out" / "a.png")).transpose(2, 0, 1) / 255
     np.testing.assert_allclose(after, expected, atol=0.502 / 255)
     np.testing.assert_allclose(after[2], before[2], atol=1e-6)  # all vessels are never refined
+
+
+def test_a_mask_of_another_size_is_refused(refiner: Run, tmp_path: Path) -> None:
+    folder, masks = maps(tmp_path / "maps", names=("a",)), tmp_path / "masks"
+    masks.mkdir()
+    Image.fromarray(np.zeros((35, 21), np.uint8)).save(masks / "a.png")
+    said = medseg_command("refine", refiner.folder, folder, tmp_path / "out", "--valid", masks)
+    assert said.code == 1 and "found 21 x 35 pixels; needed 35 x 21" in said.err
 
 
 def test_any_size_comes_back_and_outside_the_mask_is_nothing(refiner: Run, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -31,9 +33,10 @@ def test_options_reach_the_network() -> None:
         ("stunet", {"sise": "S"}, "sise"),
         ("stunet", {"size": "XL"}, "size.*'S', 'B', 'L' or 'H'"),
         ("mylab.nets.thing", {}, "importable module"),
+        ("swin_unet", {"img_size": 100}, "found img_size: 100 is not a multiple of 32"),
     ],
 )
-def test_what_cannot_be_built_is_refused(name: str, options: dict[str, str], words: str) -> None:
+def test_what_cannot_be_built_is_refused(name: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(Refusal, match=words):
         models.build(name, in_channels=1, out_channels=2, **options)
 
@@ -44,6 +47,7 @@ def test_what_cannot_be_built_is_refused(name: str, options: dict[str, str], wor
         (("stunet", "size=H", "out_channels=105"), "1,457,326,221"),
         (("swin_unetr", "feature_size=48", "in_channels=4", "out_channels=3"), "62,191,941"),
         (("rrwnet", "in_channels=3", "out_channels=3"), "62,063,685"),
+        (("rrwnet",), "62,063,685"),
         (("video_resnet", "kind=mc3_18", "in_channels=3", "out_channels=400"), "11,695,440"),
     ],
 )

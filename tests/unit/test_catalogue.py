@@ -51,6 +51,30 @@ def test_brats_regions_are_painted_from_the_outside_in(tmp_path):
     assert torch.equal(loaded.state_dict()[name], network.state_dict()[name][[1, 0, 2]])
 
 
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [("rrwnet-rite", (576, 608)), ("rrwnet-hrf", (1056, 704)), ("rrwnet-rite-refinement", (576, 608))],
+)
+def test_rrwnets_bring_their_preparation_and_can_be_used(tmp_path, name, pixels):
+    torch.manual_seed(0)
+    small = {"base_channels": 2, "iterations": 1}
+    state = models.build("rrwnet", in_channels=3, out_channels=3, **small).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    said = bring_in(tmp_path / "w.pth", name, settings=[f"model.{key}={value}" for key, value in small.items()])
+    assert said.code == 0, said.err
+    run = Run(tmp_path / "run")
+    assert run.plan.patch[:2] == pixels and run.plan.orientation == "LPS" and run.plan.steps == ("fundus_enhance",)
+    assert run.load_network()[0] is not None
+
+
+def test_arteries_and_veins_are_painted_over_the_vessels_that_they_are():
+    entry = catalogue.find("rrwnet-rite")
+    table = LabelTable.of(entry.labels, paint=entry.paint)
+    pixels = np.array([[[1, 0, 1]], [[0, 1, 1]], [[0, 0, 1]]], np.uint8)[..., None]  # artery, vein, unknown: (3, 3, 1)
+    painted = table.paint(np.moveaxis(pixels, 2, 0))
+    assert painted.ravel().tolist() == [5, 6, 4]
+
+
 @pytest.mark.parametrize(("stored", "seen"), [("RAS", "SAR"), ("LPS", "SPL")])
 def test_simpleitk_shows_the_axes_that_the_published_stunets_saw(tmp_path, stored, seen):
     """nnU-Net's arrays are SimpleITK's; TotalSegmentator stores RAS, DICOM is LPS."""

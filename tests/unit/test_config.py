@@ -190,3 +190,10 @@ def test_one_component_outside_a_recipe():
     assert config.choose("metrics", {"name": "nsd"}).name == "nsd"
     with pytest.raises(Refusal, match="did you mean 'nsd'"):
         config.choose("metrics", "nsb")
+
+
+def test_settings_that_do_not_fit_one_another_are_one_sentence():
+    data = {"name": "x", "dataset": {"name": "none"}, "model": {"name": "swin_unet", "img_size": 100}}
+    with pytest.raises(Refusal) as refusal:
+        config.parse(data, where="r.yaml")
+    assert "  1. model.img_size: 100 is not a multiple of 32 (patch and halvings)\n" in str(refusal.value)

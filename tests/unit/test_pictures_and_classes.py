@@ -64,6 +64,24 @@ def test_a_colour_picture_is_a_label_map_and_what_is_not_valid_is_not_known(tmp_
     assert labels is not None and labels.array.ravel().tolist() == [0, 5, 1, 4, 8]
 
 
+def test_what_the_enhancement_makes_black_is_not_known_either(tmp_path: Path) -> None:
+    """Of a field of view of 20 x 20 it leaves 10 x 10: a rim of 5 pixels goes."""
+    field = np.zeros((30, 40), np.uint8)
+    field[5:25, 10:30] = 255
+    case = vessels(
+        tmp_path / "replaced",
+        images={"all": picture(tmp_path / "photo.png", np.repeat(field[..., None], 3, -1))},
+        target=picture(tmp_path / "av.png", np.full((30, 40, 3), (255, 0, 255))),
+        valid=picture(tmp_path / "mask.png", field),
+    )
+    scan, plain = load_case(case, read, table=VESSELS)
+    _, enhanced = load_case(case, read, table=VESSELS, steps=("fundus_enhance",))
+    assert plain is not None and enhanced is not None
+    assert (plain.array == 5).sum() == 20 * 20 and (enhanced.array == 5).sum() == 10 * 10
+    black = image(scan, COLOURS.model_copy(update={"steps": ("fundus_enhance",)}), valid=plain.array == 5)[0] == 0
+    assert black.all(axis=0)[(enhanced.array == 8)[0]].all()
+
+
 def test_a_mask_of_valid_pixels_needs_a_number_for_the_rest(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="give `ignore` in the label table"):
         load_case(vessels(tmp_path), read, table=LabelTable.of({"artery": 1}))
