@@ -91,6 +91,32 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path, kind):
     assert not proof.exists()
 
 
+@pytest.mark.parametrize("kind", ["torch's classes", "a function of torch", "numpy's generator", "old torch"])
+def test_a_program_of_torch_or_numpy_is_a_program_all_the_same(tmp_path, kind):
+    """And no damaged file, to be downloaded again and again."""
+    state, file = published.stunet().state_dict(), tmp_path / "w.pth"
+    extra, name = {
+        "torch's classes": (torch.nn.Sequential(torch.nn.Linear(2, 2)), "torch.nn.modules.container.Sequential"),
+        "a function of torch": (torch.save, "torch.serialization.save"),
+        "numpy's generator": (np.random.default_rng(0), "numpy.random._pickle.__generator_ctor"),
+        "old torch": (torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1), "torch.optim.sgd.SGD"),
+    }[kind]
+    torch.save({"model": state, "extra": extra}, file, _use_new_zipfile_serialization=kind != "old torch")
+    text = refused(bring_in(file), tmp_path)
+    assert "found a pickle that calls" in text and name in text and "--allow-pickle" in text
+    assert "_rebuild" not in text and "OrderedDict" not in text and "Storage" not in text
+    assert bring_in(file, "stunet", "--allow-pickle").code == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*TorchScript:UserWarning")
+def test_a_compiled_network_is_a_program(tmp_path):
+    compiled = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+    compiled.save(str(tmp_path / "w.pt"))
+    text = refused(bring_in(tmp_path / "w.pt"), tmp_path)
+    assert "found a pickle that calls the TorchScript code in it" in text and "--allow-pickle" in text
+    assert foreign.read(tmp_path / "w.pt", allow_pickle=True).keys() == {"0.weight", "0.bias"}
+
+
 def test_allow_pickle_is_loud(tmp_path):
     proof = tmp_path / "it-ran"
     file = tmp_path / "w.pth"
