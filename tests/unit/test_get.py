@@ -195,6 +195,27 @@ def test_parts_of_two_versions_are_never_joined(server, tmp_path, change):
     assert target.read_bytes() == CONTENT[::-1]
 
 
+def test_a_kill_between_the_note_and_the_first_bytes(server, tmp_path, monkeypatch):
+    """The note of a new version never lies beside the bytes of an old one."""
+    server.cut_at = 1_000_000
+    with pytest.raises(Refusal):
+        download.fetch(server.url, tmp_path / "w.pth")
+    server.cut_at, server.content, server.etag = None, CONTENT[::-1], '"two"'
+    with monkeypatch.context() as patched:
+        opened = Path.open
+        patched.setattr(Path, "open", lambda path, mode="r", *rest, **more: _killed(opened, path, mode, *rest, **more))
+        with pytest.raises(KeyboardInterrupt):
+            download.fetch(server.url, tmp_path / "w.pth")
+    download.fetch(server.url, tmp_path / "w.pth")
+    assert (tmp_path / "w.pth").read_bytes() == CONTENT[::-1]
+
+
+def _killed(opened, path: Path, mode: str, *rest, **more):
+    if "b" in mode and path.suffix == ".part":
+        raise KeyboardInterrupt
+    return opened(path, mode, *rest, **more)
+
+
 def test_without_a_name_for_the_version_a_checksum_allows_to_go_on(server, tmp_path):
     server.cut_at, server.etag = 1_000_000, ""
     with pytest.raises(Refusal):
