@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,8 @@ def command(
 
     Of a network, the weights are counted without making them. Channels: in_channels=1, out_channels=2.
     """
-    if not path.exists() and (str(path) in plugins.names("models") or options):
+    known = str(path) in plugins.names("models")
+    if (known and options) or (not path.exists() and (known or options)):
         _network(str(path), options or [])
     elif (path / "recipe.yaml").exists() or path.suffix == ".zip":
         _run(path)
@@ -29,24 +30,25 @@ def command(
 
 def _network(name: str, given: list[str]) -> None:
     import torch
-    import yaml
 
+    from medseg import config
     from medseg.models import build
 
-    words = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in given)}
+    words: dict[str, Any] = {}
+    for text in given:
+        config.set_key(words, text)
     channels = {key: words.pop(key, default) for key, default in (("in_channels", 1), ("out_channels", 2))}
+    chosen = config.choose("models", {"name": name, **words})
     with torch.device("meta"):
-        network = build(name, **channels, **words)
-    module = plugins.find("models", name)
-    chosen = module.Options(**words)
+        network = build(chosen.name, **channels, **dict(chosen.options))
     weights = sum(weight.numel() for weight in network.parameters())
     summary = plugins.summary("models", name) if name in plugins.names("models") else ""
     print(f"{name}: {summary}")
-    print(f"  options      {chosen.model_dump()}")
+    print(f"  options      {chosen.options.model_dump()}")
     print(f"  channels     {channels['in_channels']} in, {channels['out_channels']} out")
     print(f"  parameters   {weights:,} ({weights * 4 / 2**20:,.0f} MiB in float32)")
     print(f"  state_dict   {len(network.state_dict())} entries")
-    print(f"  input sides  multiples of {' x '.join(map(str, module.divisor(chosen)))}")
+    print(f"  input sides  multiples of {' x '.join(map(str, chosen.module().divisor(chosen.options)))}")
 
 
 def _scan(path: Path, series: str | None) -> None:

@@ -53,6 +53,46 @@ def test_info_counts_weights_without_making_them(words: tuple[str, ...], weights
     assert f"parameters   {weights} " in said.out
 
 
+@pytest.mark.parametrize(("number", "found"), [(0, "0"), (-1, "-1"), ("three", "'three'"), (True, "True")])
+def test_impossible_channels_are_refused(number: object, found: str) -> None:
+    with pytest.raises(Refusal, match=f"out_channels: found {found}; needed a whole number from 1 on"):
+        models.build("stunet", in_channels=1, out_channels=number)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("in_channels=abc", "in_channels: found 'abc'"),
+        ("size", "found no '='"),
+        ("size=[", "which is not YAML"),
+        ("sise=S", "did you mean 'size'"),
+        ("size=XL", "found 'XL'"),
+        ("name=x", "no models component 'x'"),
+    ],
+)
+def test_info_refuses_words_that_mean_nothing(word: str, message: str) -> None:
+    said = medseg_command("info", "stunet", word)
+    assert said.code == 2 and message in said.err
+
+
+def test_info_of_a_network_beside_a_folder_of_its_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stunet").mkdir()
+    assert "14,545,338" in medseg_command("info", "stunet", "size=S").out
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED))
+def test_no_network_takes_memory_on_the_meta_device(name: str, monkeypatch) -> None:
+    """A parameter that is made elsewhere and moved there has taken it already."""
+    monkeypatch.setattr(torch.nn.Module, "to", None)
+    made: list[torch.Tensor] = []
+    new = torch.nn.Parameter.__new__
+    monkeypatch.setattr(torch.nn.Parameter, "__new__", lambda *given: made.append(new(*given)) or made[-1])
+    with torch.device("meta"):
+        network = models.build(name, in_channels=3, out_channels=3)
+    assert {weight.device.type for weight in [*made, *network.parameters()]} == {"meta"}
+
+
 def test_info_of_a_network_that_there_is_not() -> None:
     said = medseg_command("info", "stunett", "size=S")
     assert said.code == 2 and "did you mean 'stunet'" in said.err
