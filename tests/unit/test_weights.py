@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medseg import models, plugins
 from medseg.engine import checkpoint, foreign, matching
@@ -254,6 +255,28 @@ def test_what_was_left_open_is_listed_with_its_remedy(tmp_path):
     assert "no lower and no upper" in text
     text = refused(bring_in(file, "stunet", "--channels", "a,b"), tmp_path)
     assert "found 1 entries; needed one for each of the 2 channels: a, b" in text
+
+
+def test_a_photograph_is_no_scan_for_a_network_of_volumes(tmp_path):
+    assert bring_in(published.monai(tmp_path / "w.pt", published.stunet().state_dict())).code == 0
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "xray.png")
+    said = tiny.medseg_command("predict", tmp_path / "run", tmp_path / "xray.png", tmp_path / "out", "--threads", 1)
+    assert said.code == 1 and "xray.png: found a photograph, without a size in millimetres" in said.err
+
+
+@pytest.mark.parametrize("network", ["stunet", "resnet18"])
+def test_labels_of_another_task(tmp_path, network):
+    """A class for the image from a network for voxels, and the reverse: as many outputs, and no meaning."""
+    if network == "stunet":
+        state, text, settings = published.stunet().state_dict(), "{a: 0, b: 1, c: 2}\nunit: image", None
+        needed = "found a 3-D segmentation network; needed a classifier"
+    else:
+        state = models.build("resnet18", in_channels=1, out_channels=3, width=8).state_dict()
+        text, settings = "{left: 1, right: 2}", ["model.width=8", *PREPARE]
+        needed = "found a 2-D classifier; needed a segmentation network"
+    words = ("--labels", published.labels(tmp_path, text))
+    text = refused(bring_in(published.monai(tmp_path / "w.pt", state), network, *words, settings=settings), tmp_path)
+    assert needed in text and "because the labels name a class for every" in text
 
 
 def test_labels_are_needed(tmp_path):
