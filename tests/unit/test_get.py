@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import socket
@@ -154,6 +155,19 @@ def test_an_entry_without_an_address_says_where_to_go(tmp_path):
 
 def test_a_name_that_is_not_in_the_catalogue():
     assert "did you mean 'stunet-s'" in tiny.medseg_command("get", "stunet-sm").err
+
+
+def test_a_folder_that_cannot_be_made_or_written(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for folder, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "folder", "Not a directory")):
+        said = get(server, folder, "--yes")
+        assert said.code == 2 and f"found {why}; needed a place that may be" in said.err and "Traceback" not in said.err
+
+    def forbidden(*words: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/closed")
+
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    assert "error: /closed: found Permission denied" in get(server, tmp_path, "--yes").err
 
 
 def test_the_catalogues_checksum_is_held_against_what_came(server, tmp_path):
