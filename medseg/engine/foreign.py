@@ -78,7 +78,7 @@ def read(path: Path, *, allow_pickle: bool = False, announce: Announce = print) 
             )
     with tempfile.TemporaryDirectory(prefix="medseg-weights-") as folder:
         inner = _unpacked(path, Path(folder))
-        if inner.suffix == ".safetensors":
+        if _is_safetensors(inner):
             found: Any = _safetensors(inner)
         else:
             found = _torch(inner, allow_pickle=allow_pickle, announce=announce, mapped=inner == path)
@@ -118,6 +118,17 @@ def _unpacked(path: Path, folder: Path) -> Path:
             while block := source.read(1 << 20):
                 out.write(block)
     return target
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its content (the length of a header, in 8 bytes, and the header, in JSON): files travel under other names."""
+    with path.open("rb") as handle:
+        start = handle.read(9)
+    if path.suffix == ".safetensors" and start[:2] in (b"PK", b"\x80\x02"):  # torch.load goes by the name
+        raise Refusal(
+            path, found="a torch file", needed="a safetensors file, by its name", remedy="rename it to end in .pt"
+        )
+    return path.suffix == ".safetensors" or start[8:] == b"{"
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

@@ -229,6 +229,19 @@ def test_a_tensor_too_few_too_many_or_of_another_shape(tmp_path, change):
     assert {"drop": f"missing 1: {name}", "add": "unexpected 1: surprise.weight", "reshape": shape}[change] in text
 
 
+def test_a_safetensors_file_under_another_ending(tmp_path):
+    state = published.stunet().state_dict()
+    renamed = published.safetensors(tmp_path / "w", state).rename(tmp_path / "w.pt")
+    assert foreign.read(renamed).keys() == state.keys()
+
+
+@pytest.mark.parametrize("layout", [published.monai, published.bare])
+def test_a_torch_file_called_safetensors_is_no_damaged_one(tmp_path, layout):
+    file = layout(tmp_path / "w.safetensors", published.stunet().state_dict())
+    text = refused(bring_in(file), tmp_path)
+    assert "found a torch file; needed a safetensors file, by its name. What to do: rename it to end in .pt" in text
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(tmp_path, value):
     state = dict(published.stunet().state_dict())
