@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
+import medseg
 from medseg import models, plugins
 from medseg.refusal import Refusal
-from tests.tiny import medseg_command
+from tests.tiny import ENVIRONMENT, medseg_command
 
 PROMISED = {
     *("swin_unetr", "stunet", "swtr_unet", "swin_unet", "att_swin_unet", "rrwnet", "video_resnet", "resnet18"),
@@ -17,6 +21,12 @@ PROMISED = {
 
 def test_the_registry_has_every_promised_network() -> None:
     assert set(plugins.names("models")) == PROMISED
+
+
+def test_networks_are_built_from_python_with_one_import() -> None:
+    code = "import medseg; medseg.models.build('stunet', in_channels=1, out_channels=2, size='S', width=2)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRONMENT)
+    assert not hasattr(medseg, "modles")
 
 
 def test_options_reach_the_network() -> None:
