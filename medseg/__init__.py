@@ -8,14 +8,17 @@ From Python:
     run = medseg.train("pipelines/demo_ct.yaml", "runs/ct") # -> path of the run folder
     prediction = medseg.predict("runs/ct", "ct.nii.gz")     # labels on the scan's own grid
     prediction.painted().array                              # (1, I, J, K), the numbers of the label table
+    medseg.models.build("stunet", in_channels=1, out_channels=3, size="S")          # a network, with fresh weights
 
 Importing medseg imports none of the heavy packages; the functions do.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +27,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["predict", "read", "train"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`medseg.models`, imported when it is first used."""
+    if name == "models":
+        return importlib.import_module("medseg.models")
+    raise AttributeError(f"module 'medseg' has no attribute '{name}'")
 
 
 def read(path: str | Path, *, series: str | None = None) -> Volume:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import logging
@@ -16,6 +17,8 @@ from medseg.atomic import DISK_FULL
 from medseg.refusal import Refusal
 
 REFUSED, INTERRUPTED = 2, 130
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+"""Error numbers of a path that may not be used so: no permission, a disk to read from only, a file for a folder."""
 
 
 def application() -> typer.Typer:
@@ -59,9 +62,9 @@ def main() -> None:
         print(f"error: {refusal}", file=sys.stderr)
         sys.exit(REFUSED)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in (*DISK_FULL, *CLOSED):
             raise
-        print(f"error: {_full_disk(error)}", file=sys.stderr)
+        print(f"error: {(_full_disk if error.errno in DISK_FULL else _closed)(error)}", file=sys.stderr)
         sys.exit(REFUSED)
 
 
@@ -71,6 +74,15 @@ def _full_disk(error: OSError) -> Refusal:
         found=f"that it cannot be written ({error.strerror})",
         needed="room on the disk",
         remedy="free some space, then run the same command again; files under their final names are complete",
+    )
+
+
+def _closed(error: OSError) -> Refusal:
+    return Refusal(
+        error.filename or "disk",
+        found=error.strerror or "an error of the system",
+        needed="a place that may be read and written, and a folder where a folder is needed",
+        remedy="check the path and its permissions, or choose another",
     )
 
 

@@ -172,7 +172,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     if not isinstance(data, dict):
         raise Refusal(path, found=type(data).__name__, needed="a mapping of keys", remedy="see pipelines/ for examples")
     for override in overrides:
-        _override(data, override)
+        set_key(data, override)
     return parse(data, where=path)
 
 
@@ -208,7 +208,7 @@ def changed(settings: PredictSettings, overrides: Iterable[str]) -> PredictSetti
     """Inference settings with `key=value` changes."""
     data = settings.model_dump(mode="json")
     for override in overrides:
-        _override(data, override)
+        set_key(data, override)
     try:
         return PredictSettings.model_validate(data)
     except ValidationError as error:
@@ -291,8 +291,13 @@ def _fields_at(model: type[Settings], loc: tuple[int | str, ...]) -> tuple[str, 
     return tuple(model.model_fields)
 
 
-def _override(data: dict[str, Any], text: str) -> None:
-    """Set one key in plain data. Texts become numbers where the settings want some: YAML 1.1 reads 3e-4 as text."""
+def set_key(data: dict[str, Any], text: str) -> None:
+    """Set one key in plain data, from `key.path=value`. Texts become numbers where the settings want some: YAML 1.1
+    reads 3e-4 as text.
+
+    Raises:
+        Refusal: no key and value, not YAML, or a path through what is no mapping.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise Refusal(

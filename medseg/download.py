@@ -158,6 +158,8 @@ def _receive(response: Any, url: str, part: Path, start: int, show: Show | None)
     running = _digest(part) if start else hashlib.sha256()
     validator = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
     validator = "" if validator.startswith("W/") else validator  # a weak one may name two different files
+    if not start:
+        _forget(part)  # before the note, which a kill would else leave beside bytes of another version
     _note(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
     done = start
     with part.open("ab" if start else "wb") as out:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,8 @@ def command(
     Of a network, the weights are counted without making them. Channels: in_channels=4 out_channels=3, else what is
     usual.
     """
-    if not path.exists() and (str(path) in plugins.names("models") or options):
+    known = str(path) in plugins.names("models")
+    if (known and options) or (not path.exists() and (known or options)):
         _network(str(path), options or [])
     elif (path / "recipe.yaml").exists() or path.suffix == ".zip":
         _run(path)
@@ -30,25 +31,26 @@ def command(
 
 def _network(name: str, given: list[str]) -> None:
     import torch
-    import yaml
 
+    from medseg import config
     from medseg.models import build
 
-    words = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in given)}
-    module = plugins.find("models", name)
-    usual = getattr(module, "CHANNELS", (1, 2))
+    words: dict[str, Any] = {}
+    for text in given:
+        config.set_key(words, text)
+    usual = getattr(plugins.find("models", name), "CHANNELS", (1, 2))
     channels = {key: words.pop(key, count) for key, count in zip(("in_channels", "out_channels"), usual, strict=True)}
+    chosen = config.choose("models", {"name": name, **words})
     with torch.device("meta"):
-        network = build(name, **channels, **words)
-    chosen = module.Options(**words)
+        network = build(chosen.name, **channels, **dict(chosen.options))
     weights = sum(weight.numel() for weight in network.parameters())
     summary = plugins.summary("models", name) if name in plugins.names("models") else ""
     print(f"{name}: {summary}")
-    print(f"  options      {chosen.model_dump()}")
+    print(f"  options      {chosen.options.model_dump()}")
     print(f"  channels     {channels['in_channels']} in, {channels['out_channels']} out")
     print(f"  parameters   {weights:,} ({weights * 4 / 2**20:,.0f} MiB in float32)")
     print(f"  state_dict   {len(network.state_dict())} entries")
-    print(f"  input sides  multiples of {' x '.join(map(str, module.divisor(chosen)))}")
+    print(f"  input sides  multiples of {' x '.join(map(str, chosen.module().divisor(chosen.options)))}")
 
 
 def _scan(path: Path, series: str | None) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import pickle
 import pickletools
+import re
 import tempfile
 import warnings
 import zipfile
@@ -37,8 +38,14 @@ NUMBERS = "?bBhHiIlLqQefd"
 """Kinds of numpy numbers that may be unpickled."""
 PICKLES = 4
 """A torch file of the old kind begins with so many pickles: three facts about itself, then the content."""
-HARMLESS = ("torch", "collections", "numpy", "_codecs")
-"""Packages that every weights file names."""
+HARMLESS = re.compile(
+    r"collections\.(OrderedDict|Counter)|_codecs\.encode|(builtins|__builtin__)\.(bytearray|set|complex)"
+    r"|torch\.(\w*Storage|storage\.\w+Storage|[a-z]+\d+|Size|Tensor|device|nn\.parameter\.Parameter|_utils\._rebuild_\w+"
+    r"|_tensor\._rebuild_from_type_v2|serialization\._get_layout)"
+    r"|numpy\.(ndarray|dtype|dtypes\.\w+|_?core\.multiarray\.(scalar|_reconstruct))"
+)
+"""Names that a file of tensors and plain data may hold."""
+COMPILED = "the TorchScript code in it"
 STAND_INS = {b"version https://git-lfs": "a Git LFS pointer", b"<!doctype html": "a web page", b"<html": "a web page"}
 """How small files begin that were downloaded in place of the weights."""
 DAMAGED = "download or copy it again"
@@ -71,7 +78,7 @@ def read(path: Path, *, allow_pickle: bool = False, announce: Announce = print) 
             )
     with tempfile.TemporaryDirectory(prefix="medseg-weights-") as folder:
         inner = _unpacked(path, Path(folder))
-        if inner.suffix == ".safetensors":
+        if _is_safetensors(inner):
             found: Any = _safetensors(inner)
         else:
             found = _torch(inner, allow_pickle=allow_pickle, announce=announce, mapped=inner == path)
@@ -113,6 +120,17 @@ def _unpacked(path: Path, folder: Path) -> Path:
     return target
 
 
+def _is_safetensors(path: Path) -> bool:
+    """By its content (the length of a header, in 8 bytes, and the header, in JSON): files travel under other names."""
+    with path.open("rb") as handle:
+        start = handle.read(9)
+    if path.suffix == ".safetensors" and start[:2] in (b"PK", b"\x80\x02"):  # torch.load goes by the name
+        raise Refusal(
+            path, found="a torch file", needed="a safetensors file, by its name", remedy="rename it to end in .pt"
+        )
+    return path.suffix == ".safetensors" or start[8:] == b"{"
+
+
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
@@ -130,18 +148,15 @@ def _torch(path: Path, *, allow_pickle: bool, announce: Announce, mapped: bool) 
         warnings.simplefilter("ignore")  # torch's on odd pickles; what is wrong with them is said below
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-        except pickle.UnpicklingError as error:
+        except Exception as error:  # the border to a file of unknown quality: torch raises nearly anything
             wanted = _wanted(path)
             if not wanted:
+                kind = "no" if isinstance(error, pickle.UnpicklingError) else "a damaged"
                 raise Refusal(
-                    path, found=f"no torch file ({_first_line(error)})", needed="a whole one", remedy=DAMAGED
+                    path, found=f"{kind} torch file ({_first_line(error)})", needed="a whole one", remedy=DAMAGED
                 ) from error
             if not allow_pickle:
                 raise _program(path, wanted) from error
-        except Exception as error:  # the border to a file of unknown quality: torch raises nearly anything
-            raise Refusal(
-                path, found=f"a damaged torch file ({_first_line(error)})", needed="a whole one", remedy=DAMAGED
-            ) from error
     announce(
         f"WARNING: --allow-pickle: {path} is opened as a program, which calls {wanted}. It can do whatever you can do "
         "on this machine. Go on only if you trust whoever made it."
@@ -163,16 +178,21 @@ def _program(path: Path, wanted: str) -> Refusal:
 
 
 def _wanted(path: Path) -> str:
-    """What a pickle would call beyond the list, by name, read without calling it; empty if there is nothing."""
+    """What a file would call beyond the list, by name, read without calling it; empty if there is nothing."""
     names: set[str] = set()
     with contextlib.suppress(Exception):  # no pickle, or no further one: what was found is what there is to say
         if zipfile.is_zipfile(path):
-            names.update(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+            with zipfile.ZipFile(path) as archive:
+                inside = {name.rpartition("/")[2]: name for name in archive.namelist()}
+                if "constants.pkl" in inside:  # torch.jit's own mark
+                    return COMPILED
+                with archive.open(inside["data.pkl"]) as handle:
+                    names.update(_called(handle))
         else:
             with path.open("rb") as handle:
                 for _ in range(PICKLES):
                     names.update(_called(handle))
-    return ", ".join(sorted(name for name in names if name.partition(".")[0] not in HARMLESS))
+    return ", ".join(sorted(name for name in names if not HARMLESS.fullmatch(name)))
 
 
 def _called(handle: IO[bytes]) -> Iterator[str]:

@@ -82,6 +82,8 @@ def bring_in(asked: Request, announce: Announce) -> Run:
         recipe.model, asked.file, how="--set model.{name}={value}, if that is how they were trained"
     )
     table = _table(asked, recipe, partial=partial)
+    if table:
+        networks.check_task(recipe.model, table)
     channels = asked.channels or (entry.channels if entry else ()) or ("image",)
     plan = None if partial else _plan(recipe, channels)
     digest = _checked(asked, entry)
@@ -196,6 +198,7 @@ def _plan(recipe: Recipe, channels: tuple[str, ...]) -> Plan:
         )
     for how in asked.normalisation:
         intensity.scale(np.zeros((1, 1, 1), np.float32), how)  # refuses one that lacks a number
+    context = networks.context(recipe.model)
     return Plan(
         orientation=asked.orientation,
         spacing_mm=asked.spacing_mm,
@@ -209,7 +212,8 @@ def _plan(recipe: Recipe, channels: tuple[str, ...]) -> Plan:
         order=asked.order,
         channels=channels,
         centres=asked.centres,
-        context=networks.context(recipe.model) or 0,
+        context=context or 0,
+        unit="mm" if context is None else None,  # a 2-D network may be one for photographs
         channels_on_other_grids=asked.channels_on_other_grids,
     )
 

@@ -35,6 +35,6 @@ def check_task(model: Chosen, table: LabelTable) -> None:
     raise Refusal(
         f"model {model.name}",
         found=f"a {kind}",
-        needed=f"{needed}, because the data set's labels name a class for every {table.unit}",
-        remedy="choose another model (`medseg list models`), or another data set",
+        needed=f"{needed}, because the labels name a class for every {table.unit}",
+        remedy="choose another model (`medseg list models`), or other labels",
     )

@@ -111,7 +111,7 @@ def _grouped(folder: Path, files: list[Path], channels: tuple[str, ...]) -> list
     groups: dict[str, dict[str, Path]] = {}
     for file in files:
         name = stem(file)
-        match = next(((name.removesuffix(end), channel) for end, channel in endings if name.endswith(end)), None)
+        match = next(((name[: -len(end)], channel) for end, channel in endings if _ends(name, end)), None)
         case, channel = match or (name, "all")
         before = groups.setdefault(case, {}).setdefault(channel, file)
         if before != file:
@@ -134,3 +134,8 @@ def _grouped(folder: Path, files: list[Path], channels: tuple[str, ...]) -> list
         ordered = images if "all" in images else {channel: images[channel] for channel in channels}
         cases.append(Case(case, case, ordered))
     return cases
+
+
+def _ends(name: str, ending: str) -> bool:
+    """Whether it ends so, in capitals or not: BraTS calls the files of FLAIR `..._flair`."""
+    return name.lower().endswith(ending.lower())

@@ -27,7 +27,7 @@ def initialise(network: nn.Module, recipe: Recipe, plan: Plan, table: LabelTable
     if init is None:
         return
     target = Target(recipe.model, plan.in_channels, table.network_channels)
-    state, whole = _source(init, target)
+    state, whole, seen = _source(init, target)
     heads = [name for name in state if target.is_head(name)]
     if init.heads == "skip":
         state = {name: tensor for name, tensor in state.items() if name not in heads}
@@ -59,14 +59,17 @@ def initialise(network: nn.Module, recipe: Recipe, plan: Plan, table: LabelTable
     if match.missing:
         told += f"; {len(match.missing)} stay random: {matching.some(list(match.missing))}"
     announce(told)
+    if seen and (differences := _prepared_otherwise(seen, plan)):
+        announce(f"init: these weights were trained with {differences}")
 
 
-def _source(init: InitSettings, target: Target) -> tuple[dict[str, Tensor], bool]:
-    """The weights in the network's names, and whether they are meant to be a whole network."""
+def _source(init: InitSettings, target: Target) -> tuple[dict[str, Tensor], bool, Plan | None]:
+    """The weights in the network's names, whether they are meant to be a whole network, and how their scans were
+    prepared, where that is known."""
     path = init.weights
     if path.suffix == ".safetensors" and not (path.parent / "recipe.yaml").is_file():
         matching.require_unseen(target.chosen, path, how="write it into the recipe, for example {name}: {value}")
-        return target.adapted(foreign.read(path)), True
+        return target.adapted(foreign.read(path)), True, None
     if path.is_file() and path.suffix not in (".safetensors", ".zip"):
         raise Refusal(
             path,
@@ -77,7 +80,17 @@ def _source(init: InitSettings, target: Target) -> tuple[dict[str, Tensor], bool
     run = Run(path.parent) if path.suffix == ".safetensors" else Run.open(path)
     tensors, facts, _ = checkpoint.load(path if path.suffix == ".safetensors" else run.path("weights.safetensors"))
     _require_same_unseen(run.recipe.model, target.chosen, init)
-    return tensors, not facts.get("partial")
+    whole = not facts.get("partial")
+    return tensors, whole, run.plan if whole else None
+
+
+def _prepared_otherwise(before: Plan, now: Plan) -> str:
+    """What the weights are used to and will not see: allowed, for training adapts to it, and good to know."""
+    pairs = {
+        "orientation": (before.orientation, now.orientation),
+        "normalisation": tuple(", ".join(dict.fromkeys(how.kind for how in p.normalisation)) for p in (before, now)),
+    }
+    return "; ".join(f"{what} {theirs}, not {ours}" for what, (theirs, ours) in pairs.items() if theirs != ours)
 
 
 def _require_same_unseen(theirs: Chosen, ours: Chosen, init: InitSettings) -> None:

@@ -23,11 +23,14 @@ def build(name: str, *, in_channels: int, out_channels: int, **options: Any) -> 
         options: those of `medseg list models NAME`.
 
     Raises:
-        Refusal: no such network, or impossible options.
+        Refusal: no such network, or impossible options or channels.
 
     Example:
         >>> network = build("stunet", in_channels=1, out_channels=3, size="S", width=4)   # doctest: +SKIP
     """
+    for which, number in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise Refusal(which, found=repr(number), needed="a whole number from 1 on", remedy="correct it")
     module = plugins.find("models", name)
     try:
         chosen = module.Options(**options)

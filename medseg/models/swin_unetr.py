@@ -7,12 +7,13 @@ for 3D Medical Image Segmentation", MICCAI.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from monai.networks.nets.swin_unetr import PatchMerging, SwinUNETR
 from pydantic import Field
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from medseg.layers import replace_instance_norms
 from medseg.refusal import Refusal
@@ -65,8 +66,7 @@ def divisor(options: Options) -> tuple[int, int, int]:
 
 def build(options: Options, *, in_channels: int, out_channels: int) -> nn.Module:
     """MONAI's network and initialisation; `state_dict` keys are MONAI's."""
-    device = torch.get_default_device()
-    with torch.device("cpu"):  # MONAI's constructor reads values of tensors, which the meta device does not have
+    with _Readable():
         network = SwinUNETR(
             in_channels=in_channels,
             out_channels=out_channels,
@@ -79,7 +79,16 @@ def build(options: Options, *, in_channels: int, out_channels: int) -> nn.Module
             downsample=LegacyPatchMerging if options.patch_merging == "merging_legacy" else options.patch_merging,
         )
     replace_instance_norms(network)
-    return network.to(device)
+    return network
+
+
+class _Readable(TorchFunctionMode):
+    """Makes `torch.linspace` on the CPU: MONAI's constructor reads its values, which the meta device does not have."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        return function(*args, **({"device": "cpu"} if function is torch.linspace else {}) | (options or {}))
 
 
 def adapt(state: dict[str, Tensor], options: Options) -> dict[str, Tensor]:

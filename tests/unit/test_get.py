@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import socket
@@ -156,6 +157,19 @@ def test_a_name_that_is_not_in_the_catalogue():
     assert "did you mean 'stunet-s'" in tiny.medseg_command("get", "stunet-sm").err
 
 
+def test_a_folder_that_cannot_be_made_or_written(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for folder, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "folder", "Not a directory")):
+        said = get(server, folder, "--yes")
+        assert said.code == 2 and f"found {why}; needed a place that may be" in said.err and "Traceback" not in said.err
+
+    def forbidden(*words: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/closed")
+
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    assert "error: /closed: found Permission denied" in get(server, tmp_path, "--yes").err
+
+
 def test_the_catalogues_checksum_is_held_against_what_came(server, tmp_path):
     said = get(server, tmp_path, "--yes", name="resnet18-imagenet")
     known = catalogue.find("resnet18-imagenet").sha256
@@ -193,6 +207,27 @@ def test_parts_of_two_versions_are_never_joined(server, tmp_path, change):
         (tmp_path / "w.pth.part.json").write_text("{")
     download.fetch(url, target)
     assert target.read_bytes() == CONTENT[::-1]
+
+
+def test_a_kill_between_the_note_and_the_first_bytes(server, tmp_path, monkeypatch):
+    """The note of a new version never lies beside the bytes of an old one."""
+    server.cut_at = 1_000_000
+    with pytest.raises(Refusal):
+        download.fetch(server.url, tmp_path / "w.pth")
+    server.cut_at, server.content, server.etag = None, CONTENT[::-1], '"two"'
+    with monkeypatch.context() as patched:
+        opened = Path.open
+        patched.setattr(Path, "open", lambda path, mode="r", *rest, **more: _killed(opened, path, mode, *rest, **more))
+        with pytest.raises(KeyboardInterrupt):
+            download.fetch(server.url, tmp_path / "w.pth")
+    download.fetch(server.url, tmp_path / "w.pth")
+    assert (tmp_path / "w.pth").read_bytes() == CONTENT[::-1]
+
+
+def _killed(opened, path: Path, mode: str, *rest, **more):
+    if "b" in mode and path.suffix == ".part":
+        raise KeyboardInterrupt
+    return opened(path, mode, *rest, **more)
 
 
 def test_without_a_name_for_the_version_a_checksum_allows_to_go_on(server, tmp_path):

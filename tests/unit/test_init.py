@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,17 @@ def test_everything_but_the_heads_is_loaded(source):
     ]
     start(network, MODEL, {"weights": str(source / "weights.safetensors"), "heads": "load"}, classes=3)
     assert same(network, published.stunet(seed=1)) == before.keys()
+
+
+def test_another_preparation_is_told(source):
+    """Weights load into any: of axes that were exchanged nothing else speaks."""
+    path = source / "plan.json"
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps({**plan, "orientation": "SAR", "normalisation": [{"kind": "none"}]}))
+    said = start(published.stunet(), MODEL, {"weights": str(source)}, classes=3)
+    assert said[1:] == [
+        "init: these weights were trained with orientation SAR, not RAS; normalisation none, not zscore"
+    ]
 
 
 def test_other_classes_need_no_setting_and_loading_their_heads_is_refused(source):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg import catalogue
 from medseg.engine import scans
 from medseg.refusal import Refusal
 from tests import dicom_series, tiny
@@ -60,6 +61,15 @@ def test_dicom_a_series_or_a_folder_of_them(tmp_path):
     files(tmp_path, "x.nii.gz")
     assert list(found([tmp_path / "p1"])) == ["p1"]
     assert found([tmp_path]) == {"x": {"CT": "x.nii.gz"}, "p1": {"CT": "p1"}, "p2": {"CT": "p2"}}
+
+
+def test_the_files_of_a_brats_case_are_its_channels(tmp_path):
+    """In capitals or not: the files say flair and t1ce, the data set's channels are FLAIR and T1ce."""
+    files(tmp_path, *(f"BraTS2021_00000_{ending}.nii.gz" for ending in ("flair", "t1ce", "t1", "t2")))
+    for channels in (("FLAIR", "T1ce", "T1", "T2"), catalogue.find("swin-unetr-brats21-fold0").channels):
+        [case] = scans.find([tmp_path], channels, {})
+        assert case.id == "BraTS2021_00000" and tuple(case.images) == channels
+        assert [path.name[16:-7].lower() for path in case.images.values()] == [channel.lower() for channel in channels]
 
 
 def test_channels_by_name_and_by_number(tmp_path):

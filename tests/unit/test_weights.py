@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medseg import models, plugins
 from medseg.engine import checkpoint, foreign, matching
@@ -89,6 +90,32 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path, kind):
     text = refused(bring_in(file), tmp_path)
     assert f"a pickle that calls {os.name}.mkdir when it is opened" in text and "--allow-pickle" in text
     assert not proof.exists()
+
+
+@pytest.mark.parametrize("kind", ["torch's classes", "a function of torch", "numpy's generator", "old torch"])
+def test_a_program_of_torch_or_numpy_is_a_program_all_the_same(tmp_path, kind):
+    """And no damaged file, to be downloaded again and again."""
+    state, file = published.stunet().state_dict(), tmp_path / "w.pth"
+    extra, name = {
+        "torch's classes": (torch.nn.Sequential(torch.nn.Linear(2, 2)), "torch.nn.modules.container.Sequential"),
+        "a function of torch": (torch.save, "torch.serialization.save"),
+        "numpy's generator": (np.random.default_rng(0), "numpy.random._pickle.__generator_ctor"),
+        "old torch": (torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1), "torch.optim.sgd.SGD"),
+    }[kind]
+    torch.save({"model": state, "extra": extra}, file, _use_new_zipfile_serialization=kind != "old torch")
+    text = refused(bring_in(file), tmp_path)
+    assert "found a pickle that calls" in text and name in text and "--allow-pickle" in text
+    assert "_rebuild" not in text and "OrderedDict" not in text and "Storage" not in text
+    assert bring_in(file, "stunet", "--allow-pickle").code == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*TorchScript:UserWarning")
+def test_a_compiled_network_is_a_program(tmp_path):
+    compiled = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+    compiled.save(str(tmp_path / "w.pt"))
+    text = refused(bring_in(tmp_path / "w.pt"), tmp_path)
+    assert "found a pickle that calls the TorchScript code in it" in text and "--allow-pickle" in text
+    assert foreign.read(tmp_path / "w.pt", allow_pickle=True).keys() == {"0.weight", "0.bias"}
 
 
 def test_allow_pickle_is_loud(tmp_path):
@@ -202,6 +229,19 @@ def test_a_tensor_too_few_too_many_or_of_another_shape(tmp_path, change):
     assert {"drop": f"missing 1: {name}", "add": "unexpected 1: surprise.weight", "reshape": shape}[change] in text
 
 
+def test_a_safetensors_file_under_another_ending(tmp_path):
+    state = published.stunet().state_dict()
+    renamed = published.safetensors(tmp_path / "w", state).rename(tmp_path / "w.pt")
+    assert foreign.read(renamed).keys() == state.keys()
+
+
+@pytest.mark.parametrize("layout", [published.monai, published.bare])
+def test_a_torch_file_called_safetensors_is_no_damaged_one(tmp_path, layout):
+    file = layout(tmp_path / "w.safetensors", published.stunet().state_dict())
+    text = refused(bring_in(file), tmp_path)
+    assert "found a torch file; needed a safetensors file, by its name. What to do: rename it to end in .pt" in text
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(tmp_path, value):
     state = dict(published.stunet().state_dict())
@@ -228,6 +268,28 @@ def test_what_was_left_open_is_listed_with_its_remedy(tmp_path):
     assert "no lower and no upper" in text
     text = refused(bring_in(file, "stunet", "--channels", "a,b"), tmp_path)
     assert "found 1 entries; needed one for each of the 2 channels: a, b" in text
+
+
+def test_a_photograph_is_no_scan_for_a_network_of_volumes(tmp_path):
+    assert bring_in(published.monai(tmp_path / "w.pt", published.stunet().state_dict())).code == 0
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "xray.png")
+    said = tiny.medseg_command("predict", tmp_path / "run", tmp_path / "xray.png", tmp_path / "out", "--threads", 1)
+    assert said.code == 1 and "xray.png: found a photograph, without a size in millimetres" in said.err
+
+
+@pytest.mark.parametrize("network", ["stunet", "resnet18"])
+def test_labels_of_another_task(tmp_path, network):
+    """A class for the image from a network for voxels, and the reverse: as many outputs, and no meaning."""
+    if network == "stunet":
+        state, text, settings = published.stunet().state_dict(), "{a: 0, b: 1, c: 2}\nunit: image", None
+        needed = "found a 3-D segmentation network; needed a classifier"
+    else:
+        state = models.build("resnet18", in_channels=1, out_channels=3, width=8).state_dict()
+        text, settings = "{left: 1, right: 2}", ["model.width=8", *PREPARE]
+        needed = "found a 2-D classifier; needed a segmentation network"
+    words = ("--labels", published.labels(tmp_path, text))
+    text = refused(bring_in(published.monai(tmp_path / "w.pt", state), network, *words, settings=settings), tmp_path)
+    assert needed in text and "because the labels name a class for every" in text
 
 
 def test_labels_are_needed(tmp_path):
