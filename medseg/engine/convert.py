@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ from medseg.geometry import LPS_FROM_RAS
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
+log = logging.getLogger(__name__)
+
 NIFTI, OTHERS = (".nii.gz", ".nii"), (".nrrd", ".mha")
 
 
 def convert(volume: Volume, path: Path) -> None:
     """Write `volume` to `path`; the suffix chooses the format. Only formats of one file are written, because two files
-    cannot appear at one moment.
+    cannot appear at one moment. A photograph has no size in millimetres, and these formats cannot say so: its pixels
+    become 1 mm, which is said in a line.
 
     Raises:
         Refusal: a suffix that is not written.
@@ -24,8 +28,13 @@ def convert(volume: Volume, path: Path) -> None:
     name = path.name.lower()
     if not name.endswith((*NIFTI, *OTHERS)):
         raise Refusal(
-            path, found="this suffix", needed=f"one of {', '.join((*NIFTI, *OTHERS))}", remedy="change the suffix"
+            path,
+            found=f"the suffix '{path.suffix}'",
+            needed=f"one of {', '.join((*NIFTI, *OTHERS))}",
+            remedy="change the suffix",
         )
+    if volume.unit == "px":
+        log.warning("%s: written with pixels of 1 mm, though their size is not known", path)
     with atomic.replacing(path) as temporary:
         (_nifti if name.endswith(NIFTI) else _simpleitk)(volume, temporary)
 

@@ -77,7 +77,7 @@ def _from_names(named: Mapping[str, Path], channels: tuple[str, ...]) -> Case:
 
 
 def files(folder: Path) -> list[Path]:
-    """Image files directly in `folder` that are not DICOM, sorted; of an .hdr and .img, which are one image, the first."""
+    """Image files directly in `folder` that are not DICOM, sorted. An .hdr with its .img is one image: the first."""
     from medseg import readers
 
     if not folder.is_dir():

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 import medseg
 from medseg.engine import checkpoint, fit
@@ -247,6 +248,15 @@ def test_convert_several_channels(tmp_path):
     for suffix in (".nii.gz", ".nrrd", ".mha"):
         succeed("convert", source, tmp_path / f"out{suffix}")
         assert np.array_equal(medseg.read(tmp_path / f"out{suffix}").array, np.moveaxis(both, 3, 0))
+
+
+def test_convert_says_that_pixels_get_a_size(tmp_path, caplog):
+    Image.fromarray(tiny.phantom(5)[0][:, :, 0].astype(np.uint8)).save(tmp_path / "photo.png")
+    succeed("convert", tmp_path / "photo.png", tmp_path / "out.nii.gz")
+    assert "written with pixels of 1 mm, though their size is not known" in caplog.text
+    caplog.clear()
+    succeed("convert", tiny.nifti(tmp_path / "in.nii.gz", tiny.phantom(5)[0]), tmp_path / "out.nii.gz")
+    assert "pixels" not in caplog.text
 
 
 def test_convert_refuses_what_it_does_not_write(tmp_path):
