@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import medseg
@@ -279,6 +280,13 @@ def test_prepare_prints_the_plan_and_check_finds_no_problem(trained):
     plan = json.loads(succeed("prepare", trained.recipe).out)
     assert plan["patch"] == [16, 16, 16] and plan["spacing_mm"] == [1.5, 1.5, 2]
     assert "4 cases, no problem" in succeed("check", trained.recipe).out
+
+
+def test_the_printed_plan_can_be_pasted_into_the_recipe(trained, tmp_path):
+    before = succeed("prepare", trained.recipe).out
+    content = yaml.safe_load(trained.recipe.read_text())
+    (tmp_path / "pinned.yaml").write_text(yaml.safe_dump({**content, "prepare": yaml.safe_load(before)}))
+    assert succeed("prepare", tmp_path / "pinned.yaml").out == before
 
 
 def test_a_data_set_without_labels_cannot_be_trained_on(tmp_path):
