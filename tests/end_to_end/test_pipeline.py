@@ -272,7 +272,8 @@ def test_info_describes_a_scan_and_a_run(trained):
     for line in ("voxels       24 x 20 x 18  int16", "spacing      1.5 x 1.5 x 2 mm", "orientation  LAS"):
         assert line in said
     said = succeed("info", trained.run).out
-    for line in ("tiny: residual_unet", "labels       left, right", "weights      yes", "licence      CC0-1.0"):
+    plan = "plan         spacing 1.5 x 1.5 x 2 mm, patch 16 x 16 x 16, orientation RAS"
+    for line in ("tiny: residual_unet", "labels       left, right", plan, "weights      yes", "licence      CC0-1.0"):
         assert line in said
 
 
