@@ -283,6 +283,21 @@ def test_prepare_prints_the_plan_and_check_finds_no_problem(trained):
     assert "4 cases, no problem" in succeed("check", trained.recipe).out
 
 
+def test_check_cuts_no_path_short_and_says_how_photographs_are_read(tmp_path):
+    data = tiny.data_set(tmp_path / "data")
+    recipe = tiny.recipe(tmp_path / "recipe.yaml", data)
+    for case in tiny.CASES:
+        for folder, channels in (("images", 3), ("labels", 1)):
+            (data / folder / f"{case}.nii.gz").unlink()
+            picture = np.squeeze(np.ones((30, 40, channels), np.uint8))
+            Image.fromarray(picture).save(data / folder / f"{case}.png")
+    said = medseg_command("check", recipe)
+    assert "7 problems in 4 of 4 cases" in said.out  # channels, and three that are the same as the first
+    assert said.code == 1 and "1 (image)" in said.out and "\N{HORIZONTAL ELLIPSIS}" not in said.out
+    said = medseg_command("check", recipe, "dataset.files_hold=[red,green,blue]")
+    assert "1 (image)" not in said.out and "3 problems in 4 of 4 cases" in said.out
+
+
 def test_the_printed_plan_can_be_pasted_into_the_recipe(trained, tmp_path):
     before = succeed("prepare", trained.recipe).out
     content = yaml.safe_load(trained.recipe.read_text())
