@@ -25,7 +25,9 @@ from medseg.refusal import Refusal
 from medseg.volume import Volume
 
 PHANTOMS = "The scans are synthetic phantoms: the numbers show that the pipeline works, and nothing about patients."
-IN_VIEW = "No training saw this patient, but the recipe's settings were chosen with it in view: its Dice lies on the high side."
+IN_VIEW = (
+    "No training saw this patient, but the settings were chosen with it in view, so its Dice lies on the high side."
+)
 
 
 def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
