@@ -20,7 +20,9 @@ def command(
         Path | None,
         typer.Option(help="Run folder of a slice classifier that limits a run's labels; its cost is measured."),
     ] = None,
-    gate_threshold: Annotated[float, typer.Option(help="Probability from which a slice is flagged.")] = 0.5,
+    gate_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Probability from which a slice is flagged.")
+    ] = 0.5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Score label maps (or classes) against the truth, per class and case and over all: a table, and metrics.json.

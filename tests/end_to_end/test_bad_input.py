@@ -234,6 +234,7 @@ def test_a_disk_too_full_for_the_labels(untrained, tmp_path):
         (["predict", "RUN", "SCAN", "OUT", "--output", "nift"], "did you mean 'nifti'"),
         (["predict", "RUN", "SCAN", "OUT", "--set", "overlap=2"], "overlap: found 2"),
         (["predict", "RUN", "SCAN", "OUT", "--set", "mirror=[left]"], "mirror"),
+        (["predict", "RUN", "SCAN", "OUT", "--device", "gpu"], "found 'gpu'; needed auto, or what this machine has: "),
         (["predict", "RUN", "SCAN", "OUT", "--with", "OUT"], "no such folder"),
         (["evaluate", "RUN", "--truth", "OUT", "--labels", "OUT"], "found a run, beside --truth and --labels"),
         (["evaluate", "OUT", "--gate", "RUN"], "found a folder of label maps, beside --gate"),
