@@ -50,7 +50,7 @@ def command(
         table.add_row(problem.case, problem.problem, problem.found, problem.needed, problem.remedy, problem.file)
     Console().print(table)
     named = {name for problem in problems for name in problem.case.split(" and ")}  # of identical images, both
-    concerned = sum(case.id in named for case in cases.cases)
+    concerned = sum("all" in named or case.id in named for case in cases.cases)
     print(f"{len(problems)} problems in {concerned} of {len(cases.cases)} cases")
     if any(problem.fatal for problem in problems):
         raise typer.Exit(1)

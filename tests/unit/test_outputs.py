@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg import readers
+from medseg.engine.convert import convert
 from medseg.labels import LabelTable
 from medseg.outputs import dicom_seg, nifti, nrrd
 from medseg.prediction import Prediction
@@ -46,6 +47,13 @@ def test_a_sheared_nifti_says_nothing_in_the_qform(tmp_path: Path) -> None:
     np.testing.assert_allclose(readers.read(tmp_path / "a.nii.gz").affine, affine, atol=1e-6)
     with pytest.raises(RuntimeError, match="orthonormal"):
         sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+
+
+def test_nifti_has_no_axis_beyond_32767(tmp_path: Path) -> None:
+    wide = Volume(np.ones((1, 32768, 1, 1), np.uint8), np.eye(4))
+    with pytest.raises(Refusal, match="axes of at most 32767 voxels"):
+        convert(wide, tmp_path / "a.nii")
+    assert not list(tmp_path.iterdir())
 
 
 def test_label_numbers_above_255_need_16_bits(tmp_path: Path) -> None:
