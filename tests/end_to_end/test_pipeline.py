@@ -92,10 +92,11 @@ def test_python_gives_what_the_command_line_gives(trained, tmp_path):
     assert np.array_equal(prediction.target.affine, medseg.read(scan).affine)
 
 
-def test_training_from_python_gives_the_same_weights(trained, tmp_path):
+def test_training_from_python_gives_the_same_weights(trained, tmp_path, monkeypatch):
     assert weights(medseg.train(trained.recipe, tmp_path / "run")) == weights(trained.run)
-    other = medseg.train(trained.recipe, tmp_path / "other", ["seed=1"])
-    assert weights(other) != weights(trained.run)
+    monkeypatch.chdir(tmp_path)
+    other = medseg.train(trained.recipe, overrides=["seed=1"])
+    assert other == Path("runs/tiny") and weights(other) != weights(trained.run)
 
 
 def test_resume_with_more_epochs_goes_on(trained, tmp_path):
