@@ -58,12 +58,12 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
     return read_any(Path(path), series=series)
 
 
-def train(recipe: str | Path, out: str | Path, overrides: Sequence[str] = ()) -> Path:
+def train(recipe: str | Path, out: str | Path | None = None, overrides: Sequence[str] = ()) -> Path:
     """Prepare the recipe's cases and train; goes on where a former call with the same arguments was stopped.
 
     Args:
         recipe: YAML file.
-        out: run folder to make.
+        out: run folder to make; None: runs/<name of the recipe>, as on the command line.
         overrides: `key=value` pairs, such as "train.epochs=20".
 
     Returns:
@@ -76,7 +76,8 @@ def train(recipe: str | Path, out: str | Path, overrides: Sequence[str] = ()) ->
     from medseg.engine.train import train as train_run
 
     # worker processes would import the calling script again, which scripts without a main guard do not stand
-    return train_run(config.load(Path(recipe), ["prepare.workers=0", *overrides]), Path(out)).folder
+    loaded = config.load(Path(recipe), ["prepare.workers=0", *overrides])
+    return train_run(loaded, Path(out) if out else Path("runs") / loaded.name).folder
 
 
 def predict(

@@ -103,10 +103,10 @@ class Plan(Settings):
         return len(self.channels) + len(self.centres)
 
     def spacing_text(self) -> str:
-        """For people: "1.5 x 1.5 x 3 mm", or that each scan keeps its own."""
+        """For people: "1.5 x 1.5 x 3 mm" (px for photographs), or that each scan keeps its own."""
         if self.spacing_mm == "native":
             return "that of each scan"
-        return " x ".join(f"{side:g}" for side in self.spacing_mm) + " mm"
+        return " x ".join(f"{side:g}" for side in self.spacing_mm) + f" {self.unit or 'mm'}"
 
     def normalisation_text(self) -> str:
         """For people: how each channel is normalised."""

@@ -22,7 +22,7 @@ def command(
     from dataclasses import asdict
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from medseg import config, progress
     from medseg.engine import device, gather
@@ -44,10 +44,13 @@ def command(
     if not problems:
         print(f"{len(cases.cases)} cases, no problem")
         return
-    table = Table("case", "problem", "found", "needed", "what to do", "file", show_lines=True)
+    columns = ("case", "problem", "found", "needed", "what to do", "file")
+    table = Table(*(Column(name, overflow="fold") for name in columns), show_lines=True)  # no path is cut short
     for problem in problems:
         table.add_row(problem.case, problem.problem, problem.found, problem.needed, problem.remedy, problem.file)
     Console().print(table)
-    print(f"{len(problems)} problems in {len({problem.case for problem in problems})} of {len(cases.cases)} cases")
+    named = {name for problem in problems for name in problem.case.split(" and ")}  # of identical images, both
+    concerned = sum("all" in named or case.id in named for case in cases.cases)
+    print(f"{len(problems)} problems in {concerned} of {len(cases.cases)} cases")
     if any(problem.fatal for problem in problems):
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ def command(
     target: Annotated[Path, typer.Argument(help="File to write; its suffix chooses the format.")],
     series: Annotated[str | None, typer.Option(help="Which series of a DICOM folder.")] = None,
 ) -> None:
-    """Convert an image or label map, values and geometry unchanged: .nii, .nii.gz, .nrrd, .mha, ..."""
+    """Convert an image or label map, values and geometry unchanged, to .nii.gz, .nii, .nrrd or .mha."""
     import medseg
     from medseg.engine.convert import convert
 

@@ -21,9 +21,12 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where metrics.json goes. [default: beside the predictions]")] = None,
     gate: Annotated[
-        Path | None, typer.Option(help="Run folder of a slice classifier that limits the labels; its cost is measured.")
+        Path | None,
+        typer.Option(help="Run folder of a slice classifier that limits a run's labels; its cost is measured."),
     ] = None,
-    gate_threshold: Annotated[float, typer.Option(help="Probability from which a slice is flagged.")] = 0.5,
+    gate_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Probability from which a slice is flagged.")
+    ] = 0.5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Score label maps (or classes) against the truth, per class and case and over all: a table, and metrics.json.
@@ -39,7 +42,18 @@ def command(
     from medseg.engine.scores import as_text, save
     from medseg.refusal import Refusal
 
-    if (predictions / "recipe.yaml").exists() or predictions.suffix == ".zip":
+    of_run = (predictions / "recipe.yaml").exists() or predictions.suffix == ".zip"
+    idle = {"--truth": truth, "--labels": labels} if of_run else {"--gate": gate, "key=value": changes}
+    if any(idle.values()):
+        raise Refusal(
+            predictions,
+            found=f"a {'run, beside' if of_run else 'folder of label maps, beside'} "
+            + " and ".join(name for name, value in idle.items() if value),
+            needed="a run by itself, or a folder of label maps with --truth and --labels; --gate and changes go with a "
+            "run",
+            remedy="leave it out, or name the folder that was meant",
+        )
+    if of_run:
         if changes and out is None:
             raise Refusal(
                 "--out", found="none", needed="a folder for the scores on other data", remedy="name one with --out"

@@ -80,7 +80,8 @@ def _run(path: Path) -> None:
     plan = run.plan
     print(f"  labels       {', '.join(run.table.names)}")
     print(f"  channels     {', '.join(plan.channels)}")
-    print(f"  plan         spacing {plan.spacing_mm} mm, patch {plan.patch}, orientation {plan.orientation}")
+    patch = " x ".join(map(str, plan.patch))
+    print(f"  plan         spacing {plan.spacing_text()}, patch {patch}, orientation {plan.orientation}")
     print(f"  data         {recipe.dataset.dump()}")
     print(f"  weights      {'yes' if run.path('weights.safetensors').exists() else 'not yet'}")
     print(f"  licence      {recipe.licence}")

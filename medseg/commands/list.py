@@ -16,7 +16,7 @@ def command(
     """What there is to choose from in a recipe, each with a line; with a kind, all about it and its options."""
     from medseg.refusal import Refusal
 
-    if kind and kind not in plugins.KINDS:
+    if (kind or name) and kind not in plugins.KINDS:
         raise Refusal(kind, found=f"'{kind}'", needed="a kind", remedy=plugins.nearest(kind, plugins.KINDS))
     if name and name not in plugins.names(kind):
         raise Refusal(name, found=f"'{name}'", needed=kind, remedy=plugins.nearest(name, plugins.names(kind)))

@@ -23,13 +23,15 @@ def command(
     gate: Annotated[
         Path | None, typer.Option(help="Run folder of a slice classifier: labels are limited to slices that it flags.")
     ] = None,
-    gate_threshold: Annotated[float, typer.Option(help="Probability from which a slice is flagged.")] = 0.5,
+    gate_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Probability from which a slice is flagged.")
+    ] = 0.5,
     centre: Annotated[str, typer.Option(help="Where the scans were taken, for models that are told.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Inference settings: overlap=0.75 mirror=[left-right]")
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 = all cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
 ) -> None:
     """Segment scans into the folder OUT (the last argument), each in its own geometry.
 

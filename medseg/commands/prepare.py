@@ -15,14 +15,16 @@ def command(
 ) -> None:
     """Measure the data, print the plan, and fill the cache of prepared cases; `train` does this too when needed.
 
-    Paste the printed plan's values under `prepare:` in the recipe to pin them.
+    What is printed can be pasted under `prepare:` in the recipe, all of it or in part, to pin it.
     """
     import json
 
     from medseg import config
     from medseg.engine.material import assemble
+    from medseg.plan import PrepareSettings
 
     loaded = config.load(recipe, overrides or [])
     material = assemble(loaded, None, announce=lambda text: print(text, file=sys.stderr))
-    print(json.dumps(material.plan.model_dump(mode="json"), indent=2))
+    # what a plan has besides follows from the data and the network, and is no setting
+    print(json.dumps(material.plan.model_dump(mode="json", include=set(PrepareSettings.model_fields)), indent=2))
     print(f"{len(material.prepared)} cases prepared in {loaded.cache}", file=sys.stderr)

@@ -21,7 +21,7 @@ from medseg import geometry
 from medseg.case import Case, CaseSet
 from medseg.data import splits
 from medseg.data.split import Split, SplitSettings, leaks
-from medseg.engine.load import as_numbers, load_valid, pasted
+from medseg.engine.load import WRONG_CHANNELS, as_numbers, load_valid, pasted
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from medseg.transforms.channels import difference, reoriented, same_place
@@ -164,7 +164,7 @@ def _look(case: Case, *, cases: CaseSet, read: Read, channels_may_differ: bool, 
                 "wrong number of channels",
                 f"{channels}",
                 f"{len(cases.channels)} ({', '.join(cases.channels)})",
-                "add the missing channel or correct the data set's list of channels",
+                WRONG_CHANNELS,
             )
         )
     presence = _target(case, first, cases.labels, read, problems) if case.target is not None else None

@@ -50,8 +50,11 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     sha256 = digest(own, text)
     try:
         with atomic.replacing(path) as temporary:
+            temporary.touch()
+            usual = temporary.stat().st_mode
             # one entry, because safetensors writes several in an order that changes from run to run
             save_file(own, temporary, metadata={KEY: json.dumps({"facts": text, "sha256": sha256})})
+            temporary.chmod(usual)  # safetensors lets the owner alone read its files; a run is shared like any other
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno not in atomic.DISK_FULL:
             raise

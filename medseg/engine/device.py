@@ -31,15 +31,15 @@ def choose(wanted: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `mps`; auto takes the first of CUDA, MPS, CPU that is there.
 
     Raises:
-        Refusal: the device asked for is not there.
+        Refusal: the device asked for is not there, or none of these.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if present[name]))
-    if not present[wanted]:
-        found = ", ".join(name for name, there in present.items() if there)
+    if not present.get(wanted):
+        there = ", ".join(name for name, is_there in present.items() if is_there)
         raise Refusal(
-            "train.device", found=f"only {found} on this machine", needed=wanted, remedy="set the device to auto"
+            "device", found=f"'{wanted}'", needed=f"auto, or what this machine has: {there}", remedy="set it to auto"
         )
     return torch.device(wanted)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from medseg.case import Case, CaseSet
-from medseg.engine.load import MODALITIES, Read, load_case
+from medseg.engine.load import MODALITIES, WRONG_CHANNELS, Read, load_case
 from medseg.engine.parallel import for_each
 from medseg.geometry import axis_map
 from medseg.labels import IGNORE, LabelTable
@@ -137,7 +137,7 @@ def _look(
             image.source.path,
             found=f"{len(image.array)} channels",
             needed=f"{len(channels)}: {', '.join(channels)}",
-            remedy="give every case the same channels",
+            remedy=WRONG_CHANNELS,
         )
     axes = axis_map(image.affine, orientation)
     canonical = axes.apply(image.array)

@@ -26,6 +26,11 @@ BITS = (1, 2, 4)
 """What red, green and blue add to the number of a pixel where a label map is a colour picture."""
 BRIGHT = 127
 MODALITIES = "modalities"
+WRONG_CHANNELS = (
+    "add what is missing; where a file holds several channels, as photographs do, name them in the data settings, such "
+    "as dataset.files_hold=[red,green,blue]"
+)
+"""What to do about a case with another number of channels than its data set names."""
 
 
 def load_case(

@@ -77,13 +77,15 @@ def _from_names(named: Mapping[str, Path], channels: tuple[str, ...]) -> Case:
 
 
 def files(folder: Path) -> list[Path]:
-    """Image files directly in `folder` that are not DICOM, sorted."""
+    """Image files directly in `folder` that are not DICOM, sorted. An .hdr with its .img is one image: the first."""
     from medseg import readers
 
     if not folder.is_dir():
         raise Refusal(folder, found="no such folder", needed="a folder of images", remedy="check the path")
     inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [path for path in inside if readers.knows(path) not in (None, "dicom", "dicom_seg")]
+    names = {path.name.lower() for path in inside}
+    images = [path for path in inside if readers.knows(path) not in (None, "dicom", "dicom_seg")]
+    return [path for path in images if path.suffix.lower() != ".img" or path.name[:-4].lower() + ".hdr" not in names]
 
 
 def _folder(folder: Path, channels: tuple[str, ...]) -> list[Case]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from medseg.atomic import replacing
 from medseg.geometry import LPS_FROM_RAS
 from medseg.prediction import Prediction
 from medseg.settings import Settings
+from medseg.volume import Volume
 
 SUFFIX = ".nrrd"
 WRITES = "labels"
@@ -24,11 +26,20 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
     """Write the painted labels as uint8, or uint16 above 255, in LPS space."""
     import SimpleITK as sitk
 
-    painted = prediction.painted()
-    lps = LPS_FROM_RAS @ painted.affine
-    image = sitk.GetImageFromArray(np.ascontiguousarray(painted.array[0].T))
-    image.SetSpacing(painted.spacing_mm.tolist())
-    image.SetDirection((lps[:3, :3] / painted.spacing_mm).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
+    image = image_of(prediction.painted())
     with replacing(path) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
+
+
+def image_of(volume: Volume) -> Any:
+    """SimpleITK's image of a volume, in LPS space; several channels make vectors."""
+    import SimpleITK as sitk
+
+    voxels = np.ascontiguousarray(volume.array.transpose(3, 2, 1, 0))
+    several = len(volume.array) > 1
+    image = sitk.GetImageFromArray(voxels if several else voxels[..., 0], isVector=several)
+    lps = LPS_FROM_RAS @ volume.affine
+    image.SetSpacing(volume.spacing_mm.tolist())
+    image.SetDirection((lps[:3, :3] / volume.spacing_mm).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cc3d
 import numpy as np
 from scipy.ndimage import find_objects
 
@@ -51,3 +52,12 @@ def _edit(values: np.ndarray, value: int, change: Callable[[np.ndarray], np.ndar
     after = change(before)
     values[before & ~after] = 0
     values[after & (values == 0)] = value
+
+
+def components(mask: np.ndarray, connectivity: int) -> np.ndarray:
+    """Connected components of a boolean (I, J, K), numbered from 1; 0 outside.
+
+    They are found within a margin of background: cc3d 4.1 stops with an error at a line of voxels with gaps, for which
+    it expects fewer components than there are.
+    """
+    return cc3d.connected_components(np.pad(mask, 1), connectivity=connectivity)[1:-1, 1:-1, 1:-1]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-import cc3d
 import numpy as np
 
 from medseg.labels import LabelTable
-from medseg.postprocess import edit_each
+from medseg.postprocess import components, edit_each
 from medseg.settings import Settings
 
 NEEDS_MM = False
@@ -28,7 +27,7 @@ def apply(target: np.ndarray, *, table: LabelTable, spacing_mm: np.ndarray, opti
 
 
 def _largest(mask: np.ndarray, connectivity: int) -> np.ndarray:
-    components = cc3d.connected_components(mask, connectivity=connectivity)
-    sizes = np.bincount(components.ravel())
+    parts = components(mask, connectivity)
+    sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    return components == sizes.argmax()
+    return parts == sizes.argmax()

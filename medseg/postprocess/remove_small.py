@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Literal
 
-import cc3d
 import numpy as np
 from pydantic import Field
 
 from medseg.labels import LabelTable
-from medseg.postprocess import edit_each
+from medseg.postprocess import components, edit_each
 from medseg.settings import Settings
 
 ROUNDING = 1e-9
@@ -36,7 +35,7 @@ def apply(target: np.ndarray, *, table: LabelTable, spacing_mm: np.ndarray, opti
 
 
 def _large(mask: np.ndarray, voxels: float, connectivity: int) -> np.ndarray:
-    components = cc3d.connected_components(mask, connectivity=connectivity)
-    keep = np.bincount(components.ravel()) >= voxels
+    parts = components(mask, connectivity)
+    keep = np.bincount(parts.ravel()) >= voxels
     keep[0] = False
-    return keep[components]
+    return keep[parts]

@@ -58,6 +58,8 @@ def read(path: Path, options: Options) -> Volume:
             needed="one page of (rows, columns) with 1 to 4 channels",
             remedy="split the pages, or store a volume as NIfTI",
         )
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)  # no format for volumes holds half precision
     colours = array[:, :, : {2: 1, 4: 3}.get(array.shape[2], array.shape[2])]
     volume = colours.transpose(2, 1, 0)[..., None]
     refuse_not_finite(volume, path)

@@ -117,7 +117,7 @@ def test_two_series_and_no_choice(untrained, tmp_path):
 def test_a_missing_slice(untrained, tmp_path):
     dicom_series.series(tmp_path / "ct", np.delete(dicom_series.places(9), 4, axis=0))
     said = predict(untrained, tmp_path / "ct", tmp_path / "out")
-    assert_refused(said, str(tmp_path / "ct"), "6", "mm", code=1)
+    assert_refused(said, str(tmp_path / "ct"), "found 1 missing slice of", "after", "a gap of", "mm", code=1)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predict.json"]
 
 
@@ -234,7 +234,10 @@ def test_a_disk_too_full_for_the_labels(untrained, tmp_path):
         (["predict", "RUN", "SCAN", "OUT", "--output", "nift"], "did you mean 'nifti'"),
         (["predict", "RUN", "SCAN", "OUT", "--set", "overlap=2"], "overlap: found 2"),
         (["predict", "RUN", "SCAN", "OUT", "--set", "mirror=[left]"], "mirror"),
+        (["predict", "RUN", "SCAN", "OUT", "--device", "gpu"], "found 'gpu'; needed auto, or what this machine has: "),
         (["predict", "RUN", "SCAN", "OUT", "--with", "OUT"], "no such folder"),
+        (["evaluate", "RUN", "--truth", "OUT", "--labels", "OUT"], "found a run, beside --truth and --labels"),
+        (["evaluate", "OUT", "--gate", "RUN"], "found a folder of label maps, beside --gate"),
         (["list", "modles"], "did you mean 'models'"),
         (["export", "OUT", "x.zip"], "no such folder"),
         (["convert", "OUT", "x.nii"], "nothing there"),

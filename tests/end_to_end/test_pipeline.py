@@ -9,6 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 import medseg
 from medseg.engine import checkpoint, fit
@@ -90,10 +92,11 @@ def test_python_gives_what_the_command_line_gives(trained, tmp_path):
     assert np.array_equal(prediction.target.affine, medseg.read(scan).affine)
 
 
-def test_training_from_python_gives_the_same_weights(trained, tmp_path):
+def test_training_from_python_gives_the_same_weights(trained, tmp_path, monkeypatch):
     assert weights(medseg.train(trained.recipe, tmp_path / "run")) == weights(trained.run)
-    other = medseg.train(trained.recipe, tmp_path / "other", ["seed=1"])
-    assert weights(other) != weights(trained.run)
+    monkeypatch.chdir(tmp_path)
+    other = medseg.train(trained.recipe, overrides=["seed=1"])
+    assert other == Path("runs/tiny") and weights(other) != weights(trained.run)
 
 
 def test_resume_with_more_epochs_goes_on(trained, tmp_path):
@@ -249,6 +252,15 @@ def test_convert_several_channels(tmp_path):
         assert np.array_equal(medseg.read(tmp_path / f"out{suffix}").array, np.moveaxis(both, 3, 0))
 
 
+def test_convert_says_that_pixels_get_a_size(tmp_path, caplog):
+    Image.fromarray(tiny.phantom(5)[0][:, :, 0].astype(np.uint8)).save(tmp_path / "photo.png")
+    succeed("convert", tmp_path / "photo.png", tmp_path / "out.nii.gz")
+    assert "written with pixels of 1 mm, though their size is not known" in caplog.text
+    caplog.clear()
+    succeed("convert", tiny.nifti(tmp_path / "in.nii.gz", tiny.phantom(5)[0]), tmp_path / "out.nii.gz")
+    assert "pixels" not in caplog.text
+
+
 def test_convert_refuses_what_it_does_not_write(tmp_path):
     source = tiny.nifti(tmp_path / "in.nii.gz", tiny.phantom(5)[0])
     for name in ("out.mhd", "out.png"):  # .mhd would be two files
@@ -261,7 +273,8 @@ def test_info_describes_a_scan_and_a_run(trained):
     for line in ("voxels       24 x 20 x 18  int16", "spacing      1.5 x 1.5 x 2 mm", "orientation  LAS"):
         assert line in said
     said = succeed("info", trained.run).out
-    for line in ("tiny: residual_unet", "labels       left, right", "weights      yes", "licence      CC0-1.0"):
+    plan = "plan         spacing 1.5 x 1.5 x 2 mm, patch 16 x 16 x 16, orientation RAS"
+    for line in ("tiny: residual_unet", "labels       left, right", plan, "weights      yes", "licence      CC0-1.0"):
         assert line in said
 
 
@@ -269,6 +282,28 @@ def test_prepare_prints_the_plan_and_check_finds_no_problem(trained):
     plan = json.loads(succeed("prepare", trained.recipe).out)
     assert plan["patch"] == [16, 16, 16] and plan["spacing_mm"] == [1.5, 1.5, 2]
     assert "4 cases, no problem" in succeed("check", trained.recipe).out
+
+
+def test_check_cuts_no_path_short_and_says_how_photographs_are_read(tmp_path):
+    data = tiny.data_set(tmp_path / "data")
+    recipe = tiny.recipe(tmp_path / "recipe.yaml", data)
+    for case in tiny.CASES:
+        for folder, channels in (("images", 3), ("labels", 1)):
+            (data / folder / f"{case}.nii.gz").unlink()
+            picture = np.squeeze(np.ones((30, 40, channels), np.uint8))
+            Image.fromarray(picture).save(data / folder / f"{case}.png")
+    said = medseg_command("check", recipe)
+    assert "7 problems in 4 of 4 cases" in said.out  # channels, and three that are the same as the first
+    assert said.code == 1 and "1 (image)" in said.out and "\N{HORIZONTAL ELLIPSIS}" not in said.out
+    said = medseg_command("check", recipe, "dataset.files_hold=[red,green,blue]")
+    assert "1 (image)" not in said.out and "3 problems in 4 of 4 cases" in said.out
+
+
+def test_the_printed_plan_can_be_pasted_into_the_recipe(trained, tmp_path):
+    before = succeed("prepare", trained.recipe).out
+    content = yaml.safe_load(trained.recipe.read_text())
+    (tmp_path / "pinned.yaml").write_text(yaml.safe_dump({**content, "prepare": yaml.safe_load(before)}))
+    assert succeed("prepare", tmp_path / "pinned.yaml").out == before
 
 
 def test_a_data_set_without_labels_cannot_be_trained_on(tmp_path):

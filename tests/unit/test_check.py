@@ -127,6 +127,7 @@ def test_channels_on_different_grids(data: CaseSet) -> None:
 def test_wrong_number_of_channels(data: CaseSet) -> None:
     problems = check(replace(data, channels=("a", "b")), patient_split=None, read=read)
     assert {problem.problem for problem in problems} == {"wrong number of channels"} and len(problems) == 3
+    assert "files_hold" in problems[0].remedy
 
 
 def test_unknown_labels(data: CaseSet) -> None:

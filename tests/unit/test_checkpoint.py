@@ -25,6 +25,12 @@ def small(path: Path) -> str:
     return checkpoint.save(path, {"a": torch.arange(3.0), "b": torch.ones(2, dtype=torch.int8)}, {"step": 7})
 
 
+def test_whoever_may_read_new_files_may_read_checkpoints(tmp_path):
+    small(tmp_path / "x.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_every_type_and_shape_comes_back(tmp_path, kind):
     tensors = {

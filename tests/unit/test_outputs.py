@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg import readers
+from medseg.engine.convert import convert
 from medseg.labels import LabelTable
 from medseg.outputs import dicom_seg, nifti, nrrd
 from medseg.prediction import Prediction
@@ -22,7 +23,7 @@ from tests.contracts.test_outputs import LABELS, REGIONS, points, prediction, sc
 
 
 def test_nifti_affine_and_bytes(tmp_path: Path) -> None:
-    affine = np.array([[0.5, 0.1, 0, -12.3], [-0.1, 0.7, 0.2, 4.5], [0, 0.1, 2.5, 7.8], [0, 0, 0, 1]], np.float32)
+    affine = np.array([[0.4, 0.42, 0, -12.3], [-0.3, 0.56, 0, 4.5], [0, 0, 2.5, 7.8], [0, 0, 0, 1]], np.float32)
     nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), affine), tmp_path / "scan.nii.gz")
     volume = readers.read(tmp_path / "scan.nii.gz")
     made = Prediction("c", LABELS, volume.with_array(np.ones((1, 4, 5, 6), np.uint8)))
@@ -34,6 +35,25 @@ def test_nifti_affine_and_bytes(tmp_path: Path) -> None:
     assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
     assert image.get_data_dtype() == np.uint8
     assert image.header.get_xyzt_units()[0] == "mm"
+
+
+def test_a_sheared_nifti_says_nothing_in_the_qform(tmp_path: Path) -> None:
+    """ITK would believe it, and put the labels elsewhere; without it, it refuses the file."""
+    affine = np.array([[1, 0.3, 0, -12], [0, 1, 0.2, 4], [0, 0, 2, 7], [0, 0, 0, 1]])
+    made = Prediction("c", LABELS, Volume(np.ones((1, 40, 50, 60), np.uint8), affine))
+    nifti.write(made, tmp_path / "a.nii.gz", nifti.Options())
+    header = nib.load(tmp_path / "a.nii.gz").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 0)
+    np.testing.assert_allclose(readers.read(tmp_path / "a.nii.gz").affine, affine, atol=1e-6)
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+
+
+def test_nifti_has_no_axis_beyond_32767(tmp_path: Path) -> None:
+    wide = Volume(np.ones((1, 32768, 1, 1), np.uint8), np.eye(4))
+    with pytest.raises(Refusal, match="axes of at most 32767 voxels"):
+        convert(wide, tmp_path / "a.nii")
+    assert not list(tmp_path.iterdir())
 
 
 def test_label_numbers_above_255_need_16_bits(tmp_path: Path) -> None:

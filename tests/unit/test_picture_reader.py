@@ -39,6 +39,14 @@ def test_sixteen_bits_are_kept_or_refused(tmp_path: Path) -> None:
     np.testing.assert_array_equal(readers.read(tmp_path / "a.tif").array[..., 0].transpose(2, 1, 0), colour)
 
 
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    """Neither NIfTI nor NRRD, into which it may be converted, can hold it."""
+    tifffile.imwrite(tmp_path / "a.tif", (GREY / 8).astype(np.float16))
+    volume = readers.read(tmp_path / "a.tif")
+    assert volume.array.dtype == np.float32
+    np.testing.assert_array_equal(volume.array[0, :, :, 0].T, GREY / 8)
+
+
 def test_alpha_is_dropped_and_palettes_are_the_callers_choice(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([RGB, GREY])).save(tmp_path / "a.png")
     np.testing.assert_array_equal(readers.read(tmp_path / "a.png").array[..., 0].transpose(2, 1, 0), RGB)

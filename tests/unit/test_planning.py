@@ -115,3 +115,9 @@ def test_normalisation_follows_the_modality():
     assert made.crop == "nonzero" and made.normalisation[0].kind == "zscore_nonzero"
     assert plan(of(one(modalities=("",))), modalities=("MR",)).normalisation[0].kind == "zscore"
     assert plan(of(one(cropped=(190, 190, 100)))).crop == "none"
+
+
+def test_photographs_are_not_measured_in_millimetres():
+    for unit in ("mm", "px"):
+        found = of(replace(one(), unit=unit))
+        assert plan(found, spacing_mm=(1, 1, 2)).spacing_text() == f"1 x 1 x 2 {unit}"

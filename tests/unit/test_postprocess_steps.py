@@ -34,6 +34,16 @@ def test_keep_largest_cleans_each_label_by_itself():
     assert (clean("keep_largest", before, ORGANS, labels=("liver",)) == flat("11..", "1...", "..22", "2...")).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 1), (3, 1, 1), (1, 1, 7)])
+def test_a_line_of_voxels_with_gaps_is_cleaned_too(shape):
+    """The bounding box of a few stray voxels, in which cc3d alone expects too few components."""
+    before, wanted = np.zeros((2, 1, *shape), np.uint8)
+    before.reshape(-1)[::2] = 1
+    wanted.reshape(-1)[0] = 1
+    assert (clean("keep_largest", before, ONE) == wanted).all()
+    assert (clean("remove_small", before, ONE, min_ml=0) == before).all()
+
+
 def test_keep_largest_counts_corners_as_neighbours_unless_told_otherwise():
     before = flat("11.", "..1")
     assert (clean("keep_largest", before, ONE) == before).all()

@@ -55,6 +55,14 @@ def test_a_file_and_a_folder_of_files(tmp_path):
     }
 
 
+@pytest.mark.parametrize("upper", [False, True])
+def test_a_header_and_its_voxels_are_one_image(tmp_path, upper):
+    for suffix in (".hdr", ".img"):
+        (tmp_path / f"a{suffix.upper() if upper else suffix}").write_bytes(b"x")
+    (tmp_path / "b.img").write_bytes(b"alone, which its reader refuses")
+    assert list(found([tmp_path])) == ["a", "b"]
+
+
 def test_dicom_a_series_or_a_folder_of_them(tmp_path):
     for name in ("p1", "p2"):
         series(tmp_path / name)
