@@ -14,8 +14,10 @@ AXIS_OF = {"L": "x", "R": "x", "P": "y", "A": "y", "I": "z", "S": "z"}
 
 
 def _orientation(value: str) -> str:
+    if value == "auto":
+        return value
     if sorted(AXIS_OF.get(letter, "") for letter in value) != ["x", "y", "z"]:
-        raise ValueError("three letters naming each of L/R, P/A and I/S once, such as RAS")
+        raise ValueError("auto, or three letters naming each of L/R, P/A and I/S once, such as RAS")
     return value
 
 
@@ -62,8 +64,9 @@ class PrepareSettings(Settings):
     crop: Literal["auto", "none", "nonzero", "field"] = "auto"
     """nonzero: cut away the margin where every channel is 0 (skull-stripped MR). auto: when that saves a quarter.
     field: the bright disc of a retinal photograph; classifiers see it padded to a square."""
-    orientation: Annotated[str, AfterValidator(_orientation)] = "RAS"
-    """Axis order and direction that the network sees, as three letters; results always come back in the scan's own."""
+    orientation: Annotated[str, AfterValidator(_orientation)] = "auto"
+    """Axis order and direction that the network sees, as three letters; results always come back in the scan's own.
+    auto: RAS for scans, and LPS for photographs, whose columns and rows then run as in the picture."""
     order: Literal[0, 1, 3] = 3
     """Spline order for images; labels are always resampled linearly per class."""
     channels_on_other_grids: Literal["refuse", "resample", "register"] = "refuse"

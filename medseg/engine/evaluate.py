@@ -38,7 +38,11 @@ CHOSEN = (
     "The best weights of the training were chosen by these same cases, so the numbers lie on the high side: a set that "
     "no training has seen says more."
 )
-ELSEWHERE = "Other cases than the run's own: none has the name of a case that it was trained on."
+ELSEWHERE = "Other cases than the run's own: none is of a patient that it was trained on."
+BY_NAME = (
+    "Other cases than the run's own, as far as their names tell: the data that it was trained on are not here, and "
+    "patients could not be compared."
+)
 MOST_OVERLAYS = 6
 """Cases with pictures in a report; each takes about half a megabyte."""
 
@@ -113,7 +117,7 @@ def of_run(
         overlays=seen.overlays,
         stamp=sample.split.stamp,
         facts={**predictor.provenance, **({"scored on": " ".join(changes)} if changes else {})},
-        notes=[ELSEWHERE if changes else CHOSEN, *scores.missing],
+        notes=[sample.note, *scores.missing],
     )
     return scores
 
@@ -124,6 +128,7 @@ class _Sample(NamedTuple):
     cases: CaseSet
     split: Split
     metrics: tuple[Chosen, ...]
+    note: str
 
 
 def _held_out(run: Run) -> _Sample:
@@ -137,7 +142,7 @@ def _held_out(run: Run) -> _Sample:
         )
     cases = gather.cases(run.recipe)
     split = splits.load(run.path("split.json"), cases.cases)
-    return _Sample(replace(cases, labels=run.table), split, metrics_of(run.recipe.metrics, run.table))
+    return _Sample(replace(cases, labels=run.table), split, metrics_of(run.recipe.metrics, run.table), CHOSEN)
 
 
 def _elsewhere(run: Run, changes: Sequence[str]) -> _Sample:
@@ -152,10 +157,6 @@ def _elsewhere(run: Run, changes: Sequence[str]) -> _Sample:
     imported = "imported" in checkpoint.load(run.path("weights.safetensors"))[1]
     recipe = config.load(run.path("recipe.yaml"), [*(["labels=null", "paint=null"] if imported else []), *changes])
     cases, table, plan = gather.cases(recipe), run.table, run.plan
-    trained: list[str] = []
-    if run.path("split.json").exists():
-        content = run.read("split.json")
-        trained = content["folds"][content["fold"]]["train"] if content["folds"] else []
     for what, found, needed in (
         ("labels", _said(cases.labels), _said(table)),
         # a single channel may have any name
@@ -168,15 +169,31 @@ def _elsewhere(run: Run, changes: Sequence[str]) -> _Sample:
                 needed=f"those of the network: {needed}",
                 remedy="name a data set, or labels=..., with the same ones in the same order",
             )
-    known = sorted({case.id for case in cases.cases} & set(trained))
+    trained, patients = _trained_on(run)
+    known = sorted(case.id for case in cases.cases if case.id in trained or case.patient in patients)
     if known:
         raise Refusal(
             f"data set {recipe.dataset.name}",
-            found=f"{len(known)} cases that the run was trained on, such as {known[0]}",
-            needed="cases that it has not seen",
-            remedy="choose another part or data set; rename cases that are others in truth",
+            found=f"{len(known)} cases, or cases of patients, that the run was trained on, such as {known[0]}",
+            needed="patients that it has not seen",
+            remedy="choose another part or data set; rename cases and patients that are others in truth",
         )
-    return _Sample(cases, Split((), tuple(case.id for case in cases.cases)), metrics_of(recipe.metrics, table))
+    everything = Split((), tuple(case.id for case in cases.cases))
+    note = BY_NAME if trained and not patients else ELSEWHERE
+    return _Sample(cases, everything, metrics_of(recipe.metrics, table), note)
+
+
+def _trained_on(run: Run) -> tuple[set[str], set[str]]:
+    """Names of the cases and of the patients that a run was trained on; no patients where its data are not here."""
+    if not run.path("split.json").exists():
+        return set(), set()
+    content = run.read("split.json")
+    trained = set(content["folds"][content["fold"]]["train"] if content["folds"] else [])
+    try:
+        own = gather.cases(run.recipe).cases
+    except Refusal:
+        return trained, set()
+    return trained, {case.patient for case in own if case.id in trained}
 
 
 def _said(table: LabelTable) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medseg.config import Recipe
 from medseg.engine import networks
+from medseg.plan import Plan
 
 OVERHEAD = 1.5
 """Gradients of activations, workspaces and the allocator's slack, on top of what autograd keeps."""
@@ -61,6 +62,21 @@ def available_gib(device: torch.device) -> float:
     else:
         total = 8 * 2**30  # Windows has no sysconf; what a small laptop has
     return SHARE[device.type] * total / 2**30
+
+
+def check_patch(recipe: Recipe, plan: Plan, *, out_channels: int) -> None:
+    """One forward pass over shapes alone, so that a network that is made for other patches says so before the data
+    are prepared.
+
+    Raises:
+        Refusal: the network's own.
+    """
+    with torch.device("meta"):
+        network = recipe.model.module().build(
+            recipe.model.options, in_channels=plan.in_channels, out_channels=out_channels
+        )
+    sides = (*plan.patch[:2], plan.patch[2] if networks.context(recipe.model) is None else 2 * plan.context + 1)
+    network.train()(torch.empty((BATCH, plan.in_channels, *sides), device="meta"))
 
 
 def of_recipe(recipe: Recipe, *, channels: int, out_channels: int) -> float:

@@ -116,6 +116,14 @@ def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
     return split
 
 
+def _orientation(recipe: Recipe, training: CaseSet) -> str:
+    """What the recipe says; auto goes by what the first case is."""
+    if recipe.prepare.orientation != "auto":
+        return recipe.prepare.orientation
+    first = read(next(iter(training.cases[0].images.values())))
+    return "LPS" if first.unit == "px" else "RAS"
+
+
 def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Announce) -> Plan:
     if folder and (folder / "plan.json").exists():
         return Run(folder).plan
@@ -123,7 +131,7 @@ def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Anno
         seen = fingerprint(
             training,
             read=read,
-            orientation=recipe.prepare.orientation,
+            orientation=_orientation(recipe, training),
             policy=recipe.prepare.channels_on_other_grids,
             workers=workers(recipe),
             progress=lambda number, total, case: done(),
@@ -142,6 +150,7 @@ def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Anno
         whole=labels.unit != "voxel",
         by_image=labels.unit == "image",
     )
+    footprint.check_patch(recipe, plan, out_channels=labels.network_channels)
     announce(
         f"plan: spacing {plan.spacing_text()}, patch {plan.patch}, batch {plan.batch}, "
         f"normalisation {plan.normalisation_text()}"

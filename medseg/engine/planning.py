@@ -62,7 +62,7 @@ def make_plan(
     """Fill in every 'auto'.
 
     Args:
-        fingerprint: of the training cases, in `settings.orientation`.
+        fingerprint: of the training cases, in the orientation that the network shall see.
         settings: what the recipe says.
         divisor: of the network; sides of the patch are multiples of it.
         channels: names, in network order.
@@ -119,7 +119,7 @@ def make_plan(
         batch = max(1 if settings.patch != "auto" else BATCH, int(min(voxels, by_data) // math.prod(patch)))
         batch = min(batch, LARGEST_BATCH)
     return Plan(
-        orientation=settings.orientation,
+        orientation=fingerprint.orientation,
         spacing_mm=spacing,
         size=settings.size,
         antialias=settings.antialias,

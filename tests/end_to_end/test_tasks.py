@@ -13,7 +13,7 @@ from PIL import Image
 
 from medseg import config
 from medseg.engine import gather
-from tests.tiny import medseg_command, nifti
+from tests.tiny import ROOT, medseg_command, nifti
 
 CASES = [f"p{patient}_{scan}" for patient in range(6) for scan in "ab"]
 COMMON = """
@@ -211,6 +211,22 @@ train: {epochs: 3, steps: 25, optimiser: adamw, lr: 3e-3, schedule: cosine, thre
 augment:
   {rotate_p: 0, scale_p: 0, gamma_p: 0, low_resolution_p: 0, blur_p: 0, noise_p: 0, brightness_p: 0, contrast_p: 0}
 """
+
+
+def test_photographs_are_seen_as_they_look_and_scans_towards_right_anterior_superior(tmp_path: Path) -> None:
+    skin, head = (ROOT / "pipelines" / "small" / name for name in ("resnet18_dr.yaml", "video_resnet_brain.yaml"))
+    for recipe, root, orientation in ((skin, "fundus_dr", "LPS"), (head, "brain_grades", "RAS")):
+        words = (f"cache={tmp_path / root}", f"dataset.root={ROOT / 'sample_data' / root}", "prepare.workers=0")
+        said = medseg_command("prepare", recipe, *words, "prepare.orientation=auto")
+        assert said.code == 0 and json.loads(said.out)["orientation"] == orientation, said.err
+
+
+def test_a_patch_that_the_network_is_not_made_for_is_refused_before_the_data_are_prepared(tmp_path: Path) -> None:
+    recipe, root = ROOT / "pipelines" / "small" / "att_swin_unet_skin.yaml", ROOT / "sample_data" / "skin"
+    words = (f"cache={tmp_path / 'cache'}", f"dataset.root={root}", "prepare.size=[128,128,0]")
+    said = medseg_command("prepare", recipe, *words, "prepare.patch=[128,128,1]")
+    assert said.code == 2 and "128 x 128 pixels; needed 64 x 64" in said.err, said.err
+    assert not (tmp_path / "cache").exists()
 
 
 def test_slices_with_their_neighbours_make_a_whole_volume(tmp_path: Path) -> None:
