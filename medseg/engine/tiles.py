@@ -22,14 +22,17 @@ PATIENT_AXES = {"left-right": 0, "anterior-posterior": 1, "inferior-superior": 2
 
 def starts(size: int, tile: int, overlap: float) -> list[int]:
     """First voxel of each tile along one axis: as few as cover `size` at `overlap`, spread evenly (as nnU-Net does).
+    None comes twice: single slices cannot overlap.
 
     Example:
         >>> starts(160, 96, 0.5)
         [0, 32, 64]
+        >>> starts(4, 1, 0.5)
+        [0, 1, 2, 3]
     """
     if size <= tile:
         return [0]
-    count = math.ceil((size - tile) / (tile * (1 - overlap))) + 1
+    count = min(math.ceil((size - tile) / (tile * (1 - overlap))), size - tile) + 1
     return [round(place * (size - tile) / (count - 1)) for place in range(count)]
 
 
