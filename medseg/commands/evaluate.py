@@ -11,6 +11,10 @@ import typer
 
 def command(
     predictions: Annotated[Path, typer.Argument(help="Run folder (its validation cases), or a folder of label maps.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(help="Of a run: data to score it on instead, such as dataset.part=test or dataset.root=..."),
+    ] = None,
     truth: Annotated[Path | None, typer.Option(help="Folder of true label maps with the same file names.")] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Run folder or labels.yaml that says what the numbers mean.")
@@ -25,6 +29,8 @@ def command(
     """Score label maps (or classes) against the truth, per class and case and over all: a table, and metrics.json.
 
     With a run folder, its validation cases are predicted and scored on their own grids, and report.html is written.
+    Changes of its recipe's data set name other cases: all of them are scored, and none may have been trained on. They
+    need --out.
     Exit code 1 when a case could not be scored. What an empty mask scores is in each metric's
     entry of `medseg list metrics`.
     """
@@ -34,9 +40,13 @@ def command(
     from medseg.refusal import Refusal
 
     if (predictions / "recipe.yaml").exists() or predictions.suffix == ".zip":
+        if changes and out is None:
+            raise Refusal(
+                "--out", found="none", needed="a folder for the scores on other data", remedy="name one with --out"
+            )
         folder = out or predictions
         gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
-        scores = evaluate.of_run(predictions, folder, device=device, gate=gating)
+        scores = evaluate.of_run(predictions, folder, changes=changes or [], device=device, gate=gating)
     elif truth and labels:
         folder = out or predictions
         scores = evaluate.of_folders(predictions, truth, evaluate.table_from(labels))

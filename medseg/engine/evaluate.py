@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
 from medseg import config, report
 from medseg.boundary import parsing
-from medseg.case import Case
+from medseg.case import Case, CaseSet
 from medseg.config import Chosen
 from medseg.data import splits
 from medseg.data.split import Split
 from medseg.datasets._tables import described
-from medseg.engine import assess, gather, reporting, scans
+from medseg.engine import assess, checkpoint, gather, reporting, scans
 from medseg.engine.assess import Pooled
 from medseg.engine.batch import predict_all
 from medseg.engine.gate import Gate, cost
@@ -38,6 +38,7 @@ CHOSEN = (
     "The best weights of the training were chosen by these same cases, so the numbers lie on the high side: a set that "
     "no training has seen says more."
 )
+ELSEWHERE = "Other cases than the run's own: none has the name of a case that it was trained on."
 MOST_OVERLAYS = 6
 """Cases with pictures in a report; each takes about half a megabyte."""
 
@@ -73,6 +74,7 @@ def of_run(
     path: Path,
     out: Path,
     *,
+    changes: Sequence[str] = (),
     device: str = "auto",
     gate: Gate | None = None,
     announce: Callable[[str], None] = print,
@@ -81,22 +83,18 @@ def of_run(
 
     With a gate, label maps are limited to the slices that it flags, and what that loses is measured too. That says
     something about new patients only if the gate has not learned from these cases.
+
+    Args:
+        changes: `key=value` changes of the recipe that name another data set, or another part of it: all its cases are
+            scored instead.
     """
     run = Run.open(path)
-    if not run.path("split.json").exists():
-        raise Refusal(
-            path,
-            found="no split.json, which an exported run leaves at home because it names cases",
-            needed="to know which cases were held out",
-            remedy="evaluate the run folder; or predict with the zip, and give --truth and --labels",
-        )
-    cases = gather.cases(run.recipe)
-    split = splits.load(run.path("split.json"), cases.cases)
+    sample = _elsewhere(run, changes) if changes else _held_out(run)
     predictor = Predictor.load([run.folder], device=device)
-    seen = _Seen(run, predictor.plan, split, metrics_of(run.recipe.metrics, run.table), gate)
+    seen = _Seen(sample.cases.labels, predictor.plan, sample.split, sample.metrics, gate)
     outcomes = predict_all(
         predictor,
-        [case for case in cases.cases if case.id in set(split.validation)],
+        [case for case in sample.cases.cases if case.id in set(sample.split.validation)],
         out / "predictions",
         announce=announce,
         use=seen.score,
@@ -108,23 +106,91 @@ def of_run(
     reporting.write(
         run,
         out / "report.html",
-        title=f"{run.recipe.name}: validation",
+        title=f"{run.recipe.name}: {'other data' if changes else 'validation'}",
         rows=scores.table(),
         pooled=assess.to_json(scores.pooled),
         headline=[*((f"mean {name}", scores.mean(name)) for name in scores.units), *assess.headline(scores.pooled)],
         overlays=seen.overlays,
-        stamp=split.stamp,
-        facts=predictor.provenance,
-        notes=[CHOSEN, *scores.missing],
+        stamp=sample.split.stamp,
+        facts={**predictor.provenance, **({"scored on": " ".join(changes)} if changes else {})},
+        notes=[ELSEWHERE if changes else CHOSEN, *scores.missing],
     )
     return scores
+
+
+class _Sample(NamedTuple):
+    """What to score a run on: the validation side of `split`, whose label maps `cases.labels` explains."""
+
+    cases: CaseSet
+    split: Split
+    metrics: tuple[Chosen, ...]
+
+
+def _held_out(run: Run) -> _Sample:
+    """The validation cases of the run's own data."""
+    if not run.path("split.json").exists():
+        raise Refusal(
+            run.folder,
+            found="no split.json, which exported and imported runs do not have",
+            needed="to know which cases were held out",
+            remedy="evaluate the run folder that was trained, or name other data, such as 'dataset={name: folder, root: data/x}'",
+        )
+    cases = gather.cases(run.recipe)
+    split = splits.load(run.path("split.json"), cases.cases)
+    return _Sample(replace(cases, labels=run.table), split, metrics_of(run.recipe.metrics, run.table))
+
+
+def _elsewhere(run: Run, changes: Sequence[str]) -> _Sample:
+    """All cases of the data set that `changes` make of the run's own.
+
+    The numbers of its label maps mean what the data set says, or the recipe that the run was trained by. Labels that
+    were brought in with weights number somebody else's files.
+
+    Raises:
+        Refusal: other labels or channels than the network's, or a case that it was trained on.
+    """
+    imported = "imported" in checkpoint.load(run.path("weights.safetensors"))[1]
+    recipe = config.load(run.path("recipe.yaml"), [*(["labels=null", "paint=null"] if imported else []), *changes])
+    cases, table, plan = gather.cases(recipe), run.table, run.plan
+    trained: list[str] = []
+    if run.path("split.json").exists():
+        content = run.read("split.json")
+        trained = content["folds"][content["fold"]]["train"] if content["folds"] else []
+    for what, found, needed in (
+        ("labels", _said(cases.labels), _said(table)),
+        # a single channel may have any name
+        ("channels", ", ".join(cases.channels), ", ".join(plan.channels) if len(plan.channels) > 1 else None),
+    ):
+        if needed is not None and found != needed:
+            raise Refusal(
+                f"data set {recipe.dataset.name}",
+                found=f"{what} {found}",
+                needed=f"those of the network: {needed}",
+                remedy="name a data set, or labels=..., with the same ones in the same order",
+            )
+    known = sorted({case.id for case in cases.cases} & set(trained))
+    if known:
+        raise Refusal(
+            f"data set {recipe.dataset.name}",
+            found=f"{len(known)} cases that the run was trained on, such as {known[0]}",
+            needed="cases that it has not seen",
+            remedy="choose another part or data set; rename cases that are others in truth",
+        )
+    return _Sample(cases, Split((), tuple(case.id for case in cases.cases)), metrics_of(recipe.metrics, table))
+
+
+def _said(table: LabelTable) -> str:
+    """What must agree for two tables to stand for one network's answers."""
+    how = "exclude each other" if table.exclusive else "may overlap"
+    return f"{', '.join(table.names)} ({how}, of each {table.unit})"
 
 
 @dataclass
 class _Seen:
     """What is gathered case by case while a run's held-out cases are predicted."""
 
-    run: Run
+    table: LabelTable
+    """What the numbers of the true label maps mean; its labels are those of the network."""
     plan: Plan
     split: Split
     metrics: tuple[Chosen, ...]
@@ -145,7 +211,8 @@ class _Seen:
 
     def score(self, case: Case, scan: Volume, found: Prediction | Classification) -> None:
         """Compare one case with its truth."""
-        table = self.run.table
+        table = self.table
+        found = replace(found, table=table)
         truth = load_truth(case, scan, read, table)
         if self.over_sets:
             self.evidence.append(assess.evidence(case, found, truth, self.plan, self.split))
@@ -161,17 +228,17 @@ class _Seen:
     def limit(self, case: Case, scan: Volume, found: Prediction) -> tuple[Prediction, dict[str, Any]]:
         """Let the gate limit a prediction, and remember what it flagged and where labels truly are."""
         assert self.gate is not None  # else this is not called
-        truth = load_truth(case, scan, read, self.run.table)
+        truth = load_truth(case, scan, read, self.table)
         if truth is not None:
             # in the gate's own orientation, where its slices lie along the last axis
             turn = axis_map(scan.affine, self.gate.predictor.plan.orientation)
             self.flagged[case.id] = turn.apply(self.gate.flagged(case, scan)[0])[0]
-            target = self.run.table.encode(turn.apply(truth.array)[0])
+            target = self.table.encode(turn.apply(truth.array)[0])
             self.labelled[case.id] = ((target != 0) & (target != IGNORE)).any(axis=0)
         return self.gate(case, scan, found)
 
     def scores(self, missing: tuple[str, ...]) -> Scores:
-        pooled = tuple(assess.measure(self.evidence, self.over_sets, self.run.table)) if self.evidence else ()
+        pooled = tuple(assess.measure(self.evidence, self.over_sets, self.table)) if self.evidence else ()
         if self.labelled:
             costs = cost(self.flagged, self.labelled)
             pooled += tuple(Pooled("slice", "gate", name, value) for name, value in costs.items())

@@ -94,13 +94,16 @@ def _history(run: Run) -> list[dict[str, float]]:
 
 
 def _data(run: Run) -> dict[str, str]:
-    split, plan = run.read("split.json"), run.plan
-    fold = split["folds"][split["fold"]]
-    return {
-        "data set": str(run.recipe.dataset.dump()),
-        "training cases": ", ".join(fold["train"]),
-        "validation cases": ", ".join(fold["validation"]),
-        "split": f"{split['kind']}, by patient" if not split["stamp"] else f"{split['kind']}: {split['stamp']}",
+    plan, about = run.plan, {"data set": str(run.recipe.dataset.dump())}
+    if run.path("split.json").exists():
+        split = run.read("split.json")
+        fold = split["folds"][split["fold"]]
+        about |= {
+            "training cases": ", ".join(fold["train"]),
+            "validation cases": ", ".join(fold["validation"]),
+            "split": f"{split['kind']}, by patient" if not split["stamp"] else f"{split['kind']}: {split['stamp']}",
+        }
+    return about | {
         "spacing of the network": plan.spacing_text(),
         "patch": " x ".join(str(side) for side in plan.patch),
         "normalisation": plan.normalisation_text(),
