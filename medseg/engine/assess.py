@@ -20,8 +20,9 @@ from medseg.prediction import Classification, Evidence, Prediction
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
-STRATA = ("quality",)
-"""Attributes of cases by which results are shown apart, as well as by centre."""
+STRATA = ("quality", "source")
+"""Attributes of cases by which results are shown apart, as well as by centre. By source, because where a class comes
+from one source alone (healthy people from another collection), it may be told by the source."""
 FEWEST = 2
 """Patients that an interval needs."""
 
@@ -102,12 +103,19 @@ def _one(over: str, cases: Sequence[Evidence], metric: Chosen, names: tuple[str,
     def compute(some: Sequence[Evidence]) -> dict[str, float]:
         return dict(module.compute(some, names=names, options=metric.options))
 
-    values = compute(cases)
+    return pooled(over, metric.name, compute, cases, interval=module.INTERVAL)
+
+
+def pooled(
+    over: str, name: str, statistic: statistics.Statistic, cases: Sequence[Evidence], *, interval: bool = True
+) -> list[Pooled]:
+    """The numbers of a statistic over cases; with intervals, if wanted and if there are patients enough."""
     bounds: dict[str, tuple[float, float]] = {}
-    if module.INTERVAL and len({case.patient for case in cases}) >= FEWEST:
-        bounds = statistics.intervals(compute, cases)
+    if interval and len({case.patient for case in cases}) >= FEWEST:
+        bounds = statistics.intervals(statistic, cases)
     return [
-        Pooled(over, metric.name, row, value, *bounds.get(row, (math.nan, math.nan))) for row, value in values.items()
+        Pooled(over, name, row, value, *bounds.get(row, (math.nan, math.nan)))
+        for row, value in statistic(cases).items()
     ]
 
 
