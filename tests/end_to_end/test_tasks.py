@@ -134,6 +134,24 @@ def test_classes_of_slices_are_learned_and_told_in_order(slices: Path, tmp_path:
     assert said[truth].min() > said[~truth].max()
 
 
+def test_mirrored_images_and_folds_say_how_far_they_disagree(slices: Path, tmp_path: Path) -> None:
+    """The mean is over logits, so that it lies between the answers; the same network twice agrees with itself."""
+    scan = slices.parent / "images" / "p0_a.nii.gz"
+    words = {"once": (), "mirrored": ("--set", "mirror=[left-right]"), "twice": ("--with", slices)}
+    for out, more in words.items():
+        said = medseg_command("predict", slices, scan, tmp_path / out, *more)
+        assert said.code == 0, said.err
+    once, mirrored, twice = (rows(tmp_path / out / "p0_a.csv") for out in words)
+    assert "spread tumour" not in once[0] and float(once[0]["entropy"]) > 0
+    assert any(float(row["spread tumour"]) > 0 for row in mirrored)
+    for alone, both in zip(once, mirrored, strict=True):
+        # of two answers the standard deviation is half of what lies between them
+        gap = abs(float(alone["probability tumour"]) - float(both["probability tumour"]))
+        assert gap <= 2 * float(both["spread tumour"]) + 1e-5
+    assert all(float(row["spread tumour"]) == 0 for row in twice)
+    assert [row["probability tumour"] for row in twice] == [row["probability tumour"] for row in once]
+
+
 LESIONS = """
 prepare: {normalisation: [{kind: window, lower: 0, upper: 100}], spacing_mm: native, patch: [16, 16, 8], workers: 0}
 model: {name: residual_unet, channels: [4, 8], blocks: 1}
