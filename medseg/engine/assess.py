@@ -187,10 +187,12 @@ def to_json(results: Sequence[Pooled]) -> list[dict[str, Any]]:
 
 def as_text(results: Sequence[Pooled]) -> str:
     """A table for a terminal."""
-    wide = max((len(one.row) for one in results), default=0) + 2
-    lines = [f"{'over':<20}{'metric':<18}{'':<{wide}}{'value':>9}   95 % interval by patient"]
+    texts = [("over", "metric", ""), *((one.over, one.metric, one.row) for one in results)]
+    first, second, third = (max(map(len, column)) + 2 for column in zip(*texts, strict=True))
+    lines = [f"{'over':<{first}}{'metric':<{second}}{'':<{third}}{'value':>9}   95 % interval by patient"]
     for one in results:
         value = "undefined" if math.isnan(one.value) else f"{one.value:.4f}"
         bounds = "" if math.isnan(one.low) else f"{one.low:.4f} to {one.high:.4f}"
-        lines.append(f"{one.over:<20}{one.metric:<18}{one.row:<{wide}}{value:>9}   {bounds}".rstrip())
+        cells = f"{one.over:<{first}}{one.metric:<{second}}{one.row:<{third}}"
+        lines.append(f"{cells}{value:>9}   {bounds}".rstrip())
     return "\n".join(lines)

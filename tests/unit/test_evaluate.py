@@ -187,3 +187,11 @@ def test_results_stand_apart_by_quality_and_by_source():
     assert found["image", "healthy"] == 1 and found["image", "low"] == pytest.approx(2 / 3)
     assert found["source BraTS", "low"] == found["source BraTS", "high"] == 0
     assert not any(over.startswith("quality") for over, _ in found), "one quality alone is no stratum"
+
+
+def test_columns_are_as_wide_as_their_words():
+    one = assess.Pooled("slices divided at random", "auroc", "tumour", 0.5, 0.4, 0.6)
+    assert assess.as_text([one]).splitlines() == [
+        "over                      metric              value   95 % interval by patient",
+        "slices divided at random  auroc   tumour     0.5000   0.4000 to 0.6000",
+    ]
