@@ -51,6 +51,8 @@ class Classification:
         positions_mm: (n,) where along their axis the slices lie (towards the head, in axial ones); empty for an image.
         undo: how the slices lie on the scan, a `transforms.prepare.Undo`.
         provenance: as in `Prediction`.
+        spread: (classes, n) float32, the standard deviation of the probabilities over mirrored images and the members
+            of an ensemble; None where there is only one answer.
     """
 
     case: str
@@ -59,6 +61,7 @@ class Classification:
     positions_mm: np.ndarray
     undo: Any = None
     provenance: Mapping[str, str] = field(default_factory=dict)
+    spread: np.ndarray | None = None
 
     @property
     def decisions(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Sets of cases: their places pooled, intervals that resample patients, sets by patient, stratum or certainty.
+"""Sets of cases: their places pooled, intervals that resample patients, sets by patient or stratum.
 
 Images and slices of one patient resemble one another, so resampling them one by one makes intervals too narrow. Here a
 patient is drawn with all that belongs to him. Source: Field and Welsh 2007, "Bootstrapping clustered data", JRSS B 69.
@@ -14,7 +14,6 @@ import numpy as np
 
 from medseg.labels import IGNORE
 from medseg.prediction import Evidence
-from medseg.refusal import Refusal
 
 Statistic = Callable[[Sequence[Evidence]], dict[str, float]]
 """A set of cases -> numbers by name; nan where undefined."""
@@ -261,23 +260,6 @@ def entropy(probabilities: np.ndarray, *, exclusive: bool = True) -> np.ndarray:
         p = np.stack([p, 1 - p])
         return -_times_log(p).sum(axis=(0, 1))
     return -_times_log(p).sum(axis=0)
-
-
-def keep_most_certain(cases: Sequence[Evidence], share: float, *, exclusive: bool = True) -> list[Evidence]:
-    """The given share of the cases, those of the lowest mean entropy over their places, in their order.
-
-    Of equally certain cases the first ones are kept. At least one case is. `exclusive` as in `entropy`.
-
-    Raises:
-        Refusal: a share that is not above 0 and at most 1.
-    """
-    if not 0 < share <= 1:
-        raise Refusal(
-            "share of cases to keep", found=f"{share}", needed="above 0 and at most 1", remedy="give 0.9 for 90 %"
-        )
-    doubts = [entropy(case.probabilities, exclusive=exclusive).mean() for case in cases]
-    kept = np.argsort(doubts, kind="stable")[: max(1, round(share * len(cases)))]
-    return [cases[place] for place in np.sort(kept)]
 
 
 def _times_log(p: np.ndarray) -> np.ndarray:

@@ -13,7 +13,10 @@ def command(
     predictions: Annotated[Path, typer.Argument(help="Run folder (its validation cases), or a folder of label maps.")],
     changes: Annotated[
         list[str] | None,
-        typer.Argument(help="Of a run: data to score it on instead, such as dataset.part=test or dataset.root=..."),
+        typer.Argument(
+            help="Of a run: data to score it on instead, such as dataset.part=test or dataset.root=...; other metrics; "
+            "predict.mirror=[left-right]"
+        ),
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="Folder of true label maps with the same file names.")] = None,
     labels: Annotated[
@@ -33,7 +36,7 @@ def command(
 
     With a run folder, its validation cases are predicted and scored on their own grids, and report.html is written.
     Changes of its recipe's data set name other cases: all of them are scored, and none may have been trained on. They
-    need --out.
+    need --out, as do other metrics and inference settings.
     Exit code 1 when a case could not be scored. What an empty mask scores is in each metric's
     entry of `medseg list metrics`.
     """

@@ -99,7 +99,7 @@ class PatchSource:
         context: slices that images have in addition on each side along k; targets have them too, unless they are
             one number for each slice.
         split: given only where slices of one case stand on both sides; then patches are single slices (patch k = 1)
-            of the training side.
+            of the training side, of which every case must have one.
     """
 
     groups: Sequence[Sequence[Path]]
@@ -124,8 +124,9 @@ class PatchSource:
         if prepared.target is None:
             raise ValueError(f"case {prepared.id} has no target to train on")
         start = draw_patch(generator, prepared, self.patch, foreground_share=self.foreground_share)
+        share = min(self.foreground_share, 0.99)  # all labelled slices of a case may stand on the other side
         while self.split is not None and self.split.slice_side(prepared.id, start[2]) == "validation":
-            start = draw_patch(generator, prepared, self.patch, foreground_share=self.foreground_share)
+            start = draw_patch(generator, prepared, self.patch, foreground_share=share)
         wide = self._widened(start)
         by_voxel = prepared.target.shape[1:] == prepared.image.shape[1:]  # and not one number a slice
         target = cut_target(prepared.target, prepared.image, *(wide if by_voxel else (start, self.patch)))

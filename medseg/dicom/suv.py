@@ -25,6 +25,11 @@ DRUG = (
 )
 HEAVIEST_KG = 635
 """More than anybody has weighed: a weight above it was given in grams."""
+LEAST_BQ = 1e5
+"""Less than anybody is given for a picture: a dose below it was given in megabecquerels."""
+EARLY_S, LATE_HALF_LIVES = 600, 10
+"""A dynamic scan may begin a little before the injection; after ten half-lives, a thousandth, nothing is to be seen.
+Beyond these, dates were changed (shifted or blanked by anonymisation) in one place and not in the other."""
 
 
 def facts(dataset: Any) -> dict[str, Any]:
@@ -52,6 +57,8 @@ def factor(instances: Sequence[dict[str, Any]]) -> float:
     weight, dose = (_positive(first, name) for name in ("PatientWeight", "RadionuclideTotalDose"))
     if weight > HEAVIEST_KG:
         _refuse(f"a patient of {weight:g} kg", f"a weight in kilograms, at most {HEAVIEST_KG}")
+    if dose < LEAST_BQ:
+        _refuse(f"a dose of {dose:g} Bq", f"becquerels, at least {LEAST_BQ:g}; megabecquerels times a million")
     correction = str(_needed(first, "DecayCorrection")).strip()
     if correction == "ADMIN":
         return weight * 1000 / dose
@@ -61,6 +68,11 @@ def factor(instances: Sequence[dict[str, Any]]) -> float:
     half_life = _positive(first, "RadionuclideHalfLife")
     reference = _reference_time(instances, half_life)
     waited = (reference - _injection(first, reference)).total_seconds()
+    if not -EARLY_S <= waited <= LATE_HALF_LIVES * half_life:
+        _refuse(
+            f"an injection {abs(waited) / 3600:.3g} hours {'before' if waited > 0 else 'after'} the scan",
+            f"one before it, by at most {LATE_HALF_LIVES} half-lives of {half_life:g} s",
+        )
     return weight * 1000 / (dose * 2 ** (-waited / half_life))
 
 
@@ -75,7 +87,7 @@ def _reference_time(instances: Sequence[dict[str, Any]], half_life: float) -> da
     decay = math.log(2) / half_life
     during = decay * _positive(first, "ActualFrameDuration") / 1000
     to_mean_rate = math.log(during / -math.expm1(-during)) / decay
-    return acquired - timedelta(seconds=float(_needed(first, "FrameReferenceTime")) / 1000 - to_mean_rate)
+    return acquired - timedelta(seconds=_number(first, "FrameReferenceTime") / 1000 - to_mean_rate)
 
 
 def _injection(one: dict[str, Any], reference: datetime) -> datetime:
@@ -103,10 +115,18 @@ def _parse(text: str, name: str) -> datetime:
 
 
 def _positive(one: dict[str, Any], name: str) -> float:
-    value = float(_needed(one, name))
+    value = _number(one, name)
     if not value > 0:
         _refuse(f"{name} {value:g}", "a number above 0")
     return value
+
+
+def _number(one: dict[str, Any], name: str) -> float:
+    try:
+        return float(_needed(one, name))
+    except (TypeError, ValueError):
+        _refuse(f"{name} '{one[name]}'", "a number")
+        raise
 
 
 def _needed(one: dict[str, Any], name: str) -> Any:

@@ -20,8 +20,9 @@ from medseg.prediction import Classification, Evidence, Prediction
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
-STRATA = ("quality",)
-"""Attributes of cases by which results are shown apart, as well as by centre."""
+STRATA = ("quality", "source")
+"""Attributes of cases by which results are shown apart, as well as by centre. By source, because where a class comes
+from one source alone (healthy people from another collection), it may be told by the source."""
 FEWEST = 2
 """Patients that an interval needs."""
 
@@ -102,12 +103,19 @@ def _one(over: str, cases: Sequence[Evidence], metric: Chosen, names: tuple[str,
     def compute(some: Sequence[Evidence]) -> dict[str, float]:
         return dict(module.compute(some, names=names, options=metric.options))
 
-    values = compute(cases)
+    return pooled(over, metric.name, compute, cases, interval=module.INTERVAL)
+
+
+def pooled(
+    over: str, name: str, statistic: statistics.Statistic, cases: Sequence[Evidence], *, interval: bool = True
+) -> list[Pooled]:
+    """The numbers of a statistic over cases; with intervals, if wanted and if there are patients enough."""
     bounds: dict[str, tuple[float, float]] = {}
-    if module.INTERVAL and len({case.patient for case in cases}) >= FEWEST:
-        bounds = statistics.intervals(compute, cases)
+    if interval and len({case.patient for case in cases}) >= FEWEST:
+        bounds = statistics.intervals(statistic, cases)
     return [
-        Pooled(over, metric.name, row, value, *bounds.get(row, (math.nan, math.nan))) for row, value in values.items()
+        Pooled(over, name, row, value, *bounds.get(row, (math.nan, math.nan)))
+        for row, value in statistic(cases).items()
     ]
 
 
@@ -179,10 +187,12 @@ def to_json(results: Sequence[Pooled]) -> list[dict[str, Any]]:
 
 def as_text(results: Sequence[Pooled]) -> str:
     """A table for a terminal."""
-    wide = max((len(one.row) for one in results), default=0) + 2
-    lines = [f"{'over':<20}{'metric':<18}{'':<{wide}}{'value':>9}   95 % interval by patient"]
+    texts = [("over", "metric", ""), *((one.over, one.metric, one.row) for one in results)]
+    first, second, third = (max(map(len, column)) + 2 for column in zip(*texts, strict=True))
+    lines = [f"{'over':<{first}}{'metric':<{second}}{'':<{third}}{'value':>9}   95 % interval by patient"]
     for one in results:
         value = "undefined" if math.isnan(one.value) else f"{one.value:.4f}"
         bounds = "" if math.isnan(one.low) else f"{one.low:.4f} to {one.high:.4f}"
-        lines.append(f"{one.over:<20}{one.metric:<18}{one.row:<{wide}}{value:>9}   {bounds}".rstrip())
+        cells = f"{one.over:<{first}}{one.metric:<{second}}{one.row:<{third}}"
+        lines.append(f"{cells}{value:>9}   {bounds}".rstrip())
     return "\n".join(lines)

@@ -49,6 +49,13 @@ def predict_all(
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
     writers = _writers(formats, predictor.table)
+    if gate and predictor.table.unit != "voxel":
+        raise Refusal(
+            "--gate",
+            found=f"a model that tells a class for every {predictor.table.unit}",
+            needed="a segmentation: a gate takes labels away from slices",
+            remedy="name the segmentation's run first and the slice classifier after --gate",
+        )
     probabilities = probabilities or any(module.WRITES == MAPS for module in writers.values())
     out.mkdir(parents=True, exist_ok=True)
 

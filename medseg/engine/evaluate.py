@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +19,8 @@ from medseg.data import splits
 from medseg.data.split import Split
 from medseg.datasets._tables import described
 from medseg.engine import assess, checkpoint, gather, reporting, scans
-from medseg.engine.assess import Pooled
 from medseg.engine.batch import predict_all
-from medseg.engine.gate import Gate, cost
+from medseg.engine.gate import Gate, cost, side_by_side
 from medseg.engine.load import load_target, load_truth
 from medseg.engine.predict import Predictor
 from medseg.engine.run import Run
@@ -43,6 +42,8 @@ BY_NAME = (
     "Other cases than the run's own, as far as their names tell: the data that it was trained on are not here, and "
     "patients could not be compared."
 )
+OF_DATA = ("dataset", "labels", "paint")
+"""Parts of a recipe that say which cases are scored, and what their label maps mean."""
 MOST_OVERLAYS = 6
 """Cases with pictures in a report; each takes about half a megabyte."""
 
@@ -86,16 +87,17 @@ def of_run(
     """Predict the validation cases of a run, score them, write `metrics.json`, `report.html` and the label maps.
 
     With a gate, label maps are limited to the slices that it flags, and what that loses is measured too. That says
-    something about new patients only if the gate has not learned from these cases.
+    something about new patients only if the gate has not learned from these; where it has, the scores are stamped.
 
     Args:
-        changes: `key=value` changes of the recipe that name another data set, or another part of it: all its cases are
-            scored instead.
+        changes: `key=value` changes of the recipe: of metrics and inference settings, or of the data set, or part of
+            it: then all its cases are scored instead.
     """
     run = Run.open(path)
-    sample = _elsewhere(run, changes) if changes else _held_out(run)
-    predictor = Predictor.load([run.folder], device=device)
-    seen = _Seen(sample.cases.labels, predictor.plan, sample.split, sample.metrics, gate)
+    sample = _sample(run, changes)
+    predictor = Predictor.load([run.folder], device=device, changes=_inference(changes))
+    stamp = "; ".join(filter(None, [sample.split.stamp, _met(gate.learned, sample) if gate else ""]))
+    seen = _Seen(sample.cases.labels, predictor.plan, sample.split, sample.metrics, gate, stamp)
     outcomes = predict_all(
         predictor,
         [case for case in sample.cases.cases if case.id in set(sample.split.validation)],
@@ -110,12 +112,12 @@ def of_run(
     reporting.write(
         run,
         out / "report.html",
-        title=f"{run.recipe.name}: {'other data' if changes else 'validation'}",
+        title=f"{run.recipe.name}: {'validation' if sample.note == CHOSEN else 'other data'}",
         rows=scores.table(),
         pooled=assess.to_json(scores.pooled),
         headline=[*((f"mean {name}", scores.mean(name)) for name in scores.units), *assess.headline(scores.pooled)],
         overlays=seen.overlays,
-        stamp=sample.split.stamp,
+        stamp=stamp,
         facts={**predictor.provenance, **({"scored on": " ".join(changes)} if changes else {})},
         notes=[sample.note, *scores.missing],
     )
@@ -131,31 +133,66 @@ class _Sample(NamedTuple):
     note: str
 
 
-def _held_out(run: Run) -> _Sample:
+def _sample(run: Run, changes: Sequence[str]) -> _Sample:
+    """The run's held-out cases, or all of another data set if `changes` name one.
+
+    Raises:
+        Refusal: what is changed is neither data nor metrics nor inference.
+    """
+    # Labels that were brought in with weights number somebody else's files.
+    imported = bool(changes) and "imported" in checkpoint.load(run.path("weights.safetensors"))[1]
+    recipe = config.load(run.path("recipe.yaml"), [*(["labels=null", "paint=null"] if imported else []), *changes])
+    other = [key for key in type(recipe).model_fields if getattr(recipe, key) != getattr(run.recipe, key)]
+    fixed = [key for key in other if key not in (*OF_DATA, "metrics", "predict")]
+    if fixed:
+        raise Refusal(
+            run.folder,
+            found=f"changes of {', '.join(fixed)}",
+            needed=f"changes of {', '.join(OF_DATA)}, metrics, predict alone: the rest makes the run what it is",
+            remedy="leave them out, or train another run",
+        )
+    return _elsewhere(run, recipe) if set(other) & set(OF_DATA) else _held_out(run, recipe)
+
+
+def _inference(changes: Sequence[str]) -> list[str]:
+    """Those of the inference settings, without the word in front."""
+    return [change.removeprefix("predict.") for change in changes if change.startswith("predict.")]
+
+
+def _met(learned: Collection[str], sample: _Sample) -> str:
+    """A stamp if a gate has learned from cases of the names that the scored patients' cases have."""
+    patients = {case.id: case.patient for case in sample.cases.cases}
+    scored = {patients[case] for case in sample.split.validation}
+    met = sorted(scored & {patients[case] for case in learned if case in patients})
+    if not met:
+        return ""
+    some = ", ".join(met[:3]) + ", ..." * (len(met) > 3)
+    return f"{splits.STAMP}: the gate has learned from cases of these names, of {len(met)} of the patients ({some})"
+
+
+def _held_out(run: Run, recipe: config.Recipe) -> _Sample:
     """The validation cases of the run's own data."""
     if not run.path("split.json").exists():
         raise Refusal(
             run.folder,
             found="no split.json, which exported and imported runs do not have",
             needed="to know which cases were held out",
-            remedy="evaluate the run folder that was trained, or name other data: 'dataset={name: folder, root: x}'",
+            remedy="evaluate the run folder that was trained, or name other data, such as "
+            "'dataset={name: folder, root: data/x}'",
         )
     cases = gather.cases(run.recipe)
     split = splits.load(run.path("split.json"), cases.cases)
-    return _Sample(replace(cases, labels=run.table), split, metrics_of(run.recipe.metrics, run.table), CHOSEN)
+    return _Sample(replace(cases, labels=run.table), split, metrics_of(recipe.metrics, run.table), CHOSEN)
 
 
-def _elsewhere(run: Run, changes: Sequence[str]) -> _Sample:
-    """All cases of the data set that `changes` make of the run's own.
+def _elsewhere(run: Run, recipe: config.Recipe) -> _Sample:
+    """All cases of another data set, named by `recipe`.
 
-    The numbers of its label maps mean what the data set says, or the recipe that the run was trained by. Labels that
-    were brought in with weights number somebody else's files.
+    The numbers of its label maps mean what the data set says, or the recipe that the run was trained by.
 
     Raises:
         Refusal: other labels or channels than the network's, or a case that it was trained on.
     """
-    imported = "imported" in checkpoint.load(run.path("weights.safetensors"))[1]
-    recipe = config.load(run.path("recipe.yaml"), [*(["labels=null", "paint=null"] if imported else []), *changes])
     cases, table, plan = gather.cases(recipe), run.table, run.plan
     for what, found, needed in (
         ("labels", _said(cases.labels), _said(table)),
@@ -169,8 +206,8 @@ def _elsewhere(run: Run, changes: Sequence[str]) -> _Sample:
                 needed=f"those of the network: {needed}",
                 remedy="name a data set, or labels=..., with the same ones in the same order",
             )
-    trained, patients = _trained_on(run)
-    known = sorted(case.id for case in cases.cases if case.id in trained or case.patient in patients)
+    patients = _patients_learned_from(run)
+    known = sorted(case.id for case in cases.cases if case.id in run.learned_from or case.patient in patients)
     if known:
         raise Refusal(
             f"data set {recipe.dataset.name}",
@@ -179,21 +216,17 @@ def _elsewhere(run: Run, changes: Sequence[str]) -> _Sample:
             remedy="choose another part or data set; rename cases and patients that are others in truth",
         )
     everything = Split((), tuple(case.id for case in cases.cases))
-    note = BY_NAME if trained and not patients else ELSEWHERE
+    note = BY_NAME if run.learned_from and not patients else ELSEWHERE
     return _Sample(cases, everything, metrics_of(recipe.metrics, table), note)
 
 
-def _trained_on(run: Run) -> tuple[set[str], set[str]]:
-    """Names of the cases and of the patients that a run was trained on; no patients where its data are not here."""
-    if not run.path("split.json").exists():
-        return set(), set()
-    content = run.read("split.json")
-    trained = set(content["folds"][content["fold"]]["train"] if content["folds"] else [])
+def _patients_learned_from(run: Run) -> set[str]:
+    """Patients that a run was trained on; empty where its data are not here any more."""
     try:
         own = gather.cases(run.recipe).cases
     except Refusal:
-        return trained, set()
-    return trained, {case.patient for case in own if case.id in trained}
+        return set()
+    return {case.patient for case in own if case.id in run.learned_from}
 
 
 def _said(table: LabelTable) -> str:
@@ -212,11 +245,11 @@ class _Seen:
     split: Split
     metrics: tuple[Chosen, ...]
     gate: Gate | None
+    stamp: str
     rows: list[Score] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     overlays: list[report.Overlay] = field(default_factory=list)
-    flagged: dict[str, np.ndarray] = field(default_factory=dict)
-    labelled: dict[str, np.ndarray] = field(default_factory=dict)
+    gated: list[Evidence] = field(default_factory=list)
 
     @property
     def over_masks(self) -> list[Chosen]:
@@ -246,21 +279,20 @@ class _Seen:
         """Let the gate limit a prediction, and remember what it flagged and where labels truly are."""
         assert self.gate is not None  # else this is not called
         truth = load_truth(case, scan, read, self.table, self.plan.steps)
+        inside, facts = self.gate.flagged(case, scan)
         if truth is not None:
             # in the gate's own orientation, where its slices lie along the last axis
             turn = axis_map(scan.affine, self.gate.predictor.plan.orientation)
-            self.flagged[case.id] = turn.apply(self.gate.flagged(case, scan)[0])[0]
             target = self.table.encode(turn.apply(truth.array)[0])
-            self.labelled[case.id] = ((target != 0) & (target != IGNORE)).any(axis=0)
-        return self.gate(case, scan, found)
+            labelled = ((target != 0) & (target != IGNORE)).any(axis=0)
+            self.gated.append(side_by_side(case, turn.apply(inside)[0], labelled))
+        return self.gate.limited(found, inside, facts)
 
     def scores(self, missing: tuple[str, ...]) -> Scores:
         pooled = tuple(assess.measure(self.evidence, self.over_sets, self.table)) if self.evidence else ()
-        if self.labelled:
-            costs = cost(self.flagged, self.labelled)
-            pooled += tuple(Pooled("slice", "gate", name, value) for name, value in costs.items())
-        by_mask = units(self.over_masks)
-        return Scores(tuple(self.rows), by_mask, self.split.stamp, missing, pooled, tuple(self.evidence))
+        if self.gated:
+            pooled += tuple(assess.pooled("slice", "gate", cost, self.gated))
+        return Scores(tuple(self.rows), units(self.over_masks), self.stamp, missing, pooled, tuple(self.evidence))
 
 
 def of_folders(predictions: Path, truth: Path, table: LabelTable, metrics: Sequence[Chosen] | None = None) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,32 @@ import torch
 
 from medseg.case import Case
 from medseg.engine.predict import Predictor
-from medseg.prediction import Prediction
+from medseg.engine.run import Run
+from medseg.prediction import Evidence, Prediction
 from medseg.refusal import Refusal
+from medseg.statistics import of_each_case, share
 from medseg.volume import Volume
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A loaded slice classifier and the probability from which a slice is flagged (for any of its classes)."""
+    """A loaded slice classifier and the probability from which a slice is flagged (for any of its classes).
+
+    Attributes:
+        learned: the cases that it has learned from; empty where that is not known (an exported run does not say).
+    """
 
     predictor: Predictor
     threshold: float = 0.5
+    learned: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, run: Path, *, threshold: float = 0.5, device: str = "auto") -> Gate:
         """Raises:
         Refusal: the run is none of a slice classifier, or the threshold is no probability.
         """
-        predictor = Predictor.load([run], device=device)
+        opened = Run.open(run)
+        predictor = Predictor.load([opened.folder], device=device)
         if predictor.table.unit != "slice":
             raise Refusal(
                 run,
@@ -39,14 +47,19 @@ class Gate:
             )
         if not 0 <= threshold <= 1:
             raise Refusal("--gate-threshold", found=f"{threshold:g}", needed="0 to 1", remedy="correct it")
-        return cls(predictor, threshold)
+        return cls(predictor, threshold, opened.learned_from)
 
     def __call__(self, case: Case, scan: Volume, prediction: Prediction) -> tuple[Prediction, dict[str, Any]]:
         """The prediction without what lies outside flagged slices, and facts for the record."""
-        inside, facts = self.flagged(case, scan)
+        return self.limited(prediction, *self.flagged(case, scan))
+
+    def limited(
+        self, prediction: Prediction, inside: np.ndarray, facts: dict[str, Any]
+    ) -> tuple[Prediction, dict[str, Any]]:
+        """The same from what `flagged` has found."""
         before = prediction.target.array
         limited = np.where(inside, before, before.dtype.type(0))
-        facts |= {"voxels taken away": int((before != 0).sum() - (limited != 0).sum())}
+        facts = {**facts, "voxels taken away": int((before != 0).sum() - (limited != 0).sum())}
         provenance = {
             **prediction.provenance,
             "limited to slices flagged by": self.predictor.provenance["model"],
@@ -81,26 +94,37 @@ class Gate:
         return scan.with_array(scan.array[[scan.channels.index(name) for name in wanted]], wanted)
 
 
-def cost(flagged: Mapping[str, np.ndarray], truths: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """What a gate loses and spares, over all cases: masks (I, J, K) by case, flagged and truly labelled.
+def side_by_side(case: Case, inside: np.ndarray, labelled: np.ndarray) -> Evidence:
+    """What `cost` counts of a case.
+
+    Args:
+        inside: boolean (I, J, K), whether a voxel lies in a flagged slice; slices lie along the last axis.
+        labelled: boolean (I, J, K), whether a voxel truly has a label.
+    """
+    flags = inside[None].astype(np.float32)
+    return Evidence(case.id, case.patient, labelled[None].astype(np.uint8), flags, case.centre)
+
+
+def cost(cases: Sequence[Evidence]) -> dict[str, float]:
+    """What a gate loses and spares, over all cases, which are as `side_by_side` makes them.
 
     Returns:
-        Slices are those along the last axis. Sensitivity: share of slices with a label that are flagged; specificity:
-        share of the others that are not; share of labelled voxels kept. nan where there are none to count.
+        Sensitivity: share of the slices with a label that are flagged; specificity: share of the others that are not;
+        share of the labelled voxels kept. nan where there are none to count.
     """
-    with_label, flags, kept, voxels = [], [], 0, 0
-    for case, truth in truths.items():
-        inside = flagged[case]
-        with_label.append(truth.any(axis=(0, 1)))
-        flags.append(inside.any(axis=(0, 1)))
-        kept, voxels = kept + int((truth & inside).sum()), voxels + int(truth.sum())
-    labelled, said = np.concatenate(with_label), np.concatenate(flags)
-
-    def share(part: np.ndarray) -> float:
-        return float(part.mean()) if part.size else float("nan")
-
+    found, labelled, spared, others, kept, voxels = of_each_case(cases, _counts).sum(axis=0)
     return {
-        "sensitivity": share(said[labelled]),
-        "specificity": share(~said[~labelled]),
-        "labelled voxels kept": kept / voxels if voxels else float("nan"),
+        "sensitivity": share(found, labelled),
+        "specificity": share(spared, others),
+        "labelled voxels kept": share(kept, voxels),
     }
+
+
+def _counts(case: Evidence) -> tuple[int, int, int, int, int, int]:
+    """Slices with a label that are flagged and in all, slices without one that are not and in all, voxels with a label
+    in flagged slices and in all."""
+    truth, inside = case.truth[0] == 1, case.probabilities[0] > 0
+    labelled, flagged = truth.any(axis=(0, 1)), inside.any(axis=(0, 1))
+    slices = (labelled & flagged, labelled, ~labelled & ~flagged, ~labelled)
+    first, second, third, fourth = (int(np.count_nonzero(each)) for each in slices)
+    return first, second, third, fourth, int((truth & inside).sum()), int(truth.sum())

@@ -40,6 +40,7 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
     so that a resumed run has the same split and plan; without one, nothing is written but the cache."""
     cases = gather.cases(recipe)
     networks.check_task(recipe.model, cases.labels)
+    networks.check_centres(recipe.model, recipe.prepare.centres)
     _check_parts(recipe, cases)
     _need_targets(cases)
     split = _split(recipe, cases, folder)

@@ -24,6 +24,18 @@ def answers(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return [output[..., None, None, None] if output.ndim == 2 else output for output in listed]
 
 
+def check_centres(model: Chosen, centres: Sequence[str]) -> None:
+    """Refuse a network that takes another number of channels for centres than the preparation adds."""
+    expected = getattr(model.options, "centres", len(centres))
+    if expected != len(centres):
+        raise Refusal(
+            "model.centres",
+            found=f"{expected}, and {len(centres)} centres in prepare.centres",
+            needed="the same number: the last channels would be taken for centres, or centres for images",
+            remedy=f"set model.centres to {len(centres)}, or name the centres in prepare.centres",
+        )
+
+
 def check_task(model: Chosen, table: LabelTable) -> None:
     """Refuse a classifier for label maps, a segmentation network for classes, and a 3-D classifier for slices."""
     classifies = getattr(model.module(), "CLASSIFIES", False)

@@ -124,22 +124,39 @@ class Predictor:
         """
         total: torch.Tensor | None = None
         for member in self.members:
-            image, undo = transform.image(scan, member.plan, valid=valid, square=self.table.unit == "image")
-            if member.plan.centres:
-                image = transform.with_planes(image, transform.centre_code(centre, member.plan.centres))
-            logits = tiles.logits(
-                [member.network],
-                torch.from_numpy(image),
-                tile=member.plan.patch,
-                settings=self.settings,
-                orientation=member.plan.orientation,
-                context=member.plan.context,
-                device=self.device,
-                on_tile=on_tile,
-            )
+            image, undo = self._seen(member, scan, valid, centre)
+            logits = self._logits(member, image, on_tile)
             total = logits if total is None else total.add_(logits)
         assert total is not None  # a predictor has at least one member
         return total.div_(len(self.members)), undo
+
+    def _seen(
+        self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str
+    ) -> tuple[torch.Tensor, transform.Undo]:
+        """What a member sees of a scan, (C, i, j, k), and the way back."""
+        image, undo = transform.image(scan, member.plan, valid=valid, square=self.table.unit == "image")
+        if member.plan.centres:
+            image = transform.with_planes(image, transform.centre_code(centre, member.plan.centres))
+        return torch.from_numpy(image), undo
+
+    def _logits(
+        self,
+        member: Member,
+        image: torch.Tensor,
+        on_tile: TileCallback | None = None,
+        passes: Sequence[tuple[int, ...]] = (),
+    ) -> torch.Tensor:
+        return tiles.logits(
+            [member.network],
+            image,
+            tile=member.plan.patch,
+            settings=self.settings,
+            orientation=member.plan.orientation,
+            context=member.plan.context,
+            device=self.device,
+            on_tile=on_tile,
+            passes=passes,
+        )
 
     def predict(
         self,
@@ -159,14 +176,24 @@ class Predictor:
     def classify(
         self, scan: Volume, case: str, on_tile: TileCallback | None = None, *, centre: str = ""
     ) -> Classification:
-        """Probabilities of the classes of a scan, or of each of its slices."""
-        scores, undo = self.scores(scan, centre=centre, on_tile=on_tile)
-        found = validate.probabilities(scores, exclusive=self.table.exclusive).flatten(1).numpy()
+        """Probabilities of the classes of a scan, or of each of its slices; and how far mirrored images and folds
+        disagree."""
+        each: list[torch.Tensor] = []
+        for member in self.members:
+            image, undo = self._seen(member, scan, None, centre)
+            passes = tiles.flips(self.settings.mirror, member.plan.orientation)
+            each += [self._logits(member, image, on_tile, [axes]) for axes in passes]
+        found = self._chances(torch.stack(each).mean(dim=0))
+        spread = np.std([self._chances(scores) for scores in each], axis=0) if len(each) > 1 else None
         ends = np.array([[0, 0, 0, 1], [0, 0, undo.prepared[2] - 1, 1]]) @ undo.prepared_affine.T
         axis = "xyz".index(AXIS_OF[self.plan.orientation[2]])
         by_slice = self.table.unit == "slice"
         positions = np.linspace(ends[0, axis], ends[1, axis], found.shape[1]) if by_slice else np.zeros(0)
-        return Classification(case, self.table, found, positions, undo, self.provenance)
+        return Classification(case, self.table, found, positions, undo, self.provenance, spread)
+
+    def _chances(self, scores: torch.Tensor) -> np.ndarray:
+        """(classes, n) from a classifier's logits (classes, i, j, k)."""
+        return validate.probabilities(scores, exclusive=self.table.exclusive).flatten(1).numpy()
 
     def predict_volume(
         self,

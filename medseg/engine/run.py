@@ -88,6 +88,15 @@ class Run:
         with self._parsing("labels.json"):
             return LabelTable.from_json(self.read("labels.json"))
 
+    @property
+    def learned_from(self) -> frozenset[str]:
+        """Ids of its training cases; none where it does not say, as an exported run does not."""
+        if not self.path("split.json").exists():
+            return frozenset()
+        with self._parsing("split.json"):
+            split = self.read("split.json")
+            return frozenset(split["folds"][split["fold"]]["train"] if split["folds"] else ())
+
     def _parsing(self, name: str) -> AbstractContextManager[None]:
         return parsing(self.path(name), needed="the file as it was written", remedy="restore the run folder")
 

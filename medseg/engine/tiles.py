@@ -22,14 +22,17 @@ PATIENT_AXES = {"left-right": 0, "anterior-posterior": 1, "inferior-superior": 2
 
 def starts(size: int, tile: int, overlap: float) -> list[int]:
     """First voxel of each tile along one axis: as few as cover `size` at `overlap`, spread evenly (as nnU-Net does).
+    None comes twice: single slices cannot overlap.
 
     Example:
         >>> starts(160, 96, 0.5)
         [0, 32, 64]
+        >>> starts(4, 1, 0.5)
+        [0, 1, 2, 3]
     """
     if size <= tile:
         return [0]
-    count = math.ceil((size - tile) / (tile * (1 - overlap))) + 1
+    count = min(math.ceil((size - tile) / (tile * (1 - overlap))), size - tile) + 1
     return [round(place * (size - tile) / (count - 1)) for place in range(count)]
 
 
@@ -65,6 +68,7 @@ def logits(
     device: torch.device,
     context: int = 0,
     on_tile: Callable[[int, int], None] | None = None,
+    passes: Sequence[tuple[int, ...]] = (),
 ) -> Tensor:
     """Blended logits of a prepared image.
 
@@ -77,6 +81,7 @@ def logits(
         orientation: of the image, to know which tensor axis a patient axis is.
         context: slices along k that tiles have in addition on each side; 0 beyond the image, as in training.
         on_tile: called with (tiles done, tiles in all).
+        passes: tensor axes to flip, of each pass that is averaged; empty: as the settings say, see `flips`.
 
     Returns:
         (classes, i, j, k) float32 on the CPU; 1 for i, j or k where there is one answer for all.
@@ -91,11 +96,12 @@ def logits(
     corners = list(itertools.product(*grid))
     padded = torch.nn.functional.pad(padded, (context, context))
     wide = (tile[0], tile[1], tile[2] + 2 * context)
+    mirrored = passes or flips(settings.mirror, orientation)
     total: Tensor | None = None
     for first in range(0, len(corners), settings.batch):
         group = corners[first : first + settings.batch]
         batch = torch.stack([padded[(slice(None), *_box(corner, wide))] for corner in group]).to(device)
-        scores = _forward(networks, batch, flips(settings.mirror, orientation), settings.precision, device)
+        scores = _forward(networks, batch, mirrored, settings.precision, device)
         if total is None:
             kept = _result_sizes(scores.shape[2:], tile, sizes)
             total = torch.zeros((scores.shape[1], *kept), device=device)
@@ -155,7 +161,7 @@ def pad_to(image: Tensor, tile: Sizes) -> Tensor:
 def _forward(
     networks: Sequence[torch.nn.Module],
     batch: Tensor,
-    passes: list[tuple[int, ...]],
+    passes: Sequence[tuple[int, ...]],
     precision: str,
     device: torch.device,
 ) -> Tensor:

@@ -186,13 +186,30 @@ def _validation(material: Material) -> list[PreparedCase]:
 def _groups(recipe: Recipe, material: Material) -> list[list[Path]]:
     """Prepared training cases in the groups that are drawn evenly."""
     groups: dict[object, list[Path]] = {}
-    chosen = set(material.split.train)
+    chosen = _with_training_slices(material)
     for case in sorted((case for case in material.cases.cases if case.id in chosen), key=lambda case: case.id):
         key = {"case": None, "centre": case.centre, "class": _class_of(case, material.cases.labels)}[
             recipe.train.balance
         ]
         groups.setdefault(key, []).append(material.prepared[case.id])
     return list(groups.values())
+
+
+def _with_training_slices(material: Material) -> set[str]:
+    """Training cases; of a split by slice, those of which it leaves a slice to train on."""
+    split, chosen = _by_slice(material), set(material.split.train)
+    if split is None:
+        return chosen
+    counts = {case: open_case(material.prepared[case]).image.shape[3] for case in chosen}
+    left = {case for case in chosen if any(split.slice_side(case, k) == "train" for k in range(counts[case]))}
+    if not left:
+        raise Refusal(
+            "split.kind",
+            found=f"slice, and all {sum(counts.values())} slices validate",
+            needed="some to train on",
+            remedy="set split.validation lower, or add cases",
+        )
+    return left
 
 
 def _class_of(case: Case, table: LabelTable) -> object:
@@ -204,6 +221,13 @@ def _by_slice(material: Material) -> Split | None:
     """The split, if it divides the slices of a case; patches must then be single slices."""
     if material.split.settings.kind != "slice":
         return None
+    if material.cases.labels.unit == "image":
+        raise Refusal(
+            "split.kind",
+            found="slice, for classes of whole images",
+            needed="kfold or holdout: a class of the whole image cannot be divided",
+            remedy="set split.kind",
+        )
     if material.plan.context:
         raise Refusal(
             "split.kind",

@@ -61,7 +61,7 @@ def build(options: Options, *, in_channels: int, out_channels: int) -> nn.Module
             "model.options.centres",
             found=f"{options.centres} of {in_channels} input channels",
             needed="at least one channel of an image beside them",
-            remedy="give the data set a channel for each centre, after those of the image",
+            remedy="give in_channels as those of the image and one for each centre",
         )
     return ResNet18(options, in_channels, out_channels)
 

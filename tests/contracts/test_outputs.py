@@ -104,10 +104,10 @@ def test_probabilities_of_slices_are_a_row_each(tmp_path: Path) -> None:
     scores = plugins.find("outputs", "scores")
     scores.write(Classification("c", table, found, np.array([-3.0, 0, 3])), tmp_path / "c.csv", scores.Options())
     assert (tmp_path / "c.csv").read_text().splitlines() == [
-        "case,slice,position_mm,probability tumour,probability node,decision",
-        "c,0,-3.000,0.100000,0.200000,",
-        "c,1,0.000,0.900000,0.300000,tumour",
-        "c,2,3.000,0.800000,0.700000,tumour + node",
+        "case,slice,position_mm,probability tumour,probability node,decision,entropy",
+        "c,0,-3.000,0.100000,0.200000,,0.825485",  # of two questions: 0.325083 + 0.500402
+        "c,1,0.000,0.900000,0.300000,tumour,0.935947",
+        "c,2,3.000,0.800000,0.700000,tumour + node,1.111267",
     ]
     assert [file.name for file in tmp_path.iterdir()] == ["c.csv"]
 
@@ -115,11 +115,12 @@ def test_probabilities_of_slices_are_a_row_each(tmp_path: Path) -> None:
 def test_the_class_of_an_image_is_one_row(tmp_path: Path) -> None:
     table = LabelTable.classes({"no": 0, "yes": 1})
     scores = plugins.find("outputs", "scores")
-    found = Classification("c", table, np.array([[0.4], [0.6]], np.float32), np.zeros(0))
+    spread = np.array([[0.125], [0.125]], np.float32)
+    found = Classification("c", table, np.array([[0.4], [0.6]], np.float32), np.zeros(0), spread=spread)
     scores.write(found, tmp_path / "c.csv", scores.Options())
     assert (tmp_path / "c.csv").read_text().splitlines() == [
-        "case,probability no,probability yes,decision",
-        "c,0.400000,0.600000,yes",
+        "case,probability no,probability yes,decision,entropy,spread no,spread yes",
+        "c,0.400000,0.600000,yes,0.673012,0.125000,0.125000",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -133,23 +134,46 @@ def test_classes_of_slices_are_learned_and_told_in_order(slices: Path, tmp_path:
     assert said[truth].min() > said[~truth].max()
 
 
-def test_a_gate_limits_labels_to_flagged_slices(slices: Path, tmp_path: Path) -> None:
-    """A segmentation that says tumour almost everywhere keeps only the slices that the classifier flags."""
-    root = slices.parent
-    recipe = """
+def test_mirrored_images_and_folds_say_how_far_they_disagree(slices: Path, tmp_path: Path) -> None:
+    """The mean is over logits, so that it lies between the answers; the same network twice agrees with itself."""
+    scan = slices.parent / "images" / "p0_a.nii.gz"
+    words = {"once": (), "mirrored": ("--set", "mirror=[left-right]"), "twice": ("--with", slices)}
+    for out, more in words.items():
+        said = medseg_command("predict", slices, scan, tmp_path / out, *more)
+        assert said.code == 0, said.err
+    once, mirrored, twice = (rows(tmp_path / out / "p0_a.csv") for out in words)
+    assert "spread tumour" not in once[0] and float(once[0]["entropy"]) > 0
+    assert any(float(row["spread tumour"]) > 0 for row in mirrored)
+    for alone, both in zip(once, mirrored, strict=True):
+        # of two answers the standard deviation is half of what lies between them
+        gap = abs(float(alone["probability tumour"]) - float(both["probability tumour"]))
+        assert gap <= 2 * float(both["spread tumour"]) + 1e-5
+    assert all(float(row["spread tumour"]) == 0 for row in twice)
+    assert [row["probability tumour"] for row in twice] == [row["probability tumour"] for row in once]
+
+
+LESIONS = """
 prepare: {normalisation: [{kind: window, lower: 0, upper: 100}], spacing_mm: native, patch: [16, 16, 8], workers: 0}
 model: {name: residual_unet, channels: [4, 8], blocks: 1}
 loss: {name: dice_ce}
 train: {epochs: 1, steps: 1, threads: 1, device: cpu}
 """
-    segment = tmp_path / "segment"
+
+
+@pytest.fixture(scope="module")
+def lesions(slices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A segmentation of the same scans, of which hardly anything is learned: it says tumour almost everywhere."""
+    root = tmp_path_factory.mktemp("lesions")
     for name in ("images", "labels"):
-        (segment / name).parent.mkdir(exist_ok=True)
-        (segment / name).symlink_to(root / name)
-    model = run(write(segment, "labels: {tumour: 1}\n", recipe))
-    scan = root / "images" / "p0_a.nii.gz"
+        (root / name).symlink_to(slices.parent / name)
+    return run(write(root, "labels: {tumour: 1}\n", LESIONS))
+
+
+def test_a_gate_limits_labels_to_flagged_slices(slices: Path, lesions: Path, tmp_path: Path) -> None:
+    """A segmentation that says tumour almost everywhere keeps only the slices that the classifier flags."""
+    scan = slices.parent / "images" / "p0_a.nii.gz"
     for out, extra in (("free", ()), ("gated", ("--gate", slices, "--gate-threshold", 0.5))):
-        said = medseg_command("predict", model, scan, tmp_path / out, *extra)
+        said = medseg_command("predict", lesions, scan, tmp_path / out, *extra)
         assert said.code == 0, said.err
     free, gated = (np.asarray(nib.load(tmp_path / out / "p0_a.nii.gz").dataobj) for out in ("free", "gated"))
     medseg_command("predict", slices, scan, tmp_path / "flags")
@@ -159,6 +183,42 @@ train: {epochs: 1, steps: 1, threads: 1, device: cpu}
     [case] = json.loads((tmp_path / "gated" / "predict.json").read_text())["cases"]
     assert case["facts"]["gate"]["slices flagged"] == flagged.sum()
     assert case["facts"]["gate"]["voxels taken away"] == (free[~flagged] > 0).sum()
+
+
+def test_what_a_gate_costs_is_told_with_intervals(slices: Path, lesions: Path, tmp_path: Path) -> None:
+    """A threshold of 0 lets everything through, one of 1 nothing."""
+    found = {}
+    for threshold in (0, 0.5, 1):
+        said = medseg_command(
+            "evaluate", lesions, "--gate", slices, "--gate-threshold", threshold, "--out", tmp_path / str(threshold)
+        )
+        assert said.code == 0 and "estimate of generalisation" not in said.out, said.err
+        scores = json.loads((tmp_path / str(threshold) / "metrics.json").read_text())
+        found[threshold] = {row["row"]: row for row in scores["over all cases"] if row["metric"] == "gate"}
+    assert found[0]["sensitivity"]["value"] == 1 and found[0]["labelled voxels kept"]["value"] == 1
+    assert found[1]["sensitivity"]["value"] == 0 and found[1]["specificity"]["value"] == 1
+    half = found[0.5]["sensitivity"]
+    assert 0 <= half["low"] <= half["value"] <= half["high"] <= 1 and half["value"] > 0.5
+
+
+def test_a_gate_that_has_learned_from_the_patients_stamps_the_scores(
+    slices: Path, lesions: Path, tmp_path: Path
+) -> None:
+    """The same classifier, of another fold."""
+    known = tmp_path / "known"
+    shutil.copytree(slices, known)
+    split = json.loads((known / "split.json").read_text())
+    (known / "split.json").write_text(json.dumps(split | {"fold": 1}))
+    said = medseg_command("evaluate", lesions, "--gate", known, "--out", tmp_path / "scores")
+    assert said.code == 0 and "the gate has learned from cases of these names" in said.out, said.err
+    assert "the gate has learned" in (tmp_path / "scores" / "report.html").read_text()
+
+
+def test_classes_cannot_be_limited_by_a_gate(slices: Path, tmp_path: Path) -> None:
+    scan = slices.parent / "images" / "p0_a.nii.gz"
+    for words in (("predict", slices, scan, tmp_path / "out"), ("evaluate", slices, "--out", tmp_path / "out")):
+        said = medseg_command(*words, "--gate", slices)
+        assert said.code == 2 and "a class for every slice" in said.err and not (tmp_path / "out").exists()
 
 
 PHOTOGRAPHS = """
@@ -263,6 +323,73 @@ def test_classes_of_slices_are_evaluated_by_slice_patient_and_centre(slices: Pat
     by_slice = next(row for row in rows_ if (row["over"], row["metric"], row["row"]) == ("slice", "auroc", "tumour"))
     assert by_slice["value"] > 0.9 and by_slice["low"] <= by_slice["value"] <= by_slice["high"]
     assert {"centre north", "centre south"} <= {row["over"] for row in rows_}
+
+
+def test_cases_of_another_data_set_are_evaluated(slices: Path, tmp_path: Path) -> None:
+    """All of them, whichever side they would be on; an exported run can be asked this way too."""
+    root, archive = tmp_path / "other", tmp_path / "run.zip"
+    for name in ("images", "labels"):
+        for case in ("p0_a", "p3_b"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(slices.parent / name / f"{case}.nii.gz", root / name / f"new_{case}.nii.gz")
+    (root / "labels.yaml").write_text((slices.parent / "labels.yaml").read_text())
+    assert medseg_command("export", slices, archive).code == 0
+    for model in (slices, archive):
+        out = tmp_path / f"scores of {model.name}"
+        words = ("evaluate", model, f"dataset={{name: folder, root: {root}}}", "metrics=[auroc]", "--out", out)
+        said = medseg_command(*words)
+        assert said.code == 0 and "estimate of generalisation" not in said.out, said.err
+        assert sorted(path.stem for path in (out / "predictions").glob("*.csv")) == ["new_p0_a", "new_p3_b"]
+        table = json.loads((out / "metrics.json").read_text())["over all cases"]
+        assert {row["metric"] for row in table} == {"auroc"}
+        page = (out / "report.html").read_text()
+        assert str(root) in page and "chosen by these same cases" not in page
+
+
+def test_other_metrics_and_mirrored_images_leave_the_held_out_cases(slices: Path, tmp_path: Path) -> None:
+    said = [
+        medseg_command(
+            "evaluate", slices, "metrics=[uncertainty, screening]", *more, "--out", tmp_path / str(len(more))
+        )
+        for more in ((), ("predict.mirror=[left-right]",))
+    ]
+    assert [one.code for one in said] == [0, 0], said[0].err + said[1].err
+    held_out = json.loads((slices / "split.json").read_text())["folds"][0]["validation"]
+    found = []
+    for number in ("0", "1"):
+        assert sorted(path.stem for path in (tmp_path / number / "predictions").glob("*.csv")) == held_out
+        table = json.loads((tmp_path / number / "metrics.json").read_text())["over all cases"]
+        assert {row["metric"] for row in table} == {"uncertainty", "screening"}
+        found.append([row["value"] for row in table])
+        assert "chosen by these same cases" in (tmp_path / number / "report.html").read_text()
+    assert found[0] != found[1], "the images are mirrored"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train.lr=1", "--out", "{tmp}"), "changes of train"),
+        (("metrics=[auroc]",), "--out"),
+        (("dataset={{name: folder, root: {lesions}}}", "--out", "{tmp}"), "of each voxel"),
+    ],
+)
+def test_other_changes_of_an_evaluation_are_refused(
+    slices: Path, lesions: Path, words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    filled = [word.format(tmp=tmp_path / "out", lesions=lesions.parent) for word in words]
+    said = medseg_command("evaluate", slices, *filled)
+    assert said.code == 2 and message in said.err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("override", ["prepare.centres=[north, south]", "model.centres=2"])
+def test_centres_of_preparation_and_network_must_agree(slices: Path, override: str, tmp_path: Path) -> None:
+    said = medseg_command("train", slices.parent / "recipe.yaml", override, "--out", tmp_path / "run")
+    assert said.code == 2 and "model.centres" in said.err and "the same number" in said.err
+
+
+def test_classes_of_images_are_not_divided_by_slice(volumes: Path, tmp_path: Path) -> None:
+    said = medseg_command("train", volumes.parent / "recipe.yaml", "split={kind: slice}", "--out", tmp_path / "run")
+    assert said.code == 2 and "cannot be divided" in said.err
 
 
 def test_check_reads_classes(volumes: Path, tmp_path: Path) -> None:

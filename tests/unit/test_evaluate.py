@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from medseg import config
-from medseg.engine import evaluate
+from medseg.engine import assess, evaluate
 from medseg.engine.scores import Scores, as_text
 from medseg.labels import LabelTable
+from medseg.prediction import Evidence
 from medseg.refusal import Refusal
 from tests import tiny
 
@@ -164,3 +165,33 @@ def test_the_command(folders, tmp_path):
     assert said.code == 0 and "0.5000" in said.out
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["units"]["hd95"] == "mm" and written["means"]["left"]["dice"] == 0.5
+
+
+def test_results_stand_apart_by_quality_and_by_source():
+    """Healthy people from another collection: low against high grade is judged within the one collection."""
+    table = LabelTable.classes({"low": 0, "high": 1, "healthy": 2})
+    rows = [("BraTS", 0, (0.6, 0.4, 0)), ("BraTS", 1, (0.7, 0.3, 0)), ("IXI", 2, (0, 0, 1)), ("IXI", 2, (0, 0, 1))]
+    cases = [
+        Evidence(
+            f"{number}",
+            f"{number}",
+            np.eye(3, dtype=np.uint8)[:, [kind]],
+            np.array(chances, np.float32)[:, None],
+            attributes={"source": source, "quality": "good"},
+        )
+        for number, (source, kind, chances) in enumerate(rows)
+    ]
+    found = {
+        (one.over, one.row): one.value for one in assess.measure(cases, [config.choose("metrics", "auroc")], table)
+    }
+    assert found["image", "healthy"] == 1 and found["image", "low"] == pytest.approx(2 / 3)
+    assert found["source BraTS", "low"] == found["source BraTS", "high"] == 0
+    assert not any(over.startswith("quality") for over, _ in found), "one quality alone is no stratum"
+
+
+def test_columns_are_as_wide_as_their_words():
+    one = assess.Pooled("slices divided at random", "auroc", "tumour", 0.5, 0.4, 0.6)
+    assert assess.as_text([one]).splitlines() == [
+        "over                      metric              value   95 % interval by patient",
+        "slices divided at random  auroc   tumour     0.5000   0.4000 to 0.6000",
+    ]

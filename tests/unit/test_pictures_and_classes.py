@@ -15,6 +15,7 @@ from medseg.case import Case
 from medseg.config import Chosen, PredictSettings
 from medseg.data.cache import write_case
 from medseg.data.patches import PatchSource
+from medseg.data.split import Split, SplitSettings
 from medseg.engine import fit, networks, tiles
 from medseg.engine.load import load_case
 from medseg.engine.samples import Samples
@@ -213,6 +214,17 @@ def test_groups_are_drawn_evenly(tmp_path: Path) -> None:
     patches = PatchSource(groups=[rare, common], patch=(4, 4, 1), length=400, seed=0)
     drawn = [patches[number][2] for number in range(400)]
     assert 0.4 < np.mean([case == "rare" for case in drawn]) < 0.6 and len(set(drawn)) == 10
+
+
+def test_a_split_by_slice_ends_where_all_labelled_slices_validate(tmp_path: Path) -> None:
+    """Patches centred on a label alone would be drawn for ever."""
+    split = Split(("case",), ("case",), "", SplitSettings(kind="slice", validation=0.5))
+    sides = [split.slice_side("case", k) for k in range(5)]
+    truth = np.zeros((2, 1, 1, 5), np.uint8)
+    truth[0, 0, 0, sides.index("validation")] = 1
+    patches = source(tmp_path, truth, SLICES, split=split, foreground_share=1.0)
+    seen = {int(patches[number][0][0, 0, 0, 0]) % 5 for number in range(8)}
+    assert seen and all(sides[k] == "train" for k in seen)
 
 
 def test_centres_are_channels_of_their_own() -> None:

@@ -164,15 +164,26 @@ def test_certain_answers_are_perfectly_calibrated_or_not_at_all():
 def test_screening_on_paper():
     # Negatives 0.85, 0.6, 0.4, ...: with 5 of 6 uncalled the threshold is 0.6, with all of them 0.85.
     found = measure("screening", SOME, ("x",), specificities=(5 / 6, 0.9, 1, 0.01))
-    assert list(found.values()) == [3 / 4, 1 / 4, 1 / 4, 1]
+    assert list(found.values())[:4] == [3 / 4, 1 / 4, 1 / 4, 1]
     assert list(found)[1] == "x: sensitivity at specificity 0.9"
+    # Thresholds lie half-way to the next score, so that the score at the border is called whether > or >= is asked.
+    assert found["x: threshold for specificity 0.9"] == pytest.approx((0.85 + 0.9) / 2)
+    # Youden: above 0.6 three of four are found and five of six spared; no other threshold has a higher sum.
+    assert found["x: value of Youden's threshold"] == pytest.approx((0.6 + 0.7) / 2)
+    assert found["x: sensitivity at Youden's threshold"] == 3 / 4
+    assert found["x: specificity at Youden's threshold"] == pytest.approx(5 / 6)
+    at_it = measure("classification", SOME, ("x",), threshold=found["x: value of Youden's threshold"])
+    assert (at_it["x: sensitivity"], at_it["x: specificity"]) == (3 / 4, 5 / 6)
 
 
 def test_screening_counts_shares_that_binary_fractions_miss():
     # 45 of 100 negatives may be called, and are, at a threshold that finds the positive. In binary, 0.55 * 100 > 55.
     cases = yes_or_no([1] + [0] * 100, [0.5, *[0.9] * 45, *[0.1] * 55])
     found = measure("screening", cases, ("x",), specificities=(0.55, 0.56))
-    assert found == {"x: sensitivity at specificity 0.55": 1, "x: sensitivity at specificity 0.56": 0}
+    assert list(found.items())[:2] == [
+        ("x: sensitivity at specificity 0.55", 1),
+        ("x: sensitivity at specificity 0.56", 0),
+    ]
 
 
 @settings(max_examples=60, deadline=None)
@@ -187,6 +198,37 @@ def test_screening_equals_trying_every_threshold(pairs, specificity):
             if np.mean(~called[~truth]) >= specificity - 1e-12:
                 best = np.nanmax([best, np.mean(called[truth])])
     assert next(iter(found.values())) == pytest.approx(best, nan_ok=True)
+
+
+def test_uncertainty_on_paper():
+    """Doubt falls with the distance from one half: 0.95, 0.88, 0.22, 0.75, 0.35, 0.41. Wrong are 0.88 and 0.35."""
+    cases = yes_or_no([1, 1, 1, 0, 0, 0], [0.95, 0.75, 0.35, 0.88, 0.22, 0.41])
+    found = measure("uncertainty", cases, ("x",), shares=(0.5, 0.8))
+    assert found["AUROC of the most certain 50%"] == 1  # 0.95 against 0.88 and 0.22
+    assert found["AUROC of the most certain 80%"] == pytest.approx(4 / 6)  # five of six: all but 0.41
+    # 0.35 is in more doubt than three of the four right ones, 0.88 than one.
+    assert found["errors told by doubt"] == pytest.approx(4 / 8)
+    doubts = {p: -p * math.log(p) - (1 - p) * math.log(1 - p) for p in (0.95, 0.75, 0.35, 0.88, 0.22, 0.41)}
+    assert found["entropy of wrong answers"] == pytest.approx((doubts[0.88] + doubts[0.35]) / 2, abs=1e-6)
+    right = [doubts[p] for p in (0.95, 0.75, 0.22, 0.41)]
+    assert found["entropy of right answers"] == pytest.approx(sum(right) / 4, abs=1e-6)
+
+
+def test_uncertainty_of_classes_is_that_of_their_distribution():
+    found = measure("uncertainty", THREE, NAMES)
+    chances = (0.3, 0.5, 0.2), (0.1, 0.6, 0.3)
+    wrong = sum(-p * math.log(p) for row in chances for p in row) / 2
+    assert found["entropy of wrong answers"] == pytest.approx(wrong, abs=1e-6)
+
+
+def test_equally_certain_places_are_kept_together():
+    """Two of four are asked for, but three have the same doubt: all three stay, whatever the order."""
+    cases = yes_or_no([1, 0, 1, 0], [0.75, 0.25, 0.25, 0.5])
+    found = {
+        measure("uncertainty", order, ("x",), shares=(0.5,))["AUROC of the most certain 50%"]
+        for order in (cases, cases[::-1])
+    }
+    assert found == {0.75}
 
 
 def test_pooled_overlap_is_not_the_mean_of_the_cases():

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from medseg import ranking, statistics
 from medseg.labels import IGNORE
 from medseg.prediction import Evidence
-from medseg.refusal import Refusal
 
 
 def case(name: str, patient: str, truth, chances, **facts) -> Evidence:
@@ -244,16 +243,3 @@ def test_entropy_lies_between_certainty_and_no_idea(count, seed):
     weights = np.random.default_rng(seed).random((count, 7))
     found = statistics.entropy(weights / weights.sum(axis=0))
     assert found.shape == (7,) and (found >= 0).all() and (found <= math.log(count) + 1e-12).all()
-
-
-def test_the_most_certain_cases_are_kept_in_their_order():
-    cases = [case(f"{n}", f"{n}", [[1]], [[p]]) for n, p in enumerate((0.6, 0.99, 0.5, 0.01, 0.2))]
-    kept = {part: [one.case for one in statistics.keep_most_certain(cases, part)] for part in (0.1, 0.4, 0.6, 1)}
-    assert kept == {0.1: ["1"], 0.4: ["1", "3"], 0.6: ["1", "3", "4"], 1: ["0", "1", "2", "3", "4"]}
-    assert statistics.keep_most_certain([], 0.5) == []
-
-
-@pytest.mark.parametrize("part", [0, 1.1, math.nan])
-def test_an_impossible_share_is_refused(part):
-    with pytest.raises(Refusal, match="at most 1"):
-        statistics.keep_most_certain(images("p"), part)

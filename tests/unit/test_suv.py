@@ -79,6 +79,13 @@ def test_a_series_time_after_the_acquisition_does_not_count() -> None:
         ({"CorrectedImage": ["ATTN"]}, "corrected for decay"),
         ({"RadiopharmaceuticalStartTime": None}, "no RadiopharmaceuticalStartTime"),
         ({"SeriesTime": "noon"}, "SeriesTime"),
+        ({"PatientWeight": "seventy"}, "PatientWeight 'seventy'"),
+        ({"RadionuclideTotalDose": 280}, "a dose of 280 Bq"),
+        # dates that anonymisation has changed in one place alone: a factor a little or endlessly wrong, or an overflow
+        ({"RadiopharmaceuticalStartDateTime": "20240102130000"}, "1 hours after the scan"),
+        ({"RadiopharmaceuticalStartDateTime": "20240101110000"}, "25 hours before the scan"),
+        ({"RadiopharmaceuticalStartDateTime": "19000101000000"}, "hours before the scan"),
+        ({"RadiopharmaceuticalStartDateTime": "21000101000000"}, "hours after the scan"),
     ],
 )
 def test_what_is_missing_or_impossible_is_named(changes: dict[str, Any], words: str) -> None:

@@ -33,12 +33,14 @@ class Position(nn.Module):
 
 @given(some.integers(1, 300), some.integers(1, 128), some.sampled_from([0.0, 0.25, 0.5, 0.75]))
 def test_starts_are_those_of_nnunet(size, tile, overlap):
-    """Its formula in exact fractions, so that a half is a half; either neighbour of a half is as good."""
+    """Its formula in exact fractions, so that a half is a half; either neighbour of a half is as good. But no more than
+    there are places."""
     found = starts(size, tile, overlap)
     if size <= tile:
         assert found == [0]
         return
     count = math.ceil(Fraction(size - tile) / (tile * (1 - Fraction(overlap)))) + 1
+    count = min(count, size - tile + 1)
     step = Fraction(size - tile, count - 1)
     assert len(found) == count and found[0] == 0 and found[-1] == size - tile
     assert all(abs(at - step * place) <= Fraction(1, 2) for place, at in enumerate(found))
@@ -56,6 +58,7 @@ def test_known_starts():
     assert starts(160, 96, 0.5) == [0, 32, 64]
     assert starts(100, 64, 0.5) == [0, 18, 36]
     assert starts(65, 64, 0.5) == [0, 1]
+    assert starts(4, 1, 0.5) == [0, 1, 2, 3], "a network of single slices would see each twice"
     assert starts(64, 64, 0.5) == starts(10, 64, 0.5) == [0]
 
 
