@@ -19,15 +19,17 @@ from .writing import to_bytes, write_picture
 SIZE = 96
 FINE = 3
 """Points per pixel edge while drawing; averaged in the end."""
-COUNT, SEED = 12, 31
-TRAINING = 8
+COUNT, SEED = 20, 31
+TRAINING = 14
 """Photographs of the training part; the others are test."""
 FIRST = {"training": 21, "test": 1}
 """Number of each part's first photograph, as in DRIVE."""
 STEP = 0.032
 """Length of a step along a vessel, in the range of the grid (-1 to 1)."""
-DARKNESS = {"vein": (0.40, 0.26), "artery": (0.22, 0.22)}
-"""Share of the light that a vessel takes: at the disc, and far from it, where both are nearly alike."""
+DARKNESS = {"vein": (0.45, 0.36), "artery": (0.30, 0.28)}
+"""Share of the light that a vessel takes: at the disc, and far from it, where they differ less."""
+INTERRUPTED = 0.2
+"""Share of the stretches with a place that can hardly be seen."""
 LEAD = 0.30
 """By how much (rad) arcades of arteries and of veins leave the disc to either side of straight up or down."""
 WIDTH = {"vein": 3.0, "artery": 2.5}
@@ -124,7 +126,7 @@ def _draw(rng: np.random.Generator, segments: list[Segment], name: str) -> dict[
         plain = np.exp(-(segment.far + along) / 0.5)
         near, away = DARKNESS[name]
         strength = (near * plain + away * (1 - plain)) * _wander(rng, len(rows), 0.28 * (1 - 0.7 * plain))
-        if segment.far > 0 and rng.random() < 0.3:
+        if segment.far > 0 and rng.random() < INTERRUPTED:
             gap = int(rng.integers(len(rows)))
             strength[max(0, gap - 6) : gap + 6] *= 0.1
         brush = _disc(segment.width * FINE / 2)
