@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from .drawing import bias, blob, ellipsoid, generator, grid, place, smooth, tube
-from .writing import scaling, write_nifti, write_text
+from .writing import scaling, stepped, write_nifti, write_text
 
 SHAPE = (32, 32, 24)
 SPACING_MM = (5.5, 6.0, 6.0)
@@ -52,7 +52,7 @@ def sample(number: int, seed: int = SEED) -> tuple[np.ndarray, int]:
         image = _tumour(rng, image, points, inner, high=kind == 2)
     image = ndimage.gaussian_filter(image, 0.4) * bias(rng, SHAPE, 0.12)
     image = rng.uniform(0.6, 1.6) * (image + 4.5 * rng.standard_normal(SHAPE))
-    return np.where(brain, np.clip(np.rint(image), 1, 600), 0).astype(np.int16), kind
+    return np.where(brain, np.clip(stepped(image), 1, 600), 0).astype(np.int16), kind
 
 
 def _tumour(

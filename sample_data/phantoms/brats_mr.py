@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .drawing import bias, blob, ellipsoid, generator, grid, place, smooth, tube
-from .writing import scaling, write_nifti
+from .writing import scaling, stepped, write_nifti
 
 CHANNELS = ("flair", "t1ce", "t1", "t2")
 SHAPE = (40, 44, 32)
@@ -55,7 +55,7 @@ def sample(number: int, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
     for values in table:
         clean = values[index] * bias(rng, SHAPE, 0.12) * (1 + 0.06 * smooth(rng, SHAPE, 1.5))
         noisy = rng.uniform(0.7, 1.5) * (clean + 5 * rng.standard_normal(SHAPE))
-        channels.append(np.where(brain, np.clip(np.rint(noisy), 1, 600), 0))
+        channels.append(np.where(brain, np.clip(stepped(noisy), 1, 600), 0))
     return np.stack(channels).astype(np.int16), label
 
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from .drawing import bias, blob, generator, grid, place, smooth, tube
 from .torso import LABELS, Anatomy
-from .writing import write_nifti, write_text
+from .writing import stepped, write_nifti, write_text
 
 SHAPE = (64, 64, 16)
 SPACING_MM = (5.0, 4.0, 9.0)
@@ -71,7 +71,7 @@ def sample(number: int, seed: int = SEED) -> tuple[np.ndarray, np.ndarray, np.nd
     image = blurred * bias(rng, SHAPE, 0.16) * (1 + 0.03 * smooth(rng, SHAPE, 1.2))
     real, imaginary = (6.0 * rng.standard_normal(SHAPE) for _ in range(2))
     image = rng.uniform(0.6, 1.7) * np.hypot(image + real, imaginary)  # the noise of a magnitude image
-    return np.rint(image).astype(np.int16), label, affine
+    return stepped(image).astype(np.int16), label, affine
 
 
 def _affine(rng: np.random.Generator, body: Anatomy, *, flip: bool) -> np.ndarray:

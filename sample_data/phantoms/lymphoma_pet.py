@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from .drawing import ellipsoid, generator, grid, smooth
-from .writing import scaling, write_nifti, write_text
+from .writing import scaling, stepped, write_nifti, write_text
 
 SIDE, SLICES = 32, 24
-COUNT, SEED = 16, 71
+COUNT, SEED = 32, 71
 SPACING_MM = (12.0, 12.0, 20.0)
 CENTRES = ("north", "south")
 ORGANS = ((0.0, 0.25), (0.0, 0.05), (-0.12, 0.25))
@@ -71,8 +71,8 @@ def sample(number: int, seed: int = SEED, *, correlated: bool = True) -> dict[st
     if centre == "south":
         pet, ct = 0.8 * pet, np.where(ct > -1000, ct + 20, ct)
     return {
-        "SUV": (np.rint(8 * pet) / 8).astype(np.float32),
-        "CT": (8 * np.rint(ct / 8)).astype(np.int16),
+        "SUV": stepped(pet, 0.25).astype(np.float32),
+        "CT": stepped(ct, 16).astype(np.int16),
         "label": mask.astype(np.uint8),
         "centre": centre,
     }

@@ -67,13 +67,16 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Co
         return
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
     values = [value for report in reports for name, value in report.user_properties if name == "small run"]
-    rows = sorted({row["recipe"]: row for row in map(json.loads, values)}.values(), key=lambda row: row["recipe"])
-    lines = [
-        f"| {row['recipe']} | {row['baseline']:.3f} | {' | '.join(f'{seed:.3f}' for seed in row['seeds'])} "
-        f"| {sum(row['seeds']) / len(row['seeds']):.3f} | {row['minutes']:.1f} |"
-        for row in rows
-    ]
+    # recipes that were not run this time keep their rows
+    former = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = {line.split(" | ")[0].strip("| "): line for line in former if line.startswith("| ")}
+    rows.pop("recipe", None)
+    for row in map(json.loads, values):
+        rows[row["recipe"]] = (
+            f"| {row['recipe']} | {row['baseline']:.3f} | {' | '.join(f'{seed:.3f}' for seed in row['seeds'])} "
+            f"| {sum(row['seeds']) / len(row['seeds']):.3f} | {row['minutes']:.1f} |"
+        )
     head = HEAD.format(
         machine=f"{platform.system()} {platform.machine()}", cores=available_cores(), torch=torch.__version__
     )
-    path.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(head + "\n".join(rows[name] for name in sorted(rows)) + "\n", encoding="utf-8")

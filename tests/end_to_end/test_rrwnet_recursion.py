@@ -30,7 +30,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def trained(folder: Path, seed: int, variant: str) -> Run:
-    overrides = [STEPS, f"seed={seed}", f"model.variant={variant}", f"cache={folder.parent / 'cache'}", "prepare.workers=0"]
+    overrides = [
+        STEPS,
+        f"seed={seed}",
+        f"model.variant={variant}",
+        f"cache={folder.parent / 'cache'}",
+        "prepare.workers=0",
+    ]
     return train(config.load(RECIPE, overrides), folder)
 
 

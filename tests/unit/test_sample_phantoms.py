@@ -32,7 +32,7 @@ CASES = {
     "liver_mr": 8,
     "brain_grades": 36,
     "fundus_dr": 60,
-    "lymphoma_pet": 16,
+    "lymphoma_pet": 32,
 }
 PHANTOMS = (brain_grades, brats_mr, fundus_dr, liver_mr, lymphoma_pet, retina, skin)
 
@@ -94,7 +94,7 @@ def test_masks_cut_the_corners_off() -> None:
 
 def test_two_centres_and_two_eyes() -> None:
     centres = {case.patient: case.centre for case in SETS["lymphoma_pet"](SAMPLE / "lymphoma_pet").cases}
-    assert sorted(centres.values()) == ["north"] * 8 + ["south"] * 8
+    assert sorted(centres.values()) == ["north"] * 16 + ["south"] * 16
     eyes = SETS["fundus_dr"](SAMPLE / "fundus_dr").cases
     assert sorted(case.group for case in eyes) == ["left"] * 30 + ["right"] * 30
 
