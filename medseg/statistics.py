@@ -198,9 +198,14 @@ def _bounds(rows: Sequence[dict[str, float]], level: float) -> dict[str, Interva
     return bounds
 
 
-def by_patient(cases: Sequence[Evidence], *, how: Literal["max", "mean"]) -> list[Evidence]:
+def by_patient(cases: Sequence[Evidence], *, how: Literal["max", "mean"], exclusive: bool = False) -> list[Evidence]:
     """One evidence a patient: a class holds if it holds in any image or slice; its probability is the highest, or the
-    mean. What is not known is left out; a patient of whom nothing is known is unknown."""
+    mean. What is not known is left out; a patient of whom nothing is known is unknown.
+
+    Args:
+        exclusive: the classes exclude each other in an image. The first one, which is that of nothing found, then holds
+            for a patient where none of the others does, and is as likely as none of them.
+    """
     patients: dict[str, list[Evidence]] = {}
     for case in cases:
         patients.setdefault(case.patient, []).append(case)
@@ -213,6 +218,10 @@ def by_patient(cases: Sequence[Evidence], *, how: Literal["max", "mean"]) -> lis
         with np.errstate(all="ignore"):
             summed = {"max": np.where(known, chances, -1).max(axis=1), "mean": _mean(kept)}[how]
         there = np.where(known.any(axis=1), ((truth == 1) & known).any(axis=1), IGNORE).astype(np.uint8)
+        if exclusive:
+            others = there[1:]
+            there[0] = 0 if (others == 1).any() else IGNORE if (others == IGNORE).any() else 1
+            summed[0] = 1 - summed[1:].max() if how == "max" else summed[0]
         merged.append(
             Evidence(
                 case=patient,

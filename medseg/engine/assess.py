@@ -124,8 +124,8 @@ def _levels(cases: Sequence[Evidence], table: LabelTable) -> Iterator[tuple[str,
     yield table.unit, cases
     patients = {case.patient for case in cases}
     if table.unit == "slice" or (table.unit == "image" and len(patients) < len(cases)):
-        yield "patient (highest)", statistics.by_patient(cases, how="max")
-        yield "patient (mean)", statistics.by_patient(cases, how="mean")
+        yield "patient (highest)", statistics.by_patient(cases, how="max", exclusive=table.exclusive)
+        yield "patient (mean)", statistics.by_patient(cases, how="mean", exclusive=table.exclusive)
     centres = {case.centre for case in cases}
     if len(centres) > 1:
         for centre in sorted(centres):

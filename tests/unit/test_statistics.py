@@ -189,6 +189,19 @@ def test_intervals_by_patient_hold_what_they_promise():
 # --- sets of cases ---------------------------------------------------------------------------------------------------
 
 
+def test_of_classes_that_exclude_each_other_a_patient_has_the_first_where_no_image_has_another():
+    eyes = [
+        case("left", "p", [[1], [0]], [[0.9], [0.1]]),
+        case("right", "p", [[0], [1]], [[0.3], [0.7]]),
+        case("both", "q", [[1], [0]], [[0.8], [0.2]]),
+    ]
+    worst, other = statistics.by_patient(eyes, how="max", exclusive=True)
+    assert worst.truth.ravel().tolist() == [0, 1] and other.truth.ravel().tolist() == [1, 0]
+    assert worst.probabilities.ravel() == pytest.approx([0.3, 0.7])
+    mean = statistics.by_patient(eyes, how="mean", exclusive=True)[0]
+    assert mean.truth.ravel().tolist() == [0, 1] and mean.probabilities.ravel() == pytest.approx([0.6, 0.4])
+
+
 def test_a_patient_has_what_any_of_his_images_has():
     cases = [
         case("left", "p", [[1], [0]], [[0.7], [0.3]], centre="A"),
