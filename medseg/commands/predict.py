@@ -38,7 +38,8 @@ def command(
     A scan that cannot be read is reported and the others go on; OUT/predict.json says what became of each. Exit code 1
     when any failed.
 
-    --gate: a lesion in a slice that is not flagged is lost; `medseg evaluate RUN --gate ...` says how often.
+    --gate: a lesion in a slice that is not flagged is lost. How often that was so on the gate's own held-out slices is
+    said; `medseg evaluate RUN --gate ...` measures it on the run's cases.
     """
     from dataclasses import replace
 
@@ -63,6 +64,8 @@ def command(
     named = {name: Path(file) for name, _, file in (text.partition("=") for text in channel or [])}
     cases = [replace(case, centre=centre) for case in scans.find(inputs, predictor.plan.channels, named)]
     gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
+    if gating:
+        print(gating.cost, file=sys.stderr, flush=True)
     with progress.share("segmenting") as show:
         outcomes = predict_all(
             predictor,

@@ -25,11 +25,13 @@ class Gate:
 
     Attributes:
         learned: the cases that it has learned from; empty where that is not known (an exported run does not say).
+        cost: what it is known to lose, in a sentence.
     """
 
     predictor: Predictor
     threshold: float = 0.5
     learned: frozenset[str] = frozenset()
+    cost: str = ""
 
     @classmethod
     def load(cls, run: Path, *, threshold: float = 0.5, device: str = "auto") -> Gate:
@@ -47,7 +49,7 @@ class Gate:
             )
         if not 0 <= threshold <= 1:
             raise Refusal("--gate-threshold", found=f"{threshold:g}", needed="0 to 1", remedy="correct it")
-        return cls(predictor, threshold, opened.learned_from)
+        return cls(predictor, threshold, opened.learned_from, _known_cost(opened, threshold))
 
     def __call__(self, case: Case, scan: Volume, prediction: Prediction) -> tuple[Prediction, dict[str, Any]]:
         """The prediction without what lies outside flagged slices, and facts for the record."""
@@ -103,6 +105,27 @@ def side_by_side(case: Case, inside: np.ndarray, labelled: np.ndarray) -> Eviden
     """
     flags = inside[None].astype(np.float32)
     return Evidence(case.id, case.patient, labelled[None].astype(np.uint8), flags, case.centre)
+
+
+def _known_cost(run: Run, threshold: float) -> str:
+    """The sensitivity that the classifier's own evaluation found at this threshold, if it did."""
+    unknown = f"gate: what it loses at {threshold:g} was not measured; `medseg evaluate RUN --gate {run.folder}` does"
+    usual = [getattr(one.options, "threshold", None) for one in run.recipe.metrics if one.name == "classification"]
+    if not run.path("metrics.json").exists() or threshold != ((usual[0] if usual else None) or 0.5):
+        return unknown
+    found = {
+        row["row"]: row
+        for row in run.read("metrics.json")["over all cases"]
+        if (row["over"], row["metric"]) == ("slice", "classification") and row["row"].endswith(": sensitivity")
+    }
+    said = [
+        f"{row['value']:.3f}"
+        + (f" ({row['low']:.3f} to {row['high']:.3f})" if row["low"] is not None else "")
+        + f" of the slices with {name.removesuffix(': sensitivity')}"
+        for name, row in found.items()
+        if row["value"] is not None and not name.startswith("mean: ")
+    ]
+    return f"gate: on its own held-out cases it flags {', '.join(said)}; the others are lost" if said else unknown
 
 
 def cost(cases: Sequence[Evidence]) -> dict[str, float]:

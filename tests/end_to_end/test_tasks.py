@@ -185,6 +185,18 @@ def test_a_gate_limits_labels_to_flagged_slices(slices: Path, lesions: Path, tmp
     assert case["facts"]["gate"]["voxels taken away"] == (free[~flagged] > 0).sum()
 
 
+def test_a_gate_says_what_its_own_evaluation_found(slices: Path, lesions: Path, tmp_path: Path) -> None:
+    gate = shutil.copytree(slices, tmp_path / "gate")
+    words = ("predict", lesions, slices.parent / "images" / "p0_a.nii.gz", tmp_path / "out", "--gate", gate)
+    assert "was not measured" in medseg_command(*words).err
+    assert medseg_command("evaluate", gate).code == 0
+    rows_ = json.loads((gate / "metrics.json").read_text())["over all cases"]
+    found = next(row["value"] for row in rows_ if (row["over"], row["row"]) == ("slice", "tumour: sensitivity"))
+    said = medseg_command(*words)
+    assert f"it flags {found:.3f} (" in said.err and "of the slices with tumour; the others are lost" in said.err
+    assert "at 0.4 was not measured" in medseg_command(*words, "--gate-threshold", 0.4).err
+
+
 def test_what_a_gate_costs_is_told_with_intervals(slices: Path, lesions: Path, tmp_path: Path) -> None:
     """A threshold of 0 lets everything through, one of 1 nothing."""
     found = {}
