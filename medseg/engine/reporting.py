@@ -58,7 +58,8 @@ def overlay(scan: Volume, prediction: Prediction, truth: Volume | None) -> repor
     """
     mapping = axis_map(scan.affine, "RAS")
     first, second, third = (float(scan.spacing_mm[old]) for old in mapping.permutation)
-    image = mapping.apply(scan.array)[0]
+    image = mapping.apply(scan.array)
+    image = image if scan.unit == "px" and len(image) == 3 else image[0]
     return report.Overlay(
         case=prediction.case,
         scan=image,

@@ -80,6 +80,7 @@ def render(report: Report) -> str:
         strip_chart=_strip_chart(report.metrics),
         curves=_curves(report.history),
         cases=[_case(overlay, report.metrics) for overlay in report.overlays],
+        scans=any(overlay.unit == "mm" for overlay in report.overlays),
     )
 
 

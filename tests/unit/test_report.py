@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 
 from medseg import report
+from medseg.engine import reporting
 from medseg.labels import LabelTable
+from medseg.prediction import Prediction
 from medseg.report import charts, page, pictures
 from medseg.report.slices import PLANES, Overlay
+from medseg.volume import Volume
 
 TABLE = LabelTable.of({"liver": 1, "$x_1$ <i>": 2})
 VOID = {"meta", "link", "img", "br", "hr", "input", "rect", "line", "circle", "polyline"}
@@ -201,6 +205,16 @@ def test_photograph_has_one_picture_without_directions() -> None:
     )
     case = page._case(photo, [])
     assert [caption for caption, _, _ in case.panels] == ["Picture"]
+    told = "the patient's right is on the left"
+    assert told not in page.render(replace(full(), overlays=[photo])) and told in page.render(full())
+
+
+def test_a_photograph_is_shown_in_colour_and_a_scan_by_its_first_channel() -> None:
+    labels = Volume(np.ones((1, 4, 5, 1), np.uint8), np.diag([-1.0, -1, 1, 1]), unit="px")
+    prediction = Prediction("eye", LabelTable.of({"disc": 1}), labels)
+    for unit, shape in (("px", (3, 4, 5, 1)), ("mm", (4, 5, 1))):
+        seen = reporting.overlay(replace(labels, array=np.zeros((3, 4, 5, 1)), unit=unit), prediction, None)
+        assert seen.scan.shape == shape
 
 
 def _decode(png: bytes) -> np.ndarray:
