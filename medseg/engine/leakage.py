@@ -106,7 +106,7 @@ def _write(result: Leakage, recipe: Recipe, out: Path) -> None:
             notes=[
                 "Intervals resample patients. The number for divided slices says nothing about new patients: it is "
                 "here to show how far it lies above the one that does. An over-estimation whose interval contains 0 "
-                "is none."
+                "may be none."
             ],
         ),
     )
