@@ -64,7 +64,7 @@ def _tumour(
     if not high:
         body = blob(rng, points, centre, radius, 0.06)
         share = np.clip(body / 0.15, 0, 1)
-        return image * (1 - share) + share * WHITE * rng.uniform(0.58, 0.70)
+        return image * (1 - share) + share * WHITE * rng.uniform(0.70, 0.80)
     body = blob(rng, points, centre, radius, 0.14)
     middle = body - rng.uniform(0.38, 0.5) + 0.12 * smooth(rng, SHAPE, 1.2)
     image = np.where(body > 0, VESSEL * (0.95 + 0.12 * smooth(rng, SHAPE, 1.0)), image)

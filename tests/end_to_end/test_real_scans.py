@@ -87,8 +87,10 @@ def test_swin_unetr_trains_on_a_real_four_channel_mr(tmp_path: Path) -> None:
     }
     row = {"patient": "p", "case": "mr", **images, "label": folder / "fusion" / "mav.nii.gz"}
     table = _table(tmp_path / "cases.csv", row)
+    regions = "{TC: [1, 4], WT: [1, 2, 4], ET: [4]}"
     settings = [
-        f"dataset.root={table}",
+        f"dataset={{name: table, root: {table}, channels: [{', '.join(images)}], labels: {regions}}}",
+        "paint=[1,2,4]",
         f"cache={tmp_path / 'cache'}",
         "split.kind=none",
         "model.feature_size=12",
