@@ -17,7 +17,7 @@ from .writing import scaling, stepped, write_nifti, write_text
 
 SHAPE = (32, 32, 24)
 SPACING_MM = (5.5, 6.0, 6.0)
-COUNT, SEED = 36, 51
+COUNT, SEED = 48, 51
 CLASSES = ("healthy", "low grade", "high grade")
 CENTRES = ("A", "B", "C")
 WHITE, GREY, FLUID, VESSEL = 118.0, 96.0, 46.0, 168.0
@@ -60,7 +60,7 @@ def _tumour(
 ) -> np.ndarray:
     """A ball of 5 to 8 voxels across."""
     centre = place(rng, inner & (np.abs(points[0]) > 0.2) & (np.abs(points[2]) < 0.6), points)
-    radius = rng.uniform(0.30, 0.44)
+    radius = rng.uniform(0.36, 0.48)
     if not high:
         body = blob(rng, points, centre, radius, 0.06)
         share = np.clip(body / 0.15, 0, 1)

@@ -30,7 +30,7 @@ CASES = {
     "skin": 24,
     "retina": 20,
     "liver_mr": 8,
-    "brain_grades": 36,
+    "brain_grades": 48,
     "fundus_dr": 60,
     "lymphoma_pet": 32,
 }
