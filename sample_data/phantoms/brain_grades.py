@@ -60,7 +60,7 @@ def _tumour(
 ) -> np.ndarray:
     """A ball of 5 to 8 voxels across."""
     centre = place(rng, inner & (np.abs(points[0]) > 0.2) & (np.abs(points[2]) < 0.6), points)
-    radius = rng.uniform(0.36, 0.48)
+    radius = rng.uniform(0.30, 0.44)
     if not high:
         body = blob(rng, points, centre, radius, 0.06)
         share = np.clip(body / 0.15, 0, 1)
