@@ -85,7 +85,7 @@ def test_refinement_mends_broken_maps(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def gaps(maps: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Squares of 3 pixels cut out of arteries and veins, at a fiftieth of their pixels' places; vessels stay. What else
-    was tried, and how it ended, is in docs/models/rrwnet.md."""
+    was tried, and how it ended, is in docs/phantoms.md."""
     for vessels in maps[:2]:
         places = np.argwhere(vessels > 0)
         for i, j in places[generator.random(len(places)) < 0.02]:
