@@ -111,7 +111,8 @@ def _known_cost(run: Run, threshold: float) -> str:
     """The sensitivity that the classifier's own evaluation found at this threshold, if it did."""
     unknown = f"gate: what it loses at {threshold:g} was not measured; `medseg evaluate RUN --gate {run.folder}` does"
     usual = [getattr(one.options, "threshold", None) for one in run.recipe.metrics if one.name == "classification"]
-    if not run.path("metrics.json").exists() or threshold != ((usual[0] if usual else None) or 0.5):
+    measured_at = usual[0] if usual and usual[0] is not None else 0.5
+    if not run.path("metrics.json").exists() or threshold != measured_at:
         return unknown
     found = {
         row["row"]: row
