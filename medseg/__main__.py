@@ -31,10 +31,22 @@ def application() -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    for file in sorted((Path(__file__).parent / "commands").glob("[a-z]*.py")):
-        module = importlib.import_module(f"medseg.commands.{file.stem}")
-        app.command(name=file.stem.replace("_", "-"))(_interruptible(module.command))
+    _add(app, Path(__file__).parent / "commands", "medseg.commands")
     return app
+
+
+def _add(app: typer.Typer, folder: Path, package: str) -> None:
+    """Each file in `folder` is a verb, each folder in it a group of verbs, explained by its docstring."""
+    for path in sorted(folder.glob("[a-z]*")):
+        name, module = path.stem.replace("_", "-"), f"{package}.{path.stem}"
+        if path.suffix == ".py":
+            app.command(name=name)(_interruptible(importlib.import_module(module).command))
+        elif path.is_dir():
+            group = typer.Typer(
+                help=importlib.import_module(module).__doc__, no_args_is_help=True, rich_markup_mode=None
+            )
+            _add(group, path, module)
+            app.add_typer(group, name=name)
 
 
 def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:

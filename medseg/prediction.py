@@ -23,6 +23,7 @@ class Prediction:
             and source are those of the scan, so outputs can refer to the original instances.
         probabilities: (labels, I, J, K) float32, one for each label of the table; None unless asked for.
         provenance: model name, weights' sha256, software version, ... as text.
+        scan: what was segmented, on the same grid, for outputs that measure it; None if it was not kept.
     """
 
     case: str
@@ -30,6 +31,7 @@ class Prediction:
     target: Volume
     provenance: Mapping[str, str] = field(default_factory=dict)
     probabilities: np.ndarray | None = None
+    scan: Volume | None = None
 
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""

@@ -22,15 +22,35 @@ class Instance:
     frame: int | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Where the original slices of a scan lie, if they are not the K planes of the volume that was made of them.
+
+    Attributes:
+        affines: (n, 4, 4), (column, row, 0, 1) -> RAS+ mm, in the order of `Source.instances`.
+        size: (columns, rows) of each.
+    """
+
+    affines: np.ndarray
+    size: tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where a volume came from. `notes` holds what a reader wants an output of the same format to know."""
+    """Where a volume came from. `notes` holds what a reader wants an output of the same format to know.
+
+    Attributes:
+        instances: the original slices; those of a repaired series may be fewer or lie elsewhere than the volume's K
+            planes, and then `slices` says where.
+        slices: None where original slice n is plane n of the volume.
+    """
 
     path: Path = Path()
     reader: str = ""
     modality: str = ""
     patient_id: str = ""
     instances: tuple[Instance, ...] = ()
+    slices: Slices | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -66,7 +66,7 @@ def slice_(
 def write(folder: Path, slices: Sequence[Dataset], prefix: str = "IM") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for index, dataset in enumerate(slices):
-        dataset.save_as(folder / f"{prefix}{index:04d}.dcm")
+        dataset.save_as(folder / f"{prefix}{index:04d}.dcm", enforce_file_format=True)
     return folder
 
 

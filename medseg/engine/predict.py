@@ -88,6 +88,7 @@ class Predictor:
             "network": first.recipe.model.name,
             "weights sha256": ", ".join(sha256 for _, sha256 in loaded),
             "medseg": medseg.__version__,
+            "seed": ", ".join(str(run.recipe.seed) for run in opened),
             "licence of the weights": first.recipe.licence,
         }
         return cls(
@@ -234,7 +235,7 @@ class Predictor:
                     remedy="leave that step out of the recipe",
                 )
             target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
-        return Prediction(case, self.table, scan.with_array(target), self.provenance, chances)
+        return Prediction(case, self.table, scan.with_array(target), self.provenance, chances, scan)
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan."""

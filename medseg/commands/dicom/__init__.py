@@ -1,0 +1,1 @@
+"""Look at DICOM files before anything is computed from them, and take identities out of them."""

@@ -1,0 +1,97 @@
+"""What every DICOM object that medseg writes has in common: whose it is, what made it, and from what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg.boundary import parsing
+from medseg.prediction import Prediction
+from medseg.refusal import Refusal
+from medseg.volume import Source
+
+MANUFACTURER = "medseg"
+NOTE_OF_CHECK = "preflight"
+"""Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
+NEEDED_TEXT = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+)
+"""Attributes of patient and study that must be there, though they may be empty."""
+
+
+def model(prediction: Prediction) -> str:
+    """Name of the model, as long as DICOM's LO allows."""
+    return (prediction.provenance.get("model") or MANUFACTURER)[:64]
+
+
+def version() -> str:
+    """Of medseg, for SoftwareVersions."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("medseg")
+    except PackageNotFoundError:  # run from a source tree
+        return "0"
+
+
+def account(prediction: Prediction) -> str:
+    """How a result came about, one `key: value` a line: the provenance (model, hash of its weights, code version, seed)
+    and what the check of the input series found. UIDs of the input are in the object's own references."""
+    lines = {key: str(value) for key, value in prediction.provenance.items()}
+    lines["check of the series"] = str(prediction.target.source.notes.get(NOTE_OF_CHECK, "not made"))
+    return "\n".join(f"{key}: {value}" for key, value in lines.items())
+
+
+def contribution(prediction: Prediction) -> Any:
+    """highdicom's ContributingEquipment with the `account`, for any object."""
+    import highdicom as hd
+
+    return hd.ContributingEquipment(
+        manufacturer=MANUFACTURER,
+        purpose_of_reference=hd.sr.CodedConcept("109102", "DCM", "Processing Equipment"),
+        manufacturer_model_name=model(prediction),
+        software_versions=version(),
+        contribution_description=account(prediction),
+    )
+
+
+def sources(source: Source) -> list[Any]:
+    """Headers of the original instances, each file once, in the order of `Source.instances`, with the attributes of
+    patient and study that must exist.
+
+    Raises:
+        Refusal: the scan was not DICOM, or its files are gone or damaged.
+    """
+    import pydicom
+
+    if not source.instances:
+        raise Refusal(
+            source.path,
+            found=f"a scan without DICOM instances (read by '{source.reader}')",
+            needed="a DICOM scan, which the object refers to",
+            remedy="give the DICOM series itself, or choose an output that is not DICOM",
+        )
+    with parsing(
+        source.path,
+        needed="the scan's files, with headers that can be read",
+        remedy="put the files back, or choose an output that is not DICOM",
+    ):
+        return [complete(pydicom.dcmread(file, stop_before_pixels=True)) for file in _files(source)]
+
+
+def _files(source: Source) -> Sequence[Path]:
+    return list(dict.fromkeys(instance.path for instance in source.instances))
+
+
+def complete(dataset: Any) -> Any:
+    """The dataset with the attributes of patient and study that libraries take for granted and the standard lets be
+    empty."""
+    for name in NEEDED_TEXT:
+        if name not in dataset:
+            setattr(dataset, name, "")
+    if not dataset.get("SpecificCharacterSet", "ISO_IR 6"):
+        del dataset.SpecificCharacterSet  # empty is the default character set, which highdicom knows only as absent
+    return dataset
