@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ class Prediction:
         probabilities: (labels, I, J, K) float32, one for each label of the table; None unless asked for.
         provenance: model name, weights' sha256, software version, ... as text.
         scan: what was segmented, on the same grid, for outputs that measure it; None if it was not kept.
+        uid: of this result alone; the objects written from it derive their identifiers from it and so can name one
+            another.
     """
 
     case: str
@@ -32,6 +35,7 @@ class Prediction:
     provenance: Mapping[str, str] = field(default_factory=dict)
     probabilities: np.ndarray | None = None
     scan: Volume | None = None
+    uid: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""

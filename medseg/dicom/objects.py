@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from medseg import originals
 from medseg.boundary import parsing
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
@@ -19,6 +23,25 @@ NEEDED_TEXT = (
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
 """Attributes of patient and study that must be there, though they may be empty."""
+
+
+def uid(prediction: Prediction, role: str) -> str:
+    """Identifier of one object of a result, or of the series that it is in: each role ("SEG", "SEG series", ...) has
+    its own, and the same one whoever asks, so that a report can name the segmentation that is written beside it.
+    UUID-derived under 2.25, as DICOM PS3.5 B.2 allows."""
+    digest = bytearray(hashlib.sha256(f"{prediction.uid} {role}".encode()).digest()[:16])
+    digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80  # a name-based UUID (RFC 9562, 4.1 and 4.2)
+    return f"2.25.{int.from_bytes(digest)}"
+
+
+def segments(prediction: Prediction) -> list[int]:
+    """Positions in the label table of the labels that have pixels on the original slices; segment n is the n-th of
+    them. Empty if none has."""
+    laid, table = originals.lay(prediction.target), prediction.table
+    if table.exclusive:
+        seen = np.bincount(laid.ravel(order="K"), minlength=len(table.labels) + 1)
+        return [position for position in range(len(table.labels)) if seen[position + 1]]
+    return [position for position in range(len(table.labels)) if table.mask(laid, position).any()]
 
 
 def model(prediction: Prediction) -> str:

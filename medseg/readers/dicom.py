@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from medseg.dicom import signature
+from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
-from medseg.settings import Settings
 from medseg.volume import Source, Volume
 
 
-class Options(Settings):
-    """Which series, and how strict."""
+class Options(DicomSettings):
+    """Which series, and what may be done to it."""
 
     series: str | None = None
     """Series UID, series number, or part of the series description, when a folder holds several."""
-    tolerance_mm: float = Field(default=0.01, gt=0)
-    """How far one affine may put any voxel from where its own slice's header puts it."""
 
 
 def matches(path: Path) -> bool:
