@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def read(path: Path, options: Options) -> Volume:
     array = pixels.load(ordered)[None]
     notes: dict[str, Any] = {}
     if head.modality == "PT":
-        array, notes = _uptake(array, [frame.instance.path for frame in ordered])
+        array, notes = _uptake(array, [frame.instance.path for frame in ordered], options.suv)
     refuse_not_finite(array, path)
     source = Source(
         path,
@@ -80,18 +80,27 @@ def read(path: Path, options: Options) -> Volume:
     return Volume(array, facts.affine, source)
 
 
-def _uptake(array: np.ndarray, paths: list[Path]) -> tuple[np.ndarray, dict[str, Any]]:
-    """PET values as SUVbw; where the header does not allow that, as they are, with the reason in the notes: what wants
-    SUV then refuses them."""
+def _uptake(
+    array: np.ndarray, paths: list[Path], kind: Literal["bw", "lbm", "bsa", "none"]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """PET values as SUV; where that is not wanted, or the header does not allow it, as they are, with the reason in the
+    notes: what wants SUV then refuses them."""
     import pydicom
 
+    from medseg.boundary import parsing
     from medseg.dicom import suv
 
-    headers = [
-        pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(suv.TAGS)) for path in dict.fromkeys(paths)
-    ]
+    stored = "units that are not stated"
     try:
-        factor = suv.factor([suv.facts(header) for header in headers])
+        with parsing(paths[0].parent, needed="readable PET headers", remedy="copy or export the series again"):
+            headers = [
+                suv.facts(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(suv.TAGS)))
+                for path in dict.fromkeys(paths)
+            ]
+        stored = str(headers[0].get("Units", stored))
+        if kind == "none":
+            return array, {"values": stored, "no_suv": "as the setting suv: none wants it"}
+        factor = suv.factor(headers, kind)
     except Refusal as refusal:
-        return array, {"values": str(headers[0].get("Units", "not stated")), "no_suv": refusal.found}
-    return (array * np.float32(factor)).astype(np.float32), {"values": "SUVbw"}
+        return array, {"values": stored, "no_suv": refusal.found}
+    return (array * np.float32(factor)).astype(np.float32), {"values": f"SUV{kind}"}
