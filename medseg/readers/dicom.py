@@ -48,12 +48,20 @@ def read(path: Path, options: Options) -> Volume:
             doubled or unevenly spaced slices, gantry tilt, mixed planes); or pixels that cannot be decoded.
     """
     from medseg.boundary import refuse_not_finite
-    from medseg.dicom import geometry, pixels, policy, series
+    from medseg.dicom import pixels, preflight, series, stacks
 
     chosen = series.choose(path, options.series)
-    frames, head = chosen.frames, chosen.headers[0]
-    facts = geometry.measure(frames)
-    policy.refuse_irregular(path, facts, frames, options.tolerance_mm)
+    stack, head = stacks.split(chosen).stacks[0], chosen.headers[0]
+    frames = stack.frames
+    judged = preflight.judge(frames, tolerance_mm=options.tolerance_mm, gap_mm=options.gap_mm, known=stack.findings)
+    if judged.verdict is not preflight.Verdict.GOOD:
+        raise Refusal(
+            path,
+            found="; ".join(finding.text for finding in judged.findings),
+            needed="equal slices, straight above one another at even distances",
+            remedy="; ".join(finding.remedy for finding in judged.findings if finding.remedy),
+        )
+    facts = judged.geometry
     ordered = [frames[index] for index in facts.order]
     array = pixels.load(ordered)[None]
     notes: dict[str, Any] = {}
