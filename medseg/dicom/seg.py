@@ -13,7 +13,7 @@ import pydicom.config
 from pydicom.pixels import iter_pixels
 
 from medseg.boundary import parsing
-from medseg.dicom import geometry, headers, signature
+from medseg.dicom import archive, geometry, headers
 from medseg.dicom.headers import Frame
 from medseg.labels import Code
 from medseg.refusal import Refusal
@@ -55,9 +55,9 @@ class Segmentation:
 
 
 def only_segmentation(folder: Path) -> Path | None:
-    """The first DICOM file of a folder in which every DICOM file is a segmentation; else None."""
+    """The first DICOM file of a folder (or DICOMDIR, or zip) in which every DICOM file is a segmentation; else None."""
     first = None
-    for file in signature.files(folder):
+    for file in archive.files(folder):
         if headers.sop_class(file) not in headers.SEGMENTATION_CLASSES:
             return None
         first = first or file

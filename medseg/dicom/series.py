@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.dicom import headers, signature
+from medseg.dicom import archive, headers, signature
 from medseg.dicom.headers import Frame, Header
 from medseg.refusal import Refusal
 
@@ -46,13 +46,14 @@ def choose(path: Path, wanted: str | None) -> Series:
     (secondary captures, screenshots) when there are others. If several series remain, `wanted` decides.
 
     Args:
-        path: folder, searched with its subfolders; or one file.
+        path: folder, searched with its subfolders; DICOMDIR; zip; or one file.
         wanted: series UID, series number, or part of the description; it must fit exactly one series.
 
     Raises:
         Refusal: no image, several series and no choice, or a choice that fits none or several.
     """
-    found = [headers.read(file) for file in signature.files(path)] if path.is_dir() else _siblings(path)
+    several = archive.holds_several(path)
+    found = [headers.read(file) for file in archive.files(path)] if several else _siblings(path)
     scans = [header for header in found if not header.kind]
     if not scans:
         kinds = ", ".join(sorted({header.modality or header.kind for header in found})) or "no DICOM file"

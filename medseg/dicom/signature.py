@@ -11,7 +11,12 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 def is_dicom(path: Path) -> bool:
     """Whether the file has DICOM's signature."""
     with path.open("rb") as handle:
-        return handle.read(132)[128:] == b"DICM"
+        return starts_dicom(handle.read(132))
+
+
+def starts_dicom(start: bytes) -> bool:
+    """Whether the first 132 bytes of a file are DICOM's."""
+    return start[128:132] == b"DICM"
 
 
 def claims_dicom(path: Path) -> bool:
@@ -21,7 +26,7 @@ def claims_dicom(path: Path) -> bool:
 
 def files(folder: Path) -> Iterator[Path]:
     """DICOM files in a folder and below it, by name. A file that claims to be DICOM by its suffix but is not counts
-    too, so that a damaged slice is refused by name and not passed over."""
+    too, so that a damaged slice is refused by name and not passed over. See `archive.files` for more than folders."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith(".") and claims_dicom(path):
             yield path

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medseg.dicom import signature
+from medseg.dicom import archive, signature
 from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
 from medseg.volume import Source, Volume
@@ -21,9 +21,10 @@ class Options(DicomSettings):
 
 
 def matches(path: Path) -> bool:
-    """A file with DICOM's signature or suffix, or a folder with such a file in it, unless it is all segmentations."""
-    if path.is_dir():
-        if next(signature.files(path), None) is None:
+    """A file with DICOM's signature or suffix, or a folder, zip or DICOMDIR with such a file, unless it is all
+    segmentations."""
+    if archive.holds_several(path):
+        if next(archive.files(path), None) is None:
             return False
         from medseg.dicom import seg
 
