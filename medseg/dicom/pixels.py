@@ -72,6 +72,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+Stored = Callable[[int], np.ndarray]
+"""Number of a frame, from 0, -> its stored values (rows, columns)."""
 Job = Callable[[], tuple[int, np.ndarray]]
 """Decodes one slice: its number and its plane."""
 
@@ -85,9 +87,9 @@ def _jobs(frames: Sequence[Frame], whole: bool) -> Iterator[Job]:
         if len(members) == 1:
             yield partial(_alone, path, *members[0], whole)
             continue
-        opened = _open(path)
+        stored = opened(path)
         for k, frame in members:
-            yield partial(_decoded, path, opened, k, frame, whole)
+            yield partial(_decoded, path, stored, k, frame, whole)
 
 
 def _in_order(jobs: Iterator[Job]) -> Iterator[tuple[int, np.ndarray]]:
@@ -108,35 +110,30 @@ def _in_order(jobs: Iterator[Job]) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _alone(path: Path, k: int, frame: Frame, whole: bool) -> tuple[int, np.ndarray]:
-    return _decoded(path, _open(path), k, frame, whole)
+    return _decoded(path, opened(path), k, frame, whole)
 
 
-def _decoded(path: Path, opened: _Opened, k: int, frame: Frame, whole: bool) -> tuple[int, np.ndarray]:
+def _decoded(path: Path, stored: Stored, k: int, frame: Frame, whole: bool) -> tuple[int, np.ndarray]:
     """Number and rescaled plane of a slice, in the smallest of int16, int32 and float32 that holds it."""
     with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
-        stored = opened(0 if frame.instance.frame is None else frame.instance.frame - 1)
-    if stored.shape != frame.size:
+        plane = stored(0 if frame.instance.frame is None else frame.instance.frame - 1)
+    if plane.shape != frame.size:
         raise Refusal(
             path,
-            found=f"pixels of shape {stored.shape}",
+            found=f"pixels of shape {plane.shape}",
             needed=f"{frame.size[0]} rows and {frame.size[1]} columns, as the header says",
             remedy="copy or export the file again",
         )
-    if not whole or stored.dtype.kind == "f":
-        return k, (stored.astype(np.float64) * frame.slope + frame.intercept).astype(np.float32)
-    ends = [int(value) * int(frame.slope) + int(frame.intercept) for value in (stored.min(), stored.max())]
-    if min(ends) < -(2**31) or max(ends) >= 2**31:
-        return k, (stored.astype(np.float64) * frame.slope + frame.intercept).astype(np.float32)
-    small = min(ends) >= -(2**15) and max(ends) < 2**15
-    values = stored.astype(np.int64) * int(frame.slope) + int(frame.intercept)
-    return k, values.astype(np.int16 if small else np.int32)
+    if whole and plane.dtype.kind != "f":
+        slope, intercept = int(frame.slope), int(frame.intercept)
+        ends = [int(value) * slope + intercept for value in (plane.min(), plane.max())]
+        for kind in (np.int16, np.int32):
+            if min(ends) >= np.iinfo(kind).min and max(ends) <= np.iinfo(kind).max:
+                return k, (plane.astype(np.int64) * slope + intercept).astype(kind)
+    return k, (plane.astype(np.float64) * frame.slope + frame.intercept).astype(np.float32)
 
 
-_Opened = Callable[[int], np.ndarray]
-"""Number of a frame, from 0, -> its stored values (rows, columns)."""
-
-
-def _open(path: Path) -> _Opened:
+def opened(path: Path) -> Stored:
     """Parse a file and say how its frames are got at."""
     with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
         dataset: Any = pydicom.dcmread(path)
