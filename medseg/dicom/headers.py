@@ -13,7 +13,7 @@ import pydicom.config
 
 from medseg.boundary import parsing
 from medseg.dicom import marks
-from medseg.dicom.signature import is_dicom
+from medseg.dicom.signature import is_dicom, refuse_bomb
 from medseg.refusal import Refusal
 from medseg.volume import Instance
 
@@ -105,6 +105,7 @@ def sop_class(path: Path) -> str:
     if not is_dicom(path):
         return ""
     try:
+        refuse_bomb(path)
         with parsing(path, needed="a DICOM header", remedy=""):
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
             return str(dataset.get("SOPClassUID", ""))
@@ -125,6 +126,7 @@ def read(path: Path) -> Header:
             needed="a DICOM file (128 bytes, then 'DICM')",
             remedy="copy it again, move it out of the folder, or rewrite it with its file meta information",
         )
+    refuse_bomb(path)
     with (
         parsing(path, needed="a readable DICOM header", remedy="copy or export the file again"),
         pydicom.config.disable_value_validation(),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+
+from medseg.boundary import parsing, refuse_absurd
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 
@@ -17,6 +20,35 @@ def is_dicom(path: Path) -> bool:
 def starts_dicom(start: bytes) -> bool:
     """Whether the first 132 bytes of a file are DICOM's."""
     return start[128:132] == b"DICM"
+
+
+DEFLATED_SYNTAX = b"UI\x16\x001.2.840.10008.1.2.1.99"
+META_BYTES = 144
+"""Preamble, signature and the length of the file meta information, which stands last among them."""
+TIMES = 100
+"""No image is packed better than that."""
+CHUNK_BYTES = 2**20
+
+
+def refuse_bomb(path: Path) -> None:
+    """Refuse a deflated file that would fill the memory, before a parser inflates all of it.
+
+    Raises:
+        Refusal: it is one, or cannot be inflated.
+    """
+    with path.open("rb") as handle:
+        start = handle.read(1024)
+        if DEFLATED_SYNTAX not in start:
+            return
+        handle.seek(META_BYTES + int.from_bytes(start[META_BYTES - 4 : META_BYTES], "little"))
+        size, found = path.stat().st_size, 1
+        inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+        with parsing(path, needed="a deflated DICOM file", remedy="copy or export the file again, uncompressed"):
+            piece = handle.read(CHUNK_BYTES)
+            while piece and not inflating.eof:
+                found += len(inflating.decompress(piece, CHUNK_BYTES))
+                refuse_absurd(path, found, size, "attributes", times=TIMES)
+                piece = inflating.unconsumed_tail or handle.read(CHUNK_BYTES)
 
 
 def claims_dicom(path: Path) -> bool:
