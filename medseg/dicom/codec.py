@@ -30,8 +30,13 @@ PLUGINS = {
     uid.RLELossless: "pydicom",
 }
 """pydicom's decoder of a transfer syntax; one, so that a damaged frame is not tried until some decoder takes it."""
-READ = (*JPEG, *JPEG_2000, *PLUGINS)
-"""Compressed transfer syntaxes that can be read."""
+COMPRESSED = (*JPEG, *JPEG_2000, *PLUGINS)
+NATIVE = (
+    *(uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian),
+    uid.DeflatedExplicitVRLittleEndian,
+)
+READ = frozenset((*COMPRESSED, *NATIVE))
+"""Transfer syntaxes whose pixels can be read."""
 
 SOF = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 """JPEG markers that begin a frame header; 0xF7 is JPEG-LS."""
@@ -74,7 +79,7 @@ def decode(code: bytes, frame: Frame) -> np.ndarray:
         ValueError: the codestream is cut, or is not what the header says.
         Exception: what the decoder raises on a damaged one.
     """
-    if frame.syntax not in READ:
+    if frame.syntax not in COMPRESSED:
         raise ValueError(f"pixels compressed as {uid.UID(frame.syntax).name}, which no decoder here knows")
     if frame.syntax == uid.RLELossless:
         return settle(_by_pydicom(code, frame, frame.allocated), frame.stored, frame.high, frame.signed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from pydicom import uid
 from pydicom.pixels import get_decoder
 
 from medseg.boundary import parsing, refuse_absurd
+from medseg.cores import available_cores
 from medseg.dicom import codec
 from medseg.dicom.headers import Frame
 from medseg.progress import counting
@@ -94,7 +94,7 @@ def _jobs(frames: Sequence[Frame], whole: bool) -> Iterator[Job]:
 
 def _in_order(jobs: Iterator[Job]) -> Iterator[tuple[int, np.ndarray]]:
     """Results in the order of `jobs`, which run a few ahead of what is asked for."""
-    workers = min(WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = min(WORKERS, available_cores())
     ahead: deque[Future[tuple[int, np.ndarray]]] = deque()
     with ThreadPoolExecutor(workers, "medseg-pixels") as pool:
         try:

@@ -23,6 +23,8 @@ def starts_dicom(start: bytes) -> bool:
 
 
 DEFLATED_SYNTAX = b"UI\x16\x001.2.840.10008.1.2.1.99"
+START_BYTES = 1024
+"""Of a file, enough to tell what it is."""
 META_BYTES = 144
 """Preamble, signature and the length of the file meta information, which stands last among them."""
 TIMES = 100
@@ -30,16 +32,18 @@ TIMES = 100
 CHUNK_BYTES = 2**20
 
 
-def refuse_bomb(path: Path) -> None:
+def refuse_bomb(path: Path, start: bytes) -> None:
     """Refuse a deflated file that would fill the memory, before a parser inflates all of it.
+
+    Args:
+        start: its first START_BYTES.
 
     Raises:
         Refusal: it is one, or cannot be inflated.
     """
+    if DEFLATED_SYNTAX not in start:
+        return
     with path.open("rb") as handle:
-        start = handle.read(1024)
-        if DEFLATED_SYNTAX not in start:
-            return
         handle.seek(META_BYTES + int.from_bytes(start[META_BYTES - 4 : META_BYTES], "little"))
         size, found = path.stat().st_size, 1
         inflating = zlib.decompressobj(-zlib.MAX_WBITS)

@@ -223,7 +223,7 @@ def test_threads_change_neither_order_nor_values(
     results = []
     for workers in (1, 2, 7):
         monkeypatch.setattr(pixels, "WORKERS", workers)
-        monkeypatch.setattr(pixels.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+        monkeypatch.setattr(pixels, "available_cores", lambda: 8)
         results.append(pixels.load(frames))
     assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
     z = np.array([frame.position[2] for frame in frames])
@@ -309,8 +309,8 @@ def cut(dataset: Dataset, length: int) -> Dataset:
         (lambda: j2k(Rows=47), "48 rows, 40 columns .* header says 47, 40"),
         (lambda: cut(j2k(), 150), "cut before its end"),
         (lambda: j2k(BitsAllocated=8, BitsStored=8, HighBit=7), "12 bits in 8"),
-        (lambda: slice_(Rows=65535, Columns=65535), "claims 8 GiB of pixels in a file of"),
-        (lambda: slice_(Rows=49), "less than expected"),
+        (lambda: slice_(Rows=65535, Columns=65535), "pixels cut short .* of 8589672450 bytes"),
+        (lambda: slice_(Rows=49), "pixels cut short"),
         (lambda: slice_(BitsStored=0), "'Bits Stored' value of '0'"),
     ],
 )
