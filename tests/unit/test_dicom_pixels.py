@@ -20,6 +20,7 @@ from medseg.dicom import codec, headers, pixels
 from medseg.refusal import Refusal
 from tests import dicom_series as ds
 from tests import judges
+from tests.dicom_frames import enhanced
 
 ROWS, COLUMNS = 48, 40
 SMALL = {"rows": 12, "columns": 10}
@@ -239,32 +240,7 @@ def test_a_series_of_mixed_width_is_widened_once_it_must_be(tmp_path: Path) -> N
     np.testing.assert_array_equal(array.transpose(2, 1, 0), [SIGNED, SIGNED.astype(int) + 40000])
 
 
-def enhanced(
-    order: list[int], *, shared_rescale: bool = False, wrap: Callable[[Dataset], None] | None = None
-) -> Dataset:
-    """An enhanced CT with a frame at each place, in this order, each with its own rescaling."""
-    dataset = slice_(SOPClassUID=uid.EnhancedCTImageStorage)
-    dataset.file_meta.MediaStorageSOPClassUID = uid.EnhancedCTImageStorage
-    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "RescaleSlope"):
-        delattr(dataset, name)
-    del dataset.RescaleIntercept
-    orientation, measures = Dataset(), Dataset()
-    orientation.ImageOrientationPatient = list(ds.AXIAL)
-    measures.PixelSpacing, measures.SliceThickness = [0.8, 0.6], 3
-    shared = Dataset()
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    groups = []
-    for n in order:
-        place, rescale, group = Dataset(), Dataset(), Dataset()
-        place.ImagePositionPatient = list(ds.places(6)[n])
-        rescale.RescaleSlope, rescale.RescaleIntercept = (2, 5) if shared_rescale else (n + 1, 100 * n)
-        group.PlanePositionSequence = [place]
-        (shared if shared_rescale else group).PixelValueTransformationSequence = [rescale]
-        groups.append(group)
-    dataset.SharedFunctionalGroupsSequence, dataset.PerFrameFunctionalGroupsSequence = [shared], groups
-    dataset.NumberOfFrames = len(order)
-    dataset.PixelData = b"".join((SIGNED + n).astype(np.int16).tobytes() for n in order)
-    return dataset
+PLANES = [(SIGNED + n).astype(np.int16) for n in range(6)]
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 2, 0, 3, 1, 4]])
@@ -272,7 +248,7 @@ def enhanced(
 def test_frames_in_any_order_each_with_its_own_rescaling(
     tmp_path: Path, order: list[int], compress: uid.UID | None
 ) -> None:
-    dataset = enhanced(order)
+    dataset = enhanced(PLANES, order)
     if compress:
         dataset.compress(compress, generate_instance_uid=False)
     dataset.save_as(tmp_path / "e", enforce_file_format=True)
@@ -283,7 +259,7 @@ def test_frames_in_any_order_each_with_its_own_rescaling(
 
 
 def test_a_rescaling_that_all_frames_share(tmp_path: Path) -> None:
-    enhanced([1, 0, 2], shared_rescale=True).save_as(tmp_path / "e", enforce_file_format=True)
+    enhanced(PLANES, [1, 0, 2], shared_rescale=True).save_as(tmp_path / "e", enforce_file_format=True)
     planes = readers.read(tmp_path / "e").array[0].transpose(2, 1, 0)
     np.testing.assert_array_equal(planes, [(SIGNED + n) * 2 + 5 for n in range(3)])
 
