@@ -64,11 +64,11 @@ def _directory(folder: Path) -> Path | None:
 
 def _listed(directory: Path) -> list[Path]:
     """Files that a DICOMDIR lists, in its order."""
-    import pydicom
+    from medseg.dicom import parse
 
     needed, remedy = "a readable DICOMDIR", "move it away, and the files in the folder are read without it"
     with parsing(directory, needed=needed, remedy=remedy):
-        records = pydicom.dcmread(directory).get("DirectoryRecordSequence") or ()
+        records = parse.whole(directory).get("DirectoryRecordSequence") or ()
         names = [_parts(record) for record in records if record.get("RecordInUseFlag") != 0]
     found: dict[Path, None] = {}
     missing = []

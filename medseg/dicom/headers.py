@@ -13,8 +13,8 @@ import pydicom
 import pydicom.config
 
 from medseg.boundary import parsing
-from medseg.dicom import marks
-from medseg.dicom.signature import START_BYTES, is_dicom, refuse_bomb, starts_dicom
+from medseg.dicom import marks, parse
+from medseg.dicom.signature import is_dicom, starts_dicom
 from medseg.refusal import Refusal
 from medseg.volume import Instance
 
@@ -51,6 +51,7 @@ SLICE_CLASSES = (
 COLOUR = "colour pixels"
 NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 """Transfer syntaxes in which the number of pixels gives the number of bytes: implicit, explicit, big endian."""
+WANTED, CLASS = parse.tags(TAGS), parse.tags(["SOPClassUID"])
 LIMIT_MM = 1e6
 """Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
 LARGEST_SIDE = 65535
@@ -121,10 +122,8 @@ def sop_class(path: Path) -> str:
     if not is_dicom(path):
         return ""
     try:
-        with path.open("rb") as handle:
-            refuse_bomb(path, handle.read(START_BYTES))
-        with parsing(path, needed="a DICOM header", remedy=""):
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        with parsing(path, needed="a DICOM header", remedy=""), path.open("rb") as handle:
+            dataset = parse.header(path, handle, CLASS)
             return str(dataset.get("SOPClassUID", ""))
     except Refusal:
         return ""  # not this function's business: whoever reads the file refuses it with the reason
@@ -137,7 +136,7 @@ def read(path: Path) -> Header:
         Refusal: it cannot be parsed.
     """
     with path.open("rb") as handle:
-        start = handle.read(START_BYTES)
+        start = handle.read(132)
         length = handle.seek(0, os.SEEK_END)
         handle.seek(0)
         if not starts_dicom(start):
@@ -147,12 +146,11 @@ def read(path: Path) -> Header:
                 needed="a DICOM file (128 bytes, then 'DICM')",
                 remedy="copy it again, move it out of the folder, or rewrite it with its file meta information",
             )
-        refuse_bomb(path, start)
         with (
             parsing(path, needed="a readable DICOM header", remedy="copy or export the file again"),
             pydicom.config.disable_value_validation(),
         ):
-            dataset = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=TAGS)
+            dataset = parse.header(path, handle, WANTED)
             return _header(path, dataset, length - handle.tell())
 
 

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import pydicom.config
 from pydicom import uid
 from pydicom.pixels import get_decoder
 
 from medseg.boundary import parsing, refuse_absurd
 from medseg.cores import available_cores
-from medseg.dicom import codec
+from medseg.dicom import codec, parse
 from medseg.dicom.headers import Frame
 from medseg.progress import counting
 from medseg.refusal import Refusal
@@ -136,7 +135,7 @@ def _decoded(path: Path, stored: Stored, k: int, frame: Frame, whole: bool) -> t
 def opened(path: Path) -> Stored:
     """Parse a file and say how its frames are got at."""
     with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
-        dataset: Any = pydicom.dcmread(path)
+        dataset = parse.whole(path)
         frames = int(dataset.get("NumberOfFrames") or 1)
         layout = codec.layout(dataset)
         keyword = next((name for name in PIXELS if name in dataset), None)

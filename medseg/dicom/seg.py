@@ -13,7 +13,7 @@ import pydicom.config
 from pydicom.pixels import iter_pixels
 
 from medseg.boundary import parsing
-from medseg.dicom import archive, geometry, headers
+from medseg.dicom import archive, geometry, headers, parse
 from medseg.dicom.headers import Frame
 from medseg.labels import Code
 from medseg.refusal import Refusal
@@ -74,7 +74,7 @@ def read(path: Path) -> Segmentation:
         parsing(path, needed="a readable DICOM segmentation", remedy="copy or export the file again"),
         pydicom.config.disable_value_validation(),
     ):
-        dataset: Any = pydicom.dcmread(path)
+        dataset = parse.whole(path)
         frames, unplaced = headers.planes(path, dataset)
         segments = tuple(_segment(item) for item in dataset.SegmentSequence)
         kind = str(dataset.get("SegmentationType", "BINARY"))

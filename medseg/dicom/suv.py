@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from medseg.refusal import Refusal
@@ -57,6 +58,14 @@ SIZES_M = 0.3, 2.8
 EARLY_S, LATE_HALF_LIVES = 600, 10
 """A dynamic scan may begin a little before the injection; after ten half-lives, a thousandth, nothing is to be seen.
 Beyond these, dates were changed (shifted or blanked by anonymisation) in one place and not in the other."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """`facts` of a file."""
+    from medseg.dicom import parse
+
+    with path.open("rb") as handle:
+        return facts(parse.header(path, handle, parse.tags(TAGS)))
 
 
 def facts(dataset: Any) -> dict[str, Any]:

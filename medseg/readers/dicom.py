@@ -94,18 +94,13 @@ def _uptake(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """PET values as SUV; where that is not wanted, or the header does not allow it, as they are, with the reason in the
     notes: what wants SUV then refuses them."""
-    import pydicom
-
     from medseg.boundary import parsing
     from medseg.dicom import suv
 
     stored = "units that are not stated"
     try:
         with parsing(paths[0].parent, needed="readable PET headers", remedy="copy or export the series again"):
-            headers = [
-                suv.facts(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(suv.TAGS)))
-                for path in dict.fromkeys(paths)
-            ]
+            headers = [suv.read(path) for path in dict.fromkeys(paths)]
         stored = str(headers[0].get("Units", stored))
         if kind == "none":
             return array, {"values": stored, "no_suv": "as the setting suv: none wants it"}
