@@ -39,17 +39,19 @@ DEFLATED = 1100
 """Deflate, which gzip and zip use, makes nothing more than 1032 times smaller."""
 
 
-def refuse_absurd(path: Path, claimed: int, stored: int, what: str, times: int = DEFLATED) -> None:
+def refuse_absurd(
+    path: Path, claimed: int, stored: int, what: str, *, times: int = DEFLATED, unquestioned: int = UNQUESTIONED
+) -> None:
     """Refuse, before memory is taken, a claim that cannot be true, or that this machine could not hold.
 
     Args:
         claimed: bytes of `what`, unpacked, by the file's header.
         stored: size of the file.
-        times: how many times smaller than that it may be.
+        times: how many times smaller than that it may be, if `claimed` is more than `unquestioned`.
     """
     if claimed <= 0:
         found = f"a header that claims {claimed} bytes of {what}"
-    elif claimed > UNQUESTIONED and claimed > times * stored:
+    elif claimed > unquestioned and claimed > times * stored:
         found = f"a header that claims {claimed / 2**30:.4g} GiB of {what} in a file of {stored} bytes"
     elif claimed > memory_bytes():
         found = f"a header that claims {claimed / 2**30:.4g} GiB of {what}, where this machine has less memory"

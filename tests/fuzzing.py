@@ -46,6 +46,9 @@ JPEG_LOSSLESS = (  # 300 * row + 7 * column over 12 rows and 10 columns, by dcmt
 BOMB_BYTES, BOMBS = 2**26, 24
 """A bomb is this many zeros, this many times."""
 
+COMMAND = [sys.executable, "-m", "tests.fuzzing"]
+"""What is watched; it is given a folder and FIRST, STOP and STEP."""
+
 Wrap = Callable[[bytes, np.random.Generator], bytes]
 
 
@@ -307,7 +310,7 @@ def _watched(seeds: range, folder: Path) -> list[dict[str, Any]]:
     words = [str(word) for word in (folder, seeds.start, seeds.stop, seeds.step)]
     folder.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fuzzing", *words],
+        [*COMMAND, *words],
         cwd=ROOT,
         env={**ENVIRONMENT, "TMPDIR": str(folder.parent)},
         stdout=subprocess.PIPE,
