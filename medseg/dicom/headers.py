@@ -50,8 +50,8 @@ SLICE_CLASSES = (
 """CT, MR and PET: single-frame, enhanced, and enhanced from single frames. Their images must have a place."""
 COLOUR = "colour pixels"
 NATIVE = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, "1.2.840.10008.1.2.2": 12}
-"""Transfer syntaxes in which the number of pixels gives that of bytes (implicit, explicit, big endian), and how many bytes
-precede the first pixel: tag, type and length."""
+"""Transfer syntaxes in which the number of pixels gives that of bytes (implicit, explicit, big endian), and how many
+bytes precede the first pixel: tag, type and length."""
 LIMIT_MM = 1e6
 """Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
 LARGEST_SIDE = 65535
