@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,30 @@ NOT_SCANS = {
 """Objects with pixels, or without, that are never a scan. Objects without rows (structure sets, reports, presentation
 states, ...) need no entry: having no rows tells."""
 
+START = "ContrastBolusStartTime"
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"),
     *("SeriesNumber", "SeriesDescription", "Modality", "PatientID", "SpecificCharacterSet", "Rows", "Columns"),
     *("NumberOfFrames", "SamplesPerPixel", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("SliceThickness", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "PhotometricInterpretation"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("StudyDescription", "ProtocolName", "BodyPartExamined", "ConvolutionKernel", "ContrastBolusAgent"),
+    *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", START),
+    "ContrastBolusAgentSequence",
 ]
+TEXTS = {
+    "StudyDescription": (),
+    "ProtocolName": (),
+    "BodyPartExamined": ("FrameAnatomySequence", "AnatomicRegionSequence", "CodeMeaning"),
+    "ConvolutionKernel": ("CTReconstructionSequence", "ConvolutionKernel"),
+    "ContrastBolusAgent": ("ContrastBolusAgentSequence", "CodeMeaning"),
+    "AcquisitionDate": (),
+    "AcquisitionTime": (),
+    "AcquisitionDateTime": (),
+    START: ("ContrastBolusAgentSequence", "ContrastAdministrationProfileSequence", START),
+}
+"""What tells series apart beside their geometry, and where multi-frame objects have it instead: in the dataset or in
+the functional groups that its frames share."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +97,29 @@ class Header:
     kind: str
     frames: tuple[Frame, ...]
     unplaced: str
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Those of `TEXTS` that are not empty."""
 
 
 def sop_class(path: Path) -> str:
     """SOP class of a DICOM file, empty if it cannot be told. Cheap: reads the first tags only."""
+    return _first(path, "SOPClassUID")
+
+
+def _first(path: Path, name: str) -> str:
     if not is_dicom(path):
         return ""
     try:
         with parsing(path, needed="a DICOM header", remedy=""):
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-            return str(dataset.get("SOPClassUID", ""))
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[name])
+            return str(dataset.get(name, ""))
     except Refusal:
         return ""  # not this function's business: whoever reads the file refuses it with the reason
+
+
+def study(path: Path) -> str:
+    """StudyInstanceUID of a DICOM file, empty if it has none or cannot be read. Cheap, as `sop_class`."""
+    return _first(path, "StudyInstanceUID")
 
 
 def read(path: Path) -> Header:
@@ -136,7 +165,30 @@ def _header(path: Path, dataset: Any) -> Header:
         kind=kind,
         frames=frames,
         unplaced=unplaced,
+        texts={name: value for name, place in TEXTS.items() if (value := _text(dataset, name, place))},
     )
+
+
+def _text(dataset: Any, name: str, place: tuple[str, ...]) -> str:
+    """An attribute of an image, or what stands in its place in a multi-frame one."""
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+    for item, steps in ((dataset, (name,)), (dataset, place), (shared, place)):
+        value = _at(item, steps) if item is not None and steps else None
+        if value not in (None, ""):
+            values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
+            return " ".join(" ".join(map(str, values)).split())
+    return ""
+
+
+def _at(item: Any, steps: tuple[str, ...]) -> Any:
+    """The attribute at the end of sequences, of each of which the first item is meant."""
+    *sequences, last = steps
+    for sequence in sequences:
+        items = item.get(sequence)
+        if not items:
+            return None
+        item = items[0]
+    return item.get(last)
 
 
 def _scan(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg.dicom import headers, signature
+from medseg.dicom import headers, select, signature
+from medseg.dicom.facts import Facts
 from medseg.dicom.headers import Frame, Header
+from medseg.dicom.settings import SeriesRules
 from medseg.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -17,9 +19,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Series:
-    """The image files of one series that lie in space."""
+    """The image files of one series that lie in space.
+
+    Attributes:
+        choice: why it was taken, if rules had to say so.
+    """
 
     headers: tuple[Header, ...]
+    choice: str = ""
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -33,18 +40,21 @@ class Series:
         return f"series {number} '{description}' ({head.modality or '?'}, {len(self.frames)} slices, {head.series_uid})"
 
 
-def choose(path: Path, wanted: str | None) -> Series:
+def choose(path: Path, wanted: str | None, rules: SeriesRules | None = None) -> Series:
     """The series of a folder, or the one that a file belongs to (looked for in the file's own folder).
 
     Structure sets, segmentations, reports and the like are passed over, and so are images that lie nowhere in space
-    (secondary captures, screenshots) when there are others. If several series remain, `wanted` decides.
+    (secondary captures, screenshots) when there are others. If several series remain, `wanted` decides, or else the
+    rules.
 
     Args:
         path: folder, searched with its subfolders; or one file.
         wanted: series UID, series number, or part of the description; it must fit exactly one series.
+        rules: what the series should be; not asked of a file. The only series of a folder is read even if they would
+            not take it, and a line says so.
 
     Raises:
-        Refusal: no image, several series and no choice, or a choice that fits none or several.
+        Refusal: no image, several series and no choice, a choice that fits none or several, or rules that none fits.
     """
     found = [headers.read(file) for file in signature.files(path)] if path.is_dir() else _siblings(path)
     scans = [header for header in found if not header.kind]
@@ -66,7 +76,10 @@ def choose(path: Path, wanted: str | None) -> Series:
         )
     if len(found) > len(scans):
         log.info("%s: %d files are no scans and were passed over", path, len(found) - len(scans))
-    series = _pick(path, placed, wanted)
+    if wanted is None and rules is not None and path.is_dir():
+        series = _by_rules(path, placed, found, rules)
+    else:
+        series = _pick(path, placed, wanted)
     _refuse_mixture(path, series, scans)
     return series
 
@@ -90,11 +103,54 @@ def _siblings(path: Path) -> list[Header]:
 
 def _by_series(scans: Sequence[Header]) -> list[Series]:
     """Series with at least one placed image; their unplaced images stay out and are judged by `_refuse_mixture`."""
-    groups: dict[str, list[Header]] = defaultdict(list)
-    for header in scans:
-        if header.frames:
-            groups[header.series_uid].append(header)
-    return [Series(tuple(group)) for group in groups.values()]
+    return [Series(tuple(group)) for group in groups(header for header in scans if header.frames)]
+
+
+def survey(folder: Path) -> tuple[dict[str, list[Facts]], list[Refusal]]:
+    """What the headers in a folder tree say of each series, by StudyInstanceUID; and the files that cannot be read.
+
+    Raises:
+        Refusal: no DICOM file is there.
+    """
+    found: list[Header] = []
+    damaged: list[Refusal] = []
+    for file in signature.files(folder) if folder.is_dir() else ():
+        try:
+            found.append(headers.read(file))
+        except Refusal as refusal:
+            damaged.append(refusal)
+    if not found:
+        raise Refusal(
+            folder, found="no DICOM file that can be read", needed="a folder with DICOM files", remedy="check the path"
+        )
+    studies: dict[str, list[Header]] = defaultdict(list)
+    for header in found:
+        studies[header.study_uid].append(header)
+    return {uid: [Facts.of(group) for group in groups(study)] for uid, study in studies.items()}, damaged
+
+
+def groups(found: Iterable[Header]) -> list[list[Header]]:
+    """Files of one series together, whatever they are."""
+    series: dict[str, list[Header]] = defaultdict(list)
+    for header in found:
+        series[header.series_uid].append(header)
+    return list(series.values())
+
+
+def _by_rules(path: Path, placed: Sequence[Series], found: Sequence[Header], rules: SeriesRules) -> Series:
+    if len(placed) == 1:
+        verdict = select.judge(rules, Facts.of(placed[0].headers))
+        if verdict.fits:
+            return placed[0]
+        choice = f"{placed[0].text} is the only scan; the rules would not take it: {verdict.reason}"
+        log.warning("%s: %s", path, choice)
+        return replace(placed[0], choice=choice)
+    chosen = select.choose(rules, [Facts.of(headers) for headers in groups(found)])
+    if chosen.taken is None:
+        raise chosen.refusal(path)
+    log.info("%s: %s", path, chosen.because)
+    [series] = [series for series in placed if series.headers[0].series_uid == chosen.taken.facts.uid]
+    return replace(series, choice=chosen.because)
 
 
 def _pick(path: Path, placed: Sequence[Series], wanted: str | None) -> Series:

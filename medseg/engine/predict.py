@@ -16,6 +16,7 @@ import medseg
 from medseg import config
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
+from medseg.dicom.settings import DicomSettings
 from medseg.engine import device as devices
 from medseg.engine import tiles, validate
 from medseg.engine.load import load_image
@@ -30,6 +31,8 @@ from medseg.transforms import prepare as transform
 from medseg.volume import Volume
 
 TileCallback = Callable[[int, int], None]
+DICOM = "dicom."
+"""What changes of the DICOM settings begin with."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Predictor:
     recipe: Recipe
     table: LabelTable
     settings: PredictSettings
+    dicom: DicomSettings
     device: torch.device
     provenance: Mapping[str, str]
 
@@ -63,7 +67,8 @@ class Predictor:
         Args:
             runs: run folders, or zipped ones.
             device: auto, cpu, cuda or mps.
-            changes: `key=value` changes of the recipe's inference settings.
+            changes: `key=value` changes of the recipe's inference settings, and `dicom.key=value` of how it reads
+                DICOM.
 
         Raises:
             Refusal: a run is incomplete or damaged, or the runs do not share plan and labels.
@@ -80,7 +85,8 @@ class Predictor:
                     remedy="predict with each alone; with prepare.spacing_mm given in the recipe, all folds share one",
                 )
         chosen = devices.choose(device)
-        settings = config.changed(first.recipe.predict, changes)
+        of_dicom = [text.removeprefix(DICOM) for text in changes if text.startswith(DICOM)]
+        settings = config.changed(first.recipe.predict, [text for text in changes if not text.startswith(DICOM)])
         devices.check_precision(chosen, settings.precision, where="precision")
         loaded = [run.load_network() for run in opened]
         provenance = {
@@ -98,6 +104,7 @@ class Predictor:
             recipe=first.recipe,
             table=first.table,
             settings=settings,
+            dicom=config.changed(first.recipe.dicom, of_dicom, key=DICOM),
             device=chosen,
             provenance=provenance,
         )
@@ -239,7 +246,9 @@ class Predictor:
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan."""
-        scan = load_image(case, partial(read, series=series), policy=self.plan.channels_on_other_grids)
+        scan = load_image(
+            case, partial(read, series=series, dicom=self.dicom), policy=self.plan.channels_on_other_grids
+        )
         if len(scan.array) != len(self.plan.channels):
             raise Refusal(
                 ", ".join(str(path) for path in case.images.values()),

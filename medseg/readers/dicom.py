@@ -50,7 +50,7 @@ def read(path: Path, options: Options) -> Volume:
     from medseg.boundary import refuse_not_finite
     from medseg.dicom import geometry, pixels, policy, series
 
-    chosen = series.choose(path, options.series)
+    chosen = series.choose(path, options.series, options.select)
     frames, head = chosen.frames, chosen.headers[0]
     facts = geometry.measure(frames)
     policy.refuse_irregular(path, facts, frames, options.tolerance_mm)
@@ -71,6 +71,7 @@ def read(path: Path, options: Options) -> Volume:
             "series_uid": head.series_uid,
             "series_number": head.series_number,
             "series_description": head.description,
+            "series_choice": chosen.choice,
             "frame_of_reference_uid": head.frame_of_reference_uid,
             "photometric": head.photometric,
             "off_grid_mm": facts.off_grid_mm,

@@ -1,0 +1,92 @@
+"""medseg dicom select"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from medseg.dicom.select import Choice
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML) with rules under dicom.select, or a run folder.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with one study or with many.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Any recipe key: dicom.select.must.slices=[40,2000]")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the verdicts here; - for the screen.")] = None,
+) -> None:
+    """Show which series of each study the rules of a recipe would take, and why, without running the model.
+
+    Only headers are read. Exit code 1 when a study has no series that fits, or several that fit equally well.
+    """
+    import json
+    import sys
+
+    from medseg import config
+    from medseg.dicom import select, series
+    from medseg.refusal import Refusal
+
+    rules = config.load(_recipe_of(recipe), overrides or []).dicom.select
+    if rules is None:
+        raise Refusal(
+            recipe, found="no rules", needed="dicom: {select: ...} in the recipe", remedy="see docs/series-selection.md"
+        )
+    studies, damaged = series.survey(folder)
+    for refusal in damaged:
+        print(refusal, file=sys.stderr)
+    choices = {uid: select.choose(rules, found) for uid, found in studies.items()}
+    if json_file is None:
+        for uid, choice in choices.items():
+            _show(uid, choice)
+    else:
+        text = json.dumps([_plain(uid, choice) for uid, choice in choices.items()], indent=2, ensure_ascii=False) + "\n"
+        if str(json_file) == "-":
+            print(text, end="")
+        else:
+            json_file.write_text(text, encoding="utf-8")
+    if any(choice.taken is None for choice in choices.values()):
+        raise typer.Exit(1)
+
+
+def _recipe_of(path: Path) -> Path:
+    """The recipe's file, of a run folder its own."""
+    if path.suffix == ".zip":
+        from medseg.engine.run import Run
+
+        return Run.open(path).path("recipe.yaml")
+    return path / "recipe.yaml" if path.is_dir() else path
+
+
+def _show(uid: str, choice: Choice) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    names = ("", "series", "description", "what", "slices", "mm", "reason")
+    table = Table(*(Column(name, overflow="fold") for name in names), title=f"study {uid}", title_justify="left")
+    for verdict in choice.verdicts:
+        facts = verdict.facts
+        what = " ".join(part for part in (facts.modality, facts.plane) if part)
+        spacing = "" if facts.spacing_mm is None else f"{facts.spacing_mm:.3g}"
+        mark = "taken" if verdict is choice.taken else ""
+        slices = str(facts.slices or "")
+        table.add_row(mark, facts.number, facts.name, what, slices, spacing, verdict.reason)
+    Console().print(table)
+    print(choice.because)
+
+
+def _plain(uid: str, choice: Choice) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "study": uid,
+        "taken": choice.taken.facts.uid if choice.taken else None,
+        "because": choice.because,
+        "series": [
+            {**asdict(verdict.facts), "fits": verdict.fits, "score": verdict.score, "reason": verdict.reason}
+            for verdict in choice.verdicts
+        ],
+    }
