@@ -30,6 +30,7 @@ def ct(number: int, text: str, count: int, step_mm: float, **more: Any) -> list[
     """A CT series of the abdomen."""
     orientation = more.pop("orientation", ds.AXIAL)
     about = {
+        "SpecificCharacterSet": "ISO_IR 192",
         "StudyDescription": "CT Abdomen",
         "ProtocolName": "Abdomen 3 Phasen",
         "BodyPartExamined": "ABDOMEN",

@@ -24,11 +24,13 @@ class Verdict:
 
     Attributes:
         against: why it is not taken; empty if it fits.
+        met: what it had to be, and is.
         points: the preferences that hold, with the score of each.
     """
 
     facts: Facts
     against: tuple[str, ...]
+    met: tuple[str, ...]
     points: tuple[tuple[str, float], ...]
 
     @property
@@ -43,8 +45,9 @@ class Verdict:
     def reason(self) -> str:
         if self.against:
             return "; ".join(self.against)
-        said = "; ".join(f"{what} {score:+g}" for what, score in self.points)
-        return f"score {self.score:g}" + (f" ({said})" if said else "")
+        points = "; ".join(f"{what} {score:+g}" for what, score in self.points)
+        parts = [", ".join(self.met), f"score {self.score:g} ({points})" if points else ""]
+        return "; ".join(part for part in parts if part) or "nothing is asked"
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,13 @@ TIES: dict[Tie, Callable[[Facts], Any]] = {
 def judge(rules: SeriesRules, facts: Facts) -> Verdict:
     """What the rules say about one series."""
     if facts.unfit:
-        return Verdict(facts, (f"no scan: {facts.unfit}",), ())
+        return Verdict(facts, (f"no scan: {facts.unfit}",), (), ())
     against = []
     kind, how = kind_of(facts)
     if kind and kind not in rules.allow:
         against.append(f"{kind}, by {how}")
-    against += check(rules.must, facts)[1]
+    met, lacking = check(rules.must, facts)
+    against += lacking
     for unwanted in rules.must_not:
         good, bad = check(unwanted, facts)
         if not bad:
@@ -142,7 +146,7 @@ def judge(rules: SeriesRules, facts: Facts) -> Verdict:
         good, bad = check(wish, facts)
         if not bad:
             points.append((", ".join(good), wish.score))
-    return Verdict(facts, tuple(against), tuple(points))
+    return Verdict(facts, tuple(against), tuple(met), tuple(points))
 
 
 def kind_of(facts: Facts) -> tuple[str, str]:

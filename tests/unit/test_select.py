@@ -116,6 +116,7 @@ def test_reasons_are_in_words(studies: tuple[list[Facts], list[Facts]]) -> None:
     choice = select.choose(rules(RULES["liver, portal venous"]), ct)
     assert choice.because == (
         "series 6 'Abdomen portalvenös 1.0' (CT, 40 slices), chosen by the rules from 13 series, of which 2 fit: "
+        "modality CT, body part 'ABDOMEN', plane axial, slices 40, phase portal venous, by 'portal'; "
         "score 1.5 (spacing 1 mm +1; contrast yes, 'portal' +0.5); "
         "next series 5 'Abdomen portalvenös 5.0' (CT, 8 slices) with score 0.5"
     )
@@ -188,7 +189,7 @@ def test_a_tie_is_refused_unless_something_decides() -> None:
     for tie, expected in (("more slices", "1"), ("thinner", "1"), ("earlier", "2"), ("later", "1")):
         choice = select.choose(SeriesRules(ties=(tie,)), [thick, thin])
         assert choice.taken and choice.taken.facts.uid == expected
-        assert f"score 0, {tie} than 1 of the same score" in choice.because
+        assert f"nothing is asked, {tie} than 1 of the same score" in choice.because
     undated = replace(thick, acquired="")
     assert select.choose(SeriesRules(ties=("earlier",)), [thin, undated]).taken is None
     second = select.choose(SeriesRules(ties=("earlier", "thinner")), [thin, undated])
