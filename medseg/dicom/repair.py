@@ -15,8 +15,18 @@ import numpy as np
 
 from medseg.dicom.geometry import SAME_PLACE_MM
 from medseg.dicom.headers import Frame
-from medseg.geometry import LPS_FROM_RAS
+from medseg.geometry import LPS_FROM_RAS, grid_distance_mm
 from medseg.volume import Slices
+
+KINDS = {
+    "straighten": "slices that lean or were shifted sideways are shifted back within their planes",
+    "fill": "missing slices are interpolated between their neighbours",
+    "regrid": "unevenly spaced slices are interpolated onto evenly spaced planes",
+    "drop": "images that belong to no volume are left out",
+    "split": "slices are separated into the volumes that they belong to",
+}
+"""What can be done about a finding. The first three make a new grid; nothing else changes a voxel."""
+GRIDS = ("straighten", "fill", "regrid")
 
 ON_GRID = 1e-3
 """Parts of a pixel, or of a step between planes, below which a slice lies on the grid and its pixels are copied: 0.005
@@ -42,7 +52,7 @@ class Grid:
             it lies on the grid.
         heights: (n,), ascending, in steps of the grid from its first plane; whole numbers likewise.
         slices: where each original slice lies, for the way back.
-        residual_mm: how far this puts the worst corner pixel from where that slice's own header puts it.
+        residual_mm: how far shifts and heights put the worst corner pixel from where its slice's own header puts it.
     """
 
     affine: np.ndarray
@@ -90,8 +100,10 @@ def plan(frames: Sequence[Frame]) -> Grid:
 
     lps = np.eye(4)
     lps[:3, :3] = (axes[[1, 0, 2]] * unit[[1, 0, 2], None]).T
-    own = np.repeat(lps[None], len(frames), axis=0)
-    own[:, :3, 3] = [frame.position for frame in frames]
+    stated = np.repeat(lps[None], len(frames), axis=0)
+    laid = stated.copy()
+    stated[:, :3, 3] = [frame.position for frame in frames]
+    laid[:, :3, 3] = first.position + (index * unit) @ axes
     lps[:3, 3] = first.position + (low * unit[:2]) @ axes[:2]
     return Grid(
         affine=LPS_FROM_RAS @ lps,
@@ -99,8 +111,8 @@ def plan(frames: Sequence[Frame]) -> Grid:
         size=first.size,
         shifts=index[:, :2] - low,
         heights=index[:, 2],
-        slices=Slices(LPS_FROM_RAS @ own, (first.size[1], first.size[0])),
-        residual_mm=_residual(frames, np.array(first.position) + (index * unit) @ axes, axes * unit[:, None]),
+        slices=Slices(LPS_FROM_RAS @ stated, (first.size[1], first.size[0])),
+        residual_mm=distance_mm(LPS_FROM_RAS @ laid, planes(frames), first.size),
     )
 
 
@@ -112,25 +124,20 @@ def _step(heights: np.ndarray) -> float:
     return float(heights[-1] - heights[0]) / max(round((heights[-1] - heights[0]) / common), 1)
 
 
-def _residual(frames: Sequence[Frame], positions: np.ndarray, axes: np.ndarray) -> float:
-    """Largest distance in mm between the corner pixels of planes and those that the headers describe.
-
-    Args:
-        positions: (n, 3) mm, of the planes' first pixels.
-        axes: (2 or more, 3) mm, from one row to the next and from one column to the next.
-    """
-    height, width = frames[0].size
-    worst = 0.0
-    for j, i in ((0, 0), (height - 1, 0), (0, width - 1), (height - 1, width - 1)):
-        own = np.array([_place(frame, j, i) for frame in frames])
-        worst = max(worst, float(np.linalg.norm(own - (positions + j * axes[0] + i * axes[1]), axis=1).max()))
-    return worst
+def planes(frames: Sequence[Frame]) -> np.ndarray:
+    """(n, 4, 4), (column, row, 0, 1) -> RAS+ mm, from each frame's own header. Directions are rounded there and taken
+    as of length 1."""
+    lps = np.repeat(np.eye(4)[None], len(frames), axis=0)
+    for plane, frame in zip(lps, frames, strict=True):
+        row, column = (np.array(axis) / np.linalg.norm(axis) for axis in (frame.row, frame.column))
+        plane[:3, 0], plane[:3, 1] = row * frame.spacing_mm[1], column * frame.spacing_mm[0]
+        plane[:3, 2], plane[:3, 3] = np.cross(row, column), frame.position
+    return LPS_FROM_RAS @ lps
 
 
-def _place(frame: Frame, j: int, i: int) -> np.ndarray:
-    """Patient coordinates of a pixel; directions are rounded in headers and taken as of length 1."""
-    row, column = (np.array(axis) / np.linalg.norm(axis) for axis in (frame.row, frame.column))
-    return np.array(frame.position) + column * j * frame.spacing_mm[0] + row * i * frame.spacing_mm[1]
+def distance_mm(one: np.ndarray, other: np.ndarray, size: tuple[int, int]) -> float:
+    """Largest distance between the corner pixels of slices of one (rows, columns), given as `planes`."""
+    return max(grid_distance_mm(*pair, (size[1], size[0], 1)) for pair in zip(one, other, strict=True))
 
 
 def padding(stack: np.ndarray, modality: str) -> float:
