@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pydicom
 import pydicom.config
 
 from medseg.boundary import parsing
+from medseg.dicom import marks
 from medseg.dicom.signature import is_dicom
 from medseg.refusal import Refusal
 from medseg.volume import Instance
@@ -24,13 +27,24 @@ NOT_SCANS = {
 """Objects with pixels, or without, that are never a scan. Objects without rows (structure sets, reports, presentation
 states, ...) need no entry: having no rows tells."""
 
-TAGS = [
+DESCRIBING = (
+    *("StudyDescription", "ProtocolName", "BodyPartExamined", "BurnedInAnnotation", "ConversionType"),
+    *("RescaleType", "Units", "PixelRepresentation", "BitsStored"),
+)
+"""Attributes whose text is kept in `Header.more`."""
+TAGS: list[str | int] = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"),
     *("SeriesNumber", "SeriesDescription", "Modality", "PatientID", "SpecificCharacterSet", "Rows", "Columns"),
     *("NumberOfFrames", "SamplesPerPixel", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("SliceThickness", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "PhotometricInterpretation"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *DESCRIBING,
+    *marks.TAGS,
 ]
+LIMIT_MM = 1e6
+"""Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
+LARGEST_SIDE = 65535
+"""Rows and Columns have 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,8 @@ class Frame:
         spacing_mm: between rows, and between columns.
         size: rows, columns.
         thickness_mm: of the slice, or None.
+        marks: what may tell it from other frames at its place, by the names in `marks.MARKS`.
+        rescaled: whether the header states slope or intercept.
     """
 
     instance: Instance
@@ -55,6 +71,8 @@ class Frame:
     slope: float
     intercept: float
     thickness_mm: float | None
+    marks: Mapping[str, marks.Value] = field(default_factory=dict, hash=False)
+    rescaled: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,7 @@ class Header:
     """One DICOM file.
 
     `frames` is empty for an object that is no scan (`kind` then names it) or that is not placed in space (`unplaced`
-    then says what is missing).
+    then says what is missing). `more` has the texts of `DESCRIBING`, empty where the header has none.
     """
 
     path: Path
@@ -79,6 +97,7 @@ class Header:
     kind: str
     frames: tuple[Frame, ...]
     unplaced: str
+    more: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def sop_class(path: Path) -> str:
@@ -136,6 +155,7 @@ def _header(path: Path, dataset: Any) -> Header:
         kind=kind,
         frames=frames,
         unplaced=unplaced,
+        more={name: text(name) for name in DESCRIBING},
     )
 
 
@@ -155,6 +175,8 @@ def planes(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
     frame; or none and what is missing."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
     count = int(dataset.get("NumberOfFrames") or 1)
+    if count < 1:
+        return (), f"{count} frames"
     if per_frame is None and count > 1:
         return (), f"{count} frames without a position for each"
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
@@ -182,29 +204,41 @@ def _frame(path: Path, dataset: Any, own: Any, common: Any, number: int | None) 
                 return items[0].get(name)
         return None
 
-    position = attribute("PlanePositionSequence", "ImagePositionPatient")
-    orientation = attribute("PlaneOrientationSequence", "ImageOrientationPatient")
-    spacing = attribute("PixelMeasuresSequence", "PixelSpacing")
-    for value, length, name in (
-        (position, 3, "ImagePositionPatient"),
-        (orientation, 6, "ImageOrientationPatient"),
-        (spacing, 2, "PixelSpacing"),
+    vectors = []
+    for group, name, length in (
+        ("PlanePositionSequence", "ImagePositionPatient", 3),
+        ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        ("PixelMeasuresSequence", "PixelSpacing", 2),
     ):
+        value = attribute(group, name)
         if value is None or isinstance(value, str) or len(value) != length:
             return f"no {name}"
-    thickness = attribute("PixelMeasuresSequence", "SliceThickness")
-    slope = attribute("PixelValueTransformationSequence", "RescaleSlope")
-    intercept = attribute("PixelValueTransformationSequence", "RescaleIntercept")
-    cosines = [float(value) for value in orientation]
-    x, y, z = (float(value) for value in position)
+        vectors.append(tuple(float(part) for part in value))
+        if not all(abs(part) <= LIMIT_MM for part in vectors[-1]):
+            return f"{name} {list(vectors[-1])}"
+    size = (int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0))
+    if not all(1 <= side <= LARGEST_SIDE for side in size):
+        return f"{size[0]} rows and {size[1]} columns"
+    slope = _number(attribute("PixelValueTransformationSequence", "RescaleSlope"))
+    intercept = _number(attribute("PixelValueTransformationSequence", "RescaleIntercept"))
+    if not all(value is None or math.isfinite(value) for value in (slope, intercept)):
+        return f"rescale slope {slope} and intercept {intercept}"
+    thickness = _number(attribute("PixelMeasuresSequence", "SliceThickness"))
+    position, cosines, spacing = vectors
     return Frame(
         instance=Instance(path, str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", "")), number),
-        position=(x, y, z),
+        position=(position[0], position[1], position[2]),
         row=(cosines[0], cosines[1], cosines[2]),
         column=(cosines[3], cosines[4], cosines[5]),
-        spacing_mm=(float(spacing[0]), float(spacing[1])),
-        size=(int(dataset.Rows), int(dataset.Columns)),
-        slope=1.0 if slope in (None, "") else float(slope),
-        intercept=0.0 if intercept in (None, "") else float(intercept),
-        thickness_mm=None if thickness in (None, "") else float(thickness),
+        spacing_mm=(spacing[0], spacing[1]),
+        size=size,
+        slope=1.0 if slope is None else slope,
+        intercept=0.0 if intercept is None else intercept,
+        thickness_mm=thickness if thickness is not None and 0 < thickness <= LIMIT_MM else None,
+        marks=marks.of_file(dataset) if number is None else marks.of_groups(own, common),
+        rescaled=slope is not None or intercept is not None,
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value in (None, "") else float(value)

@@ -83,7 +83,9 @@ def read(path: Path, options: Options) -> Volume:
     _refuse_apart(path, chosen, volumes, ordered, options.tolerance_mm)
     first, head = judgements[0], chosen.headers[0]
     grid = _grid(path, first, ordered[0])
-    note = _account(path, first, ordered[0], grid, options)
+    note = _account(first, grid, volumes)
+    if not note.startswith("good"):
+        log.warning("%s: %s", path, note)
 
     array = pixels.load([frame for frames in ordered for frame in frames]).transpose(2, 1, 0)
     array = array.reshape(len(ordered), -1, *array.shape[1:])
@@ -203,22 +205,23 @@ def _grid(path: Path, judgement: Judgement, frames: Sequence[Frame]) -> Grid | N
     return grid
 
 
-def _account(path: Path, judgement: Judgement, frames: Sequence[Frame], grid: Grid | None, options: Options) -> str:
-    """What was found and what was done about it, in words; also told at once."""
-    found = "; ".join(finding.text for finding in judgement.findings)
+def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack]) -> str:
+    """What was found and what is done about it, in words."""
     if not judgement.findings:
         return "good"
+    words = [finding.text for finding in judgement.findings]
     if all(not finding.repair for finding in judgement.findings):
-        return f"good; {found}"
-    done = ""
+        return "; ".join(["good", *words])
+    if len(stacks) > 1:
+        words.append(f"read as {len(stacks)} channels")
+    elif stacks[0].name:
+        words.append(f"{stacks[0].name} alone is read")
     if grid is not None:
-        done = (
-            f"; repaired: {len(frames)} slices interpolated onto {grid.shape[0]} straight planes "
-            f"{grid.step_mm:.4g} mm apart, original slices placed to {grid.residual_mm:.3f} mm"
+        words.append(
+            f"repaired: {len(judgement.geometry.order)} slices interpolated onto {grid.shape[0]} straight planes "
+            f"{grid.step_mm:.4g} mm apart, to within {max(grid.residual_mm, 0.001):.3f} mm of their places"
         )
-    chosen = f"; read: {options.series}" if options.series else ""
-    log.warning("%s: %s%s%s", path, found, done, chosen)
-    return f"{found}{done}{chosen}"
+    return "; ".join(words)
 
 
 def _uptake(array: np.ndarray, paths: list[Path]) -> tuple[np.ndarray, dict[str, Any]]:

@@ -64,9 +64,9 @@ def irregular(folder: Path) -> dict[str, tuple[Path, str]]:
         "one missing": (ds.series(folder / "a", np.delete(places, 8, axis=0)), "1 missing slice of 3 mm.*1.67 mm"),
         "five missing": (ds.series(folder / "b", np.delete(places, range(8, 13), axis=0)), "5 missing slices.*18 mm"),
         "3 to 5 mm": (ds.series(folder / "c", thick), "3 to 5 mm apart.*9.47 mm"),
-        "two phases": (ds.series(folder / "d", np.concatenate([places, places])), "40 slices at 20 places"),
+        "two phases": (ds.series(folder / "d", np.concatenate([places, places])), "2 volumes in one series"),
         "tilt": (ds.series(folder / "e", ds.places(tilt=15)), r"leans by 15.00 degrees.*15.27 mm"),
-        "localiser": (ds.write(folder / "f", localiser), "1 slices in another orientation.*IM0020"),
+        "localiser": (ds.write(folder / "f", localiser), "1 image left out: localiser .IM0020"),
         "jitter": (ds.series(folder / "g", jitter), "2.7 to 3.3 mm apart.*0.30 mm"),
         "sideways": (ds.series(folder / "h", sideways), "misplace voxels by up to 0.30 mm"),
     }

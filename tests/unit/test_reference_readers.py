@@ -27,7 +27,7 @@ FOLDERS = sorted({path.parent for path in FILES})
 REFUSED = {  # folder: words of the refusal
     "dcm_qa_ct_philips_tilt": "leans by 18.50 degrees",
     "dicom2nifti/failing/gantrytilting/001": "leans by 14.00 degrees",
-    "dicom2nifti/failing/notavolume/001": "4 slices at 1 places",
+    "dicom2nifti/failing/notavolume/001": "4 slices at 1 place",
     "dicom2nifti/failing/sliceincrement/001": "1 missing slice of 5 mm",
     "rt_utils/one_slice_data": "without SliceThickness",
     "nibabel": "without SliceThickness",
