@@ -176,7 +176,7 @@ def resample(stack: np.ndarray, grid: Grid, fill: float) -> np.ndarray:
         under = k - grid.heights[above - 1]
         pair = [(under, shifted(above - 1)), (over, shifted(above))]
         for distance, part in sorted(pair, key=lambda one: -one[0]):
-            if distance <= 0.5:
+            if distance <= 0.5 + ON_GRID:
                 part.lay_on(plane)
         pair[0][1].between(pair[1][1], under / (under + over)).lay_on(plane)
     return made
@@ -222,7 +222,7 @@ def _delayed(pixels: np.ndarray, part: float, axis: int) -> tuple[int, np.ndarra
     if not part:
         return 0, pixels
     side = pixels.shape[axis]
-    reached = np.arange(int(part > 0.5), side + int(part >= 0.5))
+    reached = np.arange(int(part > 0.5 + ON_GRID), side + int(part >= 0.5 - ON_GRID))
     before, after = (pixels.take(np.clip(reached - back, 0, side - 1), axis) for back in (1, 0))
     after = after.astype(_exact(pixels))
     return int(reached[0]), after + (before - after) * after.dtype.type(part)
