@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,18 +30,27 @@ states, ...) need no entry: having no rows tells."""
 
 DESCRIBING = (
     *("StudyDescription", "ProtocolName", "BodyPartExamined", "BurnedInAnnotation", "ConversionType"),
-    *("RescaleType", "Units", "PixelRepresentation", "BitsStored"),
+    *("RescaleType", "Units"),
 )
 """Attributes whose text is kept in `Header.more`."""
 TAGS: list[str | int] = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"),
     *("SeriesNumber", "SeriesDescription", "Modality", "PatientID", "SpecificCharacterSet", "Rows", "Columns"),
-    *("NumberOfFrames", "SamplesPerPixel", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
-    *("SliceThickness", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "PhotometricInterpretation"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("PhotometricInterpretation", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *DESCRIBING,
     *marks.TAGS,
 ]
+SLICE_CLASSES = (
+    *("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"),
+    *("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"),
+    *("1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"),
+)
+"""CT, MR and PET: single-frame, enhanced, and enhanced from single frames. Their images must have a place."""
+COLOUR = "colour pixels"
+NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+"""Transfer syntaxes in which the number of pixels gives the number of bytes: implicit, explicit, big endian."""
 LIMIT_MM = 1e6
 """Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
 LARGEST_SIDE = 65535
@@ -92,12 +102,18 @@ class Header:
     modality: str
     patient_id: str
     frame_of_reference_uid: str
+    transfer_syntax_uid: str
     photometric: str
     image_type: tuple[str, ...]
     kind: str
     frames: tuple[Frame, ...]
     unplaced: str
     more: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def picture(self) -> bool:
+        """Whether it is an image without a place that needs none: a radiograph, a photograph, a screenshot."""
+        return bool(self.unplaced) and (self.unplaced == COLOUR or self.sop_class_uid not in SLICE_CLASSES)
 
 
 def sop_class(path: Path) -> str:
@@ -118,28 +134,38 @@ def read(path: Path) -> Header:
     Raises:
         Refusal: it cannot be parsed.
     """
-    if not is_dicom(path):
-        raise Refusal(
-            path,
-            found=f"no DICOM signature in a file of {path.stat().st_size} bytes",
-            needed="a DICOM file (128 bytes, then 'DICM')",
-            remedy="copy it again, move it out of the folder, or rewrite it with its file meta information",
-        )
-    with (
-        parsing(path, needed="a readable DICOM header", remedy="copy or export the file again"),
-        pydicom.config.disable_value_validation(),
-    ):
-        return _header(path, pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS))
+    with path.open("rb") as handle:
+        signature = handle.read(132)
+        length = handle.seek(0, os.SEEK_END)
+        handle.seek(0)
+        if signature[128:] != b"DICM":
+            raise Refusal(
+                path,
+                found=f"no DICOM signature in a file of {length} bytes",
+                needed="a DICOM file (128 bytes, then 'DICM')",
+                remedy="copy it again, move it out of the folder, or rewrite it with its file meta information",
+            )
+        with (
+            parsing(path, needed="a readable DICOM header", remedy="copy or export the file again"),
+            pydicom.config.disable_value_validation(),
+        ):
+            dataset = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=TAGS)
+            return _header(path, dataset, length - handle.tell())
 
 
-def _header(path: Path, dataset: Any) -> Header:
+def _header(path: Path, dataset: Any, left: int) -> Header:
+    """`left`: bytes of the file behind the header."""
+
     def text(name: str) -> str:
         value = dataset.get(name)
         return "" if value is None else str(value).strip()
 
     sop_class_uid = text("SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     kind = NOT_SCANS.get(sop_class_uid, "" if dataset.get("Rows") else "object without pixels")
     frames, unplaced = ((), "") if kind else _scan(path, dataset)
+    if frames and syntax in NATIVE:
+        frames, unplaced = _whole(frames, dataset, left)
     return Header(
         path=path,
         sop_class_uid=sop_class_uid,
@@ -150,6 +176,7 @@ def _header(path: Path, dataset: Any) -> Header:
         modality=text("Modality"),
         patient_id=text("PatientID"),
         frame_of_reference_uid=text("FrameOfReferenceUID"),
+        transfer_syntax_uid=syntax,
         photometric=text("PhotometricInterpretation"),
         image_type=tuple(str(value) for value in dataset.get("ImageType") or ()),
         kind=kind,
@@ -162,12 +189,21 @@ def _header(path: Path, dataset: Any) -> Header:
 def _scan(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
     """Frames of an image, or none and what keeps it from lying in space as grey values."""
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
-        return (), "colour pixels"
+        return (), COLOUR
     if "MOSAIC" in (dataset.get("ImageType") or ()):
         return (), "many slices tiled into one picture (Siemens mosaic)"
     if dataset.get("ModalityLUTSequence"):
         return (), "a table of values (Modality LUT) in place of a rescale slope"
     return planes(path, dataset)
+
+
+def _whole(frames: tuple[Frame, ...], dataset: Any, left: int) -> tuple[tuple[Frame, ...], str]:
+    """The frames, if the file is long enough to hold the pixels of all of them."""
+    rows, columns = frames[0].size
+    needed = (len(frames) * rows * columns * int(dataset.get("BitsAllocated") or 0) + 7) // 8
+    if left >= needed:
+        return frames, ""
+    return (), f"pixels cut short ({max(left, 0)} of {needed} bytes)"
 
 
 def planes(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:

@@ -66,8 +66,13 @@ class Judgement:
     @property
     def verdict(self) -> Verdict:
         """That of the worst finding."""
-        severities = {finding.severity for finding in self.findings}
-        return next((one for one in (Verdict.REFUSED, Verdict.REPAIRABLE) if one in severities), Verdict.GOOD)
+        return worst(self.findings)
+
+
+def worst(findings: Sequence[Finding]) -> Verdict:
+    """Verdict of the worst finding; good if there is none."""
+    severities = {finding.severity for finding in findings}
+    return next((one for one in (Verdict.REFUSED, Verdict.REPAIRABLE) if one in severities), Verdict.GOOD)
 
 
 def judge(frames: Sequence[Frame], *, tolerance_mm: float, gap_mm: float, known: tuple[Finding, ...] = ()) -> Judgement:

@@ -66,8 +66,8 @@ def choose(path: Path, wanted: str | None) -> Series:
     if not placed:
         raise Refusal(
             path,
-            found=f"{len(scans)} images that lie nowhere in space ({scans[0].unplaced})",
-            needed="grey-value slices with a position, an orientation and a pixel spacing",
+            found=f"{len(scans)} images, none a slice in space (first {scans[0].path.name}: {scans[0].unplaced})",
+            needed="whole grey-value slices with a position, an orientation and a pixel spacing",
             remedy="give the original series; photographs and screenshots can be read as PNG or TIFF",
         )
     if len(found) > len(scans):

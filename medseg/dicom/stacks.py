@@ -86,7 +86,7 @@ def split(series: Series) -> Split:
             ([frame.instance.path.name for frame in copies], "copy of another instance"),
             ([frame.instance.path.name for frame in localisers], "localiser"),
             ([frame.instance.path.name for frame in odd], "another orientation"),
-            ([header.path.name for header in screenshots], "no slice"),
+            ([header.path.name for header in screenshots], screenshots[0].unplaced if screenshots else ""),
         )
         if files
     ]
@@ -165,8 +165,7 @@ def _screenshot(series: Series, header: Header) -> bool:
     return (
         header.sop_class_uid != head.sop_class_uid
         or header.photometric != head.photometric
-        or LOCALIZER in header.image_type
-        or "SECONDARY" in header.image_type
+        or any(word in header.image_type and word not in head.image_type for word in (LOCALIZER, "SECONDARY"))
     )
 
 
