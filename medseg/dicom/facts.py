@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:  # importing it would import pydicom
-    from medseg.dicom.headers import Header
+    from medseg.dicom.headers import Frame, Header
 
 SAME_PLACE_MM = 0.01
 PLANES = ("sagittal", "coronal", "axial")
@@ -21,12 +21,15 @@ DAY_S = 24 * 3600
 
 @dataclass(frozen=True)
 class Facts:
-    """What the headers of one series say. Text is empty, and a number None, where they say nothing.
+    """What the headers say of one volume, which is a series or a part of one (`stacks.split`). Text is empty, and a
+    number None, where they say nothing.
 
     Attributes:
+        volume: what tells it from the other volumes of its series ("b = 800"); empty if it is the only one.
+        volume_number: of them, from 1; 0 if it is the only one.
         unfit: why it is no scan at all: a segmentation, a report, pictures without a place.
         image_type: of most of its images.
-        slices: places with a slice; `images` can be more: phases, echoes, copies.
+        slices: places with a slice; `images` can be more, where nothing tells phases or copies apart.
         spacing_mm: median distance of neighbouring slices.
         plane: axial, coronal, sagittal; mixed, if there are several.
         delay_s: from the beginning of the injection to the first image.
@@ -37,6 +40,8 @@ class Facts:
     study_uid: str = ""
     patient_id: str = ""
     number: str = ""
+    volume: str = ""
+    volume_number: int = 0
     modality: str = ""
     description: str = ""
     protocol: str = ""
@@ -63,22 +68,31 @@ class Facts:
     def text(self) -> str:
         """For messages."""
         size = f"{self.slices} slices" if self.slices else f"{self.images} files"
-        return f"series {self.number or '?'} '{self.name}' ({self.modality or '?'}, {size})"
+        part = f"/{self.volume_number}" if self.volume_number else ""
+        named = f", {self.volume}" if self.volume else ""
+        return f"series {self.number or '?'}{part} '{self.name}'{named} ({self.modality or '?'}, {size})"
 
     @classmethod
-    def of(cls, headers: Sequence[Header]) -> Facts:
-        """Facts of the files of one series."""
-        head, texts = headers[0], headers[0].texts
-        placed = [frame for header in headers for frame in header.frames]
-        slices, spacing_mm, plane = _places([(frame.position, frame.row, frame.column) for frame in placed])
-        acquired = min((_acquired(header.texts) for header in headers), default="")
-        start = _seconds(texts.get("ContrastBolusStartTime", ""))
-        scan = _seconds(acquired[8:])
+    def of(cls, headers: Sequence[Header], frames: Sequence[Frame], volume: str = "", volume_number: int = 0) -> Facts:
+        """Facts of one volume.
+
+        Args:
+            headers: of its files; of files that are no slices in space, if there are no frames.
+            frames: its slices.
+            volume: what tells it from the other volumes of its series, if there are any.
+            volume_number: of them, from 1; 0 if it is the only one.
+        """
+        head, texts = headers[0], headers[0].more
+        slices, spacing_mm, plane = _places([(frame.position, frame.row, frame.column) for frame in frames])
+        acquired = min((moment for header in headers if (moment := _acquired(header.more))), default="")
+        start, scan = _seconds(texts.get("ContrastBolusStartTime", "")), _seconds(acquired[8:])
         return cls(
             uid=head.series_uid,
             study_uid=head.study_uid,
             patient_id=head.patient_id,
             number=head.series_number,
+            volume=volume,
+            volume_number=volume_number,
             modality=head.modality,
             description=head.description,
             protocol=texts.get("ProtocolName", ""),
@@ -88,9 +102,9 @@ class Facts:
             kernel=texts.get("ConvolutionKernel", ""),
             acquired=acquired,
             sop_class_uid=head.sop_class_uid,
-            unfit="" if placed else head.kind or head.unplaced or "no image",
+            unfit="" if frames else head.kind or head.unplaced or "no slices",
             image_type=Counter(header.image_type for header in headers).most_common(1)[0][0],
-            images=len(placed) or len(headers),
+            images=len(frames) or len(headers),
             slices=slices,
             spacing_mm=spacing_mm,
             plane=plane,

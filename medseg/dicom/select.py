@@ -55,12 +55,12 @@ class Choice:
     """Verdicts on all series of a study, the best first.
 
     Attributes:
-        taken: the series that is meant, or None.
+        taken: the series that is meant, or several volumes of it; empty if there is none.
         because: how it was decided, or why nothing is taken.
     """
 
     verdicts: tuple[Verdict, ...]
-    taken: Verdict | None
+    taken: tuple[Verdict, ...]
     because: str
 
     def refusal(self, where: Path) -> Refusal:
@@ -75,39 +75,45 @@ class Choice:
 
 
 def choose(rules: SeriesRules, series: Sequence[Facts]) -> Choice:
-    """Judge every series; take the one that fits and has the highest score.
+    """Judge every series, or volume of one; take the one that fits and has the highest score. Volumes of one series
+    that are equally good are taken together.
 
-    Nothing is taken if none fits, if the fitting ones are of several patients or studies, or if several have the
-    highest score and none of `rules.ties` decides.
+    Nothing is taken if none fits, if the fitting ones are of several patients or studies, or if several series have
+    the highest score and none of `rules.ties` decides.
     """
-    verdicts = sorted((judge(rules, facts) for facts in series), key=_rank)
+    verdicts = tuple(sorted((judge(rules, facts) for facts in series), key=_rank))
     fitting = [verdict for verdict in verdicts if verdict.fits]
     for name, values in (
         ("patients", {one.facts.patient_id for one in fitting}),
         ("studies", {one.facts.study_uid for one in fitting}),
     ):
         if len(values) > 1:
-            return Choice(tuple(verdicts), None, f"series of {len(values)} {name} that fit the rules")
+            return Choice(verdicts, (), f"series of {len(values)} {name} that fit the rules")
     if not fitting:
-        return Choice(tuple(verdicts), None, f"none of {len(verdicts)} series that fits the rules")
+        return Choice(verdicts, (), f"none of {len(verdicts)} series that fits the rules")
     best, how = [one for one in fitting if one.score == fitting[0].score], ""
-    for tie in rules.ties if len(best) > 1 else ():
-        best, equal = _break(tie, best), len(best)
-        how += f", {tie} than {equal - len(best)} of the same score" * (equal > len(best))
-    if len(best) > 1:
-        return Choice(tuple(verdicts), None, f"{len(best)} series that fit the rules equally well")
-    [taken] = best
-    others = [one for one in fitting if one is not taken]
+    for tie in rules.ties:
+        if _series(best) > 1:
+            best, equal = _break(tie, best), len(best)
+            how += f", {tie} than {equal - len(best)} of the same score" * (equal > len(best))
+    if _series(best) > 1:
+        return Choice(verdicts, (), f"{len(best)} series that fit the rules equally well")
+    others = [one for one in fitting if one not in best]
     next_best = f"; next {others[0].facts.text} with score {others[0].score:g}" if others else ""
     counted = f"{len(verdicts)} series, of which {len(fitting)} {'fits' if len(fitting) == 1 else 'fit'}"
-    because = f"{taken.facts.text}, chosen by the rules from {counted}: {taken.reason}{how}{next_best}"
-    return Choice((taken, *(one for one in verdicts if one is not taken)), taken, because)
+    names = " and ".join(one.facts.text for one in best)
+    because = f"{names}, chosen by the rules from {counted}: {best[0].reason}{how}{next_best}"
+    return Choice((*best, *(one for one in verdicts if one not in best)), tuple(best), because)
+
+
+def _series(verdicts: Sequence[Verdict]) -> int:
+    return len({one.facts.uid for one in verdicts})
 
 
 def _rank(verdict: Verdict) -> tuple[Any, ...]:
     facts = verdict.facts
     number = int(facts.number) if facts.number.isdecimal() else 0
-    return not verdict.fits, -verdict.score, number, facts.number, facts.uid
+    return not verdict.fits, -verdict.score, number, facts.number, facts.uid, facts.volume_number
 
 
 def _break(tie: Tie, best: list[Verdict]) -> list[Verdict]:
@@ -236,6 +242,7 @@ CHECKS: dict[str, Callable[[Any, Facts], Told]] = {
     "description": partial(_text, "name"),
     "protocol": partial(_text, "protocol"),
     "study": partial(_text, "study"),
+    "volume": partial(_text, "volume"),
     "body_part": _body_part,
     "plane": _plane,
     "slices": _slices,

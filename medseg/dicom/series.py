@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.dicom import headers, select, signature
-from medseg.dicom.facts import Facts
+from medseg.dicom import headers, signature
 from medseg.dicom.headers import Frame, Header
-from medseg.dicom.settings import SeriesRules
 from medseg.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -19,14 +17,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Series:
-    """The image files of one series that lie in space.
+    """The image files of one series.
 
     Attributes:
-        choice: why it was taken, if rules had to say so.
+        headers: of those that lie in space; at least one.
+        unplaced: of those that do not.
     """
 
     headers: tuple[Header, ...]
-    choice: str = ""
+    unplaced: tuple[Header, ...] = ()
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -40,21 +39,27 @@ class Series:
         return f"series {number} '{description}' ({head.modality or '?'}, {len(self.frames)} slices, {head.series_uid})"
 
 
-def choose(path: Path, wanted: str | None, rules: SeriesRules | None = None) -> Series:
+def choose(path: Path, wanted: str | None) -> Series:
     """The series of a folder, or the one that a file belongs to (looked for in the file's own folder).
 
     Structure sets, segmentations, reports and the like are passed over, and so are images that lie nowhere in space
-    (secondary captures, screenshots) when there are others. If several series remain, `wanted` decides, or else the
-    rules.
+    (secondary captures, screenshots) when there are others. If several series remain, `wanted` decides.
 
     Args:
         path: folder, searched with its subfolders; or one file.
         wanted: series UID, series number, or part of the description; it must fit exactly one series.
-        rules: what the series should be; not asked of a file. The only series of a folder is read even if they would
-            not take it, and a line says so.
 
     Raises:
-        Refusal: no image, several series and no choice, a choice that fits none or several, or rules that none fits.
+        Refusal: no image, several series and no choice, or a choice that fits none or several.
+    """
+    return _pick(path, look(path)[1], wanted)
+
+
+def look(path: Path) -> tuple[list[Header], list[Series]]:
+    """Every header in a folder, or of the series that a file belongs to; and the series that lie in space.
+
+    Raises:
+        Refusal: none of them does.
     """
     found = [headers.read(file) for file in signature.files(path)] if path.is_dir() else _siblings(path)
     scans = [header for header in found if not header.kind]
@@ -66,22 +71,17 @@ def choose(path: Path, wanted: str | None, rules: SeriesRules | None = None) -> 
             needed="at least one DICOM image",
             remedy="give the folder that holds the scan itself",
         )
-    placed = _by_series(scans)
+    placed = by_series(scans)
     if not placed:
         raise Refusal(
             path,
-            found=f"{len(scans)} images that lie nowhere in space ({scans[0].unplaced})",
-            needed="grey-value slices with a position, an orientation and a pixel spacing",
+            found=f"{len(scans)} images, none a slice in space (first {scans[0].path.name}: {scans[0].unplaced})",
+            needed="whole grey-value slices with a position, an orientation and a pixel spacing",
             remedy="give the original series; photographs and screenshots can be read as PNG or TIFF",
         )
     if len(found) > len(scans):
         log.info("%s: %d files are no scans and were passed over", path, len(found) - len(scans))
-    if wanted is None and rules is not None and path.is_dir():
-        series = _by_rules(path, placed, found, rules)
-    else:
-        series = _pick(path, placed, wanted)
-    _refuse_mixture(path, series, scans)
-    return series
+    return found, placed
 
 
 def _siblings(path: Path) -> list[Header]:
@@ -101,56 +101,17 @@ def _siblings(path: Path) -> list[Header]:
     return found
 
 
-def _by_series(scans: Sequence[Header]) -> list[Series]:
-    """Series with at least one placed image; their unplaced images stay out and are judged by `_refuse_mixture`."""
-    return [Series(tuple(group)) for group in groups(header for header in scans if header.frames)]
-
-
-def survey(folder: Path) -> tuple[dict[str, list[Facts]], list[Refusal]]:
-    """What the headers in a folder tree say of each series, by StudyInstanceUID; and the files that cannot be read.
-
-    Raises:
-        Refusal: no DICOM file is there.
-    """
-    found: list[Header] = []
-    damaged: list[Refusal] = []
-    for file in signature.files(folder) if folder.is_dir() else ():
-        try:
-            found.append(headers.read(file))
-        except Refusal as refusal:
-            damaged.append(refusal)
-    if not found:
-        raise Refusal(
-            folder, found="no DICOM file that can be read", needed="a folder with DICOM files", remedy="check the path"
-        )
-    studies: dict[str, list[Header]] = defaultdict(list)
-    for header in found:
-        studies[header.study_uid].append(header)
-    return {uid: [Facts.of(group) for group in groups(study)] for uid, study in studies.items()}, damaged
-
-
-def groups(found: Iterable[Header]) -> list[list[Header]]:
-    """Files of one series together, whatever they are."""
-    series: dict[str, list[Header]] = defaultdict(list)
-    for header in found:
-        series[header.series_uid].append(header)
-    return list(series.values())
-
-
-def _by_rules(path: Path, placed: Sequence[Series], found: Sequence[Header], rules: SeriesRules) -> Series:
-    if len(placed) == 1:
-        verdict = select.judge(rules, Facts.of(placed[0].headers))
-        if verdict.fits:
-            return placed[0]
-        choice = f"{placed[0].text} is the only scan; the rules would not take it: {verdict.reason}"
-        log.warning("%s: %s", path, choice)
-        return replace(placed[0], choice=choice)
-    chosen = select.choose(rules, [Facts.of(headers) for headers in groups(found)])
-    if chosen.taken is None:
-        raise chosen.refusal(path)
-    log.info("%s: %s", path, chosen.because)
-    [series] = [series for series in placed if series.headers[0].series_uid == chosen.taken.facts.uid]
-    return replace(series, choice=chosen.because)
+def by_series(scans: Sequence[Header]) -> list[Series]:
+    """Series with at least one image that lies in space."""
+    groups: dict[str, list[Header]] = defaultdict(list)
+    for header in scans:
+        groups[header.series_uid].append(header)
+    found = []
+    for group in groups.values():
+        placed = tuple(header for header in group if header.frames)
+        if placed:
+            found.append(Series(placed, tuple(header for header in group if not header.frames)))
+    return found
 
 
 def _pick(path: Path, placed: Sequence[Series], wanted: str | None) -> Series:
@@ -181,25 +142,3 @@ def _pick(path: Path, placed: Sequence[Series], wanted: str | None) -> Series:
         needed="a choice that fits exactly one series",
         remedy="give the series UID",
     )
-
-
-def _refuse_mixture(path: Path, series: Series, scans: Sequence[Header]) -> None:
-    """What must be the same in every file of a series, beside the geometry."""
-    head = series.headers[0]
-    stray = [header for header in scans if header.series_uid == head.series_uid and not header.frames]
-    if stray:
-        raise Refusal(
-            path,
-            found=f"{len(stray)} images with {stray[0].unplaced} among {series.text} (first {stray[0].path.name})",
-            needed="a position for every slice",
-            remedy="move those files out of the folder",
-        )
-    for name, attribute in (("patients", "patient_id"), ("frames of reference", "frame_of_reference_uid")):
-        values = sorted({getattr(header, attribute) for header in series.headers})
-        if len(values) > 1:
-            raise Refusal(
-                path,
-                found=f"{len(values)} {name} in {series.text}: {', '.join(values[:3])}",
-                needed="one",
-                remedy="separate them into folders of their own",
-            )

@@ -37,7 +37,9 @@ def _ordered(limits: tuple[float | None, float | None]) -> tuple[float | None, f
     return limits
 
 
-Pattern = Annotated[str, AfterValidator(_pattern)]
+Pattern = Annotated[
+    str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value), AfterValidator(_pattern)
+]
 """A regular expression, found anywhere in the text, in capitals or not."""
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 Range = Annotated[tuple[FiniteFloat | None, FiniteFloat | None], AfterValidator(_ordered)]
@@ -55,6 +57,8 @@ class Conditions(Settings):
     """In ProtocolName."""
     study: Pattern | None = None
     """In StudyDescription."""
+    volume: Pattern | None = None
+    """In the name that tells the volumes of one series apart: b = 800; echo 2, 4.6 ms; time point 3."""
     body_part: Pattern | None = None
     """abdomen, chest, head, heart, neck, pelvis, spine, breast or limb, which are known in English, German and French;
     or an expression. Looked for in BodyPartExamined and the descriptions of the series, then in that of the study."""

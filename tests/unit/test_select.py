@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import pydicom
 import pytest
 import yaml
 from hypothesis import given
@@ -17,7 +18,7 @@ from hypothesis import strategies as some
 from pydantic import ValidationError
 
 from medseg import config, readers
-from medseg.dicom import select, series, vocabulary
+from medseg.dicom import select, signature, study, sweep, vocabulary
 from medseg.dicom.facts import Facts
 from medseg.dicom.settings import DicomSettings, SeriesRules
 from medseg.refusal import Refusal
@@ -83,14 +84,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def studies(folders: tuple[Path, Path]) -> tuple[list[Facts], list[Facts]]:
-    ct, mr = (next(iter(series.survey(folder)[0].values())) for folder in folders)
+    ct, mr = (next(iter(survey(folder).values())) for folder in folders)
     return ct, mr
+
+
+def survey(folder: Path) -> dict[str, list[Facts]]:
+    return study.by_study(sweep.look(list(signature.files(folder)), workers=1))  # type: ignore[arg-type]
 
 
 @cache
 def names(patient: str) -> dict[str, str]:
-    study = dicom_study.abdomen() if patient == "P1" else dicom_study.head()
-    return {made[0].SeriesInstanceUID: name for name, made in study.items()}
+    made_up = dicom_study.abdomen() if patient == "P1" else dicom_study.head()
+    return {made[0].SeriesInstanceUID: name for name, made in made_up.items()}
 
 
 def name_of(facts: Facts) -> str:
@@ -100,7 +105,7 @@ def name_of(facts: Facts) -> str:
 
 def taken(text: str, found: Sequence[Facts]) -> str | None:
     chosen = select.choose(rules(text), found).taken
-    return name_of(chosen.facts) if chosen else None
+    return name_of(chosen[0].facts) if chosen else None
 
 
 @pytest.mark.parametrize("recipe", RULES)
@@ -188,23 +193,23 @@ def test_a_tie_is_refused_unless_something_decides() -> None:
     assert "2 series that fit the rules equally well" in select.choose(SeriesRules(), [thin, thick]).because
     for tie, expected in (("more slices", "1"), ("thinner", "1"), ("earlier", "2"), ("later", "1")):
         choice = select.choose(SeriesRules(ties=(tie,)), [thick, thin])
-        assert choice.taken and choice.taken.facts.uid == expected
+        assert choice.taken and choice.taken[0].facts.uid == expected
         assert f"nothing is asked, {tie} than 1 of the same score" in choice.because
     undated = replace(thick, acquired="")
-    assert select.choose(SeriesRules(ties=("earlier",)), [thin, undated]).taken is None
+    assert select.choose(SeriesRules(ties=("earlier",)), [thin, undated]).taken == ()
     second = select.choose(SeriesRules(ties=("earlier", "thinner")), [thin, undated])
-    assert second.taken and second.taken.facts.uid == "1"
+    assert second.taken and second.taken[0].facts.uid == "1"
     twice = select.choose(SeriesRules(ties=("more slices",)), [thin, replace(thin, uid="3")])
-    assert twice.taken is None
+    assert twice.taken == ()
 
 
 @pytest.mark.parametrize(("attribute", "words"), [("patient_id", "2 patients"), ("study_uid", "2 studies")])
 def test_series_of_two_patients_are_never_weighed_against_each_other(attribute: str, words: str) -> None:
     one, other = facts(), replace(facts(uid="2", spacing_mm=5.0), **{attribute: "x"})
     choice = select.choose(rules("prefer: [{spacing_mm: [0, 2]}]"), [one, other])
-    assert choice.taken is None and words in choice.because
+    assert choice.taken == () and words in choice.because
     only_one_fits = select.choose(rules("must: {spacing_mm: [0, 2]}"), [one, other])
-    assert only_one_fits.taken and only_one_fits.taken.facts == one
+    assert only_one_fits.taken and only_one_fits.taken[0].facts == one
 
 
 def test_scores_add_up_and_may_be_negative() -> None:
@@ -332,14 +337,51 @@ def test_facts_of_irregular_files(tmp_path: Path) -> None:
     late = {"ContrastBolusStartTime": "235930", "AcquisitionDate": "20260101", "AcquisitionTime": "000040.5"}
     night = [ds.slice_(place, series="1.2.3.7", **late) for place in places]
     ds.write(tmp_path, [*mixed, *phases, *gap, *night])
-    (tmp_path / "broken.dcm").write_bytes(b"\0" * 128)
-    studies, damaged = series.survey(tmp_path)
+    studies = survey(tmp_path)
     by_uid = {facts.uid: facts for facts in studies[ds.STUDY]}
     assert by_uid["1.2.3.4"].plane == "mixed" and by_uid["1.2.3.4"].spacing_mm is None
     assert (by_uid["1.2.3.5"].slices, by_uid["1.2.3.5"].images) == (6, 12)
     assert by_uid["1.2.3.6"].spacing_mm == pytest.approx(3.0)
     assert by_uid["1.2.3.7"].delay_s == pytest.approx(70.5)
-    assert [refusal.where for refusal in damaged] == [str(tmp_path / "broken.dcm")]
+
+
+def diffusion(folder: Path) -> Path:
+    """Three b-values in one series, and a T2."""
+    kind = {"Modality": "MR", "SeriesDescription": "ep2d_diff", "SeriesNumber": 4}
+    slices = [
+        ds.slice_(place, number=n, DiffusionBValue=float(b), AcquisitionTime=f"1000{n:02}", **kind)
+        for n, b in enumerate((0, 400, 1000))
+        for place in ds.places(6)
+    ]
+    ds.series(folder / "t2", ds.places(8), series="1.2.3.9", Modality="MR", SeriesDescription="t2_tse", SeriesNumber=9)
+    return ds.write(folder / "dwi", slices).parent
+
+
+def test_volumes_of_one_series_are_told_apart(tmp_path: Path) -> None:
+    folder = diffusion(tmp_path)
+    one = readers.read(folder, dicom=DicomSettings(select=rules("must: {volume: b = 1000}")))
+    assert len(one.array) == 1 and one.channels == ()
+    assert one.source.notes["series_choice"].startswith(
+        "series 4/3 'ep2d_diff', b = 1000 (MR, 6 slices), chosen by the"
+    )
+    assert pydicom.dcmread(one.source.instances[0].path).DiffusionBValue == 1000
+    every = readers.read(folder, dicom=DicomSettings(select=rules("must: {description: diff}")))
+    assert every.channels == ("b = 0", "b = 400", "b = 1000")  # equally good, of one series
+    two = readers.read(
+        folder, dicom=DicomSettings(select=rules("{must: {volume: b = .*0$}, must_not: [{volume: 400}]}"))
+    )
+    assert two.channels == ("b = 0", "b = 1000")
+    later = rules("{must: {modality: MR, slices: [6, 6]}, prefer: [{volume: b = 400}]}")
+    assert (
+        readers.read(folder, dicom=DicomSettings(select=later)).source.notes["series_choice"].startswith("series 4/2 ")
+    )
+    alone = tmp_path / "dwi"
+    only = readers.read(alone, dicom=DicomSettings(select=rules("must: {volume: b = 400}")))
+    assert len(only.array) == 1 and "series 4/2" in only.source.notes["series_choice"]
+    part = readers.read(folder, series="/2", dicom=DicomSettings(select=rules("must: {description: diff}")))
+    assert pydicom.dcmread(part.source.instances[0].path).DiffusionBValue == 400
+    none = readers.read(alone, dicom=DicomSettings(select=rules("must: {volume: b = 800}")))
+    assert len(none.array) == 3 and "the rules would not take it" in none.source.notes["series_choice"]
 
 
 def test_the_reader_follows_the_rules_and_says_why(
@@ -369,8 +411,8 @@ def test_the_reader_follows_the_rules_and_says_why(
 def test_the_only_scan_is_read_and_what_the_rules_miss_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    study = dicom_study.abdomen()
-    dicom_study.write(tmp_path, {name: study[name] for name in ("native thin", "seg", "rtstruct")})
+    whole = dicom_study.abdomen()
+    dicom_study.write(tmp_path, {name: whole[name] for name in ("native thin", "seg", "rtstruct")})
     with caplog.at_level(logging.INFO, logger="medseg"):
         volume = readers.read(tmp_path, dicom=DicomSettings(select=rules(RULES["liver, portal venous"])))
     assert "phase native, by 'nativ' (needed 'portal venous')" in volume.source.notes["series_choice"]
@@ -391,12 +433,16 @@ def test_the_command_shows_every_series_without_a_model(folders: tuple[Path, Pat
     assert said.code == 1 and said.out.count("study 1.2.826") == 2
     assert "none of 12 series that fits the rules" in said.out and "series 6 'Abdomen portalvenös 1.0'" in said.out
     said = tiny.medseg_command("dicom", "select", file, folders[0], "dicom.select.must.phase=arterial", "--json", "-")
-    [study] = json.loads(said.out)
-    assert said.code == 0 and study["taken"] == "1.2.3.4" and len(study["series"]) == 13
-    assert {row["uid"]: row["fits"] for row in study["series"]}["1.2.3.6"] is False
+    [found] = json.loads(said.out)
+    assert said.code == 0 and found["taken"] == "1.2.3.4" and len(found["series"]) == 13
+    assert {row["uid"]: row["fits"] for row in found["series"]}["1.2.3.6"] is False
     said = tiny.medseg_command("dicom", "select", file, folders[0], "dicom.select=null")
     assert said.code == 2 and "found no rules" in said.err
     assert tiny.medseg_command("dicom", "select", file, tmp_path / "none").code == 2
+    (tmp_path / "bad" / "broken.dcm").parent.mkdir()
+    (tmp_path / "bad" / "broken.dcm").write_bytes(b"\0" * 128)
+    said = tiny.medseg_command("dicom", "select", file, tmp_path / "bad")
+    assert said.code == 2 and "broken.dcm: found no DICOM signature" in said.err
 
 
 def test_rules_come_back_from_a_dumped_recipe_without_what_they_do_not_say(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ def command(
     import sys
 
     from medseg import config
-    from medseg.dicom import select, series
+    from medseg.cores import available_cores
+    from medseg.dicom import select, signature, study, sweep
+    from medseg.progress import counting
     from medseg.refusal import Refusal
 
     rules = config.load(_recipe_of(recipe), overrides or []).dicom.select
@@ -35,9 +37,17 @@ def command(
         raise Refusal(
             recipe, found="no rules", needed="dicom: {select: ...} in the recipe", remedy="see docs/series-selection.md"
         )
-    studies, damaged = series.survey(folder)
-    for refusal in damaged:
-        print(refusal, file=sys.stderr)
+    files = list(signature.files(folder)) if folder.is_dir() else []
+    with counting("reading headers", total=len(files)) as done:
+        outcomes = sweep.look(files, workers=available_cores(), done=done)
+    for outcome in outcomes:
+        if isinstance(outcome, Refusal):
+            print(outcome, file=sys.stderr)
+    studies = study.by_study(outcome for outcome in outcomes if not isinstance(outcome, Refusal))
+    if not studies:
+        raise Refusal(
+            folder, found="no DICOM file that can be read", needed="a folder with some", remedy="check the path"
+        )
     choices = {uid: select.choose(rules, found) for uid, found in studies.items()}
     if json_file is None:
         for uid, choice in choices.items():
@@ -48,7 +58,7 @@ def command(
             print(text, end="")
         else:
             json_file.write_text(text, encoding="utf-8")
-    if any(choice.taken is None for choice in choices.values()):
+    if not all(choice.taken for choice in choices.values()):
         raise typer.Exit(1)
 
 
@@ -64,6 +74,7 @@ def _recipe_of(path: Path) -> Path:
 def _show(uid: str, choice: Choice) -> None:
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
     names = ("", "series", "description", "what", "slices", "mm", "reason")
     table = Table(*(Column(name, overflow="fold") for name in names), title=f"study {uid}", title_justify="left")
@@ -71,9 +82,11 @@ def _show(uid: str, choice: Choice) -> None:
         facts = verdict.facts
         what = " ".join(part for part in (facts.modality, facts.plane) if part)
         spacing = "" if facts.spacing_mm is None else f"{facts.spacing_mm:.3g}"
-        mark = "taken" if verdict is choice.taken else ""
-        slices = str(facts.slices or "")
-        table.add_row(mark, facts.number, facts.name, what, slices, spacing, verdict.reason)
+        mark = "taken" if verdict in choice.taken else ""
+        number = f"{facts.number}/{facts.volume_number}" if facts.volume_number else facts.number
+        name = ", ".join(part for part in (facts.name, facts.volume) if part)
+        cells = (mark, number, name, what, str(facts.slices or ""), spacing, verdict.reason)
+        table.add_row(*map(Text, cells))
     Console().print(table)
     print(choice.because)
 
@@ -83,7 +96,8 @@ def _plain(uid: str, choice: Choice) -> dict[str, Any]:
 
     return {
         "study": uid,
-        "taken": choice.taken.facts.uid if choice.taken else None,
+        "taken": choice.taken[0].facts.uid if choice.taken else None,
+        "volumes": [one.facts.volume_number for one in choice.taken if one.facts.volume_number],
         "because": choice.because,
         "series": [
             {**asdict(verdict.facts), "fits": verdict.fits, "score": verdict.score, "reason": verdict.reason}
