@@ -108,4 +108,6 @@ def predict(
 
     predictor = Predictor.load([Path(model)], device=device)
     case = scans.single(Path(scan), predictor.plan.channels)
+    if predictor.dicom.channels and series is None:
+        case = scans.of_study(case, predictor.plan.channels)
     return predictor.predict(predictor.read_scan(case, series=series), case.id)

@@ -47,8 +47,8 @@ def command(
 ) -> None:
     """Segment scans into the folder OUT (the last argument), each in its own geometry.
 
-    Where the recipe has rules for DICOM series (dicom.select), each study of a folder is a case, and its series is
-    chosen by the rules; `medseg dicom select` shows how. Else each subfolder is a series.
+    Where the recipe has rules for DICOM series (dicom.select, or dicom.channels for several), each study in a folder
+    is a case, and its series is chosen by the rules; `medseg dicom select` shows how. Else each subfolder is a series.
 
     A scan that cannot be read is reported and the others go on; OUT/predict.json says what became of each. Exit code 1
     when any failed.
@@ -78,8 +78,9 @@ def command(
         if "=" not in text:
             raise Refusal("--channel", found=f"'{text}'", needed="NAME=FILE", remedy="write it so")
     named = {name: Path(file) for name, _, file in (text.partition("=") for text in channel or [])}
-    by_study = predictor.dicom.select is not None
-    found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study)
+    by_channel = bool(predictor.dicom.channels) and series is None
+    by_study = by_channel or predictor.dicom.select is not None
+    found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study, by_channel=by_channel)
     cases = [replace(case, centre=centre) for case in found]
     gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
     if gating:

@@ -120,6 +120,8 @@ class DicomSettings(Settings):
 
     select: SeriesRules | None = None
     """Which series is taken where a folder holds several and none is named."""
+    channels: dict[str, SeriesRules] = Field(default_factory=dict)
+    """For models that see several series of a study: the rules for each channel, in place of `select`."""
     repair: Literal["refuse", "report", "fix"] = "fix"
     """What becomes of a series that one affine cannot place: refused; refused, with what `fix` would do; or repaired,
     where the repaired voxels lie right to within tolerance_mm and nothing is interpolated over more than gap_mm."""
@@ -127,3 +129,7 @@ class DicomSettings(Settings):
     """How far one affine may put any voxel from where its own slice's header puts it."""
     gap_mm: float = Field(default=10.0, ge=0)
     """Widest distance between neighbouring slices over which values are interpolated."""
+
+    def of_channel(self, name: str) -> Self:
+        """The settings for reading one channel."""
+        return self.model_copy(update={"select": self.channels.get(name, self.select), "channels": {}})

@@ -14,7 +14,7 @@ from medseg.case import Case
 from medseg.config import Chosen, output
 from medseg.dicom.objects import NOTE_OF_CHECK
 from medseg.engine import runner
-from medseg.engine.load import load_valid
+from medseg.engine.load import CHOICE, load_valid
 from medseg.engine.predict import Predictor, TileCallback
 from medseg.labels import LabelTable
 from medseg.prediction import Classification, Prediction
@@ -95,7 +95,7 @@ def predict_all(
 
 def _reading(scan: Volume) -> dict[str, str]:
     """Facts for predict.json: which series was taken, and what the check of it found."""
-    names = {"series_choice": "series", NOTE_OF_CHECK: "check of the series"}
+    names = {CHOICE: "series", NOTE_OF_CHECK: "check of the series"}
     return {name: scan.source.notes[key] for key, name in names.items() if scan.source.notes.get(key)}
 
 

@@ -87,6 +87,8 @@ class Predictor:
         chosen = devices.choose(device)
         of_dicom = [text.removeprefix(DICOM) for text in changes if text.startswith(DICOM)]
         settings = config.changed(first.recipe.predict, [text for text in changes if not text.startswith(DICOM)])
+        reading = config.changed(first.recipe.dicom, of_dicom, key=DICOM)
+        _check_channels(reading, first.plan)
         devices.check_precision(chosen, settings.precision, where="precision")
         loaded = [run.load_network() for run in opened]
         provenance = {
@@ -104,7 +106,7 @@ class Predictor:
             recipe=first.recipe,
             table=first.table,
             settings=settings,
-            dicom=config.changed(first.recipe.dicom, of_dicom, key=DICOM),
+            dicom=reading,
             device=chosen,
             provenance=provenance,
         )
@@ -247,7 +249,10 @@ class Predictor:
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan."""
         scan = load_image(
-            case, partial(read, series=series, dicom=self.dicom), policy=self.plan.channels_on_other_grids
+            case,
+            partial(read, series=series, dicom=self.dicom),
+            policy=self.plan.channels_on_other_grids,
+            readers={name: partial(read, dicom=self.dicom.of_channel(name)) for name in self.dicom.channels},
         )
         if len(scan.array) != len(self.plan.channels):
             several = len(case.images) == 1 and bool(scan.channels) and bool(scan.source.instances)
@@ -271,6 +276,16 @@ class Predictor:
                 else "give the photograph as PNG, JPEG or TIFF",
             )
         return scan
+
+
+def _check_channels(dicom: DicomSettings, plan: Plan) -> None:
+    if dicom.channels and set(dicom.channels) != set(plan.channels):
+        raise Refusal(
+            "dicom.channels",
+            found=f"rules for {', '.join(dicom.channels)}",
+            needed=f"rules for each channel of the model: {', '.join(plan.channels)}",
+            remedy="correct the names; for a model with one channel, dicom.select is enough",
+        )
 
 
 def _grid(plan: Plan) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.case import Case
@@ -20,7 +21,12 @@ def stem(path: Path) -> str:
 
 
 def find(
-    paths: list[Path], channels: tuple[str, ...], named: Mapping[str, Path], *, by_study: bool = False
+    paths: list[Path],
+    channels: tuple[str, ...],
+    named: Mapping[str, Path],
+    *,
+    by_study: bool = False,
+    by_channel: bool = False,
 ) -> list[Case]:
     """Cases to predict.
 
@@ -32,6 +38,7 @@ def find(
         named: channel name -> file, for one case with several channels.
         by_study: DICOM folders are looked through for studies, and each study is one case, however deep its files lie
             and in however many folders; for models that choose its series by rules.
+        by_channel: rules choose a series of the study for each channel.
 
     Raises:
         Refusal: nothing there, a channel is missing, or studies that share a folder.
@@ -48,7 +55,15 @@ def find(
             raise Refusal(path, found="no such file or folder", needed="a scan", remedy="check the path")
         cases += _folder(path, channels, by_study) if path.is_dir() else [single(path, channels)]
     _distinct(cases)
-    return cases
+    return [of_study(case, channels) for case in cases] if by_channel else cases
+
+
+def of_study(case: Case, channels: tuple[str, ...]) -> Case:
+    """A case that is one DICOM folder, as one with that folder for each channel; any other as it is."""
+    [*folders] = case.images.values()
+    if len(folders) == 1 and folders[0].is_dir():
+        return replace(case, images=dict.fromkeys(channels, folders[0]))
+    return case
 
 
 def _distinct(cases: list[Case]) -> None:

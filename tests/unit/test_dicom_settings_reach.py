@@ -13,7 +13,7 @@ import yaml
 import medseg
 from medseg import config, readers
 from medseg.dicom.settings import DicomSettings
-from medseg.engine import material
+from medseg.engine import material, scans
 from medseg.engine.batch import predict_all
 from medseg.engine.predict import Predictor
 from medseg.refusal import Refusal
@@ -71,6 +71,35 @@ def test_a_series_named_and_a_setting_changed_go_before_the_recipe(
     assert done.code == 2 and "dicom.tolerance: no such key; did you mean 'tolerance_mm'" in done.err
     done = tiny.medseg_command(*words, "--repair", "mend")
     assert done.code == 2 and "dicom.repair: found 'mend'; input should be 'refuse', 'report' or 'fix'" in done.err
+
+
+CHANNELS = """dicom.channels={
+    T1: {must: {description: t1, contrast: no, plane: axial}}, T1c: {must: {description: t1, contrast: yes}},
+    FLAIR: {must: {description: flair}}}"""
+
+
+def test_each_channel_is_a_series_of_the_study(tmp_path: Path) -> None:
+    names = ("T1", "T1c", "FLAIR")
+    changes = (CHANNELS,)
+    run = tiny.untrained_run(tmp_path / "run", channels=names, changes=changes).folder
+    wanted = {name: slices[:14] for name, slices in dicom_study.head().items()}
+    study = dicom_study.write(tmp_path / "in" / "p9", wanted)
+    done = tiny.medseg_command("predict", run, tmp_path / "in", tmp_path / "out", "--device", "cpu")
+    assert done.code == 0, done.err
+    [case] = json.loads((tmp_path / "out" / "predict.json").read_text())["cases"]
+    assert [part in case["facts"]["series"] for part in ("T1: series 9 ", "T1c: series 10 ", "FLAIR: series 3 ")] == [
+        True
+    ] * 3
+    predictor = Predictor.load([run], device="cpu")
+    scan = predictor.read_scan(scans.of_study(scans.single(study, names), names))
+    assert scan.channels == names
+    expected = [readers.read(study, series=number).array[0] for number in ("9", "10", "3")]
+    np.testing.assert_array_equal(scan.array, np.stack(expected))
+    assert medseg.predict(run, study, device="cpu").target.shape == scan.shape  # type: ignore[union-attr]
+    said = tiny.medseg_command("dicom", "select", run, study)
+    assert said.code == 0 and said.out.count(", channel ") == 3
+    with pytest.raises(Refusal, match=r"dicom\.channels: found rules for T2; needed rules for each channel"):
+        Predictor.load([run], device="cpu", changes=["dicom.channels={T2: {}}"])
 
 
 def test_python_takes_the_same(run: Path, study: Path) -> None:

@@ -32,8 +32,9 @@ def command(
     from medseg.progress import counting
     from medseg.refusal import Refusal
 
-    rules = config.load(_recipe_of(recipe), overrides or []).dicom.select
-    if rules is None:
+    settings = config.load(_recipe_of(recipe), overrides or []).dicom
+    rules = settings.channels or ({"": settings.select} if settings.select else {})
+    if not rules:
         raise Refusal(
             recipe, found="no rules", needed="dicom: {select: ...} in the recipe", remedy="see docs/series-selection.md"
         )
@@ -48,12 +49,18 @@ def command(
         raise Refusal(
             folder, found="no DICOM file that can be read", needed="a folder with some", remedy="check the path"
         )
-    choices = {uid: select.choose(rules, found) for uid, found in studies.items()}
+    choices = {
+        (uid, channel): select.choose(wanted, found)
+        for uid, found in studies.items()
+        for channel, wanted in rules.items()
+    }
     if json_file is None:
-        for uid, choice in choices.items():
-            _show(uid, choice)
+        for (uid, channel), choice in choices.items():
+            _show(uid, channel, choice)
     else:
-        text = json.dumps([_plain(uid, choice) for uid, choice in choices.items()], indent=2, ensure_ascii=False) + "\n"
+        text = (
+            json.dumps([_plain(*key, choice) for key, choice in choices.items()], indent=2, ensure_ascii=False) + "\n"
+        )
         if str(json_file) == "-":
             print(text, end="")
         else:
@@ -71,13 +78,14 @@ def _recipe_of(path: Path) -> Path:
     return path / "recipe.yaml" if path.is_dir() else path
 
 
-def _show(uid: str, choice: Choice) -> None:
+def _show(uid: str, channel: str, choice: Choice) -> None:
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
+    title = f"study {uid}" + (f", channel {channel}" if channel else "")
     names = ("", "series", "description", "what", "slices", "mm", "reason")
-    table = Table(*(Column(name, overflow="fold") for name in names), title=f"study {uid}", title_justify="left")
+    table = Table(*(Column(name, overflow="fold") for name in names), title=title, title_justify="left")
     for verdict in choice.verdicts:
         facts = verdict.facts
         what = " ".join(part for part in (facts.modality, facts.plane) if part)
@@ -91,11 +99,12 @@ def _show(uid: str, choice: Choice) -> None:
     print(choice.because)
 
 
-def _plain(uid: str, choice: Choice) -> dict[str, Any]:
+def _plain(uid: str, channel: str, choice: Choice) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
         "study": uid,
+        "channel": channel,
         "taken": choice.taken[0].facts.uid if choice.taken else None,
         "volumes": [one.facts.volume_number for one in choice.taken if one.facts.volume_number],
         "because": choice.because,
