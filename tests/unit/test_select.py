@@ -277,6 +277,7 @@ def test_words_for_phases(text: str, phase: str, contrast: bool | None) -> None:
 def test_times_for_phases(delay_s: float, phase: str) -> None:
     assert vocabulary.phase("abdomen", delay_s)[0] == phase
     assert vocabulary.phase("abdomen arteriell", delay_s)[0] == "arterial"  # words go first
+    assert vocabulary.phase("abdomen art ven", delay_s)[0] == ""  # and two of them are not settled by the time
 
 
 def test_agents() -> None:
