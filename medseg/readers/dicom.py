@@ -176,7 +176,7 @@ def _refuse_apart(
         len(frames) == len(first)
         and frames[0].size == first[0].size
         and repair.distance_mm(repair.planes(frames), repair.planes(first), first[0].size) <= tolerance_mm
-        for frames in ordered
+        for frames in ordered[1:]
     ):
         return
     number = chosen.headers[0].series_number

@@ -146,9 +146,9 @@ def test_slices_on_the_grid_come_back_bit_for_bit(kind: type) -> None:
 
 def test_whole_numbers_are_rounded_and_large_ones_kept() -> None:
     places = np.array([[0, 0, 0], [0, 0, 3.0], [0, 0, 9.0]])
-    stack = np.array([0, 1, 2**30 + 2])[:, None, None] * np.ones((1, ROWS, COLUMNS), np.int64)
+    stack = np.array([0, 2**30 + 3, 1])[:, None, None] * np.ones((1, ROWS, COLUMNS), np.int64)
     voxels = repair.resample(stack.astype(np.int32), repair.plan(frames(places)), -5)
-    np.testing.assert_array_equal(voxels[:, 0, 0], [0, 1, 2**29 + 2, 2**30 + 2])
+    np.testing.assert_array_equal(voxels[:, 0, 0], [0, 2**30 + 3, 2**29 + 2, 1])
 
 
 def test_a_leaning_stack_grows_by_what_it_leans() -> None:
@@ -167,6 +167,15 @@ def test_nothing_is_blended_with_the_outside() -> None:
     voxels = repair.resample(np.full((4, ROWS, COLUMNS), 100, np.int16), made, -1024)
     assert set(np.unique(voxels)) == {-1024, 100}
     np.testing.assert_array_equal(voxels[2, 0], [-1024] * 2 + [100] * (COLUMNS - 2) + [-1024] * 2)
+
+
+def test_a_slice_alone_reaches_half_a_step() -> None:
+    """Planes are 1.2 mm apart; slice 1, two columns to the right of the others, is 0.4 mm below plane 2."""
+    places = np.array([[0, 0, 0], [0, 1.2, 2.0], [0, 0, 3.2], [0, 0, 6.0]])
+    stack = np.array([10, 20, 20, 40])[:, None, None] * np.ones((1, ROWS, COLUMNS), np.int16)
+    voxels = repair.resample(stack.astype(np.int16), repair.plan(frames(places)), -9)
+    np.testing.assert_array_equal(voxels[2, 0], [-9] * 2 + [20] * COLUMNS)
+    np.testing.assert_array_equal(voxels[1, 0, [0, 1, -2, -1]], [-9] * 4)  # slice 1 is 0.8 mm away
 
 
 def test_the_grid_is_as_fine_as_the_finer_part() -> None:
