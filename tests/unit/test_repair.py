@@ -186,6 +186,9 @@ def test_the_grid_is_as_fine_as_the_finer_part() -> None:
     assert repair.plan(frames(np.column_stack([np.zeros((20, 2)), jitter]))).step_mm == pytest.approx(3)
 
 
-@pytest.mark.parametrize(("modality", "lowest", "fill"), [("CT", 20, -1024), ("CT", -3024, -3024), ("MR", 5, 5)])
-def test_outside_is_the_lowest_value_and_air_in_ct(modality: str, lowest: int, fill: float) -> None:
-    assert repair.padding(np.array([lowest, 90]), modality) == fill
+@pytest.mark.parametrize(
+    ("modality", "lowest", "kind", "fill"),
+    [("CT", 20, "int16", -1024), ("CT", -3024, "int16", -3024), ("CT", 20, "uint16", 0), ("MR", 5, "float32", 5)],
+)
+def test_outside_is_the_lowest_value_and_air_in_ct(modality: str, lowest: int, kind: str, fill: float) -> None:
+    assert repair.padding(np.array([lowest, 90], kind), modality) == fill
