@@ -83,6 +83,8 @@ def _by_marks(frames: Sequence[Frame], place: np.ndarray, differing: Sequence[Ma
     few = [mark for mark in differing if codes[mark.name].max() < crowd]
     for count in range(1, TOGETHER + 1):
         for chosen in combinations(few, count):
+            if any(mark.beside in codes and mark.beside not in {other.name for other in chosen} for mark in chosen):
+                continue
             part = np.unique(np.stack([codes[mark.name] for mark in chosen]), axis=1, return_inverse=True)[1].ravel()
             if part.max() + 1 == crowd and len(np.unique(place * crowd + part)) == len(frames):
                 return " and ".join(mark.name for mark in chosen), list(_named(frames, part, chosen))

@@ -28,7 +28,7 @@ class Geometry:
         off_plane_mm: the part of that which slices turned, or scaled, against the first one cause: shifting them
             cannot mend it.
         off_step_mm: the part along the normal (uneven steps).
-        off_side_mm: the part within the planes (slices shifted sideways against the line from first to last).
+        off_side_mm: largest sideways distance of a slice from the line from the first slice to the last.
         off_line_mm: largest distance of a slice's position from the straight line that fits all positions best.
         steps_mm: distances along the normal between neighbours, in that order.
         typical_mm: median of the steps that are not 0.
@@ -87,26 +87,28 @@ def measure(frames: Sequence[Frame]) -> Geometry:
     lps = np.eye(4)
     lps[:3, 0], lps[:3, 1] = rows[first] * spacing[first, 1], columns[first] * spacing[first, 0]
     lps[:3, 2], lps[:3, 3] = along, positions[first]
-    sideways = along * (len(frames) - 1)
-    drift = float(np.linalg.norm(sideways - (sideways @ normal) * normal))
+    whole = along * (len(frames) - 1)
+    drift = whole - (whole @ normal) * normal
     angles = np.maximum(degrees(rows, rows[common]), degrees(columns, columns[common]))
     shift = positions[order] - (positions[first] + np.arange(len(frames))[:, None] * along)
     plane = _plane_shifts(rows[order], columns[order], spacing[order], [frames[index].size for index in order])
-    uneven = shift @ normal
+    beside = positions[order] - positions[first]
+    risen = beside @ normal
+    beside = beside - risen[:, None] * normal - (risen / (risen[-1] or 1.0))[:, None] * drift
     return Geometry(
         order=tuple(int(index) for index in order),
         affine=LPS_FROM_RAS @ lps,
         off_grid_mm=_longest(plane + shift[:, None]),
         off_plane_mm=_longest(plane),
-        off_step_mm=float(np.abs(uneven).max()),
-        off_side_mm=_longest(shift - uneven[:, None] * normal),
+        off_step_mm=float(np.abs(shift @ normal).max()),
+        off_side_mm=_longest(beside),
         off_line_mm=_off_line(positions),
         steps_mm=tuple(float(step) for step in steps),
         typical_mm=typical,
         repeated=int((steps <= SAME_PLACE_MM).sum()),
         missing=_missing(steps, typical),
-        tilt_degrees=float(np.degrees(np.arctan2(drift, abs(sideways @ normal)))) if len(frames) > 1 else 0.0,
-        drift_mm=drift,
+        tilt_degrees=float(np.degrees(np.arctan2(_longest(drift), abs(whole @ normal)))) if len(frames) > 1 else 0.0,
+        drift_mm=_longest(drift),
         turned_degrees=float(angles.max()),
         odd=tuple(int(index) for index in np.flatnonzero(angles > 1)),
         spacing_range_mm=(float(spacing.min()), float(spacing.max())),

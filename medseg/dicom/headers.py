@@ -56,8 +56,9 @@ SLICE_CLASSES = (
 )
 """CT, MR and PET: single-frame, enhanced, and enhanced from single frames. Their images must have a place."""
 COLOUR = "colour pixels"
-NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-"""Transfer syntaxes in which the number of pixels gives the number of bytes: implicit, explicit, big endian."""
+NATIVE = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, "1.2.840.10008.1.2.2": 12}
+"""Transfer syntaxes in which the number of pixels gives that of bytes (implicit, explicit, big endian), and how many
+bytes precede the first pixel: tag, type and length."""
 LIMIT_MM = 1e6
 """Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
 LARGEST_SIDE = 65535
@@ -181,7 +182,7 @@ def _header(path: Path, dataset: Any, left: int) -> Header:
     kind = NOT_SCANS.get(sop_class_uid, "" if dataset.get("Rows") else "object without pixels")
     frames, unplaced = ((), "") if kind else _scan(path, dataset)
     if frames and syntax in NATIVE:
-        frames, unplaced = _whole(frames, dataset, left)
+        frames, unplaced = _whole(frames, dataset, left - NATIVE[syntax])
     return Header(
         path=path,
         sop_class_uid=sop_class_uid,
@@ -236,7 +237,7 @@ def _scan(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
 
 
 def _whole(frames: tuple[Frame, ...], dataset: Any, left: int) -> tuple[tuple[Frame, ...], str]:
-    """The frames, if the file is long enough to hold the pixels of all of them."""
+    """The frames, if the `left` bytes hold the pixels of all of them."""
     rows, columns = frames[0].size
     needed = (len(frames) * rows * columns * int(dataset.get("BitsAllocated") or 0) + 7) // 8
     if left >= needed:

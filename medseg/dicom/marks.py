@@ -23,6 +23,7 @@ class Mark:
         strict: frames that differ in it belong to different volumes, even if they lie at different places.
         ranked: a moment. Frames at one place are told apart by its order, whatever the moments themselves are, because
             each slice has its own.
+        beside: name of a mark without which this one says too little; if that differs too, they are used together.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Mark:
     grouped: tuple[str, ...] = ()
     strict: bool = False
     ranked: bool = False
+    beside: str = ""
 
 
 SIEMENS_B, GE_B = 0x0019100C, 0x00431039
@@ -61,6 +63,7 @@ MARKS = (
         "direction {n}",
         own=("DiffusionGradientOrientation",),
         grouped=("MRDiffusionSequence.DiffusionGradientDirectionSequence.DiffusionGradientOrientation",),
+        beside="b-value",
     ),
     Mark(
         "cardiac phase",

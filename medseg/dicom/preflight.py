@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from medseg.dicom import repair
 from medseg.dicom.geometry import Geometry, measure
 from medseg.dicom.headers import Frame
 from medseg.volume import Instance
@@ -23,6 +24,8 @@ SPACING = 1e-3
 """Pixel spacings of one stack may differ by this share: rounding in the header."""
 UNTURNED_DEGREES = 1e-4
 """An angle that moves no corner pixel by a hundredth of a millimetre."""
+NEARLY = 0.1
+"""Share of the wide steps: slices that are closer were hardly taken for one volume, and are not blended."""
 NAMED = 3
 """Files, volumes or values that a finding spells out."""
 
@@ -96,7 +99,8 @@ def judge(frames: Sequence[Frame], *, tolerance_mm: float, gap_mm: float, known:
     if geometry.off_grid_mm > tolerance_mm:  # each part may be within it, and their sum not: then the largest is meant
         limit = min(limit, 0.999 * max(geometry.off_step_mm, geometry.off_side_mm))
     uneven = (*_steps(geometry, frames, limit, gap_mm), *_shifts(geometry, limit))
-    return Judgement(geometry, (*known, *uneven))
+    wasteful = _room(geometry, frames) if any(finding.repair for finding in uneven) else ()
+    return Judgement(geometry, (*known, *uneven, *wasteful))
 
 
 def listed(words: Sequence[str], *, separator: str = ", ") -> str:
@@ -111,9 +115,9 @@ def names(frames: Sequence[Frame]) -> str:
     return listed([frame.instance.path.name for frame in frames])
 
 
-def slices(count: int) -> str:
+def images(count: int, noun: str = "image") -> str:
     """Count with its noun."""
-    return f"{count} slice{'' if count == 1 else 's'}"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _named(instance: Instance) -> str:
@@ -144,8 +148,8 @@ def _planes(geometry: Geometry, frames: Sequence[Frame], tolerance_mm: float) ->
     if geometry.odd:
         odd = [frames[index] for index in geometry.odd]
         text = (
-            f"{slices(len(odd))} in another orientation, turned by up to {geometry.turned_degrees:.1f} degrees "
-            f"(a localiser? {names(odd)})"
+            f"{images(len(odd), 'slice')} in another orientation, turned by up to {geometry.turned_degrees:.1f} "
+            f"degrees (a localiser? {names(odd)})"
         )
         yield refused("orientation", text, "move them out of the folder", geometry.off_plane_mm)
     if _scaled(frames) > SPACING or (
@@ -163,9 +167,20 @@ def _planes(geometry: Geometry, frames: Sequence[Frame], tolerance_mm: float) ->
         yield refused("thickness", "a single slice without SliceThickness", "read the whole series")
     if geometry.repeated:
         yield _repeated(geometry, frames)
+    elif len(frames) > 2 and min(geometry.steps_mm) < NEARLY * (wide := _wide(geometry.steps_mm)):
+        text = (
+            f"slices only {min(geometry.steps_mm):.4g} mm apart among steps of {wide:.4g} mm, which may be of several "
+            "volumes (phases, echoes or time points)"
+        )
+        yield refused("repeated", text, apart)
     if geometry.tilt_degrees > STEEPEST_DEGREES:
         text = f"a stack that leans by {geometry.tilt_degrees:.2f} degrees against its slices"
         yield refused("tilt", text, again, geometry.drift_mm)
+
+
+def _wide(steps: Sequence[float]) -> float:
+    """A step that a quarter of the steps reach: that between places, if up to three volumes lie nearly together."""
+    return sorted(steps)[3 * len(steps) // 4]
 
 
 def _scaled(frames: Sequence[Frame]) -> float:
@@ -197,7 +212,7 @@ def _steps(geometry: Geometry, frames: Sequence[Frame], tolerance_mm: float, gap
         more = ", ..." if len(geometry.missing) > NAMED else ""
         kind, repair, remedy = "missing", "fill", "fetch the missing slices from the archive"
         text = (
-            f"{total} missing slice{'' if total == 1 else 's'} of {geometry.typical_mm:.4g} mm ({places}{more}), "
+            f"{images(total, 'missing slice')} of {geometry.typical_mm:.4g} mm ({places}{more}), "
             f"a gap of {widest:.4g} mm"
         )
     else:
@@ -228,3 +243,15 @@ def _shifts(geometry: Geometry, tolerance_mm: float) -> Iterator[Finding]:
             f"(positions are up to {geometry.off_line_mm:.2f} mm from their best line)"
         )
         yield Finding("drift", text, Verdict.REPAIRABLE, geometry.off_side_mm, "straighten", remedy)
+
+
+def _room(geometry: Geometry, frames: Sequence[Frame]) -> Iterator[Finding]:
+    """A repair that would need absurdly many voxels."""
+    grid = repair.plan([frames[index] for index in geometry.order])
+    if grid.growth > repair.GROWTH:
+        text = (
+            f"slices that only a grid of {' x '.join(map(str, grid.shape))} voxels would hold, {grid.growth:.0f} times "
+            "as many as were scanned"
+        )
+        remedy = "repair the headers, or read the part that lies evenly"
+        yield Finding("room", text, Verdict.REFUSED, remedy=remedy)

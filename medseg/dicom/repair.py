@@ -141,9 +141,11 @@ def distance_mm(one: np.ndarray, other: np.ndarray, size: tuple[int, int]) -> fl
 
 
 def padding(stack: np.ndarray, modality: str) -> float:
-    """The value for voxels that no slice covers: the smallest one of the scan, and for CT at most that of air."""
+    """The value for voxels that no slice covers: the smallest one of the scan, and for CT at most that of air, if the
+    array's kind can hold it."""
     lowest = float(stack.min())
-    return min(lowest, CT_AIR) if modality == "CT" else lowest
+    least = np.iinfo(stack.dtype).min if stack.dtype.kind in "iu" else -np.inf
+    return max(min(lowest, CT_AIR), least) if modality == "CT" else lowest
 
 
 def resample(stack: np.ndarray, grid: Grid, fill: float) -> np.ndarray:

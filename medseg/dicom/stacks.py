@@ -11,7 +11,7 @@ import numpy as np
 from medseg.dicom import geometry
 from medseg.dicom.divide import Part, divide
 from medseg.dicom.headers import Frame, Header
-from medseg.dicom.preflight import Finding, Verdict, listed
+from medseg.dicom.preflight import Finding, Verdict, images, listed
 from medseg.dicom.series import Series
 
 LOCALIZER = "LOCALIZER"
@@ -52,8 +52,7 @@ class Dropped:
 
     @property
     def text(self) -> str:
-        count = len(self.files)
-        return f"{count} image{'' if count == 1 else 's'} left out: {self.reason} ({listed(self.files)})"
+        return f"{images(len(self.files))} left out: {self.reason} ({listed(self.files)})"
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,8 @@ def _mixtures(series: Series) -> list[Finding]:
     found = []
     lost = [header for header in series.unplaced if not _screenshot(series, header)]
     if lost:
-        text = f"{len(lost)} images with {lost[0].unplaced} among the slices ({listed([h.path.name for h in lost])})"
+        files = listed([header.path.name for header in lost])
+        text = f"{images(len(lost))} with {lost[0].unplaced} among the slices ({files})"
         found.append(Finding("unplaced", text, Verdict.REFUSED, remedy="move those files out of the folder"))
     for kind, words, attribute in (
         ("patient", "patients", "patient_id"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from medseg.dicom.headers import Frame, Header
-from medseg.dicom.preflight import Finding, Verdict, listed
+from medseg.dicom.preflight import Finding, Verdict, images, listed
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Also the beginning of the multi-frame classes' identifiers."""
@@ -33,7 +33,7 @@ def remarks(headers: Sequence[Header], frames: Sequence[Frame]) -> tuple[Finding
 def _pictures(own: Sequence[Header]) -> Iterator[tuple[str, str, str]]:
     burned = [header.path.name for header in own if header.more["BurnedInAnnotation"].upper() == "YES"]
     if burned:
-        text = f"text burned into the pixels of {_images(len(burned))} ({listed(burned)})"
+        text = f"text burned into the pixels of {images(len(burned))} ({listed(burned)})"
         yield "burned in", text, "look at them: names may be readable, and text is no tissue"
     captured = [header.path.name for header in own if header.sop_class_uid.startswith(SECONDARY_CAPTURE)]
     if captured:
@@ -86,7 +86,3 @@ def _identity(own: Sequence[Header], frames: Sequence[Frame]) -> Iterator[tuple[
     if same:
         text = f"{same} of {len(frames)} slices share a SOPInstanceUID with another one: results cannot refer to them"
         yield "identifier", text, "export the series again with identifiers of its own for each image"
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"

@@ -80,7 +80,8 @@ def read(path: Path, options: Options) -> Volume:
     ]
     _refuse_apart(path, chosen, volumes, ordered, options.tolerance_mm)
     first, head = judgements[0], chosen.headers[0]
-    grid = _grid(path, first, ordered[0])
+    uneven = any(finding.repair in repair.GRIDS for finding in first.findings)
+    grid = repair.plan(ordered[0]) if uneven else None
     note = _account(first, grid, volumes)
     if not note.startswith("good"):
         log.warning("%s: %s", path, note)
@@ -187,7 +188,7 @@ def _refuse_apart(
         len(frames) == len(first)
         and frames[0].size == first[0].size
         and repair.distance_mm(repair.planes(frames), repair.planes(first), first[0].size) <= tolerance_mm
-        for frames in ordered
+        for frames in ordered[1:]
     ):
         return
     number = chosen.headers[0].series_number
@@ -197,24 +198,6 @@ def _refuse_apart(
         needed="one volume, or several whose slices lie at the same places",
         remedy=f"choose one by its number behind a slash: --series {number}/1, or series='{number}/1' from Python",
     )
-
-
-def _grid(path: Path, judgement: Judgement, frames: Sequence[Frame]) -> Grid | None:
-    """The grid to resample onto, or None if slices stay as they are."""
-    from medseg.dicom import repair
-
-    if not any(finding.repair in repair.GRIDS for finding in judgement.findings):
-        return None
-    grid = repair.plan(frames)
-    if grid.growth > repair.GROWTH:
-        raise Refusal(
-            path,
-            found=f"slices that only a grid of {' x '.join(map(str, grid.shape))} voxels would hold, {grid.growth:.0f} "
-            "times as many as were scanned",
-            needed=f"slices that lie less unevenly (at most {repair.GROWTH} times)",
-            remedy="repair the headers, or read the part that lies evenly",
-        )
-    return grid
 
 
 def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack]) -> str:

@@ -23,7 +23,7 @@ Every series is made by a script: {slices} slices of CT, 0.6 x 0.8 mm pixels, 3 
 Each is written three times, so that its pixels show their own x, y and z. A reader's volume is then asked where each
 voxel was taken, and where its affine puts it. **The distance is printed if it is more than 0.01 mm**; "silently" means
 that nothing was printed or warned of either. SimpleITK is what MONAI Label reads with (`ImageSeriesReader`, files in
-GDCM's order).
+GDCM's order). MONAI's affine of a tilted stack is sheared: right, but most tools take its axes for perpendicular.
 
 medseg's column holds in every run of the tests. "Repaired" volumes are linear interpolations between slices; at the
 rim, where a slice ends between two voxels, its outermost pixel reaches half its size further. Whatever is not plainly

@@ -109,6 +109,7 @@ def test_a_repaired_series_remembers_its_slices(tmp_path: Path) -> None:
     volume = readers.read(ds.series(tmp_path, places[::-1]))
     slices, instances = volume.source.slices, volume.source.instances
     assert slices is not None and slices.size == (10, 12) and volume.array.shape[3] == 6
+    np.testing.assert_allclose(volume.affine[:3, :3], np.diag([-0.6, -0.8, 3]), atol=1e-9)
     assert [instance.path.name for instance in instances] == [f"IM{n:04d}.dcm" for n in (4, 3, 2, 1, 0)]
     for instance, affine in zip(instances, slices.affines, strict=True):
         header = pydicom.dcmread(instance.path)

@@ -146,9 +146,9 @@ def test_slices_on_the_grid_come_back_bit_for_bit(kind: type) -> None:
 
 def test_whole_numbers_are_rounded_and_large_ones_kept() -> None:
     places = np.array([[0, 0, 0], [0, 0, 3.0], [0, 0, 9.0]])
-    stack = np.array([0, 1, 2**30 + 2])[:, None, None] * np.ones((1, ROWS, COLUMNS), np.int64)
+    stack = np.array([0, 2**30 + 3, 1])[:, None, None] * np.ones((1, ROWS, COLUMNS), np.int64)
     voxels = repair.resample(stack.astype(np.int32), repair.plan(frames(places)), -5)
-    np.testing.assert_array_equal(voxels[:, 0, 0], [0, 1, 2**29 + 2, 2**30 + 2])
+    np.testing.assert_array_equal(voxels[:, 0, 0], [0, 2**30 + 3, 2**29 + 2, 1])
 
 
 def test_a_leaning_stack_grows_by_what_it_leans() -> None:
@@ -169,6 +169,15 @@ def test_nothing_is_blended_with_the_outside() -> None:
     np.testing.assert_array_equal(voxels[2, 0], [-1024] * 2 + [100] * (COLUMNS - 2) + [-1024] * 2)
 
 
+def test_a_slice_alone_reaches_half_a_step() -> None:
+    """Planes are 1.2 mm apart; slice 1, two columns to the right of the others, is 0.4 mm below plane 2."""
+    places = np.array([[0, 0, 0], [0, 1.2, 2.0], [0, 0, 3.2], [0, 0, 6.0]])
+    stack = np.array([10, 20, 20, 40])[:, None, None] * np.ones((1, ROWS, COLUMNS), np.int16)
+    voxels = repair.resample(stack.astype(np.int16), repair.plan(frames(places)), -9)
+    np.testing.assert_array_equal(voxels[2, 0], [-9] * 2 + [20] * COLUMNS)
+    np.testing.assert_array_equal(voxels[1, 0, [0, 1, -2, -1]], [-9] * 4)  # slice 1 is 0.8 mm away
+
+
 def test_the_grid_is_as_fine_as_the_finer_part() -> None:
     heights = np.concatenate([np.arange(10) * 3.0, 27 + np.arange(1, 11) * 5.0])
     made = repair.plan(frames(np.column_stack([np.zeros((20, 2)), heights])))
@@ -177,6 +186,9 @@ def test_the_grid_is_as_fine_as_the_finer_part() -> None:
     assert repair.plan(frames(np.column_stack([np.zeros((20, 2)), jitter]))).step_mm == pytest.approx(3)
 
 
-@pytest.mark.parametrize(("modality", "lowest", "fill"), [("CT", 20, -1024), ("CT", -3024, -3024), ("MR", 5, 5)])
-def test_outside_is_the_lowest_value_and_air_in_ct(modality: str, lowest: int, fill: float) -> None:
-    assert repair.padding(np.array([lowest, 90]), modality) == fill
+@pytest.mark.parametrize(
+    ("modality", "lowest", "kind", "fill"),
+    [("CT", 20, "int16", -1024), ("CT", -3024, "int16", -3024), ("CT", 20, "uint16", 0), ("MR", 5, "float32", 5)],
+)
+def test_outside_is_the_lowest_value_and_air_in_ct(modality: str, lowest: int, kind: str, fill: float) -> None:
+    assert repair.padding(np.array([lowest, 90], kind), modality) == fill

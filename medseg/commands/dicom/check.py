@@ -118,7 +118,8 @@ def _print(result: Survey) -> None:
     if more:
         print(f"and {more} more files; --json names them all")
     volumes = [volume for one in result.series for volume in one.volumes]
-    verdicts = ", ".join(f"{count} {name}" for name, count in Counter(v.verdict.value for v in volumes).most_common())
+    counts = Counter(volume.verdict.value for volume in volumes)
+    verdicts = ", ".join(f"{counts[name]} {name}" for name in reversed(SEVERITIES) if counts[name])
     print(f"{len(result.series)} series, {len(volumes)} volumes" + (f": {verdicts}" if volumes else ""))
     if result.unplaced or result.unreadable:
         print(f"{len(result.unplaced)} images with no place in space, {len(result.unreadable)} unreadable files")
