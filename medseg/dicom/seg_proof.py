@@ -59,12 +59,16 @@ def prove(written: Path, path: Path, prediction: Prediction, kind: Kind, slices:
     on = [slice_of[reference] for reference in references]
     _same_planes(path, frames, [slices[n] for n in on])
     _labels_fit(path, slices, originals.affines(prediction.target))
-    positions = _positions(path, tracked, prediction)
+    count = objects.pixels(prediction)
+    positions = _positions(path, tracked, prediction, [place for place, pixels in enumerate(count) if pixels])
     places = list(zip(numbers, on, strict=True))
     if len(set(places)) < len(places) or not set(numbers) <= {0, *positions}:
         raise _differs(path, "two frames of one segment and slice, or a frame of none", "each once")
-    compare = _same_chances if kind == "fractional" else _same_labels
-    compare(path, zip(places, seg.planes(written, dataset), strict=True), prediction, positions)
+    planes = zip(places, seg.planes(written, dataset), strict=True)
+    if kind == "fractional":
+        _same_chances(path, planes, prediction, positions)
+    elif _same_labels(path, planes, prediction, positions) != count:
+        raise _differs(path, "fewer pixels", f"all {sum(count)}, on every labelled slice")
 
 
 def _reference(group: Any) -> tuple[str, int | None]:
@@ -99,21 +103,22 @@ def _labels_fit(path: Path, slices: Sequence[Frame], affines: np.ndarray) -> Non
             raise _differs(path, f"labels {off:.2f} mm beside the slice that they are of", "less than half a pixel")
 
 
-def _positions(path: Path, tracked: Mapping[int, str], prediction: Prediction) -> dict[int, int]:
+def _positions(
+    path: Path, tracked: Mapping[int, str], prediction: Prediction, expected: Sequence[int]
+) -> dict[int, int]:
     """Segment number -> position in the label table, by the identifier that each label has in this result."""
     labels = prediction.table.labels
     known = {objects.uid(prediction, f"segment {label.name}"): place for place, label in enumerate(labels)}
     found = {number: known[uid] for number, uid in tracked.items() if uid in known}
-    expected = objects.segments(prediction)
-    if [found.get(number) for number in range(1, len(expected) + 1)] != expected:
+    if [found.get(number) for number in range(1, len(expected) + 1)] != list(expected):
         raise _differs(path, f"segments {sorted(tracked)}", "one for each label that was found, in the table's order")
     return found
 
 
 def _same_labels(
     path: Path, frames: Iterable[PlacedFrame], prediction: Prediction, positions: Mapping[int, int]
-) -> None:
-    """Each frame shows its segment's pixels and no others, and together they are all that there are."""
+) -> list[int]:
+    """Pixels of each label in all frames; each frame shows its segment's pixels and no others."""
     laid, table = stack(prediction), prediction.table
     count = [0] * len(table.labels)
     for (number, n), plane in frames:
@@ -125,8 +130,7 @@ def _same_labels(
                     path, f"other pixels of segment {one} on slice {n + 1}", "every pixel that was predicted"
                 )
             count[position] += int(np.count_nonzero(mask))
-    if count != objects.pixels(prediction):
-        raise _differs(path, f"{sum(count)} pixels", f"all {sum(objects.pixels(prediction))}, on every labelled slice")
+    return count
 
 
 def _same_chances(
