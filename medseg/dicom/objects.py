@@ -20,6 +20,7 @@ from medseg.volume import Instance, Source
 MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
 """Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
+UTF_8 = "ISO_IR 192"
 AT_ONCE = 2**22
 """Pixels that are counted together."""
 NEEDED_TEXT = (
@@ -115,6 +116,13 @@ def sources(source: Source) -> list[Any]:
         remedy="put the files back, or choose an output that is not DICOM",
     ):
         return [complete(pydicom.dcmread(file, stop_before_pixels=True)) for file in _files(source)]
+
+
+def character_set(header: Any, *texts: str) -> str | None:
+    """SpecificCharacterSet for an object with these texts that takes its patient from `header`: the header's own, or
+    UTF-8 where that could not hold a text or switches between several sets."""
+    own = header.get("SpecificCharacterSet")
+    return own if isinstance(own, str | None) and all(text.isascii() for text in texts) else UTF_8
 
 
 def slices(source: Source, datasets: Sequence[Any]) -> list[Frame]:

@@ -53,8 +53,18 @@ def stack(prediction: Prediction) -> np.ndarray:
 
 
 def chances(prediction: Prediction, position: int) -> np.ndarray:
-    """(n, rows, columns): probabilities of one label on the original slices, 0 beyond their grid."""
-    assert prediction.probabilities is not None
+    """(n, rows, columns): probabilities of one label on the original slices, 0 beyond their grid.
+
+    Raises:
+        Refusal: they were not kept.
+    """
+    if prediction.probabilities is None:
+        raise Refusal(
+            "dicom_seg: type",
+            found="a result without probabilities",
+            needed="probabilities, which a fractional segmentation holds",
+            remedy="predict with probabilities kept, or choose the type binary",
+        )
     own = prediction.target.with_array(prediction.probabilities[position : position + 1])
     return _turned(originals.lay(own))[0]
 
@@ -112,13 +122,6 @@ def _labelmap(prediction: Prediction) -> Content:
 def _fractional(prediction: Prediction) -> Content:
     """A frame for each label on each slice where its probability is half a step or more; labels that are likely nowhere
     follow those that have pixels, whose numbers they leave alone."""
-    if prediction.probabilities is None:
-        raise Refusal(
-            "dicom_seg: type",
-            found="a result without probabilities",
-            needed="probabilities, which a fractional segmentation holds",
-            remedy="predict with probabilities kept, or choose the type binary",
-        )
     likely = np.array([_stored(chances(prediction, p)).any(axis=(1, 2)) for p in _all(prediction)])
     sharp = objects.segments(prediction)
     segments = sharp + [p for p in _all(prediction) if p not in sharp and likely[p].any()] or _all(prediction)
