@@ -20,6 +20,8 @@ from medseg.volume import Instance, Source
 MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
 """Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
+LONGEST_ST = 1024
+"""Characters of a short text, in which highdicom takes no backslash."""
 UTF_8 = "ISO_IR 192"
 AT_ONCE = 2**22
 """Pixels that are counted together."""
@@ -82,7 +84,7 @@ def account(prediction: Prediction) -> str:
 
 
 def contribution(prediction: Prediction) -> Any:
-    """highdicom's ContributingEquipment with the `account`, for any object."""
+    """highdicom's ContributingEquipment with the `account`, as much of it as ST holds, for any object."""
     import highdicom as hd
 
     return hd.ContributingEquipment(
@@ -90,7 +92,7 @@ def contribution(prediction: Prediction) -> Any:
         purpose_of_reference=hd.sr.CodedConcept("109102", "DCM", "Processing Equipment"),
         manufacturer_model_name=model(prediction),
         software_versions=version(),
-        contribution_description=account(prediction),
+        contribution_description=account(prediction)[:LONGEST_ST].replace("\\", "/"),
     )
 
 
