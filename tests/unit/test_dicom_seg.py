@@ -133,8 +133,12 @@ def test_positions_are_the_headers_own_digits(tmp_path: Path) -> None:
     dataset = pydicom.dcmread(tmp_path / "a.seg.dcm")
     sources = {one.sop_instance_uid: pydicom.dcmread(one.path) for one in made.target.source.instances}
     shared = dataset.SharedFunctionalGroupsSequence[0]
+    order = {one.sop_instance_uid: n for n, one in enumerate(made.target.source.instances, 1)}
     for group in dataset.PerFrameFunctionalGroupsSequence:
-        source = sources[group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID]
+        named = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        segment = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        assert group.FrameContentSequence[0].DimensionIndexValues == [segment, order[named]]
+        source = sources[named]
         assert group.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
         assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == source.ImageOrientationPatient
         assert shared.PixelMeasuresSequence[0].PixelSpacing == source.PixelSpacing
