@@ -23,7 +23,7 @@ from medseg.refusal import Refusal
 from medseg.volume import Volume
 
 MAPS = "maps"
-"""What outputs say that they write if they need probabilities."""
+"""What outputs say that they write if it is probabilities and no labels."""
 
 
 def predict_all(
@@ -59,7 +59,7 @@ def predict_all(
             needed="a segmentation: a gate takes labels away from slices",
             remedy="name the segmentation's run first and the slice classifier after --gate",
         )
-    probabilities = probabilities or any(chosen.module().WRITES == MAPS for chosen in writers)
+    probabilities = probabilities or any(_needs_probabilities(one.module(), one.options) for one in writers)
     out.mkdir(parents=True, exist_ok=True)
 
     def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -97,6 +97,12 @@ def _reading(scan: Volume) -> dict[str, str]:
     """Facts for predict.json: which series was taken, and what the check of it found."""
     names = {CHOICE: "series", NOTE_OF_CHECK: "check of the series"}
     return {name: scan.source.notes[key] for key, name in names.items() if scan.source.notes.get(key)}
+
+
+def _needs_probabilities(module: Any, options: Any) -> bool:
+    """Whether an output with these options wants more than labels; those that never do need not say so."""
+    asked = getattr(module, "needs_probabilities", None)
+    return asked is not None and asked(options)
 
 
 def _writers(formats: Sequence[str], table: LabelTable) -> list[Chosen]:
