@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from medseg import atomic, plugins
+from medseg import atomic, measurements, plugins
 from medseg.case import Case
 from medseg.engine import runner
 from medseg.engine.load import load_valid
@@ -48,7 +46,7 @@ def predict_all(
 
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
-    writers = _writers(formats, predictor.table)
+    writers = _writers(formats, predictor.table, announce)
     if gate and predictor.table.unit != "voxel":
         raise Refusal(
             "--gate",
@@ -76,8 +74,7 @@ def predict_all(
             files.append(path.name)
         if use:
             use(case, scan, prediction)
-        facts = {"volume_ml": volumes_ml(prediction)} if isinstance(prediction, Prediction) else chances(prediction)
-        return tuple(files), facts | gated
+        return tuple(files), _facts(prediction) | gated
 
     outcomes = []
     for number, outcome in enumerate(runner.run_all(cases, work), start=1):
@@ -90,8 +87,9 @@ def predict_all(
     return outcomes
 
 
-def _writers(formats: Sequence[str], table: LabelTable) -> dict[str, Any]:
-    """Output modules by name; those for label maps are of no use to classes, and the other way round."""
+def _writers(formats: Sequence[str], table: LabelTable, announce: Callable[[str], None]) -> dict[str, Any]:
+    """Output modules by name; those for label maps are of no use to classes, and the other way round. What a module
+    refers to (its NEEDS) is written too, and before it."""
     wanted, usual = (("labels", MAPS), "nifti") if table.unit == "voxel" else (("classes",), "scores")
     modules = {name: plugins.find("outputs", name) for name in formats or [usual]}
     for name, module in modules.items():
@@ -103,7 +101,24 @@ def _writers(formats: Sequence[str], table: LabelTable) -> dict[str, Any]:
                 needed=f"one for {wanted[0]}, which is what this model gives",
                 remedy=f"choose {' or '.join(fitting)}",
             )
-    return modules
+    return _with_needs(modules, announce)
+
+
+def _with_needs(modules: Mapping[str, Any], announce: Callable[[str], None]) -> dict[str, Any]:
+    ordered: dict[str, Any] = {}
+    for name, module in modules.items():
+        for needed in getattr(module, "NEEDS", ()):
+            if needed not in modules and needed not in ordered:
+                announce(f"{needed} is written too, because {name} refers to it")
+            ordered.setdefault(needed, plugins.find("outputs", needed))
+        ordered.setdefault(name, module)
+    return ordered
+
+
+def _facts(prediction: Prediction | Classification) -> dict[str, Any]:
+    if isinstance(prediction, Prediction):
+        return {"volume_ml": measurements.volumes_ml(prediction)}
+    return chances(prediction)
 
 
 def chances(classification: Classification) -> dict[str, Any]:
@@ -127,14 +142,3 @@ def _spare_inputs(places: Iterable[Path], case: Case) -> None:
             raise Refusal(
                 path, found="the scan itself", needed="another place for its labels", remedy="choose another folder"
             )
-
-
-def volumes_ml(prediction: Prediction) -> dict[str, float]:
-    """Volume of each label in millilitres; empty for images without a physical size."""
-    if prediction.target.unit != "mm":
-        return {}
-    voxel_ml = abs(float(np.linalg.det(prediction.target.affine[:3, :3]))) / 1000
-    return {
-        label.name: round(float(prediction.mask(place).sum()) * voxel_ml, 3)
-        for place, label in enumerate(prediction.table.labels)
-    }
