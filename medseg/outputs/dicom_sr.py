@@ -190,12 +190,13 @@ def _measurement(number: Number) -> Any:
 
 
 def _sites(coded: codes.Coded) -> list[Any]:
-    """Where a finding lies: an organ is its own place."""
+    """Where a finding lies; an organ is its own place."""
     import highdicom as hd
 
-    if coded.category != codes.STRUCTURE:
+    place = coded.site or (coded.kind if coded.category == codes.STRUCTURE else None)
+    if place is None:
         return []
-    return [hd.sr.FindingSite(_concept(coded.kind), laterality=coded.side and _concept(coded.side))]
+    return [hd.sr.FindingSite(_concept(place), laterality=coded.side and _concept(coded.side))]
 
 
 def _observer(prediction: Prediction) -> Any:
