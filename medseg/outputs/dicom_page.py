@@ -124,7 +124,9 @@ def _object(prediction: Prediction, headers: list[Any], document: bytes, now: da
             software_versions=objects.version(),
             device_serial_number="0",
             transfer_syntax_uid=ExplicitVRLittleEndian,
-            specific_character_set="ISO_IR 192",
+            specific_character_set=objects.character_set(
+                first, objects.model(prediction), objects.account(prediction), options.series_description
+            ),
         )
         made.copy_patient_and_study_information(first)
     made.ConversionType, made.BurnedInAnnotation = "WSD", "YES"  # the latter: the page shows the PatientID

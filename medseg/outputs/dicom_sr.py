@@ -125,7 +125,7 @@ def _build(prediction: Prediction, table: Table, numbers: dict[int, int], option
             manufacturer_model_name=objects.model(prediction),
             software_versions=objects.version(),
             device_serial_number="0",
-            specific_character_set="ISO_IR 192",
+            specific_character_set=objects.character_set(first, *_texts(prediction, options)),
             is_complete=True,
             contributing_equipment=[objects.contribution(prediction)],
         )
@@ -138,9 +138,7 @@ def _group(prediction: Prediction, row: Row, channels: tuple[Channel, ...], segm
 
     coded = codes.of(row.label)
     common = {
-        "tracking_identifier": hd.sr.TrackingIdentifier(
-            uid=objects.uid(prediction, f"tracking {row.label.name}"), identifier=row.label.name
-        ),
+        "tracking_identifier": hd.sr.TrackingIdentifier(*objects.tracking(prediction, row.label)),
         "finding_category": _concept(coded.category),
         "finding_type": _concept(coded.kind),
         "finding_sites": _sites(coded),
@@ -263,6 +261,13 @@ def _segmentation(prediction: Prediction, first: Any) -> Any:
     return named
 
 
+def _texts(prediction: Prediction, options: Options) -> list[str]:
+    """Words of the report that a character set must be able to hold."""
+    meanings = [codes.of(label).kind.meaning for label in prediction.table.labels]
+    about = [objects.model(prediction), objects.account(prediction), options.series_description, prediction.case]
+    return [*prediction.table.names, *meanings, *about]
+
+
 def _concept(code: Code) -> Any:
     import highdicom as hd
 
@@ -275,11 +280,11 @@ def _compare(prediction: Prediction, table: Table, numbers: dict[int, int], writ
 
     content = hd.sr.srread(written).content
     groups = {
-        group.tracking_identifier: group
+        str(group.tracking_uid): group
         for group in (*content.get_volumetric_roi_measurement_groups(), *content.get_image_measurement_groups())
     }
     for place, row in enumerate(table.rows):
-        group = groups.get(row.label.name)
+        group = groups.get(objects.tracking(prediction, row.label)[0])
         segment = (objects.uid(prediction, "SEG"), numbers[place]) if place in numbers else None
         wanted = (_facts(_numbers(row, table.channels)), segment)
         found = None if group is None else (_facts(map(_number, group.get_measurements())), _referenced(group))

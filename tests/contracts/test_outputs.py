@@ -19,7 +19,7 @@ from tests import dicom_series as ds
 NEEDS_DICOM = {"dicom_seg"}
 FOR_LABELS = [name for name in plugins.names("outputs") if plugins.find("outputs", name).WRITES == "labels"]
 WITH_VOXELS = [name for name in FOR_LABELS if plugins.find("outputs", name).READ_BACK_BY]
-ABOUT_LABELS = {"statistics_csv", "statistics_json", "dicom_sr"}
+ABOUT_LABELS = {"statistics_csv", "statistics_json", "dicom_sr", "dicom_page"}
 """What is said of labels, without the voxels themselves; each has a test of its own that reads it back."""
 LABELS = LabelTable.of({"liver": 5, "spleen": 1, "kidney_left": 9})
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, paint=[2, 1, 4])

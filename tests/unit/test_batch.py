@@ -44,7 +44,7 @@ def cases(tmp_path: Path) -> list[Case]:
 def test_a_report_comes_with_the_segmentation_that_it_is_about(cases: list[Case], tmp_path: Path) -> None:
     said: list[str] = []
     outcomes = predict_all(Predictor(), cases, tmp_path / "out", formats=["dicom_sr"], announce=said.append)  # type: ignore[arg-type]
-    assert outcomes[0].state == "done" and outcomes[0].files == ("a.dcm", "a.sr.dcm")
+    assert outcomes[0].state == "done" and outcomes[0].files == ("a.seg.dcm", "a.sr.dcm")
     assert said[0] == "dicom_seg is written too, because dicom_sr refers to it"
 
 
@@ -52,7 +52,7 @@ def test_what_is_referred_to_is_written_first_and_once(cases: list[Case], tmp_pa
     said: list[str] = []
     formats = ["nifti", "dicom_sr", "dicom_seg", "statistics_csv"]
     (outcome,) = predict_all(Predictor(), cases, tmp_path / "out", formats=formats, announce=said.append)  # type: ignore[arg-type]
-    assert outcome.files == ("a.nii.gz", "a.dcm", "a.sr.dcm", "a.statistics.csv")
+    assert outcome.files == ("a.nii.gz", "a.seg.dcm", "a.sr.dcm", "a.statistics.csv")
     assert len(said) == 1 and said[0].startswith("[1/1] a: done")
 
 

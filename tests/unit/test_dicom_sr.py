@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from medseg import measurements, readers
 from medseg.dicom import objects
 from medseg.labels import LabelTable
-from medseg.outputs import dicom_sr
+from medseg.outputs import dicom_seg, dicom_sr
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.volume import Volume
@@ -42,6 +43,10 @@ def written(made: Prediction, folder: Path) -> hd.sr.EnhancedSR:
     return hd.sr.srread(folder / "a.sr.dcm")
 
 
+def by_name(groups: list[Any]) -> dict[str, Any]:
+    return {group.tracking_identifier.removeprefix("case-1 "): group for group in groups}
+
+
 def numbers(group: hd.sr.MeasurementsAndQualitativeEvaluations) -> dict[tuple[str, str], tuple[float, str]]:
     return {
         (one.name.value, one.derivation.value if one.derivation else ""): (one.value, one.unit.value)
@@ -54,8 +59,10 @@ def numbers(group: hd.sr.MeasurementsAndQualitativeEvaluations) -> dict[tuple[st
 def test_the_report_holds_the_numbers_of_the_table(kind: str, table: LabelTable, tmp_path: Path) -> None:
     made = prediction(tmp_path, kind, table)
     content = written(made, tmp_path).content
-    groups = {one.tracking_identifier: one for one in content.get_volumetric_roi_measurement_groups()}
-    absent = {one.tracking_identifier: one for one in content.get_image_measurement_groups()}
+    groups, absent = (
+        by_name(content.get_volumetric_roi_measurement_groups()),
+        by_name(content.get_image_measurement_groups()),
+    )
     concept, unit = UNITS[made.target.source.modality]
     measured = measurements.measure(made)
     for row in measured.rows:
@@ -70,22 +77,35 @@ def test_the_report_holds_the_numbers_of_the_table(kind: str, table: LabelTable,
 
 def test_segments_are_those_of_the_segmentation_beside_it(tmp_path: Path) -> None:
     made = prediction(tmp_path)
-    content = written(made, tmp_path).content
-    for number, place in enumerate(objects.segments(made), start=1):
-        (group,) = content.get_volumetric_roi_measurement_groups(
-            tracking_uid=objects.uid(made, f"tracking {LABELS.labels[place].name}")
-        )
+    report = written(made, tmp_path)
+    dicom_seg.write(made, tmp_path / "a.seg.dcm", dicom_seg.Options())
+    segmentation = pydicom.dcmread(tmp_path / "a.seg.dcm")
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    for group, segment in zip(groups, segmentation.SegmentSequence, strict=True):
         (item,) = group.referenced_segment[0].ReferencedSOPSequence
-        assert (item.ReferencedSOPInstanceUID, item.ReferencedSegmentNumber) == (objects.uid(made, "SEG"), number)
+        assert item.ReferencedSegmentNumber == segment.SegmentNumber
+        assert item.ReferencedSOPInstanceUID == segmentation.SOPInstanceUID
+        assert item.ReferencedSOPClassUID == segmentation.SOPClassUID
+        assert (group.tracking_identifier, group.tracking_uid) == (segment.TrackingID, segment.TrackingUID)
+        assert group.finding_type == segment.SegmentedPropertyTypeCodeSequence[0]
+    evidence = {
+        (series.SeriesInstanceUID, item.ReferencedSOPInstanceUID)
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert (segmentation.SeriesInstanceUID, segmentation.SOPInstanceUID) in evidence
 
 
 def test_findings_have_codes_and_places(tmp_path: Path) -> None:
     content = written(prediction(tmp_path), tmp_path).content
-    groups = {one.tracking_identifier: one for one in content.get_volumetric_roi_measurement_groups()}
+    groups = by_name(content.get_volumetric_roi_measurement_groups())
     kidney, tumour = groups["kidney_left"], groups["liver_tumour"]
     assert (kidney.finding_type.value, kidney.finding_category.value) == ("64033007", "123037004")
     assert [(site.value.value, site.laterality.meaning) for site in kidney.finding_sites] == [("64033007", "Left")]
     assert (tumour.finding_type.value, tumour.finding_category.value) == ("108369006", "49755003")
+    (site,) = tumour.finding_sites
+    assert site.value.value == "10200004" and site.laterality is None
     assert groups["Würfel"].finding_type.scheme_designator == "99MEDSEG"
 
 
@@ -95,7 +115,7 @@ def test_what_was_looked_for_and_not_found_is_said(tmp_path: Path) -> None:
     report = written(empty, tmp_path)
     assert not report.content.get_volumetric_roi_measurement_groups()
     groups = report.content.get_image_measurement_groups()
-    assert [one.tracking_identifier for one in groups] == list(LABELS.names)
+    assert list(by_name(groups)) == list(LABELS.names)
     for group in groups:
         assert numbers(group) == {("118565006", ""): (0.0, "cm3")}
         assert ("121052", "121054") in [
@@ -153,7 +173,7 @@ def test_names_in_any_character_set_survive(tmp_path: Path) -> None:
         header.save_as(instance.path)
     report = written(made, tmp_path)
     assert str(report.PatientName) == "Müller^Jörg"
-    assert "Würfel" in [one.tracking_identifier for one in report.content.get_volumetric_roi_measurement_groups()]
+    assert "Würfel" in by_name(report.content.get_volumetric_roi_measurement_groups())
 
 
 def test_only_the_first_of_two_channels_that_measure_the_same(tmp_path: Path) -> None:
