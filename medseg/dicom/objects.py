@@ -24,6 +24,8 @@ MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
 """Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
 UTF_8 = "ISO_IR 192"
+LONGEST_ST = 1024
+"""Characters of DICOM's Short Text."""
 AT_ONCE = 2**22
 """Pixels that are counted together."""
 NEEDED_TEXT = (
@@ -100,15 +102,17 @@ def account(prediction: Prediction) -> str:
 
 
 def contribution(prediction: Prediction) -> Any:
-    """highdicom's ContributingEquipment with the `account`, for any object."""
+    """highdicom's ContributingEquipment with the `account`, for any object; cut short where it is longer than a
+    ContributionDescription may be, so objects with another place for it state it there in full."""
     import highdicom as hd
 
+    told = account(prediction)
     return hd.ContributingEquipment(
         manufacturer=MANUFACTURER,
         purpose_of_reference=hd.sr.CodedConcept("109102", "DCM", "Processing Equipment"),
         manufacturer_model_name=model(prediction),
         software_versions=version(),
-        contribution_description=account(prediction),
+        contribution_description=told if len(told) <= LONGEST_ST else f"{told[: LONGEST_ST - 3]}...",
     )
 
 

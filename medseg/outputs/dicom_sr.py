@@ -143,7 +143,10 @@ def _group(prediction: Prediction, row: Row, channels: tuple[Channel, ...], segm
         "finding_type": _concept(coded.kind),
         "finding_sites": _sites(coded),
         "algorithm_id": hd.sr.AlgorithmIdentification(
-            name=objects.model(prediction), version=objects.version(), manufacturer=objects.MANUFACTURER
+            name=objects.model(prediction),
+            version=objects.version(),
+            parameters=objects.account(prediction).splitlines(),
+            manufacturer=objects.MANUFACTURER,
         ),
         "measurements": [_measurement(number) for number in _numbers(row, channels)],
     }

@@ -87,7 +87,7 @@ def test_segments_are_those_of_the_segmentation_beside_it(tmp_path: Path) -> Non
         assert item.ReferencedSOPInstanceUID == segmentation.SOPInstanceUID
         assert item.ReferencedSOPClassUID == segmentation.SOPClassUID
         assert (group.tracking_identifier, group.tracking_uid) == (segment.TrackingID, segment.TrackingUID)
-        assert group.finding_type == segment.SegmentedPropertyTypeCodeSequence[0]
+        assert group.finding_type.value == segment.SegmentedPropertyTypeCodeSequence[0].CodeValue
     evidence = {
         (series.SeriesInstanceUID, item.ReferencedSOPInstanceUID)
         for study in report.CurrentRequestedProcedureEvidenceSequence
@@ -144,6 +144,15 @@ def test_whose_it_is_and_how_it_came_about(tmp_path: Path) -> None:
     again = replace(made, uid="another result")
     assert attributes.uid == objects.device_uid(again)
     assert objects.device_uid(replace(made, provenance={"weights sha256": "other"})) != attributes.uid
+
+
+def test_an_account_longer_than_a_description_may_be_is_kept_in_full(tmp_path: Path) -> None:
+    made = prediction(tmp_path)
+    sums = ", ".join(f"{fold:064x}" for fold in range(30))
+    report = written(replace(made, provenance={"model": "m", "weights sha256": sums, "seed": "7"}), tmp_path)
+    assert f"weights sha256: {sums}" in report.to_json() and "seed: 7" in report.to_json()
+    told = [item.ContributionDescription for item in report.ContributingEquipmentSequence]
+    assert any(text.endswith("...") and len(text) == 1024 for text in told)
 
 
 def test_the_procedure_is_the_one_of_the_header(tmp_path: Path) -> None:
