@@ -145,7 +145,7 @@ def _group(prediction: Prediction, row: Row, channels: tuple[Channel, ...], segm
         "algorithm_id": hd.sr.AlgorithmIdentification(
             name=objects.model(prediction),
             version=objects.version(),
-            parameters=objects.account(prediction).splitlines(),
+            parameters=[objects.account(prediction)],
             manufacturer=objects.MANUFACTURER,
         ),
         "measurements": [_measurement(number) for number in _numbers(row, channels)],
