@@ -23,9 +23,9 @@ from medseg.volume import Instance, Source
 MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
 """Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
-UTF_8 = "ISO_IR 192"
 LONGEST_ST = 1024
-"""Characters of DICOM's Short Text."""
+"""Characters of a short text, in which highdicom takes no backslash."""
+UTF_8 = "ISO_IR 192"
 AT_ONCE = 2**22
 """Pixels that are counted together."""
 NEEDED_TEXT = (
@@ -102,17 +102,15 @@ def account(prediction: Prediction) -> str:
 
 
 def contribution(prediction: Prediction) -> Any:
-    """highdicom's ContributingEquipment with the `account`, for any object; cut short where it is longer than a
-    ContributionDescription may be, so objects with another place for it state it there in full."""
+    """highdicom's ContributingEquipment with the `account`, as much of it as ST holds, for any object."""
     import highdicom as hd
 
-    told = account(prediction)
     return hd.ContributingEquipment(
         manufacturer=MANUFACTURER,
         purpose_of_reference=hd.sr.CodedConcept("109102", "DCM", "Processing Equipment"),
         manufacturer_model_name=model(prediction),
         software_versions=version(),
-        contribution_description=told if len(told) <= LONGEST_ST else f"{told[: LONGEST_ST - 3]}...",
+        contribution_description=account(prediction)[:LONGEST_ST].replace("\\", "/"),
     )
 
 

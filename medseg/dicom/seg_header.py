@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from medseg import codes
-from medseg.boundary import parsing
 from medseg.dicom import objects
 from medseg.dicom.seg_frames import FULL, Content, Kind
 from medseg.labels import Label
@@ -46,18 +44,7 @@ def build(
         objects.model(prediction),
         objects.account(prediction),
     ]
-    with (
-        parsing(
-            prediction.target.source.path,
-            needed="headers that allow a DICOM segmentation",
-            remedy="repair the headers, or choose the nifti or nrrd output",
-        ),
-        warnings.catch_warnings(),
-    ):
-        # would print the patient's name
-        warnings.filterwarnings(
-            "ignore", message=".*unlikely to represent the intended person name", module="highdicom"
-        )
+    with objects.building(prediction.target.source):
         made = hd.seg.Segmentation(
             source_images=[slice_],
             pixel_array=np.zeros((1, slice_.Rows, slice_.Columns), np.uint8),

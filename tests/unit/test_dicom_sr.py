@@ -152,7 +152,7 @@ def test_an_account_longer_than_a_description_may_be_is_kept_in_full(tmp_path: P
     report = written(replace(made, provenance={"model": "m", "weights sha256": sums, "seed": "7"}), tmp_path)
     assert f"weights sha256: {sums}" in report.to_json() and "seed: 7" in report.to_json()
     told = [item.ContributionDescription for item in report.ContributingEquipmentSequence]
-    assert any(text.endswith("...") and len(text) == 1024 for text in told)
+    assert any(len(text) == 1024 for text in told)
 
 
 def test_the_procedure_is_the_one_of_the_header(tmp_path: Path) -> None:
