@@ -140,9 +140,10 @@ def sources(source: Source) -> list[Any]:
 
 def character_set(header: Any, *texts: str) -> str | None:
     """SpecificCharacterSet for an object with these texts that takes its patient from `header`: the header's own, or
-    UTF-8 where that could not hold a text or switches between several sets."""
+    UTF-8 where that could not hold a text or can switch between several sets (ISO 2022), which highdicom refuses."""
     own = header.get("SpecificCharacterSet")
-    return own if isinstance(own, str | None) and all(text.isascii() for text in texts) else UTF_8
+    keeps = own is None or (isinstance(own, str) and not own.startswith("ISO 2022"))
+    return own if keeps and all(text.isascii() for text in texts) else UTF_8
 
 
 def slices(source: Source, datasets: Sequence[Any]) -> list[Frame]:

@@ -14,7 +14,7 @@ import pytest
 from medseg import measurements, readers
 from medseg.dicom import objects
 from medseg.labels import LabelTable
-from medseg.outputs import dicom_seg, dicom_sr
+from medseg.outputs import dicom_page, dicom_seg, dicom_sr
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.volume import Volume
@@ -174,15 +174,21 @@ def test_the_procedure_is_the_one_of_the_header(tmp_path: Path) -> None:
     assert procedures() == ["CTABD"]
 
 
-def test_names_in_any_character_set_survive(tmp_path: Path) -> None:
-    made = prediction(tmp_path)
+@pytest.mark.parametrize("character_set", ["ISO_IR 100", "ISO 2022 IR 100", ["", "ISO 2022 IR 100"], "ISO_IR 192"])
+@pytest.mark.parametrize("output", [dicom_sr, dicom_page], ids=["report", "page"])
+def test_names_in_any_character_set_survive(output: Any, character_set: str | list[str], tmp_path: Path) -> None:
+    made = prediction(tmp_path, table=LabelTable.of({"liver": 5}))
     for instance in made.target.source.instances:
         header = pydicom.dcmread(instance.path)
-        header.PatientName = "Müller^Jörg"
+        header.PatientName, header.SpecificCharacterSet = "Müller^Jörg", character_set
         header.save_as(instance.path)
-    report = written(made, tmp_path)
-    assert str(report.PatientName) == "Müller^Jörg"
-    assert "Würfel" in by_name(report.content.get_volumetric_roi_measurement_groups())
+    output.write(made, tmp_path / "a.dcm", output.Options())
+    assert str(pydicom.dcmread(tmp_path / "a.dcm").PatientName) == "Müller^Jörg"
+
+
+def test_labels_of_any_character_set_survive(tmp_path: Path) -> None:
+    content = written(prediction(tmp_path), tmp_path).content
+    assert "Würfel" in by_name(content.get_volumetric_roi_measurement_groups())
 
 
 def test_only_the_first_of_two_channels_that_measure_the_same(tmp_path: Path) -> None:
