@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from medseg import originals
 from medseg.boundary import parsing
 from medseg.dicom import headers
 from medseg.dicom.headers import Frame
+from medseg.labels import Label
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.volume import Instance, Source
@@ -34,9 +37,24 @@ NEEDED_TEXT = (
 
 def uid(prediction: Prediction, role: str) -> str:
     """Identifier of one object of a result, or of the series that it is in: each role ("SEG", "SEG series", ...) has
-    its own, and the same one whoever asks, so that a report can name the segmentation that is written beside it.
-    UUID-derived under 2.25, as DICOM PS3.5 B.2 allows."""
-    digest = bytearray(hashlib.sha256(f"{prediction.uid} {role}".encode()).digest()[:16])
+    its own, and the same one whoever asks, so that a report can name the segmentation that is written beside it."""
+    return _derived(f"{prediction.uid} {role}")
+
+
+def device_uid(prediction: Prediction) -> str:
+    """Identifier of what made a result: the same for all results of one version of medseg with the same weights."""
+    weights = prediction.provenance.get("weights sha256", "")
+    return _derived(f"{MANUFACTURER} {version()} {model(prediction)} {weights}")
+
+
+def tracking(prediction: Prediction, label: Label) -> tuple[str, str]:
+    """Identifier and name by which a segmentation and the reports about it know the same segment."""
+    return uid(prediction, f"segment {label.name}"), f"{prediction.case} {label.name}"[:64]
+
+
+def _derived(text: str) -> str:
+    """An identifier that depends on a text alone; UUID-derived under 2.25, as DICOM PS3.5 B.2 allows."""
+    digest = bytearray(hashlib.sha256(text.encode()).digest()[:16])
     digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80  # a name-based UUID (RFC 9562, 4.1 and 4.2)
     return f"2.25.{int.from_bytes(digest)}"
 
@@ -122,9 +140,10 @@ def sources(source: Source) -> list[Any]:
 
 def character_set(header: Any, *texts: str) -> str | None:
     """SpecificCharacterSet for an object with these texts that takes its patient from `header`: the header's own, or
-    UTF-8 where that could not hold a text or switches between several sets."""
+    UTF-8 where that could not hold a text or can switch between several sets (ISO 2022), which highdicom refuses."""
     own = header.get("SpecificCharacterSet")
-    return own if isinstance(own, str | None) and all(text.isascii() for text in texts) else UTF_8
+    keeps = own is None or (isinstance(own, str) and not own.startswith("ISO 2022"))
+    return own if keeps and all(text.isascii() for text in texts) else UTF_8
 
 
 def slices(source: Source, datasets: Sequence[Any]) -> list[Frame]:
@@ -152,6 +171,24 @@ def slices(source: Source, datasets: Sequence[Any]) -> list[Frame]:
 
 def _files(source: Source) -> Sequence[Path]:
     return list(dict.fromkeys(instance.path for instance in source.instances))
+
+
+@contextlib.contextmanager
+def building(source: Source) -> Iterator[None]:
+    """Around a library's call that makes an object from the headers of a scan: what those make it raise becomes a
+    refusal, and no warning of it prints the patient's name."""
+    with (
+        parsing(
+            source.path,
+            needed="headers that allow a DICOM object to be made from them",
+            remedy="choose an output that is not DICOM, and report this series' header",
+        ),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings(
+            "ignore", message=".*unlikely to represent the intended person name", module="highdicom"
+        )
+        yield
 
 
 def complete(dataset: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from medseg import codes
-from medseg.boundary import parsing
 from medseg.dicom import objects
 from medseg.dicom.seg_frames import FULL, Content, Kind
 from medseg.labels import Label
@@ -46,18 +44,7 @@ def build(
         objects.model(prediction),
         objects.account(prediction),
     ]
-    with (
-        parsing(
-            prediction.target.source.path,
-            needed="headers that allow a DICOM segmentation",
-            remedy="repair the headers, or choose the nifti or nrrd output",
-        ),
-        warnings.catch_warnings(),
-    ):
-        # would print the patient's name
-        warnings.filterwarnings(
-            "ignore", message=".*unlikely to represent the intended person name", module="highdicom"
-        )
+    with objects.building(prediction.target.source):
         made = hd.seg.Segmentation(
             source_images=[slice_],
             pixel_array=np.zeros((1, slice_.Rows, slice_.Columns), np.uint8),
@@ -125,6 +112,7 @@ def _describe(number: int, label: Label, prediction: Prediction) -> Any:
     from pydicom.sr.codedict import codes as dicom_codes
 
     coded = codes.of(label)
+    tracking_uid, tracking_id = objects.tracking(prediction, label)
     algorithm = hd.AlgorithmIdentificationSequence(
         name=objects.model(prediction),
         version=objects.version(),
@@ -139,8 +127,8 @@ def _describe(number: int, label: Label, prediction: Prediction) -> Any:
         segmented_property_type=_concept(coded.kind),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        tracking_uid=objects.uid(prediction, f"segment {label.name}"),
-        tracking_id=f"{prediction.case} {label.name}"[:64],
+        tracking_uid=tracking_uid,
+        tracking_id=tracking_id,
         anatomic_regions=[_concept(coded.site)] if coded.site else None,
         display_color=hd.color.CIELabColor.from_rgb(*label.colour),
     )

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from medseg import atomic, plugins
+from medseg import atomic, measurements, plugins
 from medseg.case import Case
 from medseg.config import Chosen, output
 from medseg.dicom.objects import NOTE_OF_CHECK
@@ -51,7 +49,7 @@ def predict_all(
 
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
-    writers = _writers(formats, predictor.table)
+    writers = _writers(formats, predictor.table, announce)
     if gate and predictor.table.unit != "voxel":
         raise Refusal(
             "--gate",
@@ -79,8 +77,7 @@ def predict_all(
             files.append(path.name)
         if use:
             use(case, scan, prediction)
-        facts = {"volume_ml": volumes_ml(prediction)} if isinstance(prediction, Prediction) else chances(prediction)
-        return tuple(files), facts | gated | _reading(scan)
+        return tuple(files), _facts(prediction) | gated | _reading(scan)
 
     outcomes = []
     for number, outcome in enumerate(runner.run_all(cases, work), start=1):
@@ -105,9 +102,9 @@ def _needs_probabilities(module: Any, options: Any) -> bool:
     return asked is not None and asked(options)
 
 
-def _writers(formats: Sequence[str], table: LabelTable) -> list[Chosen]:
+def _writers(formats: Sequence[str], table: LabelTable, announce: Callable[[str], None]) -> list[Chosen]:
     """The outputs asked for, with their options; those for label maps are of no use to classes, and the other way
-    round."""
+    round. What a module refers to (its NEEDS) is written too, and before it."""
     wanted, usual = (("labels", MAPS), "nifti") if table.unit == "voxel" else (("classes",), "scores")
     writers = [output(text) for text in formats or [usual]]
     names = [chosen.name for chosen in writers]
@@ -127,7 +124,25 @@ def _writers(formats: Sequence[str], table: LabelTable) -> list[Chosen]:
                 needed=f"one for {wanted[0]}, which is what this model gives",
                 remedy=f"choose {' or '.join(fitting)}",
             )
-    return writers
+    return _with_needs(writers, announce)
+
+
+def _with_needs(writers: Sequence[Chosen], announce: Callable[[str], None]) -> list[Chosen]:
+    asked = {chosen.name: chosen for chosen in writers}
+    ordered: dict[str, Chosen] = {}
+    for chosen in writers:
+        for needed in getattr(chosen.module(), "NEEDS", ()):
+            if needed not in asked and needed not in ordered:
+                announce(f"{needed} is written too, because {chosen.name} refers to it")
+            ordered.setdefault(needed, asked.get(needed) or output(needed))
+        ordered.setdefault(chosen.name, chosen)
+    return list(ordered.values())
+
+
+def _facts(prediction: Prediction | Classification) -> dict[str, Any]:
+    if isinstance(prediction, Prediction):
+        return {"volume_ml": measurements.volumes_ml(prediction)}
+    return chances(prediction)
 
 
 def chances(classification: Classification) -> dict[str, Any]:
@@ -151,14 +166,3 @@ def _spare_inputs(places: Iterable[Path], case: Case) -> None:
             raise Refusal(
                 path, found="the scan itself", needed="another place for its labels", remedy="choose another folder"
             )
-
-
-def volumes_ml(prediction: Prediction) -> dict[str, float]:
-    """Volume of each label in millilitres; empty for images without a physical size."""
-    if prediction.target.unit != "mm":
-        return {}
-    voxel_ml = abs(float(np.linalg.det(prediction.target.affine[:3, :3]))) / 1000
-    return {
-        label.name: round(float(prediction.mask(place).sum()) * voxel_ml, 3)
-        for place, label in enumerate(prediction.table.labels)
-    }

@@ -12,6 +12,7 @@ import numpy as np
 
 from medseg.case import Case
 from medseg.labels import LabelTable
+from medseg.measurements import MODALITIES
 from medseg.refusal import Refusal
 from medseg.transforms import photograph
 from medseg.transforms.channels import combine, difference, distance_mm, reoriented, same_place
@@ -25,7 +26,6 @@ HIGHEST_LABEL = 65535
 BITS = (1, 2, 4)
 """What red, green and blue add to the number of a pixel where a label map is a colour picture."""
 BRIGHT = 127
-MODALITIES = "modalities"
 CHOICE = "series_choice"
 """Key in `Source.notes`: why rules took a DICOM series, by its reader."""
 WRONG_CHANNELS = (

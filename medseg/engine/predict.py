@@ -98,6 +98,7 @@ class Predictor:
             "medseg": medseg.__version__,
             "seed": ", ".join(str(run.recipe.seed) for run in opened),
             "licence of the weights": first.recipe.licence,
+            "intended use": first.recipe.intended_use,
         }
         return cls(
             members=tuple(

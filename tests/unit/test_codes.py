@@ -169,3 +169,8 @@ def _dihedral(one: int, other: int) -> int:
     """Product in the group of the symmetries of a pentagon: 0 to 4 are turns, 5 to 9 are flips."""
     turn = (one % 5 + (other % 5 if one < 5 else -(other % 5))) % 5
     return turn + 5 * ((one < 5) != (other < 5))
+
+
+def test_the_place_of_a_finding_whatever_its_spelling() -> None:
+    for name in ("liver_tumour", "liver_tumor", "liver_mass"):
+        assert coded(name).site == coded("liver").kind
