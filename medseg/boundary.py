@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,43 @@ def parsing(path: Path, *, needed: str, remedy: str) -> Iterator[None]:
     except Exception as error:
         words = " ".join(str(error).split())[:300].rstrip(".") or "no further words"
         raise Refusal(path, found=f"{type(error).__name__} ({words})", needed=needed, remedy=remedy) from error
+
+
+UNQUESTIONED = 2**29
+"""Bytes that a file may claim to hold without being asked."""
+DEFLATED = 1100
+"""Deflate, which gzip and zip use, makes nothing more than 1032 times smaller."""
+
+
+def refuse_absurd(
+    path: Path, claimed: int, stored: int, what: str, *, times: int = DEFLATED, unquestioned: int = UNQUESTIONED
+) -> None:
+    """Refuse, before memory is taken, a claim that cannot be true, or that this machine could not hold.
+
+    Args:
+        claimed: bytes of `what`, unpacked, by the file's header.
+        stored: size of the file.
+        times: how many times smaller than that it may be, if `claimed` is more than `unquestioned`.
+    """
+    if claimed <= 0:
+        found = f"a header that claims {claimed} bytes of {what}"
+    elif claimed > unquestioned and claimed > times * stored:
+        found = f"a header that claims {claimed / 2**30:.4g} GiB of {what} in a file of {stored} bytes"
+    elif claimed > memory_bytes():
+        found = f"a header that claims {claimed / 2**30:.4g} GiB of {what}, where this machine has less memory"
+    else:
+        return
+    raise Refusal(
+        path, found=found, needed="a size that can be true", remedy="check the file's header, or copy the file again"
+    )
+
+
+def memory_bytes() -> int:
+    """Of the machine, or no limit where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system has these
+        return 2**63
 
 
 def refuse_not_finite(array: np.ndarray, path: Path) -> None:

@@ -13,8 +13,8 @@ import pydicom
 import pydicom.config
 
 from medseg.boundary import parsing
-from medseg.dicom import marks
-from medseg.dicom.signature import is_dicom
+from medseg.dicom import marks, parse
+from medseg.dicom.signature import is_dicom, starts_dicom
 from medseg.refusal import Refusal
 from medseg.volume import Instance
 
@@ -59,6 +59,7 @@ COLOUR = "colour pixels"
 NATIVE = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, "1.2.840.10008.1.2.2": 12}
 """Transfer syntaxes in which the number of pixels gives that of bytes (implicit, explicit, big endian), and how many
 bytes precede the first pixel: tag, type and length."""
+WANTED = parse.tags(TAGS)
 LIMIT_MM = 1e6
 """Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
 LARGEST_SIDE = 65535
@@ -138,9 +139,8 @@ def _first(path: Path, name: str) -> str:
     if not is_dicom(path):
         return ""
     try:
-        with parsing(path, needed="a DICOM header", remedy=""):
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[name])
-            return str(dataset.get(name, ""))
+        with parsing(path, needed="a DICOM header", remedy=""), path.open("rb") as handle:
+            return str(parse.header(path, handle, parse.tags([name])).get(name, ""))
     except Refusal:
         return ""  # not this function's business: whoever reads the file refuses it with the reason
 
@@ -152,10 +152,10 @@ def read(path: Path) -> Header:
         Refusal: it cannot be parsed.
     """
     with path.open("rb") as handle:
-        signature = handle.read(132)
+        start = handle.read(132)
         length = handle.seek(0, os.SEEK_END)
         handle.seek(0)
-        if signature[128:] != b"DICM":
+        if not starts_dicom(start):
             raise Refusal(
                 path,
                 found=f"no DICOM signature in a file of {length} bytes",
@@ -166,7 +166,7 @@ def read(path: Path) -> Header:
             parsing(path, needed="a readable DICOM header", remedy="copy or export the file again"),
             pydicom.config.disable_value_validation(),
         ):
-            dataset = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=TAGS)
+            dataset = parse.header(path, handle, WANTED)
             return _header(path, dataset, length - handle.tell())
 
 

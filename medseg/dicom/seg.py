@@ -14,7 +14,7 @@ from pydicom.pixels import iter_pixels
 from pydicom.pixels.utils import unpack_bits
 
 from medseg.boundary import parsing
-from medseg.dicom import geometry, headers, signature
+from medseg.dicom import archive, geometry, headers, parse
 from medseg.dicom.headers import Frame
 from medseg.geometry import LPS_FROM_RAS
 from medseg.labels import Code
@@ -61,9 +61,9 @@ class Segmentation:
 
 
 def only_segmentation(folder: Path) -> Path | None:
-    """The first DICOM file of a folder in which every DICOM file is a segmentation; else None."""
+    """The first DICOM file of a folder (or DICOMDIR, or zip) in which every DICOM file is a segmentation; else None."""
     first = None
-    for file in signature.files(folder):
+    for file in archive.files(folder):
         if headers.sop_class(file) not in headers.SEGMENTATION_CLASSES:
             return None
         first = first or file
@@ -80,7 +80,8 @@ def read(path: Path) -> Segmentation:
         parsing(path, needed="a readable DICOM segmentation", remedy=REMEDY),
         pydicom.config.disable_value_validation(),
     ):
-        dataset: Any = pydicom.dcmread(path, stop_before_pixels=True)
+        with path.open("rb") as handle:
+            dataset = parse.header(path, handle, None)
         frames, unplaced = headers.planes(path, dataset)
         segments = tuple(_segment(item) for item in dataset.SegmentSequence)
         kind = str(dataset.get("SegmentationType", "BINARY"))

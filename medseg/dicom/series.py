@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.dicom import headers, signature
+from medseg.dicom import archive, headers, signature
 from medseg.dicom.headers import Frame, Header
 from medseg.refusal import Refusal
 
@@ -46,7 +46,7 @@ def choose(path: Path, wanted: str | None) -> Series:
     (secondary captures, screenshots) when there are others. If several series remain, `wanted` decides.
 
     Args:
-        path: folder, searched with its subfolders; or one file.
+        path: folder, searched with its subfolders; DICOMDIR; zip; or one file.
         wanted: series UID, series number, or part of the description; it must fit exactly one series.
 
     Raises:
@@ -56,12 +56,14 @@ def choose(path: Path, wanted: str | None) -> Series:
 
 
 def look(path: Path) -> tuple[list[Header], list[Series]]:
-    """Every header in a folder, or of the series that a file belongs to; and the series that lie in space.
+    """Every header of a path that stands for several files, or of the series that a file belongs to; and the series
+    that lie in space.
 
     Raises:
         Refusal: none of them does.
     """
-    found = [headers.read(file) for file in signature.files(path)] if path.is_dir() else _siblings(path)
+    several = archive.holds_several(path)
+    found = [headers.read(file) for file in archive.files(path)] if several else _siblings(path)
     scans = [header for header in found if not header.kind]
     if not scans:
         kinds = ", ".join(sorted({header.modality or header.kind for header in found})) or "no DICOM file"

@@ -129,6 +129,9 @@ class DicomSettings(Settings):
     """How far one affine may put any voxel from where its own slice's header puts it."""
     gap_mm: float = Field(default=10.0, ge=0)
     """Widest distance between neighbouring slices over which values are interpolated."""
+    suv: Literal["bw", "lbm", "bsa", "none"] = "bw"
+    """What PET is read as: uptake by body weight, lean body mass (Janmahasatian) or body surface (Du Bois); or as it is
+    stored."""
 
     def of_channel(self, name: str) -> Self:
         """The settings for reading one channel."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 
-from medseg.dicom import headers, preflight, series, stacks, values
+from medseg.dicom import codec, preflight, series, stacks, values
 from medseg.dicom.headers import Header
 from medseg.dicom.preflight import Finding, Judgement, Verdict
 from medseg.dicom.series import Series
@@ -108,20 +107,9 @@ def _check(one: Series, settings: DicomSettings) -> CheckedSeries:
 
 def _undecodable(one: Series) -> Iterator[Finding]:
     for syntax in sorted({header.transfer_syntax_uid for header in one.headers}):
-        if syntax not in headers.NATIVE and not _decodes(syntax):
+        if syntax not in codec.READ:
             text = f"pixels in a transfer syntax that no installed codec reads ({_spoken(syntax)})"
             yield Finding("codec", text, Verdict.REFUSED, remedy="export the series again, uncompressed")
-
-
-@lru_cache
-def _decodes(syntax: str) -> bool:
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import UID
-
-    try:
-        return bool(get_decoder(UID(syntax)).is_available)
-    except NotImplementedError:  # pydicom's word for a syntax that it has never heard of
-        return False
 
 
 def _spoken(syntax: str) -> str:

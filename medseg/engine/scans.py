@@ -59,10 +59,12 @@ def find(
 
 
 def of_study(case: Case, channels: tuple[str, ...]) -> Case:
-    """A case that is one DICOM folder, as one with that folder for each channel; any other as it is."""
-    [*folders] = case.images.values()
-    if len(folders) == 1 and folders[0].is_dir():
-        return replace(case, images=dict.fromkeys(channels, folders[0]))
+    """A case that is one DICOM folder, zip or DICOMDIR, as one with that for each channel; any other as it is."""
+    from medseg.dicom import archive
+
+    [*paths] = case.images.values()
+    if len(paths) == 1 and archive.holds_several(paths[0]):
+        return replace(case, images=dict.fromkeys(channels, paths[0]))
     return case
 
 
@@ -147,13 +149,13 @@ def study_folders(folder: Path) -> list[Path]:
     Raises:
         Refusal: two studies lie in one folder, so that no folder stands for either.
     """
-    from medseg.dicom import headers, signature
+    from medseg.dicom import archive, headers
 
     above: dict[str, set[Path]] = {}
     """For each study, folders that hold all of its files."""
     holds: dict[Path, set[str]] = {}
     """For each folder, the studies in it and below."""
-    files_there = list(signature.files(folder))
+    files_there = list(archive.files(folder))
     for file in files_there:
         study = headers.study(file)
         if not study:  # a DICOMDIR, or damaged: whoever reads the folder says so

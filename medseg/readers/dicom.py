@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from medseg.dicom import signature
+from medseg.dicom import archive, signature
 from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
 from medseg.volume import Source, Volume
@@ -33,9 +33,10 @@ class Options(DicomSettings):
 
 
 def matches(path: Path) -> bool:
-    """A file with DICOM's signature or suffix, or a folder with such a file in it, unless it is all segmentations."""
-    if path.is_dir():
-        if next(signature.files(path), None) is None:
+    """A file with DICOM's signature or suffix, or a folder, zip or DICOMDIR with such a file, unless it is all
+    segmentations."""
+    if archive.holds_several(path):
+        if next(archive.files(path), None) is None:
             return False
         from medseg.dicom import seg
 
@@ -90,7 +91,7 @@ def read(path: Path, options: Options) -> Volume:
     array = array.reshape(len(ordered), -1, *array.shape[1:])
     notes: dict[str, Any] = {}
     if head.modality == "PT":
-        array, notes = _uptake(array, [frame.instance.path for frames in ordered for frame in frames])
+        array, notes = _uptake(array, [frame.instance.path for frames in ordered for frame in frames], options.suv)
     refuse_not_finite(array.transpose(0, 3, 2, 1), path)
     if grid is not None:
         fill = repair.padding(array, head.modality)
@@ -126,7 +127,7 @@ def _chosen(path: Path, options: Options) -> tuple[Series, Sequence[Stack], str]
 
     words, slash, part = (options.series or "").rpartition("/")
     wanted, part = (words, part) if slash else (part, "")
-    if wanted or options.select is None or not path.is_dir():
+    if wanted or options.select is None or not archive.holds_several(path):
         chosen = series.choose(path, wanted or None)
         return chosen, _picked(path, chosen, stacks.split(chosen).stacks, part), ""
     chosen, volumes, why = study.choose(path, options.select)
@@ -219,18 +220,22 @@ def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack]) -
     return "; ".join(words)
 
 
-def _uptake(array: np.ndarray, paths: list[Path]) -> tuple[np.ndarray, dict[str, Any]]:
-    """PET values as SUVbw; where the header does not allow that, as they are, with the reason in the notes: what wants
-    SUV then refuses them."""
-    import pydicom
-
+def _uptake(
+    array: np.ndarray, paths: list[Path], kind: Literal["bw", "lbm", "bsa", "none"]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """PET values as SUV; where that is not wanted, or the header does not allow it, as they are, with the reason in the
+    notes: what wants SUV then refuses them."""
+    from medseg.boundary import parsing
     from medseg.dicom import suv
 
-    headers = [
-        pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(suv.TAGS)) for path in dict.fromkeys(paths)
-    ]
+    stored = "units that are not stated"
     try:
-        factor = suv.factor([suv.facts(header) for header in headers])
+        with parsing(paths[0].parent, needed="readable PET headers", remedy="copy or export the series again"):
+            headers = [suv.read(path) for path in dict.fromkeys(paths)]
+        stored = str(headers[0].get("Units", stored))
+        if kind == "none":
+            return array, {"values": stored, "no_suv": "as the setting suv: none wants it"}
+        factor = suv.factor(headers, kind)
     except Refusal as refusal:
-        return array, {"values": str(headers[0].get("Units", "not stated")), "no_suv": refusal.found}
-    return (array * np.float32(factor)).astype(np.float32), {"values": "SUVbw"}
+        return array, {"values": stored, "no_suv": refusal.found}
+    return (array * np.float32(factor)).astype(np.float32), {"values": f"SUV{kind}"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.dicom import signature
+from medseg.dicom import archive, signature
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.volume import Source, Volume
@@ -15,9 +15,9 @@ class Options(Settings):
 
 
 def matches(path: Path) -> bool:
-    """A file of a segmentation SOP class, or a folder whose DICOM files are all of them."""
-    if path.is_dir():
-        if next(signature.files(path), None) is None:
+    """A file of a segmentation SOP class, or a folder, zip or DICOMDIR whose DICOM files are all of them."""
+    if archive.holds_several(path):
+        if next(archive.files(path), None) is None:
             return False
         from medseg.dicom import seg
 
@@ -39,8 +39,8 @@ def read(path: Path, options: Options) -> Volume:
     """
     from medseg.dicom import seg
 
-    if path.is_dir():
-        files = list(signature.files(path))
+    if archive.holds_several(path):
+        files = list(archive.files(path))
         if len(files) > 1:
             raise Refusal(
                 path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import logging
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.boundary import parsing, refuse_not_finite
+from medseg.boundary import parsing, refuse_absurd, refuse_not_finite
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.volume import Source, Volume
@@ -21,6 +22,10 @@ SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgh", ".mgz")
 MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 DISAGREEMENT_MM = 0.1
 """sform and qform may differ by single precision and by a shear that a qform cannot hold; more is worth a line."""
+GZIP = b"\x1f\x8b"
+HEADER_BYTES = 1024
+BEHIND_BYTES = 2**24
+"""What may follow the voxels (MGH's tags, padding) without the header's saying so."""
 
 
 class Options(Settings):
@@ -50,13 +55,38 @@ def read(path: Path, options: Options) -> Volume:
     return Volume(array, affine, Source(path, reader="nifti"))
 
 
-def _content(path: Path) -> bytes:
-    """The whole file, decompressed to its end, so that gzip's checksum is compared (nibabel stops before it)."""
+def _start(path: Path) -> bytes:
+    """The first bytes of the file, decompressed: enough for any header."""
+    with path.open("rb") as handle:
+        raw = handle.read(HEADER_BYTES)
+    return _inflated(path, path.read_bytes(), HEADER_BYTES) if raw[:2] == GZIP else raw
+
+
+def _content(path: Path, claimed: int) -> bytes:
+    """The whole file, decompressed to its end, so that gzip's checksum is compared (nibabel stops before it).
+
+    Args:
+        claimed: bytes that the header promises; what goes far beyond is refused before it is in memory.
+    """
     raw = path.read_bytes()
-    if raw[:2] != b"\x1f\x8b":
+    refuse_absurd(path, claimed, len(raw), "voxels")
+    if raw[:2] != GZIP:
         return raw
+    content = _inflated(path, raw, claimed + BEHIND_BYTES + 1)
+    if len(content) > claimed + BEHIND_BYTES:
+        raise Refusal(
+            path,
+            found=f"more than {len(content) - 1} bytes, of which the header explains {claimed}",
+            needed="a file of the size that its header says",
+            remedy="check the header, or copy or download the file again",
+        )
+    return content
+
+
+def _inflated(path: Path, raw: bytes, most: int) -> bytes:
     try:
-        return gzip.decompress(raw)
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+            return stream.read(most)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise Refusal(
             path,
@@ -71,7 +101,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel as nib
 
     header_path, data_path = _pair(path)
-    raw = _content(header_path)
+    raw = _start(header_path)
     with parsing(path, needed="a NIfTI header", remedy="copy or convert the file again"):
         kind, pair = _kind(raw, nib)
         if kind is None:
@@ -81,13 +111,15 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 needed="a NIfTI-1 or NIfTI-2 file",
                 remedy="convert it to NIfTI with a tool that knows its orientation",
             )
-        header = kind.header_class.from_fileobj(_stream(raw))
+        header = kind.header_class.from_fileobj(io.BytesIO(raw))
         # nibabel's check turns a voxel size of 0 into 1, so this is taken from the header as it is
-        pixdim = np.asarray(kind.header_class.from_fileobj(_stream(raw), check=False)["pixdim"][1:4], dtype=np.float64)
+        pixdim = np.asarray(
+            kind.header_class.from_fileobj(io.BytesIO(raw), check=False)["pixdim"][1:4], dtype=np.float64
+        )
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
         slope, intercept = header.get_slope_inter()
         unit = header.get_xyzt_units()[0]
-    stored = _voxels(path, raw if not pair else _content(data_path), shape, dtype, offset)
+    stored = _voxels(path, data_path if pair else header_path, shape, dtype, offset)
     with parsing(path, needed="a readable sform or qform", remedy="repair the header's orientation"):
         affine = _affine(path, header, pixdim)
     affine[:3] *= MM_PER_UNIT[unit]
@@ -121,13 +153,7 @@ def _kind(raw: bytes, nib: Any) -> tuple[Any, bool]:
     return None, False
 
 
-def _stream(raw: bytes) -> Any:
-    import io
-
-    return io.BytesIO(raw)
-
-
-def _voxels(path: Path, raw: bytes, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> np.ndarray:
+def _voxels(path: Path, data_path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> np.ndarray:
     """Read-only view of the stored voxels, in native byte order."""
     if dtype.kind not in "iuf":
         raise Refusal(
@@ -137,7 +163,9 @@ def _voxels(path: Path, raw: bytes, shape: tuple[int, ...], dtype: np.dtype, off
             remedy="convert colours or complex numbers to one real channel each",
         )
     expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if not shape or min(shape) < 1 or offset < 0 or len(raw) - offset < expected:
+    possible = bool(shape) and min(shape) >= 1 and offset >= 0
+    raw = _content(data_path, offset + expected) if possible else b""
+    if not possible or len(raw) - offset < expected:
         raise Refusal(
             path,
             found=f"{max(len(raw) - offset, 0)} bytes of voxels for shape {tuple(map(int, shape))} of {dtype}",
@@ -202,9 +230,9 @@ def _read_mgh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(C, I, J, K) and affine in mm; MGH is always in mm and never scaled."""
     import nibabel as nib
 
-    raw = _content(path)
+    raw = _start(path)
     with parsing(path, needed="an MGH header", remedy="copy or convert the file again"):
-        header = nib.MGHImage.header_class.from_fileobj(_stream(raw))
+        header = nib.MGHImage.header_class.from_fileobj(io.BytesIO(raw))
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
         affine = np.array(header.get_affine(), dtype=np.float64)
     if int(header["goodRASFlag"]) != 1:
@@ -214,4 +242,4 @@ def _read_mgh(path: Path) -> tuple[np.ndarray, np.ndarray]:
             needed="an affine that places every voxel",
             remedy="convert it to NIfTI with mri_convert, giving the orientation",
         )
-    return _channels_first(path, _voxels(path, raw, shape, dtype, offset)), affine
+    return _channels_first(path, _voxels(path, path, shape, dtype, offset)), affine

@@ -1,77 +1,77 @@
-"""Damaged files: a reader reads them or refuses them. Any other exception, or none where voxels are missing, fails."""
+"""Damaged files: a reader reads them or refuses them with words, soon and in little memory. See `tests.fuzzing`."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 
-from medseg import readers
-from medseg.outputs import dicom_seg
-from medseg.refusal import Refusal
-from tests import dicom_series as ds
-from tests.contracts.test_outputs import REGIONS, prediction, scan
+from tests import fuzzing
 
-HEADER_SHARE = 0.7
-"""Most mutations hit the header: flipped voxels are still voxels."""
+SAMPLE, ALL, PROCESSES = 500, 20_000, 2
 
 
-def mutated(whole: bytes, header: int, rng: np.random.Generator) -> bytes:
-    """Cut, or 1 to 4 bytes changed."""
-    if rng.random() < 0.25:
-        return whole[: rng.integers(0, len(whole))]
-    changed = bytearray(whole)
-    for _ in range(rng.integers(1, 5)):
-        end = min(header, len(whole)) if rng.random() < HEADER_SHARE else len(whole)
-        changed[rng.integers(0, end)] = rng.integers(0, 256)
-    return bytes(changed)
+def judge(outcomes: list[dict[str, object]], seeds: range) -> None:
+    found = fuzzing.faults(outcomes)
+    assert not found, f"{len(found)} of {len(seeds)} files:\n" + "\n".join(found[:10])
+    assert sorted(one["seed"] for one in outcomes) == list(seeds)  # type: ignore[type-var]
+    for base in fuzzing.bases():  # damage that nobody notices, or that nothing survives, would test nothing
+        counts = Counter(one["outcome"] for one in outcomes if one["base"] == base)
+        assert counts["refused"] > counts.total() / 5, (base, counts)
+        assert counts["read"] > counts.total() / 40 or base == "structures", (base, counts)
 
 
-def read_or_refuse(path: Path) -> bool:
-    try:
-        volume = readers.read(path)
-    except Refusal as refusal:
-        assert refusal.found and refusal.remedy
-        return False
-    assert np.isfinite(volume.affine).all()
-    return True
+def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
+    judge(fuzzing.run(range(SAMPLE), tmp_path / "fuzz"), range(SAMPLE))
 
 
-@pytest.mark.filterwarnings("ignore")  # parsers have their own words for damage
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_nifti(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"scan{suffix}"
-    array = np.random.default_rng(1).normal(size=(6, 5, 4)).astype(np.float32)
-    nib.save(nib.Nifti1Image(array, np.diag([1, 2, 3, 1])), path)
-    whole, rng = path.read_bytes(), np.random.default_rng(2)
-    outcomes = []
-    for _ in range(80):
-        path.write_bytes(mutated(whole, 352, rng))
-        outcomes.append(read_or_refuse(path))
-    assert outcomes.count(False) > 5
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_very_many_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
+    parts = [range(SAMPLE + first, SAMPLE + ALL, PROCESSES) for first in range(PROCESSES)]
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        halves = pool.map(fuzzing.run, parts, [tmp_path / str(n) / "fuzz" for n in range(PROCESSES)])
+        judge([one for half in halves for one in half], range(SAMPLE, SAMPLE + ALL))
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_dicom(tmp_path: Path) -> None:
-    folder = ds.series(tmp_path, ds.places(3))
-    path = folder / "IM0001.dcm"
-    whole, rng = path.read_bytes(), np.random.default_rng(3)
-    outcomes = []
-    for _ in range(100):
-        path.write_bytes(mutated(whole, len(whole) - 240, rng))
-        outcomes.append(read_or_refuse(folder))
-    assert outcomes.count(False) > 20
+def test_a_seed_says_all() -> None:
+    first, again = (fuzzing.bases() for _ in range(2))
+    for seed in range(60):
+        assert fuzzing.damaged(seed, first) == fuzzing.damaged(seed, again)
+    whole = {name: base.content for name, base in first.items() if base.wrap is None}
+    changed = [fuzzing.damaged(seed, first) for seed in range(200)]
+    assert sum(content != whole[name] for name, content in changed if name in whole) > 130
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_dicom_seg(tmp_path: Path) -> None:
-    path = tmp_path / "seg.dcm"
-    dicom_seg.write(prediction(scan(tmp_path), REGIONS), path, dicom_seg.Options())
-    whole, rng = path.read_bytes(), np.random.default_rng(4)
-    outcomes = []
-    for _ in range(100):
-        path.write_bytes(mutated(whole, len(whole), rng))
-        outcomes.append(read_or_refuse(path))
-    assert outcomes.count(False) > 20
+WATCHED = """
+import json, os, sys, threading
+good = {"base": "a", "outcome": "read", "words": "", "seconds": 0, "megabytes": 1}
+for seed in range(*map(int, sys.argv[2:])):
+    print(json.dumps({"begins": seed}), flush=True)
+    if seed == 2:
+        os._exit(3)
+    if seed == 5:
+        threading.Event().wait()
+    print(json.dumps({"seed": seed, **good}), flush=True)
+"""
+
+
+def test_the_watch_goes_on_after_a_crash_and_after_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzzing, "COMMAND", [sys.executable, "-c", WATCHED])
+    monkeypatch.setattr(fuzzing, "PATIENCE_S", 2)
+    outcomes = fuzzing.run(range(8), tmp_path)
+    assert [one["seed"] for one in outcomes] == list(range(8))
+    assert {one["seed"]: one["outcome"] for one in outcomes if one["outcome"] != "read"} == {2: "crashed", 5: "hung"}
+    assert [text.split()[4:6] for text in fuzzing.faults(outcomes)] == [["2", "3"], ["5", "6"]]
+
+
+@pytest.mark.parametrize(
+    "change", [{"outcome": "broken"}, {"seconds": 10.1}, {"megabytes": 2001}, {"outcome": "crashed"}]
+)
+def test_what_is_a_fault(change: dict[str, object]) -> None:
+    good = {"seed": 1, "base": "a", "outcome": "refused", "words": "x", "seconds": 9.0, "megabytes": 1900}
+    assert fuzzing.faults([good]) == []
+    assert len(fuzzing.faults([{**good, **change}])) == 1

@@ -96,8 +96,8 @@ def test_qform_is_taken_when_there_is_no_sform(tmp_path: Path) -> None:
         ({"srow_x": [0, 0, 0, 0]}, "singular affine"),
         ({"srow_x": [np.nan, 0, 0, 0]}, "singular affine"),
         ({"pixdim": [1, 0, 1, 1, 1, 1, 1, 1]}, "voxel sizes"),
-        ({"dim": [3, 2, 3, 400, 1, 1, 1, 1]}, "bytes of voxels"),
-        ({"dim": [3, 32767, 32767, 32767, 1, 1, 1, 1]}, "bytes of voxels"),
+        ({"dim": [3, 2, 3, 400, 1, 1, 1, 1]}, "of voxels"),
+        ({"dim": [3, 32767, 32767, 32767, 1, 1, 1, 1]}, "of voxels"),
         ({"datatype": 128, "bitpix": 24}, "voxels of type"),
     ],
 )

@@ -42,16 +42,42 @@ def test_shares_of_each_case(clock, capsys):
     assert capsys.readouterr().err == "segmenting: 2/2\nsegmenting: 2/2\n"
 
 
-def test_bars_on_a_terminal(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+def terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
+    return screen
+
+
+def test_bars_on_a_terminal(clock, monkeypatch):
+    screen = terminal(monkeypatch)
     with progress.counting("reading", total=2) as done:
+        clock[0] = 3
         done()
         done()
     with progress.share("segmenting") as show:
         for _ in range(2):
             show(1, 3)
             show(3, 3)
-    text = terminal.getvalue()
+    text = screen.getvalue()
     assert "reading" in text and "2/2" in text and "segmenting" in text and "3/3" in text
+
+
+def test_what_is_soon_done_shows_no_bar(clock, monkeypatch):
+    screen = terminal(monkeypatch)
+    with progress.counting("reading", total=2) as done:
+        clock[0] = 1
+        done()
+        done()
+    assert screen.getvalue() == ""
+
+
+def test_work_inside_of_other_work_shows_no_bar_of_its_own(clock, monkeypatch):
+    screen = terminal(monkeypatch)
+    with progress.counting("cases", total=1) as case:
+        clock[0] = 3
+        case()
+        with progress.counting("slices", total=1) as slice_:
+            clock[0] = 6
+            slice_()
+    assert "cases" in screen.getvalue() and "slices" not in screen.getvalue()

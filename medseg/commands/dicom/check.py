@@ -25,7 +25,7 @@ SEVERITIES = list(SAID)
 
 
 def command(
-    paths: Annotated[list[Path], typer.Argument(help="Folders, searched to any depth, or files.")],
+    paths: Annotated[list[Path], typer.Argument(help="Folders, searched to any depth; files; DICOMDIR; zip.")],
     json_file: Annotated[
         str, typer.Option("--json", help="Write everything here as JSON, with all numbers; - writes to the screen.")
     ] = "",
@@ -85,13 +85,13 @@ def _settings(**given: float | None) -> DicomSettings:
 
 
 def _files(paths: list[Path]) -> list[Path]:
-    from medseg.dicom import signature
+    from medseg.dicom import archive
 
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
             raise Refusal(path, found="nothing there", needed="a folder or a file", remedy="check the path")
-        found |= dict.fromkeys(signature.files(path) if path.is_dir() else [path])
+        found |= dict.fromkeys(archive.files(path) if archive.holds_several(path) else [path])
     if not found:
         raise Refusal(
             paths[0],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def command(
     recipe: Annotated[Path, typer.Argument(help="Recipe (YAML) with rules under dicom.select, or a run folder.")],
-    folder: Annotated[Path, typer.Argument(help="Folder with one study or with many.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with one study or with many; zip; DICOMDIR.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Any recipe key: dicom.select.must.slices=[40,2000]")
     ] = None,
@@ -28,7 +28,7 @@ def command(
 
     from medseg import config
     from medseg.cores import available_cores
-    from medseg.dicom import select, signature, study, sweep
+    from medseg.dicom import archive, select, study, sweep
     from medseg.progress import counting
     from medseg.refusal import Refusal
 
@@ -38,7 +38,7 @@ def command(
         raise Refusal(
             recipe, found="no rules", needed="dicom: {select: ...} in the recipe", remedy="see docs/series-selection.md"
         )
-    files = list(signature.files(folder)) if folder.is_dir() else []
+    files = list(archive.files(folder)) if archive.holds_several(folder) else []
     with counting("reading headers", total=len(files)) as done:
         outcomes = sweep.look(files, workers=available_cores(), done=done)
     for outcome in outcomes:
