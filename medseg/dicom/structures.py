@@ -1,9 +1,9 @@
-"""Reading radiotherapy structure sets (RTSTRUCT): contours in patient space, and the pixels of a scan that they enclose."""
+"""Reading radiotherapy structure sets (RTSTRUCT): contours in patient space, and where they lie on a scan's slices."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,12 @@ import pydicom
 import pydicom.config
 
 from medseg.boundary import parsing
-from medseg.dicom import contours, headers, signature
+from medseg.dicom import headers, signature
 from medseg.dicom.headers import Frame
 from medseg.refusal import Refusal
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 """Contours that enclose an area; points and open lines do not."""
-_Key = tuple[str, int | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +31,7 @@ class Contour:
     """
 
     points: np.ndarray
-    image: _Key
+    image: tuple[str, int | None]
 
 
 @dataclass(frozen=True)
@@ -114,17 +113,16 @@ def scan(path: Path, found: StructureSet) -> list[Frame]:
         Refusal: none of them is there.
     """
     folder = path.resolve().parent
-    places = [folder, *_folders(folder), *_folders(folder.parent)]
-    files = {
-        file: None
-        for place in places
-        for file in sorted(place.iterdir())
-        if file.is_file() and not file.name.startswith(".") and signature.claims_dicom(file) and file != path.resolve()
-    }
+    places = dict.fromkeys((folder, *_folders(folder), *_folders(folder.parent)))
     frames: list[Frame] = []
-    for file in files:
-        if headers.instance(file) in found.images:
-            frames += headers.read(file).frames
+    for file in (file for place in places for file in sorted(place.iterdir())):
+        if file.name.startswith(".") or not file.is_file() or not signature.is_dicom(file):
+            continue
+        try:
+            header = headers.read(file)
+        except Refusal:  # a damaged neighbour; if it is a slice of the scan, its contours will be missed
+            continue
+        frames += [frame for frame in header.frames if frame.instance.sop_instance_uid in found.images]
     if not frames:
         raise Refusal(
             path,
@@ -140,29 +138,45 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def by_slice(path: Path, roi: Roi, frames: Sequence[Frame]) -> dict[int, list[np.ndarray]]:
-    """A region's contours as (n, 2) pixel coordinates (column, row), by the number of the frame that each lies on: the
-    one that it names, else the nearest.
+    """A region's contours by the number of the frame that each lies on: the one that it names, else the nearest.
+
+    Returns:
+        Contours as (n, 3): column and row in pixels, 0 at the centre of the first, and distance from the slice in mm.
 
     Raises:
-        Refusal: a contour that lies on none of the frames.
+        Refusal: a contour further from its slice than half the distance to the next one.
     """
-    named: dict[_Key, int] = {}
-    for number, frame in enumerate(frames):
-        named[frame.instance.sop_instance_uid, frame.instance.frame] = number
-    planes = [Plane.of(frame) for frame in frames]
-    reach = _reach_mm(planes)
+    to_pixels = np.stack([_to_pixels(frame) for frame in frames])
+    named = {(frame.instance.sop_instance_uid, frame.instance.frame): n for n, frame in enumerate(frames)}
+    reach_mm = _reach_mm(to_pixels, frames)
     found: dict[int, list[np.ndarray]] = defaultdict(list)
     for contour in roi.contours:
         number = named.get(contour.image)
         if number is None:
-            number = int(np.argmin([abs(plane.heights_mm(contour.points).mean()) for plane in planes]))
-        off_mm = float(np.abs(planes[number].heights_mm(contour.points)).max())
-        if off_mm > reach:
+            number = int(np.abs(to_pixels[:, 2, :3] @ contour.points.mean(axis=0) + to_pixels[:, 2, 3]).argmin())
+        placed = contour.points @ to_pixels[number, :, :3].T + to_pixels[number, :, 3]
+        off_mm = float(np.abs(placed[:, 2]).max())
+        if off_mm > reach_mm:
             raise Refusal(
                 path,
-                found=f"a contour of '{roi.name}' {off_mm:.4g} mm away from the slice that it belongs to",
-                needed=f"contours on the slices of the scan, to within {reach:.4g} mm",
-                remedy="put all slices of the scan beside the structure set, or export it for this scan",
+                found=f"a contour of '{roi.name}' {off_mm:.4g} mm away from its slice",
+                needed=f"contours on slices that are here, to within {reach_mm:.4g} mm",
+                remedy="put every slice of the scan beside the structure set, or export it for this scan",
             )
-        found[number].append(planes[number].pixels(contour.points))
+        found[number].append(placed)
     return found
+
+
+def _to_pixels(frame: Frame) -> np.ndarray:
+    """(3, 4): LPS mm -> column, row, and mm along the normal of the slice."""
+    row, column = np.array(frame.row), np.array(frame.column)
+    axes = np.stack([row * frame.spacing_mm[1], column * frame.spacing_mm[0], np.cross(row, column)], axis=1)
+    inverse = np.linalg.inv(axes)
+    return np.column_stack([inverse, -inverse @ np.array(frame.position)])
+
+
+def _reach_mm(to_pixels: np.ndarray, frames: Sequence[Frame]) -> float:
+    """Half the usual distance of neighbouring slices along their normal; of one slice, half its thickness."""
+    positions = np.array([frame.position for frame in frames])
+    steps = np.diff(np.unique((positions @ to_pixels[0, 2, :3]).round(2)))
+    return float(np.median(steps)) / 2 if steps.size else (frames[0].thickness_mm or 1.0) / 2

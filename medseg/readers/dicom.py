@@ -21,7 +21,8 @@ class Options(DicomSettings):
 
 
 def matches(path: Path) -> bool:
-    """A file with DICOM's signature or suffix, or a folder with such a file in it, unless it is all segmentations."""
+    """A file with DICOM's signature or suffix, or a folder with such a file in it, unless it is all segmentations; no
+    structure set by itself."""
     if path.is_dir():
         if next(signature.files(path), None) is None:
             return False
@@ -32,7 +33,7 @@ def matches(path: Path) -> bool:
         return False
     from medseg.dicom import headers
 
-    return headers.sop_class(path) not in headers.SEGMENTATION_CLASSES
+    return headers.sop_class(path) not in (*headers.SEGMENTATION_CLASSES, headers.STRUCTURE_SET_CLASS)
 
 
 def read(path: Path, options: Options) -> Volume:
