@@ -11,13 +11,17 @@ import numpy as np
 
 from medseg import originals
 from medseg.boundary import parsing
+from medseg.dicom import headers
+from medseg.dicom.headers import Frame
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
-from medseg.volume import Source
+from medseg.volume import Instance, Source
 
 MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
 """Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
+AT_ONCE = 2**22
+"""Pixels that are counted together."""
 NEEDED_TEXT = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
@@ -37,11 +41,19 @@ def uid(prediction: Prediction, role: str) -> str:
 def segments(prediction: Prediction) -> list[int]:
     """Positions in the label table of the labels that have pixels on the original slices; segment n is the n-th of
     them. Empty if none has."""
+    return [position for position, count in enumerate(pixels(prediction)) if count]
+
+
+def pixels(prediction: Prediction) -> list[int]:
+    """How many pixels of the original slices each label of the table has."""
     laid, table = originals.lay(prediction.target), prediction.table
-    if table.exclusive:
-        seen = np.bincount(laid.ravel(order="K"), minlength=len(table.labels) + 1)
-        return [position for position in range(len(table.labels)) if seen[position + 1]]
-    return [position for position in range(len(table.labels)) if table.mask(laid, position).any()]
+    count = len(table.labels)
+    if not table.exclusive:
+        return [int(np.count_nonzero(table.mask(laid, position))) for position in range(count)]
+    flat, seen = laid.ravel(order="K"), np.zeros(count + 1, np.int64)
+    for start in range(0, flat.size, AT_ONCE):  # bincount makes 8 bytes of each number
+        seen += np.bincount(flat[start : start + AT_ONCE], minlength=count + 1)[: count + 1]
+    return seen[1:].tolist()
 
 
 def model(prediction: Prediction) -> str:
@@ -103,6 +115,29 @@ def sources(source: Source) -> list[Any]:
         remedy="put the files back, or choose an output that is not DICOM",
     ):
         return [complete(pydicom.dcmread(file, stop_before_pixels=True)) for file in _files(source)]
+
+
+def slices(source: Source, datasets: Sequence[Any]) -> list[Frame]:
+    """Where each original slice lies by its own header, in the order of `Source.instances`; `datasets` as `sources`
+    gives them.
+
+    Raises:
+        Refusal: the files are not those any more that the scan was read from.
+    """
+    frames: dict[Instance, Frame] = {}
+    for file, dataset in zip(_files(source), datasets, strict=True):
+        with parsing(file, needed="a slice with a place in the patient", remedy="put the scan's own files back"):
+            found, _ = headers.planes(file, dataset)
+        frames.update({frame.instance: frame for frame in found})
+    for instance in source.instances:
+        if instance not in frames:
+            raise Refusal(
+                instance.path,
+                found="another file than the scan was read from",
+                needed=f"SOP instance {instance.sop_instance_uid}",
+                remedy="put the scan's own files back",
+            )
+    return [frames[instance] for instance in source.instances]
 
 
 def _files(source: Source) -> Sequence[Path]:

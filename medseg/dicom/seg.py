@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pydicom.config
 from pydicom.pixels import iter_pixels
+from pydicom.pixels.utils import unpack_bits
 
 from medseg.boundary import parsing
 from medseg.dicom import geometry, headers, signature
@@ -18,6 +19,8 @@ from medseg.dicom.headers import Frame
 from medseg.labels import Code
 from medseg.refusal import Refusal
 
+REMEDY = "copy or export the file again"
+PIXEL_DATA = bytes.fromhex("e07f1000")
 GRID_MM = 0.05
 """Frames may lie this far from an even grid; segmentations of other makers round their positions."""
 
@@ -71,14 +74,14 @@ def read(path: Path) -> Segmentation:
         Refusal: damaged, not placed in patient space, or with frames that lie on no even grid.
     """
     with (
-        parsing(path, needed="a readable DICOM segmentation", remedy="copy or export the file again"),
+        parsing(path, needed="a readable DICOM segmentation", remedy=REMEDY),
         pydicom.config.disable_value_validation(),
     ):
-        dataset: Any = pydicom.dcmread(path)
+        dataset: Any = pydicom.dcmread(path, stop_before_pixels=True)
         frames, unplaced = headers.planes(path, dataset)
         segments = tuple(_segment(item) for item in dataset.SegmentSequence)
         kind = str(dataset.get("SegmentationType", "BINARY"))
-        numbers = [0] * len(frames) if kind == "LABELMAP" else _segment_of_each_frame(dataset)
+        numbers = segment_of_each_frame(dataset)
         scale = 1.0 / float(dataset.MaximumFractionalValue) if kind == "FRACTIONAL" else 0.0
         patient_id = str(dataset.get("PatientID", ""))
         declared_mm = _spacing_between_slices(dataset) if frames else 0.0
@@ -106,8 +109,10 @@ def _segment(item: Any) -> Segment:
     return Segment(int(item.SegmentNumber), str(item.get("SegmentLabel", "")), code)
 
 
-def _segment_of_each_frame(dataset: Any) -> list[int]:
-    """Segment number per frame, from the frame's own functional group or the shared one."""
+def segment_of_each_frame(dataset: Any) -> list[int]:
+    """Segment number per frame, from the frame's own functional group or the shared one; 0 in a label map."""
+    if dataset.get("SegmentationType") == "LABELMAP":
+        return [0] * len(dataset.PerFrameFunctionalGroupsSequence)
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
     return [
         int(
@@ -160,16 +165,24 @@ def _grid(path: Path, frames: tuple[Frame, ...], declared_mm: float) -> tuple[np
     )
 
 
-def _planes(path: Path, dataset: Any) -> Iterator[np.ndarray]:
-    """Decoded frames one at a time: all of them unpacked would take 8 times the file and more."""
-    with parsing(path, needed="pixels that can be decoded", remedy="copy or export the file again"):
-        packed = int(dataset.BitsAllocated) == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated
+def planes(path: Path, dataset: Any) -> Iterator[np.ndarray]:
+    """Decoded frames (rows, columns) of a file, a few at a time: all of them would take many times a label map.
+
+    Args:
+        dataset: the file's own, read without pixels.
+
+    Raises:
+        Refusal: they cannot be decoded, or some are missing.
+    """
+    with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
+        syntax = dataset.file_meta.TransferSyntaxUID
+        packed = int(dataset.BitsAllocated) == 1 and not syntax.is_compressed and syntax.is_little_endian
     if packed:
         yield from _unpacked(path, dataset)
         return
-    source = iter_pixels(dataset)
+    source = iter_pixels(path)
     while True:
-        with parsing(path, needed="pixels that can be decoded", remedy="copy or export the file again"):
+        with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
             plane = next(source, None)
         if plane is None:
             return
@@ -177,23 +190,28 @@ def _planes(path: Path, dataset: Any) -> Iterator[np.ndarray]:
 
 
 def _unpacked(path: Path, dataset: Any) -> Iterator[np.ndarray]:
-    """Frames of one bit a pixel, packed without a gap: a frame may begin inside a byte, which pydicom 3.0's
-    `iter_pixels` does not expect."""
-    with parsing(path, needed="pixels that can be decoded", remedy="copy or export the file again"):
+    """Frames of one bit a pixel, packed without a gap, so that one may begin inside a byte, which pydicom 3.0's
+    `iter_pixels` does not expect. Eight of them fill whole bytes."""
+    with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
         shape = (int(dataset.Rows), int(dataset.Columns))
         size, count = shape[0] * shape[1], int(dataset.get("NumberOfFrames") or 1)
-        packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
-    if packed.size * 8 < size * count:
-        raise Refusal(
-            path,
-            found=f"{packed.size} bytes of pixels",
-            needed=f"{-(-size * count // 8)} bytes for {count} frames of {shape[0]} x {shape[1]} bits",
-            remedy="the file is truncated; copy or export it again",
-        )
-    for frame in range(count):
-        first, start = divmod(frame * size, 8)
-        bits = np.unpackbits(packed[first : (frame * size + size + 7) // 8], bitorder="little")
-        yield bits[start : start + size].reshape(shape)
+    with path.open("rb") as handle:
+        with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
+            pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=["Rows"])
+            head = handle.read(8 if dataset.file_meta.TransferSyntaxUID.is_implicit_VR else 12)
+        here, length = path.stat().st_size - handle.tell(), -(-size * count // 8)
+        if head[:4] != PIXEL_DATA or here < length:
+            raise Refusal(
+                path,
+                found=f"{max(here, 0)} bytes of pixels",
+                needed=f"{length} bytes for {count} frames of {shape[0]} x {shape[1]} bits",
+                remedy="the file is truncated; copy or export it again",
+            )
+        for first in range(0, count, 8):
+            block = min(8, count - first)
+            with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
+                bits = unpack_bits(handle.read(-(-size * block // 8)))[: size * block]
+            yield from bits.reshape(block, *shape)
 
 
 def _label_map(
@@ -201,7 +219,7 @@ def _label_map(
 ) -> np.ndarray | None:
     """(1, K, rows, columns) of segment numbers, or None if segments overlap. Number 0 takes the pixels' own values."""
     labels = np.zeros((1, *shape), dtype=np.uint16)
-    for (k, number), plane in zip(place, _planes(path, dataset), strict=True):
+    for (k, number), plane in zip(place, planes(path, dataset), strict=True):
         here = plane > 0
         if (labels[0, k][here] > 0).any():
             return None
@@ -220,7 +238,7 @@ def _channels(
     """(S, K, rows, columns): 0 and 1, or pixels times `scale` for fractions (`scale` > 0)."""
     order = {segment.number: position for position, segment in enumerate(segments)}
     stack = np.zeros(shape, dtype=np.float32 if scale else np.uint8)
-    for (k, number), plane in zip(place, _planes(path, dataset), strict=True):
+    for (k, number), plane in zip(place, planes(path, dataset), strict=True):
         if number not in order:
             raise Refusal(
                 path,

@@ -91,7 +91,7 @@ def test_the_dicom_seg_holds_the_same_labels(dicom):
     """Read by highdicom: each of its voxels is looked up in the NIfTI file by its place in the patient."""
     import highdicom as hd
 
-    written = hd.seg.segread(dicom / "p08_a.dcm")
+    written = hd.seg.segread(dicom / "p08_a.seg.dcm")
     assert [part.segment_label for part in written.SegmentSequence] == ["left", "right"]
     found = written.get_volume(combine_segments=True)
     nifti = nib.load(dicom / "p08_a.nii.gz")
@@ -106,6 +106,6 @@ def test_the_dicom_seg_holds_the_same_labels(dicom):
 
 
 def test_medseg_reads_its_own_dicom_seg(dicom):
-    found = medseg.read(dicom / "p08_a.dcm")
+    found = medseg.read(dicom / "p08_a.seg.dcm")
     assert found.source.reader == "dicom_seg"
     assert np.count_nonzero(found.array) == np.count_nonzero(np.asarray(nib.load(dicom / "p08_a.nii.gz").dataobj))
