@@ -8,7 +8,7 @@ from pathlib import Path
 from medseg.case import Case
 from medseg.refusal import Refusal
 
-COMPOUND_SUFFIXES = (".nii.gz", ".seg.nrrd", ".seg.dcm")
+COMPOUND_SUFFIXES = (".nii.gz", ".seg.nrrd", ".seg.dcm", ".rtstruct.dcm")
 
 
 def stem(path: Path) -> str:
