@@ -196,9 +196,9 @@ def of(label: Label) -> Coded:
         if known is not None:
             return Coded(known.category, known.kind, SIDES[sides[0]])
     for word in words:  # "liver_tumour": what it is, without where; the segment's label says the rest
-        word = SYNONYMS.get(word, word)
-        if word in FINDINGS:
-            value, meaning = FINDINGS[word]
+        finding = SYNONYMS.get(word, word)
+        if finding in FINDINGS:
+            value, meaning = FINDINGS[finding]
             place = _known("_".join(other for other in words if other != word and other not in SIDES))
             side = SIDES[sides[0]] if len(sides) == 1 and place else None
             return Coded(ABNORMAL, Code(value, "SCT", meaning), side, place.kind if place else None)

@@ -4,8 +4,9 @@ Contours run along the edges of pixels: pixel (i, j) covers [i - 0.5, i + 0.5] x
 centre is half a pixel away from every contour, the enclosed area is that of the pixels, and whoever fills a contour by
 pixel centres gets the mask back. Pixels that touch at a corner only have contours of their own.
 
-A hole is joined to the contour around it by a channel of no width along pixel edges ("keyhole"), because a CLOSED_PLANAR
-contour cannot have a hole. Filled by parity or by winding number, and contours united or XORed, the mask is the same.
+A hole is joined to the contour around it by a channel of no width along pixel edges ("keyhole"), because a
+CLOSED_PLANAR contour cannot have a hole. Filled by parity or by winding number, and contours united or XORed, the mask
+is the same.
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ def _region(number: int, label: Label, prediction: Prediction, frame_of_referenc
 
 
 def _observation(number: int, label: Label) -> Dataset:
-    """What a region is. Known organs are called so; nothing is called a target volume, because whether a tumour is to be
-    treated is not for a program to say. The interpreter is a person's name, and there was none."""
+    """What a region is. Known organs are called so, and nothing a target volume: whether a tumour is to be treated is
+    not for a program to say. The interpreter would be a person, and there was none."""
     coded = codes.of(label)
     kind, organ = _concept(coded.kind), coded.category == codes.STRUCTURE and coded.kind.scheme == "SCT"
     made = item(

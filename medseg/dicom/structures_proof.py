@@ -15,7 +15,6 @@ import numpy as np
 from medseg import originals
 from medseg.dicom import contours, objects, structures
 from medseg.dicom.headers import Frame
-from medseg.dicom.structures import Roi
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 
@@ -54,9 +53,8 @@ def prove(written: Path, path: Path, prediction: Prediction, regions: Sequence[i
             raise _differs(path, f"{enclosed} pixels of '{roi.name}'", f"all {pixels[position]}, on every slice")
     half_mm = min(min(frame.spacing_mm) for frame in slices) / 2
     if not largest_mm < half_mm:
-        raise _differs(
-            path, f"a contour {largest_mm:.4g} mm beside its label", f"less than half a pixel ({half_mm:.4g} mm)"
-        )
+        needed = f"less than half a pixel ({half_mm:.4g} mm)"
+        raise _differs(path, f"a contour {largest_mm:.4g} mm beside its label", needed)
     log.info("%s: largest distance %.4f mm, half a pixel is %.4g mm", path, largest_mm, half_mm)
     return largest_mm
 

@@ -15,7 +15,6 @@ from medseg.volume import Source, Volume
 
 if TYPE_CHECKING:
     from medseg.dicom.geometry import Geometry
-    from medseg.dicom.structures import StructureSet
 
 GRID_MM = 0.05
 """One affine may put a pixel this far from where its slice's header puts it."""

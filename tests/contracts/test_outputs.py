@@ -16,7 +16,7 @@ from medseg.settings import Settings
 from medseg.volume import Volume
 from tests import dicom_series as ds
 
-NEEDS_DICOM = {"dicom_seg"}
+NEEDS_DICOM = {"dicom_seg", "rtstruct"}
 FOR_LABELS = [name for name in plugins.names("outputs") if plugins.find("outputs", name).WRITES == "labels"]
 LABELS = LabelTable.of({"liver": 5, "spleen": 1, "kidney_left": 9})
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, paint=[2, 1, 4])
@@ -44,7 +44,18 @@ def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def test_the_list_equals_the_folder() -> None:
-    assert set(plugins.names("outputs")) == {"nifti", "nrrd", "dicom_seg", "scores", "maps"}
+    assert set(plugins.names("outputs")) == {
+        "nifti",
+        "nrrd",
+        "seg_nrrd",
+        "dicom_seg",
+        "rtstruct",
+        "stl",
+        "ply",
+        "glb",
+        "scores",
+        "maps",
+    }
     assert {plugins.find("outputs", name).WRITES for name in plugins.names("outputs")} == {"labels", "maps", "classes"}
 
 

@@ -55,3 +55,8 @@ def test_values_mean_what_the_table_says() -> None:
                 stem = meaning.split()[0].lower()[:4]
                 checked += stem in known[value].lower() or meaning.startswith("Rib ")
     assert checked > 60
+
+
+def test_the_place_of_a_finding_whatever_its_spelling() -> None:
+    for name in ("liver_tumour", "liver_tumor", "liver_mass"):
+        assert coded(name).site == coded("liver").kind
