@@ -11,7 +11,6 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from scipy import ndimage
 
 from medseg import originals
 from medseg.dicom import contours
@@ -31,7 +30,7 @@ def save(path: Path, dataset: FileDataset, prediction: Prediction, regions: Sequ
 
     Args:
         dataset: from `structures_header.build`.
-        regions: positions in the label table; region n is the n-th of them. If empty, nothing was segmented.
+        regions: positions in the label table of the labels that have pixels; region n is the n-th of them.
     """
     after = Dataset()
     for tag in [tag for tag in dataset.keys() if tag > CONTOURS]:  # noqa: SIM118 - keys are tags, iterating gives elements
@@ -41,7 +40,7 @@ def save(path: Path, dataset: FileDataset, prediction: Prediction, regions: Sequ
     laid = originals.lay(prediction.target)
     drawn = [
         b"".join(_contours(*_block(prediction, laid, position, box), planes, images))
-        for position, box in _boxes(prediction, laid, regions)
+        for position, box in prediction.table.boxes(laid).items()
     ]
     labels = [prediction.table.labels[position] for position in regions] or prediction.table.labels
     items = []
@@ -53,19 +52,6 @@ def save(path: Path, dataset: FileDataset, prediction: Prediction, regions: Sequ
     with path.open("ab") as handle:
         handle.write(_element(CONTOURS, b"".join(items)))
         handle.write(_encoded(after))
-
-
-def _boxes(
-    prediction: Prediction, laid: np.ndarray, regions: Sequence[int]
-) -> Iterator[tuple[int, tuple[slice, slice, slice]]]:
-    """Where (columns, rows, slices) the pixels of each label are."""
-    if prediction.table.exclusive and regions:
-        found = ndimage.find_objects(laid[0])
-        yield from ((position, found[position]) for position in regions)
-        return
-    for position in regions:
-        (box,) = ndimage.find_objects(laid[position], max_label=1)
-        yield position, box
 
 
 def _block(

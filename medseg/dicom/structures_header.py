@@ -116,9 +116,9 @@ def _observation(number: int, label: Label) -> Dataset:
         ROIInterpreter="",
     )
     if coded.site:
-        site = _concept(coded.site)
-        site.AnatomicRegionModifierSequence = [_concept(coded.side)] if coded.side else None
-        made.AnatomicRegionSequence = [site]
+        made.AnatomicRegionSequence = [_concept(coded.site)]
+    if coded.side and coded.site:
+        made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_concept(coded.side)]
     elif coded.side:
         kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(coded.side)]
     return made

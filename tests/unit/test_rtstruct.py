@@ -22,7 +22,9 @@ from medseg.volume import Slices, Volume
 from tests import dicom_series as ds
 from tests import dicom_sources, judges, reference
 
-TABLE = LabelTable.of({"liver": 5, "kidney_left": 9, "liver_tumour": 3, "spleen": 1, "something of ours": 300})
+TABLE = LabelTable.of(
+    {"liver": 5, "kidney_left": 9, "liver_tumour": 3, "right_kidney_tumour": 1, "something of ours": 300}
+)
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, paint=[2, 1, 4])
 OBLIQUE = np.array([0.9541666, -0.2080757, 0.2151061, 0.2785886, 0.880128, -0.3843997])
 
@@ -67,6 +69,8 @@ def test_what_it_says(tmp_path: Path) -> None:
     assert liver.RTROIIdentificationCodeSequence[0].CodeValue == "10200004"
     assert kidney.RTROIIdentificationCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning == "Left"
     assert tumour.AnatomicRegionSequence[0].CodeValue == "10200004"
+    side = written(noise(scan(tmp_path / "sides")), tmp_path).RTROIObservationsSequence[3].AnatomicRegionSequence[0]
+    assert (side.CodeValue, side.AnatomicRegionModifierSequence[0].CodeMeaning) == ("64033007", "Right")
     assert [item.RTROIInterpretedType for item in (liver, kidney, tumour)] == ["ORGAN", "ORGAN", ""]
     for text in ("unit test", "0123abcd", "seed: 7", "check of the series"):
         assert text in found.StructureSetDescription
@@ -111,15 +115,6 @@ def test_filled_by_another_library_the_contours_are_the_labels(
         np.testing.assert_array_equal(mask, prediction.mask(position))
 
 
-def uneven(volume: Volume) -> Volume:
-    """The same scan as if it had been repaired: the map on a grid of its own, the slices tilted and unevenly apart."""
-    planes = originals.affines(volume).copy()
-    grid = volume.affine.copy()
-    grid[:3, 2] *= 0.7
-    source = replace(volume.source, slices=Slices(planes, volume.shape[:2]))
-    return Volume(np.zeros((1, *volume.shape[:2], 9), np.uint8), grid, source)
-
-
 @pytest.mark.parametrize("tilt", [0, 15])
 def test_tilted_and_unevenly_spaced_slices(tmp_path: Path, tilt: float, caplog: pytest.LogCaptureFixture) -> None:
     places = ds.places(7, tilt=tilt)[[0, 1, 2, 4, 6]]
@@ -149,7 +144,7 @@ def test_tilted_and_unevenly_spaced_slices(tmp_path: Path, tilt: float, caplog: 
 
 def test_coordinates_far_away_keep_their_digits(tmp_path: Path) -> None:
     """Of 0.1 mm pixels a table's length from the origin, every corner to 0.001 mm and in 16 characters."""
-    places = ds.places(3, orientation=OBLIQUE) + [-1234.56789, 987.654321, -2345.678912]
+    places = ds.places(3, orientation=OBLIQUE) + np.array([-1234.56789, 987.654321, -2345.678912])
     volume = readers.read(ds.series(tmp_path / "scan", places, orientation=OBLIQUE, spacing=(0.1, 0.1)))
     prediction = noise(volume)
     found = written(prediction, tmp_path)
@@ -231,9 +226,9 @@ def one_contour_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @wrong
-def holes_filled(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = contours.trace
-    traced(monkeypatch, lambda mask: honest(mask) + [np.array([[2.5, 2.5], [2.5, 3.5], [3.5, 3.5], [3.5, 2.5]])])
+def a_pixel_turned_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, pixel = contours.trace, np.array([[2.5, 2.5], [2.5, 3.5], [3.5, 3.5], [3.5, 2.5]])
+    traced(monkeypatch, lambda mask: [*honest(mask), pixel])
 
 
 @wrong
@@ -261,9 +256,9 @@ def rounded_to_millimetres(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @wrong
-def a_label_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = structures_file._boxes
-    monkeypatch.setattr(structures_file, "_boxes", lambda *given: [*list(honest(*given))[:-1], list(honest(*given))[0]])
+def a_label_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = structures_file._block
+    monkeypatch.setattr(structures_file, "_block", lambda one, laid, place, box: honest(one, laid, 0, box))
 
 
 @pytest.mark.parametrize("change", WRONG)
