@@ -47,7 +47,7 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
         raw.write("\n".join(lines).encode("utf-8"))
         with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as handle:
             for k in range(layers.shape[3]):
-                handle.write(np.ascontiguousarray(layers[..., k].transpose(2, 1, 0), layers.dtype.newbyteorder("<")))
+                handle.write(layers[..., k].transpose(2, 1, 0).astype(layers.dtype.newbyteorder("<")).tobytes())
 
 
 def _layers(prediction: Prediction) -> tuple[np.ndarray, list[_Segment]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg import readers
+from medseg import codes, readers
 from medseg.labels import LabelTable
 from medseg.outputs import seg_nrrd
 from medseg.prediction import Prediction
@@ -163,7 +163,10 @@ def test_slicer_reads_names_colours_codes_and_voxels(tmp_path: Path, table: Labe
     assert [segment["name"] for segment in found] == [table.names[position] for position in shown]
     for segment, position in zip(found, shown, strict=True):
         np.testing.assert_allclose(segment["colour"], np.array(table.labels[position].colour) / 255, atol=1e-5)
-        assert segment["terminology"].split("~")[2] in (tmp_path / "a.seg.nrrd").read_bytes().decode("utf-8", "replace")
+        coded, entry = codes.of(table.labels[position]), segment["terminology"].split("~")
+        assert entry[1].startswith(f"{coded.category.scheme}^{coded.category.value}^")
+        assert entry[2].startswith(f"{coded.kind.scheme}^{coded.kind.value}^")
+        assert entry[5].startswith(f"SCT^{coded.site.value}^" if coded.site else "^^")
         wanted = np.argwhere(made.mask(position)) @ made.target.affine[:3, :3].T + made.target.affine[:3, 3]
         assert {tuple(np.round(place, 4)) for place in segment["voxels"]} == {tuple(np.round(one, 4)) for one in wanted}
 
