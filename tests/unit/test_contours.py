@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,6 +68,27 @@ def test_contours_keep_to_the_edges_of_pixels(mask: np.ndarray) -> None:
         assert len(one) >= 4 and not (one * 2 % 2 == 0).any()  # half numbers only
         steps = np.roll(one, -1, axis=0) - one
         assert (np.count_nonzero(steps, axis=1) == 1).all()  # along one axis each, and none of no length
+
+
+def steps(contour: np.ndarray) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+    """A contour's way from pixel corner to pixel corner."""
+    for here, there in zip(contour, np.roll(contour, -1, axis=0), strict=True):
+        length = int(np.abs(there - here).sum())
+        way = [tuple(float(part) for part in here + (there - here) * n / length) for n in range(length + 1)]
+        yield from pairwise(way)  # type: ignore[misc]
+
+
+@settings(max_examples=300, deadline=None)
+@given(MASKS)
+def test_contours_go_over_an_outline_once_and_through_a_channel_there_and_back(mask: np.ndarray) -> None:
+    padded = np.pad(mask, 1)
+    ways = Counter(step for one in contours.trace(mask) for step in steps(one))
+    for (here, there), times in ways.items():
+        middle = (np.array(here) + there) / 2
+        across = np.array([0.5, 0]) if here[0] == there[0] else np.array([0, 0.5])
+        sides = [bool(padded[tuple((middle + side).astype(int) + 1)]) for side in (-across, across)]
+        assert times == 1 and any(sides)
+        assert all(sides) == ((there, here) in ways)
 
 
 def test_rings_in_rings() -> None:
