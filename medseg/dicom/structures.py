@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,16 +113,14 @@ def scan(path: Path, found: StructureSet) -> list[Frame]:
         Refusal: none of them is there.
     """
     folder = path.resolve().parent
-    places = dict.fromkeys((folder, *_folders(folder), *_folders(folder.parent)))
-    frames: list[Frame] = []
-    for file in (file for place in places for file in sorted(place.iterdir())):
-        if file.name.startswith(".") or not file.is_file() or not signature.is_dicom(file):
-            continue
-        try:
-            header = headers.read(file)
-        except Refusal:  # a damaged neighbour; if it is a slice of the scan, its contours will be missed
-            continue
-        frames += [frame for frame in header.frames if frame.instance.sop_instance_uid in found.images]
+    frames: dict[tuple[str, int | None], Frame] = {}
+    for place in (folder, *_inside(folder, Path.is_dir), *_inside(folder.parent, Path.is_dir)):
+        if found.images <= {uid for uid, _ in frames}:
+            break
+        for file in _inside(place, Path.is_file):
+            for frame in _frames(file):
+                if frame.instance.sop_instance_uid in found.images:
+                    frames.setdefault((frame.instance.sop_instance_uid, frame.instance.frame), frame)
     if not frames:
         raise Refusal(
             path,
@@ -130,11 +128,23 @@ def scan(path: Path, found: StructureSet) -> list[Frame]:
             needed="the scan that the contours were drawn on, which says where its pixels are",
             remedy="put the structure set into the folder of its scan, or into one beside it",
         )
-    return frames
+    return list(frames.values())
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _inside(folder: Path, kind: Callable[[Path], bool]) -> list[Path]:
+    """Visible files, or folders, directly in a folder; none if it may not be read, which the search can do without."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if kind(entry) and not entry.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _frames(file: Path) -> tuple[Frame, ...]:
+    """Of a neighbour that may be anything; if it is a damaged slice of the scan, its contours will be missed."""
+    try:
+        return headers.read(file).frames if signature.is_dicom(file) else ()
+    except (Refusal, OSError):
+        return ()
 
 
 def by_slice(path: Path, roi: Roi, frames: Sequence[Frame]) -> dict[int, list[np.ndarray]]:
