@@ -159,11 +159,19 @@ _ORGANS = {name.lower(): code for name, code in ORGANS.items()}
 
 @dataclass(frozen=True)
 class Coded:
-    """What DICOM's segment description wants: category, type, and a side that modifies the type."""
+    """What DICOM's segment description wants.
+
+    Attributes:
+        category: anatomical structure, abnormal structure, tissue, ...
+        kind: what it is (the type): liver, cyst, ...
+        side: left or right; modifies `site` where there is one, else `kind`.
+        site: of an abnormality, the anatomic region that it is in; None: not known, or `kind` says it.
+    """
 
     category: Code
     kind: Code
     side: Code | None = None
+    site: Code | None = None
 
 
 def of(label: Label) -> Coded:
@@ -191,7 +199,9 @@ def of(label: Label) -> Coded:
         word = SYNONYMS.get(word, word)
         if word in FINDINGS:
             value, meaning = FINDINGS[word]
-            return Coded(ABNORMAL, Code(value, "SCT", meaning))
+            place = _known("_".join(other for other in words if other != word and other not in SIDES))
+            side = SIDES[sides[0]] if len(sides) == 1 and place else None
+            return Coded(ABNORMAL, Code(value, "SCT", meaning), side, place.kind if place else None)
     digest = hashlib.sha256(name.encode()).hexdigest()[:12].upper()
     return Coded(STRUCTURE, Code(digest, "99MEDSEG", label.name[:64]))
 
