@@ -33,9 +33,9 @@ DUMMIES: dict[str, Any] = {
     **dict.fromkeys(("OB", "OW", "OF", "OD", "OL", "OV", "UN"), bytes(8)),  # a multiple of every word's length
 }
 FORMS = {
-    "DS": re.compile(r" *[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)? *"),
-    "IS": re.compile(r" *[-+]?\d+ *"),
-    "AS": re.compile(r"\d{3}[DWMY] *"),
+    "DS": re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"),
+    "IS": re.compile(r"[-+]?\d+"),
+    "AS": re.compile(r"\d{3}[DWMY]"),
     "UI": re.compile(r"[0-9.]{1,64}"),
     "TM": dates.TM,
     "CS": re.compile(r"[A-Z0-9_ .:+-]{0,16}"),
@@ -44,7 +44,7 @@ FORMS = {
 for private attributes only: in others, vendors take liberties that readers live with."""
 WORDS = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8}
 """Bytes of one binary number."""
-OFFSET, FORM_OF_OFFSET = 0x00080201, re.compile(r"[+-]\d{4} *")
+OFFSET, FORM_OF_OFFSET = 0x00080201, re.compile(r"[+-]\d{4}")
 AGE, OLDEST_YEARS = 0x00101010, 89
 """Above it, ages tell who somebody is; HIPAA's safe harbour (45 CFR 164.514) wants them to be one class."""
 TEXTS = ("LO", "SH", "ST", "LT", "UT", "UC", "UR")
@@ -73,6 +73,7 @@ class Terms:
 
     Attributes:
         kept: names out of `rules.OPTIONS`.
+        private: what stays besides the safe private attributes.
         days: by which dates move.
     """
 
@@ -168,7 +169,7 @@ def _fill(item: Any, work: _Work) -> None:
 def _keep(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
     form = FORM_OF_OFFSET if tag == OFFSET else FORMS.get(vr) if vr != "CS" else None
     values = _values(dataset.get_item(tag))
-    if form and not all(form.fullmatch(value.rstrip("\0")) or not value.strip(" \0") for value in values):
+    if form and not all(form.fullmatch(value.strip(" \0")) or not value.strip(" \0") for value in values):
         return _empty(dataset, tag, vr, work)
     if tag == AGE and any(value[3:4] == "Y" and int(value[:3]) > OLDEST_YEARS for value in values):
         dataset[tag].value = f"{OLDEST_YEARS + 1:03}Y"
@@ -200,8 +201,6 @@ def _dummy(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
 
 
 def _uid(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
-    if vr != "UI":  # a sequence's; kept, and cleaned below
-        return _dummy(dataset, tag, vr, work)
     new = [UID(work.terms.secret.uid(value.strip(" \0"))) for value in _values(dataset.get_item(tag))]
     dataset[tag] = DataElement(tag, "UI", new if len(new) > 1 else new[0])
     return Action.UID
@@ -237,7 +236,8 @@ def _private(dataset: Any, work: _Work) -> None:
     """Remove private attributes but the safe ones, and the reservations of blocks that are empty then."""
     tags = [int(tag) for tag in dataset.keys() if int(tag) >> 16 & 1]  # noqa: SIM118
     creators = {tag: _text(dataset, tag).strip() for tag in tags if 0x10 <= tag & 0xFFFF <= 0xFF}
-    safe = {(one.group, one.creator, one.element): one.vr for one in work.terms.private}
+    listed = work.terms.private | (rules.safe_private() if "private" in work.terms.kept else frozenset())
+    safe = {(one.group, one.creator, one.element): one.vr for one in listed}
     needed = set()
     for tag in tags:
         if tag in creators:
@@ -265,8 +265,10 @@ def _fits(dataset: Any, tag: int, vr: str, work: _Work) -> bool:
         return element.VR != "SQ"
     if element.VR not in (None, "UN", vr):
         return False
+    if vr == "DT":
+        return "dates" in work.terms.kept and _shift(dataset, tag, vr, work) is Action.SHIFT
     if vr in FORMS:
-        return all(FORMS[vr].fullmatch(value.rstrip(" \0")) for value in _values(element))
+        return all(FORMS[vr].fullmatch(value.strip(" \0")) for value in _values(element))
     return isinstance(element.value, bytes) and len(element.value) % WORDS[vr] == 0
 
 

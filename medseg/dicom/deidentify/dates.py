@@ -51,11 +51,6 @@ def shifted_datetime(text: str, days: int) -> str | None:
     return f"{moved:%Y%m%d}".rjust(8, "0")[:kept] + (time or "") + (zone or "")
 
 
-def is_time(text: str) -> bool:
-    """Whether a TM value is one."""
-    return bool(TM.fullmatch(text.strip(" \0")))
-
-
 def _moved(year: int, month: int, day: int, days: int) -> date | None:
     try:
         return date(year, month, day) + timedelta(days=days)

@@ -21,7 +21,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 from medseg import atomic
 from medseg.boundary import parsing
 from medseg.dicom.deidentify import kinds, patients, rules
-from medseg.dicom.deidentify.clean import Terms, clean
+from medseg.dicom.deidentify.clean import PIXELS, Terms, clean
 from medseg.dicom.deidentify.patients import Link, Patient
 from medseg.dicom.deidentify.rules import Private
 from medseg.dicom.deidentify.secret import Secret
@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 Ticker = Callable[[], None]
 NEEDED, REMEDY = "a DICOM file that can be read to its end", "export or copy it again"
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+UNDEFINED = 0xFFFFFFFF
+"""Length of a value that ends with a mark."""
 DIRECTORY = "1.2.840.10008.1.3.10"
 
 
@@ -173,8 +175,7 @@ def _place(seen: Sequence[Look], out: Path, secret: Secret, choices: Choices, ma
             continue
         taken[target] = one.path
         days = secret.days(patient.identity)
-        terms = Terms(secret, choices.kept, rules.safe_private() | choices.private, name, days)
-        terms = terms if "private" in choices.kept else Terms(secret, choices.kept, choices.private, name, days)
+        terms = Terms(secret, choices.kept, choices.private, name, days)
         made.jobs.append(Job(one.path, target, terms, one.writing))
         told = str(days) if "dates" in choices.kept else ""
         links[patient.identity, one.uids[0]] = Link(patient.identity, name, told, one.uids[0], study)
@@ -205,6 +206,7 @@ def _clean_file(job: Job, *, write: bool) -> Counter[tuple[str, str]] | Refusal:
     try:
         with parsing(job.path, needed=NEEDED, remedy=REMEDY), pydicom.config.disable_value_validation():
             dataset = pydicom.dcmread(job.path, stop_before_pixels=not write)
+            _refuse_cut(dataset, job.path, pixels=write)
             tally = clean(dataset, job.terms)
             if write:
                 _head(dataset)
@@ -213,6 +215,17 @@ def _clean_file(job: Job, *, write: bool) -> Counter[tuple[str, str]] | Refusal:
         return tally
     except Refusal as refusal:
         return refusal
+
+
+def _refuse_cut(dataset: Any, path: Path, *, pixels: bool) -> None:
+    """Refuse a file that ends too soon, of which pydicom gives what there is."""
+    elements = [dataset.get_item(tag) for tag in dataset.keys()]  # noqa: SIM118 - a data set yields elements, decoded
+    cut = [one.tag for one in elements if one.is_raw and one.length != UNDEFINED and one.length > len(one.value or b"")]
+    image = dataset.SOPClassUID in (*kinds.IMAGES, *kinds.SCREENS)
+    if cut:
+        raise Refusal(path, found=f"an end within {cut[0]}", needed=NEEDED, remedy=REMEDY)
+    if pixels and image and not PIXELS & dataset.keys():
+        raise Refusal(path, found="an image without pixels", needed=NEEDED, remedy=REMEDY)
 
 
 def _head(dataset: Any) -> None:

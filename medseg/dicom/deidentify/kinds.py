@@ -17,11 +17,11 @@ IMAGES = tuple(
         *("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "2", "2.1", "2.2", "4", "4.1", "4.3", "4.4"),
         *("12.1", "12.1.1", "12.2", "12.2.1", "13.1.1", "13.1.2", "13.1.3", "13.1.4", "13.1.5", "14.1", "14.2"),
         *("20", "30", "77.1.5.1", "77.1.5.2", "77.1.5.4", "77.1.5.7", "77.1.5.8", "128", "128.1", "130"),
-        *("66.4", "66.5", "66.7", "481.1", "481.2"),
+        *("66.4", "66.7", "481.1", "481.2"),
     )
 )
-WITHOUT_PIXELS = tuple(ROOT + end for end in ("66.1", "66.3", "67", "481.3", "481.5"))
-"""Registrations, real world values, structure sets, plans."""
+WITHOUT_PIXELS = tuple(ROOT + end for end in ("66.1", "66.3", "66.5", "67", "481.3", "481.5"))
+"""Registrations, surfaces, real world values, structure sets, plans."""
 CLEANABLE = frozenset({*SCREENS, *IMAGES, *WITHOUT_PIXELS})
 SCREEN_WORDS = ("SCREEN", "CAPTURE", "REPORT", "PROT", "DOSE_INFO", "DOSEINFO", "PRINT", "LOCALIZER_SCREEN")
 """In the type of an image: a picture of a screen, a dose sheet or a page of the protocol, whatever its kind says."""

@@ -43,6 +43,8 @@ OWN_REMOVALS = {
     0x04000500: "EncryptedAttributesSequence",  # holds the original identity, under a key that is not ours
     0x4FFE0001: "MACParametersSequence",  # of signatures, which go
 }
+ACQUISITION_CONTEXT = 0x00400555
+"""X/Z by the table, and the one such sequence that images have to have, though it may be empty."""
 CODES_IN_LONG_TEXT = (0x00080119, 0x00080120, 0x00080115)
 """LongCodeValue, URNCodeValue, CodingSchemeName."""
 NAMES_OF_KINDS = frozenset({0x0008010C, 0x0008010D, 0x00080117, 0x00080118, 0x00089123, 0x3010001F})
@@ -100,11 +102,13 @@ def action(tag: int, kept: Collection[str]) -> Action:
     if "descriptors" in kept and tag in DESCRIPTORS:
         return Action.DESCRIBE
     row = table().get(tag)
+    if tag == ACQUISITION_CONTEXT:
+        return Action.EMPTY
     return _by_table(row, vr, kept) if row else _by_form(tag, vr, kept)
 
 
 def _by_table(row: Row, vr: str, kept: Collection[str]) -> Action:
-    if "U" in row.action:
+    if "U" in row.action or (vr == "UI" and "D" in row.action):
         return Action.UID
     if "dates" in row.options:  # before the others: a date of a device is still a date
         if "dates" in kept and vr in ("DA", "DT"):
@@ -114,7 +118,7 @@ def _by_table(row: Row, vr: str, kept: Collection[str]) -> Action:
     elif any(option in kept for option in row.options if option != "descriptors"):
         return Action.CLEAN
     if vr == "SQ" and "X" in row.action:
-        return Action.EMPTY if row.action == "X/Z" else Action.REMOVE
+        return Action.REMOVE
     return Action.DUMMY if "D" in row.action else Action.EMPTY if "Z" in row.action else Action.REMOVE
 
 
