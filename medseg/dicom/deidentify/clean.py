@@ -4,57 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from medseg.dicom import objects
-from medseg.dicom.deidentify import dates, rules
+from medseg.dicom.deidentify import dates, people, rules, values
 from medseg.dicom.deidentify.rules import Action, Private
 from medseg.dicom.deidentify.secret import Secret
 from medseg.refusal import Refusal
 
-REMOVED = "REMOVED"
-"""Stands where the standard wants a text; short enough for every text, and allowed in each."""
-DUMMIES: dict[str, Any] = {
-    **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), REMOVED),
-    "AS": "000Y",
-    "DA": "19000101",
-    "DT": "19000101000000",
-    "TM": "000000",
-    "UR": "http://removed.invalid",
-    **dict.fromkeys(("DS", "IS"), "0"),
-    **dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "AT"), 0),
-    **dict.fromkeys(("FL", "FD"), 0.0),
-    **dict.fromkeys(("OB", "OW", "OF", "OD", "OL", "OV", "UN"), bytes(8)),  # a multiple of every word's length
-}
-FORMS = {
-    "DS": re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"),
-    "IS": re.compile(r"[-+]?\d+"),
-    "AS": re.compile(r"\d{3}[DWMY]"),
-    "UI": re.compile(r"[0-9.]{1,64}"),
-    "TM": dates.TM,
-    "CS": re.compile(r"[A-Z0-9_ .:+-]{0,16}"),
-}
-"""What values of a fixed form look like; what does not is not kept, as it may be a name in the wrong place. CS is asked
-for private attributes only: in others, vendors take liberties that readers live with."""
-WORDS = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8}
-"""Bytes of one binary number."""
-OFFSET, FORM_OF_OFFSET = 0x00080201, re.compile(r"[+-]\d{4}")
-AGE, OLDEST_YEARS = 0x00101010, 89
-"""Above it, ages tell who somebody is; HIPAA's safe harbour (45 CFR 164.514) wants them to be one class."""
-TEXTS = ("LO", "SH", "ST", "LT", "UT", "UC", "UR")
-IDENTIFYING = (
-    *("PatientName", "PatientID", "OtherPatientNames", "OtherPatientIDs", "PatientBirthName", "PatientMotherBirthName"),
-    *("ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName", "NameOfPhysiciansReadingStudy"),
-    *("RequestingPhysician", "PhysiciansOfRecord", "AccessionNumber", "StudyID"),
-)
-SHORTEST_WORD, SHORTEST_NUMBER = 3, 4
 LONG_NUMBER = re.compile(r"\d{5,}")
+"""Dates and numbers of cases are; those of a protocol (t2, 3D, 120 kV, 2000) are not."""
 METHODS = {
     "descriptors": ("113105", "Clean Descriptors Option"),
     "dates": ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
@@ -101,7 +67,7 @@ def clean(dataset: Any, terms: Terms) -> Counter[tuple[str, str]]:
     Raises:
         Refusal: the pixels are said to be something else than pixels.
     """
-    work = _Work(terms, _people(dataset))
+    work = _Work(terms, people.words(dataset))
     _level(dataset, work)
     _mark(dataset, terms)
     return work.tally
@@ -115,7 +81,7 @@ def _level(dataset: Any, work: _Work) -> None:
             element = dataset.get_item(tag)
             done = _element(dataset, tag, element, work)
             if done is not None:
-                work.tally[_name(tag), done.value] += 1
+                work.tally[values.name(tag), done.value] += 1
 
 
 def _element(dataset: Any, tag: int, element: Any, work: _Work) -> Action | None:
@@ -124,17 +90,20 @@ def _element(dataset: Any, tag: int, element: Any, work: _Work) -> Action | None
     if tag in PIXELS:
         if stated is not None and stated not in vr and stated not in ("OB", "OW", "OV"):
             raise Refusal(
-                f"pixels at {_name(tag)}", found=f"representation {stated}", needed=vr, remedy="repair the file first"
+                f"pixels at {values.name(tag)}",
+                found=f"representation {stated}",
+                needed=vr,
+                remedy="repair the file first",
             )
         return None
     wanted = rules.action(tag, work.terms.kept)
-    misfit = stated not in (None, "UN") and not _alike(stated, vr)
+    misfit = stated not in (None, "UN") and not values.alike(stated, vr)
     if wanted is Action.REMOVE or misfit:
         del dataset[tag]
         return Action.REMOVE
     if vr == "SQ":
         return _sequence(dataset, tag, wanted, work)
-    if not _raw(element):
+    if not values.raw(element):
         return None
     return STEPS[wanted](dataset, tag, vr, work)
 
@@ -167,24 +136,24 @@ def _fill(item: Any, work: _Work) -> None:
 
 
 def _keep(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
-    form = FORM_OF_OFFSET if tag == OFFSET else FORMS.get(vr) if vr != "CS" else None
-    values = _values(dataset.get_item(tag))
-    if form and not all(form.fullmatch(value.strip(" \0")) or not value.strip(" \0") for value in values):
+    form = values.FORM_OF_OFFSET if tag == values.OFFSET else values.FORMS.get(vr) if vr != "CS" else None
+    texts = values.of(dataset.get_item(tag))
+    if form and not all(form.fullmatch(value.strip(" \0")) or not value.strip(" \0") for value in texts):
         return _empty(dataset, tag, vr, work)
-    if tag == AGE and any(value[3:4] == "Y" and int(value[:3]) > OLDEST_YEARS for value in values):
-        dataset[tag].value = f"{OLDEST_YEARS + 1:03}Y"
+    if tag == values.AGE and any(value[3:4] == "Y" and int(value[:3]) > values.OLDEST_YEARS for value in texts):
+        dataset[tag].value = f"{values.OLDEST_YEARS + 1:03}Y"
         return Action.DUMMY
     return None
 
 
 def _clean(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
-    if vr in TEXTS and work.people and work.people.search(_text(dataset, tag)):
+    if vr in values.TEXTS and work.people and work.people.search(values.text(dataset, tag)):
         return _dummy(dataset, tag, vr, work)
     return _keep(dataset, tag, vr, work)
 
 
 def _describe(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
-    if LONG_NUMBER.search(_text(dataset, tag)):
+    if LONG_NUMBER.search(values.text(dataset, tag)):
         return _dummy(dataset, tag, vr, work)
     return _clean(dataset, tag, vr, work)
 
@@ -196,19 +165,19 @@ def _empty(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
 
 def _dummy(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
     vr = vr.split(" ")[0]
-    dataset[tag] = DataElement(tag, vr, DUMMIES[vr])
+    dataset[tag] = DataElement(tag, vr, values.DUMMIES[vr])
     return Action.DUMMY
 
 
 def _uid(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
-    new = [UID(work.terms.secret.uid(value.strip(" \0"))) for value in _values(dataset.get_item(tag))]
+    new = [UID(work.terms.secret.uid(value.strip(" \0"))) for value in values.of(dataset.get_item(tag))]
     dataset[tag] = DataElement(tag, "UI", new if len(new) > 1 else new[0])
     return Action.UID
 
 
 def _shift(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
     move = dates.shifted_date if vr == "DA" else dates.shifted_datetime
-    moved = [move(value, work.terms.days) for value in _values(dataset.get_item(tag))]
+    moved = [move(value, work.terms.days) for value in values.of(dataset.get_item(tag))]
     if None in moved:
         return _empty(dataset, tag, vr, work)
     dataset[tag] = DataElement(tag, vr, moved if len(moved) > 1 else moved[0])
@@ -235,7 +204,7 @@ STEPS: dict[Action, Callable[[Any, int, str, _Work], Action | None]] = {
 def _private(dataset: Any, work: _Work) -> None:
     """Remove private attributes but the safe ones, and the reservations of blocks that are empty then."""
     tags = [int(tag) for tag in dataset.keys() if int(tag) >> 16 & 1]  # noqa: SIM118
-    creators = {tag: _text(dataset, tag).strip() for tag in tags if 0x10 <= tag & 0xFFFF <= 0xFF}
+    creators = {tag: values.text(dataset, tag).strip() for tag in tags if 0x10 <= tag & 0xFFFF <= 0xFF}
     listed = work.terms.private | (rules.safe_private() if "private" in work.terms.kept else frozenset())
     safe = {(one.group, one.creator, one.element): one.vr for one in listed}
     needed = set()
@@ -261,15 +230,15 @@ def _fits(dataset: Any, tag: int, vr: str, work: _Work) -> bool:
         for item in dataset[tag].value:
             _level(item, work)
         return True
-    if not vr or not _raw(element):
+    if not vr or not values.raw(element):
         return element.VR != "SQ"
     if element.VR not in (None, "UN", vr):
         return False
     if vr == "DT":
         return "dates" in work.terms.kept and _shift(dataset, tag, vr, work) is Action.SHIFT
-    if vr in FORMS:
-        return all(FORMS[vr].fullmatch(value.strip(" \0")) for value in _values(element))
-    return isinstance(element.value, bytes) and len(element.value) % WORDS[vr] == 0
+    if vr in values.FORMS:
+        return all(values.FORMS[vr].fullmatch(value.strip(" \0")) for value in values.of(element))
+    return isinstance(element.value, bytes) and len(element.value) % values.WORDS[vr] == 0
 
 
 def _mark(dataset: Any, terms: Terms) -> None:
@@ -284,67 +253,6 @@ def _mark(dataset: Any, terms: Terms) -> None:
 
 
 def _code(value: str, meaning: str) -> Any:
-    from pydicom.dataset import Dataset
-
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
     return item
-
-
-def _people(dataset: Any) -> re.Pattern[str] | None:
-    """Names and numbers of the people whom the data set's own attributes name."""
-    words = set()
-    for name in IDENTIFYING:
-        if name in dataset:
-            for value in _split(dataset[name].value):
-                words |= set(_telling(value))
-    if not words:
-        return None
-    return re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in sorted(words)), re.IGNORECASE)
-
-
-def _telling(text: str) -> Iterator[str]:
-    """The words of a name or number that would tell who is meant."""
-    for word in re.split(r"[\s^=,;]+", text.strip(" \0")):
-        if not word.isascii() or len(word) >= (SHORTEST_NUMBER if re.search(r"\d", word) else SHORTEST_WORD):
-            yield from [word] if word else []
-
-
-def _split(value: Any) -> list[str]:
-    several = value if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else [value]
-    return [str(one) for one in several if one is not None]
-
-
-def _alike(stated: str, expected: str) -> bool:
-    """Whether a stated representation may hold what the dictionary expects: another kind of text for a text, one of
-    several for ambiguous ones."""
-    texts = {*TEXTS, "CS", "AE", "PN", "DA", "DT", "TM", "AS", "DS", "IS", "UI"}
-    if stated == "SQ" or expected == "SQ":
-        return stated == expected
-    return stated in expected.split(" or ") or (stated in texts) == (expected in texts)
-
-
-def _raw(element: Any) -> Any:
-    """The value as it was read: bytes, or what pydicom has made of them; empty ones are false."""
-    value = element.value
-    return str(value) if isinstance(value, (int, float)) else value
-
-
-def _values(element: Any) -> list[str]:
-    """Values of an attribute of ASCII letters and digits, each as a text."""
-    value = element.value
-    if isinstance(value, bytes):
-        return value.decode("latin-1").split("\\")
-    return _split(value) or [""]
-
-
-def _text(dataset: Any, tag: int) -> str:
-    """A text by the data set's character set; bytes that it could not be read as, letter by letter."""
-    value = dataset[tag].value
-    return value.decode("latin-1") if isinstance(value, bytes) else "\\".join(_split(value))
-
-
-def _name(tag: int) -> str:
-    from pydicom.datadict import keyword_for_tag
-
-    return keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"

@@ -8,6 +8,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from medseg import atomic
 from medseg.boundary import parsing
 from medseg.dicom.deidentify import kinds, patients, rules
 from medseg.dicom.deidentify.clean import PIXELS, Terms, clean
-from medseg.dicom.deidentify.patients import Link, Patient
+from medseg.dicom.deidentify.patients import NOBODY, Link, Patient
 from medseg.dicom.deidentify.rules import Private
 from medseg.dicom.deidentify.secret import Secret
 from medseg.dicom.signature import is_dicom
@@ -83,7 +84,7 @@ class Look:
     """What the header of one file says; `obstacle` is why it is left out, `writing` why its pixels may show a name."""
 
     path: Path
-    patient: Patient | None = None
+    patient: Patient = NOBODY
     uids: tuple[str, ...] = ()
     obstacle: str = ""
     writing: str = ""
@@ -151,35 +152,37 @@ def look(path: Path) -> Look | Refusal:
 
 def _place(seen: Sequence[Look], out: Path, secret: Secret, choices: Choices, made: Plan) -> None:
     """Give every file its patient's terms and its place; what cannot have one goes to the failed."""
-    shared = patients.mixed(one.patient for one in seen if one.patient)
+    shared = patients.mixed(one.patient for one in seen)
     taken: dict[Path, Path] = {}
     links: dict[tuple[str, str], Link] = {}
     for one in seen:
-        patient = one.patient
-        if patient is None:
-            continue
-        if patient.number in shared:
-            made.failed[one.path] = (
-                f"{one.path}: found two people under one PatientID, by their {shared[patient.number]}"
-            )
-            continue
         try:
-            name = patients.pseudonym(patient, secret, choices.pseudonyms)
+            terms = _terms(one, secret, choices, shared)
         except Refusal as refusal:
-            made.failed[one.path] = f"{one.path}: {refusal}"
+            made.failed[one.path] = str(refusal)
             continue
         study, series, instance = (secret.uid(uid) for uid in one.uids)
-        target = out / name / study / series / f"{instance}.dcm"
+        target = out / terms.pseudonym / study / series / f"{instance}.dcm"
         if target in taken:
             made.left_out[one.path] = f"the same SOPInstanceUID as {taken[target]}"
             continue
         taken[target] = one.path
-        days = secret.days(patient.identity)
-        terms = Terms(secret, choices.kept, choices.private, name, days)
         made.jobs.append(Job(one.path, target, terms, one.writing))
-        told = str(days) if "dates" in choices.kept else ""
-        links[patient.identity, one.uids[0]] = Link(patient.identity, name, told, one.uids[0], study)
+        identity, days = one.patient.identity, str(terms.days) if "dates" in choices.kept else ""
+        links[identity, one.uids[0]] = Link(identity, terms.pseudonym, days, one.uids[0], study)
     made.links = list(links.values())
+
+
+def _terms(one: Look, secret: Secret, choices: Choices, shared: Mapping[str, str]) -> Terms:
+    if one.patient.number in shared:
+        raise Refusal(
+            one.path,
+            found=f"a PatientID that two people have, by their {shared[one.patient.number]}",
+            needed="a number for each person",
+            remedy="clean the files of one of them at a time, each with --pseudonyms of their own",
+        )
+    name = patients.pseudonym(one.path, one.patient, secret, choices.pseudonyms)
+    return Terms(secret, choices.kept, choices.private, name, secret.days(one.patient.identity))
 
 
 def run(
@@ -221,11 +224,10 @@ def _refuse_cut(dataset: Any, path: Path, *, pixels: bool) -> None:
     """Refuse a file that ends too soon, of which pydicom gives what there is."""
     elements = [dataset.get_item(tag) for tag in dataset.keys()]  # noqa: SIM118 - a data set yields elements, decoded
     cut = [one.tag for one in elements if one.is_raw and one.length != UNDEFINED and one.length > len(one.value or b"")]
-    image = dataset.SOPClassUID in (*kinds.IMAGES, *kinds.SCREENS)
-    if cut:
-        raise Refusal(path, found=f"an end within {cut[0]}", needed=NEEDED, remedy=REMEDY)
-    if pixels and image and not PIXELS & dataset.keys():
-        raise Refusal(path, found="an image without pixels", needed=NEEDED, remedy=REMEDY)
+    image = dataset.get("SOPClassUID") in (*kinds.IMAGES, *kinds.SCREENS)
+    found = f"an end within {cut[0]}" if cut else "no SOPClassUID" if "SOPClassUID" not in dataset else ""
+    if found or (pixels and image and not PIXELS & dataset.keys()):
+        raise Refusal(path, found=found or "an image without pixels", needed=NEEDED, remedy=REMEDY)
 
 
 def _head(dataset: Any) -> None:
@@ -243,4 +245,12 @@ def each(work: Callable[[Any], Result], things: Sequence[Any], workers: int) -> 
         yield from map(work, things)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(work, things, chunksize=max(1, min(32, len(things) // (4 * workers))))
+        try:
+            yield from pool.map(work, things, chunksize=max(1, min(32, len(things) // (4 * workers))))
+        except BrokenProcessPool as error:
+            raise Refusal(
+                "processes",
+                found="one that was ended from outside, perhaps for want of memory",
+                needed="all of them",
+                remedy="run the same command again with --workers 1; what is there is complete",
+            ) from error

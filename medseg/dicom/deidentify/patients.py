@@ -43,6 +43,9 @@ class Patient:
         return f"study {self.study}"
 
 
+NOBODY = Patient("", "", "", "", "")
+
+
 def of(dataset: Any) -> Patient:
     """The patient of a data set that was read with `TAGS`."""
     number, issuer, name, birth_date, study = (str(dataset.get(tag) or "").strip(" \0") for tag in TAGS)
@@ -94,7 +97,7 @@ def read_pseudonyms(path: Path) -> dict[str, str]:
     return {number: pseudonym for pseudonym, number in owners.items()}
 
 
-def pseudonym(patient: Patient, secret: Secret, given: Mapping[str, str] | None) -> str:
+def pseudonym(path: Path, patient: Patient, secret: Secret, given: Mapping[str, str] | None) -> str:
     """The pseudonym by the user's table, or by the key if there is no table.
 
     Raises:
@@ -104,9 +107,9 @@ def pseudonym(patient: Patient, secret: Secret, given: Mapping[str, str] | None)
         return secret.pseudonym(patient.identity)
     if patient.number not in given:
         raise Refusal(
-            "table of pseudonyms",
-            found="no line for this file's patient",
-            needed="a pseudonym for every patient",
+            path,
+            found="a patient who is not in the table of pseudonyms",
+            needed="a line for every patient",
             remedy="add the patient to the table",
         )
     return given[patient.number]

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+
+from medseg.boundary import parsing
 
 FOLDER = Path(__file__).parent
 OPTIONS = {
@@ -127,7 +129,7 @@ def _by_form(tag: int, vr: str, kept: Collection[str]) -> Action:
     if vr in ("DA", "DT", "TM"):
         return Action.EMPTY if "dates" not in kept else Action.KEEP if vr == "TM" else Action.SHIFT
     if vr == "UI":
-        kinds = tag in NAMES_OF_KINDS or any(word in _keyword(tag) for word in ("Class", "TransferSyntax"))
+        kinds = tag in NAMES_OF_KINDS or any(word in keyword_for_tag(tag) for word in ("Class", "TransferSyntax"))
         return Action.KEEP if kinds else Action.UID
     if vr == "PN":
         return Action.EMPTY
@@ -136,12 +138,6 @@ def _by_form(tag: int, vr: str, kept: Collection[str]) -> Action:
     if vr == "AE" or (vr.startswith("O") and tag >> 16 not in BINARY_GROUPS):
         return Action.REMOVE
     return Action.CLEAN if vr in ("LO", "SH", "LT", "ST", "UT", "UC", "UR") else Action.KEEP
-
-
-def _keyword(tag: int) -> str:
-    from pydicom.datadict import keyword_for_tag
-
-    return keyword_for_tag(tag)
 
 
 @dataclass(frozen=True)
@@ -167,8 +163,6 @@ def read_private(path: Path) -> frozenset[Private]:
     Raises:
         Refusal: a column is missing, or a number is none.
     """
-    from medseg.boundary import parsing
-
     with (
         parsing(
             path,
