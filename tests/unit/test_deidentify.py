@@ -23,6 +23,8 @@ from tests import dicom_series
 SECRET = Secret(bytes(range(32)))
 PSEUDONYM, DAYS = "P0123456789ABCDEF", -400
 TEXT, DAY, NUMBER, ROOT, BINARY = "ZQXA", "19831107", "7654321", "1.2.3.777", b"ZQXABINARY12345!"
+DIAGNOSIS = "ZQXB"
+"""Names nobody, so that only the removal of a whole sequence removes it."""
 VALUES: dict[str, Any] = {
     **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), TEXT),
     "UR": f"http://{TEXT}",
@@ -76,6 +78,8 @@ def plant(dataset: Dataset, leave: list[str]) -> int:
         if vr == "SQ":
             item = Dataset()
             item.PatientName, item.StudyDate, item.InstitutionAddress = TEXT, DAY, TEXT
+            if keyword_for_tag(tag) not in ("ReferencedImageSequence", "SourceImageSequence"):
+                item.CodeMeaning = DIAGNOSIS
             dataset.add(DataElement(tag, "SQ", [item]))
         else:
             value = f"{ROOT}.{count}" if vr == "UI" else VALUES[vr.split(" ")[0]]
@@ -83,6 +87,7 @@ def plant(dataset: Dataset, leave: list[str]) -> int:
     for group in (0x5000, 0x5002, 0x6000, 0x601E):
         dataset.add(DataElement((group << 16) + 0x3000, "OW", BINARY))
     dataset.add(DataElement(0x60004000, "LT", TEXT))
+    dataset.add(DataElement(0x60001500, "LO", DIAGNOSIS))
     dataset.add(DataElement(0x00190010, "LO", "SIEMENS MR HEADER"))
     dataset.add(DataElement(0x0019100C, "IS", "1000"))
     dataset.add(DataElement(0x0019100D, "CS", "ZQXA of no form"))
@@ -105,7 +110,7 @@ def every(dataset: Dataset) -> Iterator[DataElement]:
 
 def marked(dataset: Dataset) -> list[str]:
     """What still holds a marker."""
-    marks = (TEXT, DAY, NUMBER, ROOT, "12321", "131719", "077Y")
+    marks = (TEXT, DIAGNOSIS, DAY, NUMBER, ROOT, "12321", "131719", "077Y")
     return [
         f"{element.tag} {element.name}: {element.value!r}"
         for element in every(dataset)
@@ -147,9 +152,11 @@ def test_an_image_stays_one() -> None:
         SeriesTime="101112.5", PatientWeight=70, PatientSex="F", KVP=120, BodyPartExamined="CHEST", Manufacturer="Works"
     )
     names = [element.keyword for element in before if element.keyword not in ("PatientID", "SeriesDescription")]
+    before.AcquisitionContextSequence = [Dataset()]
     after = cleaned(before)
     changed = [name for name in names if before[name].value != after[name].value]
     assert changed == ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"]
+    assert len(after.AcquisitionContextSequence) == 0  # emptied, because images have to have it
     assert after.PatientIdentityRemoved == "YES" and after.LongitudinalTemporalInformationModified == "MODIFIED"
     codes = [item.CodeValue for item in after.DeidentificationMethodCodeSequence]
     assert codes == ["113100", "113107", "113108", "113111"]
@@ -226,6 +233,8 @@ def encoded(word: str, character_set: Any) -> list[bytes]:
         ("DigitalSignaturesSequence", "SQ", []),
         ("ICCProfile", "LO", "SMITHSON"),
         ("HPGLDocument", "OB", b"SMITHSON"),
+        ("EvaluatorName", "PN", "SMITHSON"),
+        ("DateOfLastCalibration", "LO", ["20240101", "SMITHSON"]),
     ],
 )
 def test_a_name_in_a_field_of_another_form_goes(monkeypatch, name: str, vr: str, value: Any) -> None:
@@ -237,7 +246,7 @@ def test_a_name_in_a_field_of_another_form_goes(monkeypatch, name: str, vr: str,
         before.add(DataElement(name, vr, [inside] if vr == "SQ" else value))
     assert b"SMITHSON" in saved(before)
     after = cleaned(before)
-    assert b"SMITHSON" not in saved(after)
+    assert b"SMITHSON" not in saved(after) and "20" not in str(after.get("DateOfLastCalibration"))
 
 
 def test_safe_private_attributes_stay_in_their_blocks() -> None:

@@ -21,13 +21,19 @@ from typer.testing import CliRunner
 import medseg
 from medseg.__main__ import application
 from medseg.dicom import suv
+from medseg.dicom.deidentify.secret import write_private
 from medseg.refusal import Refusal
 from tests import dicom_series
 from tests.tiny import ENVIRONMENT
+from tests.unit.test_deidentify import DAY, OF_PATIENT, ROOT, TEXT, marked, plant
 
 
 def command(source: Path, out: Path, *more: str, key: Path | None = None) -> tuple[int, str]:
-    words = ["dicom", "deidentify", str(source), str(out), "--key", str(key or out.parent / "key"), "--workers", "1"]
+    if key is None:
+        key = out.parent / "key"
+        if not key.exists():
+            write_private(key, "4d" * 32 + "\n")
+    words = ["dicom", "deidentify", str(source), str(out), "--key", str(key), "--workers", "1"]
     done = CliRunner().invoke(application(), [*words, *more])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -91,6 +97,20 @@ def test_the_head_of_a_file_is_new(tmp_path: Path) -> None:
     assert b"ZQX" not in path.read_bytes().upper() and path.read_bytes()[:128] == bytes(128)
 
 
+def test_nothing_planted_is_left_in_files_or_names(tmp_path: Path) -> None:
+    dataset, inner = dicom_series.slice_([0, 0, 0]), Dataset()
+    plant(dataset, OF_PATIENT)
+    plant(inner, OF_PATIENT)
+    dataset.ReferencedSeriesSequence = [inner]
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
+    dicom_series.write(tmp_path / "in" / TEXT, [dataset], prefix=TEXT)
+    code, told = command(tmp_path / "in", tmp_path / "out", "--accept-burned-in")
+    assert code == 0 and "1 files of 1 patients" in told
+    (path,) = files(tmp_path / "out")
+    assert not any(mark.encode() in path.read_bytes() for mark in (TEXT, DAY, ROOT)) and TEXT not in str(path)
+    assert [line for line in marked(pydicom.dcmread(path)) if "131719" not in line] == []
+
+
 def test_studies_of_a_patient_keep_their_distance_and_share_a_pseudonym(tmp_path: Path) -> None:
     scan(tmp_path / "in" / "a", study="1.2.3", day="20240227")
     scan(tmp_path / "in" / "b", study="1.2.4", day="20240301")
@@ -115,7 +135,7 @@ def iso(day: str) -> str:
 
 def test_a_key_gives_the_same_again_and_another_key_does_not(tmp_path: Path) -> None:
     scan(tmp_path / "in")
-    for out, key in (("one", "key"), ("two", "key"), ("three", "other")):
+    for out, key in (("one", "key"), ("two", "key"), ("three", "other")):  # made when they are first named
         command(tmp_path / "in", tmp_path / out, key=tmp_path / key)
     names = [[path.relative_to(tmp_path / out) for path in files(tmp_path / out)] for out in ("one", "two", "three")]
     assert names[0] == names[1] and not set(names[0]) & set(names[2])
@@ -254,7 +274,7 @@ def test_the_users_own_pseudonyms(tmp_path: Path) -> None:
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     scan(tmp_path / "in", InstitutionName="North")
-    code, told = command(tmp_path / "in", tmp_path / "out", "--dry-run")
+    code, told = command(tmp_path / "in", tmp_path / "out", "--dry-run", key=tmp_path / "key")
     assert code == 0 and sorted(path.name for path in tmp_path.iterdir()) == ["in"]
     rows = {tuple(cell.strip() for cell in line.strip("│ ").split("│")) for line in told.splitlines() if "│" in line}
     assert {("InstitutionName", "replaced", "3"), ("StudyDate", "shifted", "3")} <= rows
