@@ -268,8 +268,9 @@ def test_the_users_own_pseudonyms(tmp_path: Path) -> None:
     assert {one.PatientID for one in all_of(tmp_path / "out")} == {"trial-001"}
     for bad in ("4711,../../up", "4711,4711", "4711,a\n4712,a"):
         table.write_text(f"patient_id,pseudonym\n{bad}\n")
-        with pytest.raises(Refusal):
+        with pytest.raises(Refusal) as refused:
             command(tmp_path / "in", tmp_path / "out", "--pseudonyms", str(table))
+        assert refused.value.where == str(table)
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
