@@ -31,7 +31,7 @@ def command(
         bool, typer.Option("--accept-burned-in", help="Copy pictures that may show names, too; look at each.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes. [default: one a core]")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0 is one a core.")] = 0,
 ) -> None:
     """Copy DICOM files without the identities in them, by the basic profile of DICOM PS3.15.
 
