@@ -55,6 +55,8 @@ class _Work:
     terms: Terms
     people: re.Pattern[str] | None
     """Names and numbers of people, as whole words."""
+    safe: dict[tuple[int, str, int], str]
+    """Representation of each private attribute that stays, by group, creator and element."""
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -67,7 +69,9 @@ def clean(dataset: Any, terms: Terms) -> Counter[tuple[str, str]]:
     Raises:
         Refusal: the pixels are said to be something else than pixels.
     """
-    work = _Work(terms, people.words(dataset))
+    listed = terms.private | (rules.safe_private() if "private" in terms.kept else frozenset())
+    safe = {(one.group, one.creator, one.element): one.vr for one in listed}
+    work = _Work(terms, people.words(dataset), safe)
     _level(dataset, work)
     _mark(dataset, terms)
     return work.tally
@@ -205,14 +209,12 @@ def _private(dataset: Any, work: _Work) -> None:
     """Remove private attributes but the safe ones, and the reservations of blocks that are empty then."""
     tags = [int(tag) for tag in dataset.keys() if int(tag) >> 16 & 1]  # noqa: SIM118
     creators = {tag: values.text(dataset, tag).strip() for tag in tags if 0x10 <= tag & 0xFFFF <= 0xFF}
-    listed = work.terms.private | (rules.safe_private() if "private" in work.terms.kept else frozenset())
-    safe = {(one.group, one.creator, one.element): one.vr for one in listed}
     needed = set()
     for tag in tags:
         if tag in creators:
             continue
         reservation = tag & 0xFFFF0000 | tag >> 8 & 0xFF
-        vr = safe.get((tag >> 16, creators.get(reservation, "").lower(), tag & 0xFF))
+        vr = work.safe.get((tag >> 16, creators.get(reservation, "").lower(), tag & 0xFF))
         if vr is not None and _fits(dataset, tag, vr, work):
             needed.add(reservation)
         else:

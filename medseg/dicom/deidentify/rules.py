@@ -84,6 +84,7 @@ def table() -> dict[int, Row]:
         return {int(row["tag"], 16): Row(row["action"], tuple(row["options"].split())) for row in csv.DictReader(lines)}
 
 
+@cache
 def representation(tag: int) -> str:
     """VR by the dictionary of the standard; of several (US or SS) all, empty if the tag is in no dictionary."""
     try:
@@ -92,7 +93,8 @@ def representation(tag: int) -> str:
         return ""
 
 
-def action(tag: int, kept: Collection[str]) -> Action:
+@cache
+def action(tag: int, kept: frozenset[str]) -> Action:
     """What is done to a standard attribute, given the options to keep."""
     group, vr = tag >> 16, representation(tag)
     if tag in (0x00100010, 0x00100020):
