@@ -20,6 +20,9 @@ from medseg.volume import Instance, Source
 MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
 """Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
+LONGEST_ST = 1024
+"""Characters of a short text, in which highdicom takes no backslash."""
+UTF_8 = "ISO_IR 192"
 AT_ONCE = 2**22
 """Pixels that are counted together."""
 NEEDED_TEXT = (
@@ -81,7 +84,7 @@ def account(prediction: Prediction) -> str:
 
 
 def contribution(prediction: Prediction) -> Any:
-    """highdicom's ContributingEquipment with the `account`, for any object."""
+    """highdicom's ContributingEquipment with the `account`, as much of it as ST holds, for any object."""
     import highdicom as hd
 
     return hd.ContributingEquipment(
@@ -89,7 +92,7 @@ def contribution(prediction: Prediction) -> Any:
         purpose_of_reference=hd.sr.CodedConcept("109102", "DCM", "Processing Equipment"),
         manufacturer_model_name=model(prediction),
         software_versions=version(),
-        contribution_description=account(prediction),
+        contribution_description=account(prediction)[:LONGEST_ST].replace("\\", "/"),
     )
 
 
@@ -115,6 +118,13 @@ def sources(source: Source) -> list[Any]:
         remedy="put the files back, or choose an output that is not DICOM",
     ):
         return [complete(pydicom.dcmread(file, stop_before_pixels=True)) for file in _files(source)]
+
+
+def character_set(header: Any, *texts: str) -> str | None:
+    """SpecificCharacterSet for an object with these texts that takes its patient from `header`: the header's own, or
+    UTF-8 where that could not hold a text or switches between several sets."""
+    own = header.get("SpecificCharacterSet")
+    return own if isinstance(own, str | None) and all(text.isascii() for text in texts) else UTF_8
 
 
 def slices(source: Source, datasets: Sequence[Any]) -> list[Frame]:

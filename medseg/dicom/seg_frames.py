@@ -17,6 +17,7 @@ from medseg.refusal import Refusal
 Kind = Literal["binary", "labelmap", "fractional"]
 FULL = 255
 """What a probability of 1 is stored as."""
+ROWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +49,36 @@ def of(prediction: Prediction, kind: Kind) -> Content:
 
 def stack(prediction: Prediction) -> np.ndarray:
     """(C, n, rows, columns): the label map on the original slices, each slice in one piece of memory."""
-    return np.ascontiguousarray(originals.lay(prediction.target).transpose(0, 3, 2, 1))
+    return _turned(originals.lay(prediction.target))
 
 
 def chances(prediction: Prediction, position: int) -> np.ndarray:
-    """(n, rows, columns): probabilities of one label on the original slices, 0 beyond their grid."""
-    assert prediction.probabilities is not None
+    """(n, rows, columns): probabilities of one label on the original slices, 0 beyond their grid.
+
+    Raises:
+        Refusal: they were not kept.
+    """
+    if prediction.probabilities is None:
+        raise Refusal(
+            "dicom_seg: type",
+            found="a result without probabilities",
+            needed="probabilities, which a fractional segmentation holds",
+            remedy="predict with probabilities kept, or choose the type binary",
+        )
     own = prediction.target.with_array(prediction.probabilities[position : position + 1])
-    return np.ascontiguousarray(originals.lay(own)[0].transpose(2, 1, 0))
+    return _turned(originals.lay(own))[0]
+
+
+def _turned(laid: np.ndarray) -> np.ndarray:
+    """(C, columns, rows, n) -> (C, n, rows, columns) in that order in memory. A few rows at a time stay in the
+    processor's cache, which takes a quarter of the time."""
+    view = laid.transpose(0, 3, 2, 1)
+    if view.flags.c_contiguous:
+        return view
+    turned = np.empty(view.shape, view.dtype)
+    for row in range(0, view.shape[2], ROWS_AT_ONCE):
+        turned[:, :, row : row + ROWS_AT_ONCE] = view[:, :, row : row + ROWS_AT_ONCE]
+    return turned
 
 
 def _binary(prediction: Prediction) -> Content:
@@ -99,13 +122,6 @@ def _labelmap(prediction: Prediction) -> Content:
 def _fractional(prediction: Prediction) -> Content:
     """A frame for each label on each slice where its probability is half a step or more; labels that are likely nowhere
     follow those that have pixels, whose numbers they leave alone."""
-    if prediction.probabilities is None:
-        raise Refusal(
-            "dicom_seg: type",
-            found="a result without probabilities",
-            needed="probabilities, which a fractional segmentation holds",
-            remedy="predict with probabilities kept, or choose the type binary",
-        )
     likely = np.array([_stored(chances(prediction, p)).any(axis=(1, 2)) for p in _all(prediction)])
     sharp = objects.segments(prediction)
     segments = sharp + [p for p in _all(prediction) if p not in sharp and likely[p].any()] or _all(prediction)

@@ -26,7 +26,7 @@ def build(
     prediction: Prediction, content: Content, kind: Kind, headers: Sequence[Dataset], number: int, description: str
 ) -> Dataset:
     """Dataset of the object without frames. highdicom lays down the modules, on a single slice that stands for the
-    scan: it would take minutes and gigabytes for all of them (docs/benchmarks.md).
+    scan: of a whole one it holds every frame in memory, and it wants slices of one orientation in single files.
 
     Args:
         headers: of the scan's files.
@@ -39,6 +39,13 @@ def build(
         _describe(n, prediction.table.labels[position], prediction) for n, position in enumerate(content.segments, 1)
     ]
     slice_ = _one_slice(headers[0], prediction)
+    texts = [
+        *prediction.table.names,
+        prediction.case,
+        description,
+        objects.model(prediction),
+        objects.account(prediction),
+    ]
     with (
         parsing(
             prediction.target.source.path,
@@ -70,6 +77,7 @@ def build(
             content_label="SEGMENTATION",
             contributing_equipment=[objects.contribution(prediction)],
             omit_empty_frames=False,
+            specific_character_set=objects.character_set(headers[0], *texts),
         )
     del made.PixelData, made.PerFrameFunctionalGroupsSequence, made.SharedFunctionalGroupsSequence
     made.SegmentsOverlap = OVERLAP[content.overlap]

@@ -21,7 +21,7 @@ from medseg.refusal import Refusal
 from medseg.volume import Volume
 
 MAPS = "maps"
-"""What outputs say that they write if they need probabilities."""
+"""What outputs say that they write if it is probabilities and no labels."""
 
 
 def predict_all(
@@ -56,7 +56,7 @@ def predict_all(
             needed="a segmentation: a gate takes labels away from slices",
             remedy="name the segmentation's run first and the slice classifier after --gate",
         )
-    probabilities = probabilities or any(module.WRITES == MAPS for module in writers.values())
+    probabilities = probabilities or any(_needs_probabilities(one, one.Options()) for one in writers.values())
     out.mkdir(parents=True, exist_ok=True)
 
     def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -88,6 +88,12 @@ def predict_all(
     with atomic.replacing(out / "predict.json") as temporary:
         temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return outcomes
+
+
+def _needs_probabilities(module: Any, options: Any) -> bool:
+    """Whether an output with these options wants more than labels; those that never do need not say so."""
+    asked = getattr(module, "needs_probabilities", None)
+    return asked is not None and asked(options)
 
 
 def _writers(formats: Sequence[str], table: LabelTable) -> dict[str, Any]:
