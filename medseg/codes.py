@@ -203,7 +203,17 @@ def of(label: Label) -> Coded:
             side = SIDES[sides[0]] if len(sides) == 1 and place else None
             return Coded(ABNORMAL, Code(value, "SCT", meaning), side, place.kind if place else None)
     digest = hashlib.sha256(name.encode()).hexdigest()[:12].upper()
-    return Coded(STRUCTURE, Code(digest, "99MEDSEG", label.name[:64]))
+    return Coded(STRUCTURE, Code(digest, "99MEDSEG", name_of(label)))
+
+
+def name_of(label: Label) -> str:
+    """A label's name in the 64 characters of DICOM's LO, which a backslash would part in two.
+
+    Example:
+        >>> name_of(Label(1, "left\\\\right\\n", (1,)))
+        'left/right'
+    """
+    return " ".join(label.name.replace("\\", "/").split())[:64].strip()
 
 
 def _known(name: str) -> Coded | None:

@@ -16,8 +16,6 @@ from medseg.prediction import Prediction
 
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management: retired, and still what a reference to a study names."""
-LONGEST_DESCRIPTION = 1024
-"""Characters that StructureSetDescription (ST) may have."""
 COPIED = (*objects.NEEDED_TEXT, "StudyInstanceUID", "FrameOfReferenceUID", "PositionReferenceIndicator")
 
 
@@ -37,9 +35,9 @@ def build(
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ImplicitVRLittleEndian
     made: Any = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    made.SpecificCharacterSet = "ISO_IR 192"
-    for name in COPIED:
-        setattr(made, name, str(files[0].get(name, "")))
+    made.SpecificCharacterSet = objects.UTF_8
+    for attribute in COPIED:
+        setattr(made, attribute, str(files[0].get(attribute, "")))
     made.SOPClassUID, made.SOPInstanceUID = headers.STRUCTURE_SET_CLASS, objects.uid(prediction, "RTSTRUCT")
     made.Modality, made.SeriesInstanceUID = "RTSTRUCT", objects.uid(prediction, "RTSTRUCT series")
     made.SeriesNumber, made.SeriesDescription = number, description[:64]
@@ -51,7 +49,7 @@ def build(
     made.StructureSetDate = made.InstanceCreationDate = now.strftime("%Y%m%d")
     made.StructureSetTime = made.InstanceCreationTime = now.strftime("%H%M%S")
     made.StructureSetLabel, made.StructureSetName = objects.MANUFACTURER, objects.model(prediction)
-    made.StructureSetDescription = objects.account(prediction)[:LONGEST_DESCRIPTION]
+    made.StructureSetDescription = objects.account(prediction)[: objects.LONGEST_ST]
     made.ReferencedFrameOfReferenceSequence = [_references(files)]
     labels = [prediction.table.labels[position] for position in regions] or prediction.table.labels
     numbered = list(enumerate(labels, start=1))
@@ -64,8 +62,8 @@ def build(
 def item(**attributes: Any) -> Dataset:
     """A dataset with these attributes."""
     made = Dataset()
-    for name, value in attributes.items():
-        setattr(made, name, value)
+    for attribute, value in attributes.items():
+        setattr(made, attribute, value)
     return made
 
 
@@ -96,7 +94,7 @@ def _region(number: int, label: Label, prediction: Prediction, frame_of_referenc
     return item(
         ROINumber=number,
         ReferencedFrameOfReferenceUID=frame_of_reference,
-        ROIName=label.name[:64],
+        ROIName=codes.name_of(label),
         ROIGenerationAlgorithm="AUTOMATIC",
         ROIDerivationAlgorithmIdentificationSequence=algorithm,
     )

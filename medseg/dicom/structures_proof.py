@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg import originals
+from medseg import codes, originals
 from medseg.dicom import contours, objects, structures
 from medseg.dicom.headers import Frame
 from medseg.prediction import Prediction
@@ -35,7 +35,7 @@ def prove(written: Path, path: Path, prediction: Prediction, regions: Sequence[i
     """
     table, laid, pixels = prediction.table, originals.lay(prediction.target), objects.pixels(prediction)
     rois = [roi for roi in structures.read(written).rois if roi.contours]
-    if [roi.name for roi in rois] != [table.labels[position].name[:64] for position in regions]:
+    if [roi.name for roi in rois] != [codes.name_of(table.labels[position]) for position in regions]:
         raise _differs(path, f"contours of {[roi.name for roi in rois]}", "a region for each label that was found")
     known = {(frame.instance.sop_instance_uid, frame.instance.frame) for frame in slices}
     if any(contour.image not in known for roi in rois for contour in roi.contours):

@@ -14,18 +14,18 @@ import pytest
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from medseg import originals, readers
-from medseg.dicom import contours, headers, objects, structures_file, structures_proof
+from medseg import codes, originals, readers
+from medseg.dicom import contours, objects, structures_file, structures_proof
 from medseg.labels import LabelTable
 from medseg.outputs import rtstruct
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
-from medseg.volume import Slices, Volume
+from medseg.volume import Volume
 from tests import dicom_series as ds
 from tests import dicom_sources, judges, reference
 
 TABLE = LabelTable.of(
-    {"liver": 5, "kidney_left": 9, "liver_tumour": 3, "right_kidney_tumour": 1, "something of ours": 300}
+    {"liver": 5, "kidney_left": 9, "liver_tumour": 3, "right_kidney_tumour": 1, "Größe\\ of\nours": 300}
 )
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, paint=[2, 1, 4])
 OBLIQUE = np.array([0.9541666, -0.2080757, 0.2151061, 0.2785886, 0.880128, -0.3843997])
@@ -119,29 +119,25 @@ def test_filled_by_another_library_the_contours_are_the_labels(
 
 
 @pytest.mark.parametrize("tilt", [0, 15])
-def test_tilted_and_unevenly_spaced_slices(tmp_path: Path, tilt: float, caplog: pytest.LogCaptureFixture) -> None:
-    places = ds.places(7, tilt=tilt)[[0, 1, 2, 4, 6]]
-    files = sorted(ds.series(tmp_path / "scan", places).iterdir())
-    frames = [headers.read(file).frames[0] for file in files]
-    planes = np.repeat(np.diag([-0.6, -0.8, 1.0, 1.0])[None], 5, axis=0)
-    planes[:, :3, 3] = places * (-1, -1, 1)
-    straight = planes[0].copy()
-    straight[:3, 2] = (0, 0, 2.5)
-    source = replace(scan(tmp_path / "other").source, path=tmp_path / "scan", slices=Slices(planes, (10, 12)))
-    source = replace(source, instances=tuple(frame.instance for frame in frames))
-    prediction = noise(Volume(np.zeros((1, 10, 12, 9)), straight, source))
+def test_contours_of_a_repaired_scan_lie_on_its_own_slices(
+    tmp_path: Path, tilt: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tilted slices, and some missing: the labels are on a straight, even grid, the contours must not be."""
+    places = ds.places(9, tilt=tilt)[[0, 1, 2, 4, 5, 7, 8]]
+    volume = readers.read(ds.series(tmp_path / "scan", places))
+    assert volume.source.slices is not None and volume.shape[2] != len(places)
+    prediction = noise(volume)
     with caplog.at_level(logging.INFO):
         found = written(prediction, tmp_path)
     assert f"largest distance 0.000{4 if tilt else 0} mm, half a pixel is 0.3 mm" in caplog.text
-    laid, heights = (
-        originals.lay(prediction.target),
-        {frame.instance.sop_instance_uid: n for n, frame in enumerate(frames)},
-    )
-    for position, region in enumerate(found.ROIContourSequence):
+    order = [instance.sop_instance_uid for instance in volume.source.instances]
+    laid = originals.lay(prediction.target)
+    for region, position in zip(found.ROIContourSequence, objects.segments(prediction), strict=True):
         mask = np.zeros(laid.shape[1:], int)
         for contour in region.ContourSequence:
-            n = heights[contour.ContourImageSequence[0].ReferencedSOPInstanceUID]
+            n = order.index(contour.ContourImageSequence[0].ReferencedSOPInstanceUID)
             mask[..., n] += polygon2mask((10, 12), (points(contour) - places[n])[:, :2] / (0.6, 0.8))
+            np.testing.assert_allclose(points(contour)[:, 2], places[n, 2], atol=0.0005)
         np.testing.assert_array_equal(mask, laid[0] == position + 1)
 
 
@@ -167,7 +163,7 @@ def test_nothing_segmented_is_a_region_without_contours(tmp_path: Path) -> None:
     prediction = noise(scan(tmp_path))
     empty = replace(prediction, target=prediction.target.with_array(np.zeros_like(prediction.target.array)))
     found = written(empty, tmp_path)
-    assert [item.ROIName for item in found.StructureSetROISequence] == list(TABLE.names)
+    assert [item.ROIName for item in found.StructureSetROISequence] == [codes.name_of(label) for label in TABLE.labels]
     assert not any("ContourSequence" in item for item in found.ROIContourSequence)
 
 
@@ -409,3 +405,9 @@ def test_real_structure_sets(marks: None) -> None:
     }.items():
         with pytest.raises(Refusal, match=reason):
             readers.read(folder / name)
+
+
+def test_names_that_dicom_could_not_hold_are_made_to_fit(tmp_path: Path) -> None:
+    found = written(noise(scan(tmp_path)), tmp_path)
+    assert found.StructureSetROISequence[4].ROIName == "Größe/ of ours"
+    assert readers.read(tmp_path / "a.rtstruct.dcm").source.notes["segments"][5] == "Größe/ of ours"
