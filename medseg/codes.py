@@ -136,7 +136,17 @@ def of(label: Label) -> Coded:
     if found is not None:
         return replace(found, side=side)
     digest = hashlib.sha256(name.encode()).hexdigest()[:12].upper()
-    return Coded(STRUCTURE, Code(digest, PRIVATE, label.name[:64]))
+    return Coded(STRUCTURE, Code(digest, PRIVATE, name_of(label)))
+
+
+def name_of(label: Label) -> str:
+    """A label's name in the 64 characters of DICOM's LO, which a backslash would part in two.
+
+    Example:
+        >>> name_of(Label(1, "left\\\\right\\n", (1,)))
+        'left/right'
+    """
+    return " ".join(label.name.replace("\\", "/").split())[:64].strip()
 
 
 def _lesion_somewhere(words: list[str]) -> Coded | None:

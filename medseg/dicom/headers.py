@@ -20,6 +20,8 @@ from medseg.volume import Instance
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage and Label Map Segmentation Storage."""
+STRUCTURE_SET_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
+"""RT Structure Set Storage."""
 NOT_SCANS = {
     **dict.fromkeys(SEGMENTATION_CLASSES, "segmentation"),
     "1.2.840.10008.5.1.4.1.1.481.2": "radiotherapy dose",

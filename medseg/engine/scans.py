@@ -9,7 +9,7 @@ from pathlib import Path
 from medseg.case import Case
 from medseg.refusal import Refusal
 
-COMPOUND_SUFFIXES = (".nii.gz", ".seg.nrrd", ".seg.dcm")
+COMPOUND_SUFFIXES = (".nii.gz", ".seg.nrrd", ".seg.dcm", ".rtstruct.dcm")
 
 
 def stem(path: Path) -> str:
@@ -106,7 +106,7 @@ def files(folder: Path) -> list[Path]:
         raise Refusal(folder, found="no such folder", needed="a folder of images", remedy="check the path")
     inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     names = {path.name.lower() for path in inside}
-    images = [path for path in inside if readers.knows(path) not in (None, "dicom", "dicom_seg")]
+    images = [path for path in inside if readers.knows(path) not in (None, "dicom", "dicom_seg", "rtstruct")]
     return [path for path in images if path.suffix.lower() != ".img" or path.name[:-4].lower() + ".hdr" not in names]
 
 

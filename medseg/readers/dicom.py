@@ -34,7 +34,7 @@ class Options(DicomSettings):
 
 def matches(path: Path) -> bool:
     """A file with DICOM's signature or suffix, or a folder, zip or DICOMDIR with such a file, unless it is all
-    segmentations."""
+    segmentations; no structure set by itself."""
     if archive.holds_several(path):
         if next(archive.files(path), None) is None:
             return False
@@ -45,7 +45,7 @@ def matches(path: Path) -> bool:
         return False
     from medseg.dicom import headers
 
-    return headers.sop_class(path) not in headers.SEGMENTATION_CLASSES
+    return headers.sop_class(path) not in (*headers.SEGMENTATION_CLASSES, headers.STRUCTURE_SET_CLASS)
 
 
 def read(path: Path, options: Options) -> Volume:

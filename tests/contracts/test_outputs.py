@@ -16,8 +16,9 @@ from medseg.settings import Settings
 from medseg.volume import Volume
 from tests import dicom_series as ds
 
-NEEDS_DICOM = {"dicom_seg"}
+NEEDS_DICOM = {"dicom_seg", "rtstruct"}
 FOR_LABELS = [name for name in plugins.names("outputs") if plugins.find("outputs", name).WRITES == "labels"]
+SHAPES = {"stl", "ply", "glb"}
 WITH_VOXELS = [name for name in FOR_LABELS if plugins.find("outputs", name).READ_BACK_BY]
 ABOUT_LABELS = {"statistics_csv", "statistics_json", "dicom_sr", "dicom_page"}
 """What is said of labels, without the voxels themselves; each has a test of its own that reads it back."""
@@ -47,8 +48,9 @@ def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def test_the_list_equals_the_folder() -> None:
-    assert set(plugins.names("outputs")) == {"nifti", "nrrd", "dicom_seg", "scores", "maps"} | ABOUT_LABELS
-    assert set(FOR_LABELS) - set(WITH_VOXELS) == ABOUT_LABELS
+    listed = {"nifti", "nrrd", "seg_nrrd", *NEEDS_DICOM, *SHAPES, "scores", "maps"}
+    assert set(plugins.names("outputs")) == listed | ABOUT_LABELS
+    assert set(FOR_LABELS) - set(WITH_VOXELS) == ABOUT_LABELS | SHAPES
     assert {plugins.find("outputs", name).WRITES for name in plugins.names("outputs")} == {"labels", "maps", "classes"}
 
 
@@ -75,7 +77,7 @@ def test_output(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(points(found, back.affine), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", FOR_LABELS)
+@pytest.mark.parametrize("name", WITH_VOXELS)
 @pytest.mark.parametrize("table", [LABELS, REGIONS], ids=["labels", "regions"])
 def test_nothing_segmented_is_a_result(name: str, table: LabelTable, tmp_path: Path) -> None:
     output = plugins.find("outputs", name)
