@@ -201,19 +201,21 @@ def _header(path: Path, dataset: Any, left: int) -> Header:
         kind=kind,
         frames=frames,
         unplaced=unplaced,
-        more={name: _text(dataset, name, place) for name, place in DESCRIBING.items()},
+        more=_texts(dataset),
     )
 
 
-def _text(dataset: Any, name: str, place: tuple[str, ...]) -> str:
-    """An attribute of an image, or what stands in its place in a multi-frame one."""
+def _texts(dataset: Any) -> dict[str, str]:
+    """The attributes of `DESCRIBING`, or what stands in their place in a multi-frame object."""
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
-    for item, steps in ((dataset, (name,)), (dataset, place), (shared, place)):
-        value = _at(item, steps) if item is not None and steps else None
-        if value not in (None, ""):
-            values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
-            return " ".join(" ".join(map(str, values)).split())
-    return ""
+    found = {}
+    for name, place in DESCRIBING.items():
+        value = dataset.get(name)
+        for item in (dataset, shared) if place and value in (None, "") else ():
+            value = value or (_at(item, place) if item is not None else None)
+        values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
+        found[name] = "" if value is None else " ".join(" ".join(map(str, values)).split())
+    return found
 
 
 def _at(item: Any, steps: tuple[str, ...]) -> Any:

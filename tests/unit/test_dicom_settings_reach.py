@@ -42,7 +42,7 @@ def test_predict_chooses_by_the_rules_of_the_run(
 ) -> None:
     done = tiny.medseg_command(
         *("predict", run, study, tmp_path / "out", "--device", "cpu", "--output", "nifti"),
-        *("--output", "dicom_seg:series_number=412,series_description=Two halves, arterial"),
+        *("--output", "dicom_seg:type=labelmap,series_number=412,series_description=Two halves, arterial"),
     )
     assert done.code == 0, done.err
     assert (
@@ -54,6 +54,7 @@ def test_predict_chooses_by_the_rules_of_the_run(
     [written] = [tmp_path / "out" / name for name in case["files"] if name.endswith(".dcm")]
     made = pydicom.dcmread(written)
     assert (made.SeriesNumber, made.SeriesDescription) == (412, "Two halves, arterial")
+    assert made.SegmentationType == "LABELMAP"
     assert made.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3.4"
 
 

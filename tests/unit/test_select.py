@@ -16,6 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import ValidationError
+from pydicom.dataset import Dataset
 
 from medseg import config, readers
 from medseg.dicom import select, signature, study, sweep, vocabulary
@@ -23,7 +24,7 @@ from medseg.dicom.facts import Facts
 from medseg.dicom.settings import DicomSettings, SeriesRules
 from medseg.refusal import Refusal
 from tests import dicom_series as ds
-from tests import dicom_study, tiny
+from tests import dicom_sources, dicom_study, tiny
 
 RULES = {
     "liver, portal venous": """
@@ -476,3 +477,22 @@ def test_mistakes_in_rules_are_named(tmp_path: Path, text: str, message: str) ->
 def test_infinity_is_no_limit() -> None:
     with pytest.raises(ValidationError):
         rules("must: {slices: [1, .inf]}")
+
+
+def test_multi_frame_objects_say_it_elsewhere(tmp_path: Path) -> None:
+    """In the functional groups that all frames share, and as codes."""
+    folder = dicom_sources.enhanced_ct(tmp_path)
+    [file] = list(folder.rglob("*.dcm")) if folder.is_dir() else [folder]
+    dataset = pydicom.dcmread(file)
+    del dataset.BodyPartExamined
+    region, agent, anatomy, kernel = (Dataset() for _ in range(4))
+    region.CodeMeaning, agent.CodeMeaning, kernel.ConvolutionKernel = "Abdomen", "Iopamidol", ["Br40", "3"]
+    anatomy.AnatomicRegionSequence, dataset.ContrastBolusAgentSequence = [region], [agent]
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    shared.FrameAnatomySequence, shared.CTReconstructionSequence = [anatomy], [kernel]
+    dataset.AcquisitionDateTime = "20260102100110.5"
+    dataset.save_as(file)
+    [[found]] = survey(file.parent).values()
+    assert (found.body_part, found.kernel, found.agent) == ("Abdomen", "Br40 3", "Iopamidol")
+    assert found.acquired == "20260102100110.5"
+    assert select.judge(rules("must: {body_part: abdomen, contrast: yes, kernel: br40}"), found).fits
