@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
 from tests import dicom_series as ds
 from tests import reference
-from tests.tiny import medseg_command
+from tests.tiny import ENVIRONMENT, ROOT, medseg_command
 
 PLACES = ds.places(6)
 
@@ -88,6 +91,7 @@ def test_a_tree_is_sorted_into_series_and_volumes(tmp_path: Path) -> None:
 def test_the_table_says_the_same_in_words(tmp_path: Path) -> None:
     said = medseg_command("dicom", "check", tree(tmp_path))
     assert said.code == 1
+    assert re.search(r"^ 12/2 .* 6 +0.6 x 0.8 x 3 +0.000 +0.00 +repairable", said.out, flags=re.MULTILINE)
     for text in (
         "4 series, 5 volumes: 1 good, 3 repairable, 1 refused",
         "3 other objects: 1 RTSTRUCT, 1 SEG, 1 OT picture",
@@ -220,6 +224,12 @@ def test_processes_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.Monke
     assert [str(one) for one in together] == [str(one) for one in alone]
     assert len(ticks) == 150 and isinstance(together[7], Refusal)
     assert together[8] == alone[8]
+
+
+def test_the_benchmark_runs() -> None:
+    command = [sys.executable, ROOT / "benchmarks" / "dicom_preflight.py", "--files", "12", "--repeat", "1"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert "medseg dicom check: 12 files" in done.stdout and "pydicom, a loop over dcmread: 12 files" in done.stdout
 
 
 @pytest.mark.filterwarnings("ignore")
