@@ -11,19 +11,10 @@ import numpy as np
 from medseg.labels import Label
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
-from medseg.settings import Settings
 
 SHRINK, GROW = 0.5, -0.53
 """Taubin's lambda and mu: a pass moves each corner towards its neighbours' mean and then, a little further, back, so
 that steps go and the whole does not shrink (Taubin 1995)."""
-
-
-class SurfaceOptions(Settings):
-    """How voxels become a surface."""
-
-    smooth: int = 0
-    """Passes of Taubin smoothing, which keeps the volume. 0: the surface half-way between voxels, steps and all; 10 to
-    20 take the steps away and move no corner by much more than half a voxel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +37,7 @@ class Surface:
         return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
 
-def surfaces(prediction: Prediction, path: Path, options: SurfaceOptions) -> Iterator[Surface]:
+def surfaces(prediction: Prediction, path: Path, smooth: int) -> Iterator[Surface]:
     """The surface of each label that has voxels, in the table's order.
 
     Marching cubes at one half, on the label's mask with a border of nothing around it, so that a label that reaches the
@@ -54,6 +45,8 @@ def surfaces(prediction: Prediction, path: Path, options: SurfaceOptions) -> Ite
 
     Args:
         path: of the file that is to hold them, for messages.
+        smooth: passes of Taubin smoothing, which keeps the volume. None leaves the steps between voxels; 10 to 20 take
+            them away, and move no corner by much more than half a voxel.
 
     Raises:
         Refusal: a photograph, which has no third dimension.
@@ -71,7 +64,7 @@ def surfaces(prediction: Prediction, path: Path, options: SurfaceOptions) -> Ite
     for position, box in prediction.table.boxes(target.array).items():
         mask = np.pad(prediction.table.mask(target.array[:, *box], position), 1)
         corners, triangles, _, _ = marching_cubes(mask.astype(np.float32), 0.5)
-        corners = _smooth(corners.astype(np.float64), triangles, options.smooth)
+        corners = _smooth(corners.astype(np.float64), triangles, smooth)
         corners += np.array([side.start for side in box]) - 1
         placed = corners @ target.affine[:3, :3].T + target.affine[:3, 3]
         surface = Surface(prediction.table.labels[position], placed, triangles)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from medseg.atomic import replacing
-from medseg.mesh import Surface, SurfaceOptions, surfaces
+from medseg.mesh import Surface, surfaces
 from medseg.prediction import Prediction
+from medseg.settings import Settings
 
 SUFFIX = ".glb"
 WRITES = "labels"
@@ -22,8 +24,11 @@ FLOAT, UNSIGNED, CORNERS, TRIANGLES = 5126, 5125, 34962, 34963
 """The specification's numbers for types of values, and for what a part of the data is for."""
 
 
-class Options(SurfaceOptions):
+class Options(Settings):
     """How voxels become a surface."""
+
+    smooth: int = Field(default=0, ge=0)
+    """Passes of Taubin smoothing, which keeps the volume. 0 leaves the steps of voxels; 10 to 20 take them away."""
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:
@@ -38,7 +43,7 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
         "scenes": [{}],
     }
     parts: list[bytes] = []
-    for surface in surfaces(prediction, path, options):
+    for surface in surfaces(prediction, path, options.smooth):
         _add(scene, parts, surface)
     data = b"".join(parts)
     if data:

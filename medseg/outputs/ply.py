@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from medseg.atomic import replacing
 from medseg.geometry import LPS_FROM_RAS
-from medseg.mesh import Surface, SurfaceOptions, surfaces
+from medseg.mesh import Surface, surfaces
 from medseg.prediction import Prediction
+from medseg.settings import Settings
 
 SUFFIX = ".ply"
 WRITES = "labels"
@@ -18,8 +20,11 @@ CORNER = np.dtype([("place", "<f4", 3), ("colour", "u1", 3), ("label", "<u2")])
 TRIANGLE = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
 
 
-class Options(SurfaceOptions):
+class Options(Settings):
     """How voxels become a surface."""
+
+    smooth: int = Field(default=0, ge=0)
+    """Passes of Taubin smoothing, which keeps the volume. 0 leaves the steps of voxels; 10 to 20 take them away."""
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:
@@ -31,7 +36,7 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
     Raises:
         Refusal: a photograph, which has no third dimension.
     """
-    found = list(surfaces(prediction, path, options))
+    found = list(surfaces(prediction, path, options.smooth))
     first = np.cumsum([0, *(len(surface.corners) for surface in found)])
     with replacing(path) as temporary, temporary.open("wb") as handle:
         handle.write("\n".join([*_header(found), ""]).encode("utf-8"))

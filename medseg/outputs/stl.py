@@ -7,11 +7,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from medseg.atomic import replacing
 from medseg.geometry import LPS_FROM_RAS
-from medseg.mesh import Surface, SurfaceOptions, surfaces
+from medseg.mesh import Surface, surfaces
 from medseg.prediction import Prediction
+from medseg.settings import Settings
 
 SUFFIX = ".stl.zip"
 WRITES = "labels"
@@ -21,8 +23,11 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)
 """A zip's first possible date: the same surfaces make the same bytes."""
 
 
-class Options(SurfaceOptions):
+class Options(Settings):
     """How voxels become a surface."""
+
+    smooth: int = Field(default=0, ge=0)
+    """Passes of Taubin smoothing, which keeps the volume. 0 leaves the steps of voxels; 10 to 20 take them away."""
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:
@@ -34,7 +39,7 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
         Refusal: a photograph, which has no third dimension.
     """
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for surface in surfaces(prediction, path, options):
+        for surface in surfaces(prediction, path, options.smooth):
             name = re.sub(r"[^\w.-]+", "_", surface.label.name)
             archive.writestr(zipfile.ZipInfo(f"{surface.label.index}_{name}.stl", EARLIEST), _stl(surface))
 

@@ -15,7 +15,6 @@ import pytest
 
 from medseg import mesh
 from medseg.labels import LabelTable
-from medseg.mesh import SurfaceOptions
 from medseg.outputs import glb, ply, stl
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
@@ -42,7 +41,7 @@ def prediction(affine: np.ndarray = AFFINES["RAS"]) -> Prediction:
 
 
 def found(made: Prediction, smooth: int = 0) -> list[mesh.Surface]:
-    return list(mesh.surfaces(made, Path("a"), SurfaceOptions(smooth=smooth)))
+    return list(mesh.surfaces(made, Path("a"), smooth))
 
 
 @pytest.mark.parametrize("smooth", [0, 10])
@@ -189,3 +188,13 @@ def test_a_photograph_has_no_surface(tmp_path: Path, output) -> None:
     with pytest.raises(Refusal, match="a scan, whose labels have a surface"):
         output.write(photograph, tmp_path / f"a{output.SUFFIX}", output.Options())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("output", [stl, ply, glb], ids=["stl", "ply", "glb"])
+def test_smoothing_is_a_setting_of_each_format(tmp_path: Path, output) -> None:
+    contents = []
+    for number, smooth in enumerate((0, 0, 5)):
+        path = tmp_path / f"{number}{output.SUFFIX}"
+        output.write(prediction(), path, output.Options(smooth=smooth))
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1] != contents[2]
