@@ -43,8 +43,8 @@ JPEG_LOSSLESS = (  # 300 * row + 7 * column over 12 rows and 10 columns, by dcmt
     "/9j/4AAQSkZJRgABAQAAAQABAAD/wwALEAAMAAoBAREA/8QAFgABAQEAAAAAAAAAAAAAAAAAAwkQ/9oACAEBAAEAAM7u7u7vSx3d3d3elju7u7u9"
     "LHd3d3d6WO7u7u70sd3d3d3pY7u7u7vSx3d3d3elju7u7u9LHd3d3d6WO7u7u70sd3d3d3///9k="
 )
-BOMB_BYTES, BOMBS = 2**26, 24
-"""A bomb is this many zeros, this many times."""
+BOMB_BYTES, BOMBS = 2**26, 40
+"""A bomb is this many zeros, this many times; a file that was filled up has twice as many behind it."""
 
 COMMAND = [sys.executable, "-m", "tests.fuzzing"]
 """What is watched; it is given a folder and FIRST, STOP and STEP."""
@@ -120,7 +120,7 @@ def _nifti() -> bytes:
 
 def _gzip(content: bytes, rng: np.random.Generator) -> bytes:
     packed = gzip.compress(content, mtime=0)
-    return packed + gzip.compress(bytes(BOMB_BYTES), 1, mtime=0) * BOMBS if rng.random() < 0.01 else packed
+    return packed + gzip.compress(bytes(BOMB_BYTES), 1, mtime=0) * BOMBS if rng.random() < 0.05 else packed
 
 
 def _deflate(content: bytes, rng: np.random.Generator) -> bytes:
@@ -131,7 +131,7 @@ def _deflate(content: bytes, rng: np.random.Generator) -> bytes:
     meta = meta.replace(b"UI\x14\x001.2.840.10008.1.2.1.99", b"UI\x16\x001.2.840.10008.1.2.1.99")
     squeeze = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     body = squeeze.compress(content[start:])
-    if rng.random() < 0.01:
+    if rng.random() < 0.05:
         body += squeeze.flush(zlib.Z_FULL_FLUSH)
         zeros = squeeze.compress(bytes(BOMB_BYTES)) + squeeze.flush(zlib.Z_FULL_FLUSH)
         body += zeros * BOMBS
@@ -160,9 +160,11 @@ def damaged(seed: int, found: dict[str, Base]) -> tuple[str, bytes]:
 
 
 def _damage(name: str, content: bytes, rng: np.random.Generator) -> bytes:
-    kind = rng.choice(["scratch", "cut", "lie", "absurd", "block"], p=[0.3, 0.1, 0.25, 0.25, 0.1])
+    kind = rng.choice(["scratch", "cut", "lie", "absurd", "block", "fill"], p=[0.3, 0.1, 0.25, 0.25, 0.09, 0.01])
     if kind == "cut":
         return content[: rng.integers(0, len(content))]
+    if kind == "fill":  # as downloads leave it that reserve their space and are cut
+        return content[: rng.integers(0, len(content))] + bytes(2 * BOMB_BYTES)
     if kind == "block":
         start, stop = sorted(int(place) for place in rng.integers(0, len(content), size=2))
         return content[:start] + (content[start:stop] * 2 if rng.random() < 0.5 else b"") + content[stop:]

@@ -121,10 +121,9 @@ def _members(path: Path) -> Iterator[zipfile.ZipInfo]:
 
 
 def _counts(packed: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
-    name = PurePosixPath(member.filename.replace("\\", "/"))
-    if member.is_dir() or name.name.startswith(".") or "__MACOSX" in name.parts:
+    if member.is_dir():
         return False
-    if member.flag_bits & 1 or name.suffix.lower() in signature.SUFFIXES:
+    if member.flag_bits & 1 or PurePosixPath(member.filename).suffix.lower() in signature.SUFFIXES:
         return True
     with packed.open(member) as handle:
         return signature.starts_dicom(handle.read(132))

@@ -264,9 +264,9 @@ def test_a_rescaling_that_all_frames_share(tmp_path: Path) -> None:
     np.testing.assert_array_equal(planes, [(SIGNED + n) * 2 + 5 for n in range(3)])
 
 
-def j2k(**changes: object) -> Dataset:
+def packed(syntax: uid.UID, **changes: object) -> Dataset:
     dataset = slice_(**bits(12), PixelData=RAMP.tobytes())
-    dataset.compress(uid.JPEG2000Lossless, generate_instance_uid=False)
+    dataset.compress(syntax, generate_instance_uid=False)
     for name, value in changes.items():
         setattr(dataset, name, value)
     return dataset
@@ -281,10 +281,11 @@ def cut(dataset: Dataset, length: int) -> Dataset:
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
-        (lambda: j2k(Rows=65535, Columns=65535), "claims 8 GiB of pixels in a file of"),
-        (lambda: j2k(Rows=47), "48 rows, 40 columns .* header says 47, 40"),
-        (lambda: cut(j2k(), 150), "cut before its end"),
-        (lambda: j2k(BitsAllocated=8, BitsStored=8, HighBit=7), "12 bits in 8"),
+        (lambda: packed(uid.JPEG2000Lossless, Rows=65535, Columns=65535), "claims 8 GiB of pixels in a file of"),
+        (lambda: packed(uid.JPEG2000Lossless, Rows=47), "48 rows, 40 columns .* header says 47, 40"),
+        (lambda: cut(packed(uid.JPEG2000Lossless), 150), "cut before its end"),
+        (lambda: cut(packed(uid.JPEGLSLossless), 150), "cut before its end"),
+        (lambda: packed(uid.JPEG2000Lossless, BitsAllocated=8, BitsStored=8, HighBit=7), "12 bits in 8"),
         (lambda: slice_(Rows=65535, Columns=65535), "pixels cut short .* of 8589672450 bytes"),
         (lambda: slice_(Rows=49), "pixels cut short"),
         (lambda: slice_(BitsStored=0), "'Bits Stored' value of '0'"),
