@@ -121,9 +121,22 @@ def test_what_was_looked_for_and_not_found_is_said(tmp_path: Path) -> None:
         assert ("121052", "121054") in [
             (one.name.value, one.value.value) for one in group.get_qualitative_evaluations()
         ]
-    evidence = report.CurrentRequestedProcedureEvidenceSequence
-    uids = {item.ReferencedSOPInstanceUID for item in evidence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence}
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    (series,) = study.ReferencedSeriesSequence
+    uids = {item.ReferencedSOPInstanceUID for item in series.ReferencedSOPSequence}
     assert uids == {instance.sop_instance_uid for instance in made.target.source.instances}
+
+
+@pytest.mark.parametrize("kind", ["ct", "enhanced_mr"])
+def test_the_images_that_were_measured_are_listed(kind: str, tmp_path: Path) -> None:
+    made = prediction(tmp_path, kind)
+    items = list(written(made, tmp_path).ContentSequence)
+    library, measured = items[-2:]
+    assert [one.ConceptNameCodeSequence[0].CodeValue for one in (library, measured)] == ["111028", "126010"]
+    (group,) = library.ContentSequence
+    found = [one.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for one in group.ContentSequence[2:]]
+    assert found == list(dict.fromkeys(instance.sop_instance_uid for instance in made.target.source.instances))
+    assert group.ContentSequence[0].ConceptCodeSequence[0].CodeValue == made.target.source.modality
 
 
 def test_whose_it_is_and_how_it_came_about(tmp_path: Path) -> None:
@@ -143,7 +156,10 @@ def test_whose_it_is_and_how_it_came_about(tmp_path: Path) -> None:
     assert (attributes.name, attributes.manufacturer_name) == ("unit test", "medseg")
     again = replace(made, uid="another result")
     assert attributes.uid == objects.device_uid(again)
-    assert objects.device_uid(replace(made, provenance={"weights sha256": "other"})) != attributes.uid
+    assert (
+        objects.device_uid(replace(made, provenance={"model": "unit test", "weights sha256": "other"}))
+        != attributes.uid
+    )
 
 
 def test_an_account_longer_than_a_description_may_be_is_kept_in_full(tmp_path: Path) -> None:
