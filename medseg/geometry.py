@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 AXIS_CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -42,6 +41,8 @@ class AxisMap:
 def world_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """For each voxel axis, the world axis (0 = R, 1 = A, 2 = S) it runs along most, each used once, and whether
     it runs against it. The assignment maximises the sum of absolute direction cosines."""
+    from scipy.optimize import linear_sum_assignment  # takes a third of a second to import, and few who come here ask
+
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     world, voxel = linear_sum_assignment(-np.abs(cosines))
     axes = [0, 0, 0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pydicom
 import pydicom.config
 
 from medseg.boundary import parsing
+from medseg.dicom import marks
 from medseg.dicom.signature import is_dicom
 from medseg.refusal import Refusal
 from medseg.volume import Instance
@@ -24,13 +28,34 @@ NOT_SCANS = {
 """Objects with pixels, or without, that are never a scan. Objects without rows (structure sets, reports, presentation
 states, ...) need no entry: having no rows tells."""
 
-TAGS = [
+DESCRIBING = (
+    *("StudyDescription", "ProtocolName", "BodyPartExamined", "BurnedInAnnotation", "ConversionType"),
+    *("RescaleType", "Units"),
+)
+"""Attributes whose text is kept in `Header.more`."""
+TAGS: list[str | int] = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"),
     *("SeriesNumber", "SeriesDescription", "Modality", "PatientID", "SpecificCharacterSet", "Rows", "Columns"),
-    *("NumberOfFrames", "SamplesPerPixel", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
-    *("SliceThickness", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "PhotometricInterpretation"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("PhotometricInterpretation", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *DESCRIBING,
+    *marks.TAGS,
 ]
+SLICE_CLASSES = (
+    *("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"),
+    *("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"),
+    *("1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"),
+)
+"""CT, MR and PET: single-frame, enhanced, and enhanced from single frames. Their images must have a place."""
+COLOUR = "colour pixels"
+NATIVE = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, "1.2.840.10008.1.2.2": 12}
+"""Transfer syntaxes in which the number of pixels gives that of bytes (implicit, explicit, big endian), and how many
+bytes precede the first pixel: tag, type and length."""
+LIMIT_MM = 1e6
+"""Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
+LARGEST_SIDE = 65535
+"""Rows and Columns have 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +69,8 @@ class Frame:
         spacing_mm: between rows, and between columns.
         size: rows, columns.
         thickness_mm: of the slice, or None.
+        marks: what may tell it from other frames at its place, by the names in `marks.MARKS`.
+        rescaled: whether the header states slope or intercept.
     """
 
     instance: Instance
@@ -55,6 +82,8 @@ class Frame:
     slope: float
     intercept: float
     thickness_mm: float | None
+    marks: Mapping[str, marks.Value] = field(default_factory=dict, hash=False)
+    rescaled: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +91,7 @@ class Header:
     """One DICOM file.
 
     `frames` is empty for an object that is no scan (`kind` then names it) or that is not placed in space (`unplaced`
-    then says what is missing).
+    then says what is missing). `more` has the texts of `DESCRIBING`, empty where the header has none.
     """
 
     path: Path
@@ -74,11 +103,18 @@ class Header:
     modality: str
     patient_id: str
     frame_of_reference_uid: str
+    transfer_syntax_uid: str
     photometric: str
     image_type: tuple[str, ...]
     kind: str
     frames: tuple[Frame, ...]
     unplaced: str
+    more: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def picture(self) -> bool:
+        """Whether it is an image without a place that needs none: a radiograph, a photograph, a screenshot."""
+        return bool(self.unplaced) and (self.unplaced == COLOUR or self.sop_class_uid not in SLICE_CLASSES)
 
 
 def sop_class(path: Path) -> str:
@@ -99,28 +135,38 @@ def read(path: Path) -> Header:
     Raises:
         Refusal: it cannot be parsed.
     """
-    if not is_dicom(path):
-        raise Refusal(
-            path,
-            found=f"no DICOM signature in a file of {path.stat().st_size} bytes",
-            needed="a DICOM file (128 bytes, then 'DICM')",
-            remedy="copy it again, move it out of the folder, or rewrite it with its file meta information",
-        )
-    with (
-        parsing(path, needed="a readable DICOM header", remedy="copy or export the file again"),
-        pydicom.config.disable_value_validation(),
-    ):
-        return _header(path, pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS))
+    with path.open("rb") as handle:
+        signature = handle.read(132)
+        length = handle.seek(0, os.SEEK_END)
+        handle.seek(0)
+        if signature[128:] != b"DICM":
+            raise Refusal(
+                path,
+                found=f"no DICOM signature in a file of {length} bytes",
+                needed="a DICOM file (128 bytes, then 'DICM')",
+                remedy="copy it again, move it out of the folder, or rewrite it with its file meta information",
+            )
+        with (
+            parsing(path, needed="a readable DICOM header", remedy="copy or export the file again"),
+            pydicom.config.disable_value_validation(),
+        ):
+            dataset = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=TAGS)
+            return _header(path, dataset, length - handle.tell())
 
 
-def _header(path: Path, dataset: Any) -> Header:
+def _header(path: Path, dataset: Any, left: int) -> Header:
+    """`left`: bytes of the file behind the header."""
+
     def text(name: str) -> str:
         value = dataset.get(name)
         return "" if value is None else str(value).strip()
 
     sop_class_uid = text("SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     kind = NOT_SCANS.get(sop_class_uid, "" if dataset.get("Rows") else "object without pixels")
     frames, unplaced = ((), "") if kind else _scan(path, dataset)
+    if frames and syntax in NATIVE:
+        frames, unplaced = _whole(frames, dataset, left - NATIVE[syntax])
     return Header(
         path=path,
         sop_class_uid=sop_class_uid,
@@ -131,18 +177,20 @@ def _header(path: Path, dataset: Any) -> Header:
         modality=text("Modality"),
         patient_id=text("PatientID"),
         frame_of_reference_uid=text("FrameOfReferenceUID"),
+        transfer_syntax_uid=syntax,
         photometric=text("PhotometricInterpretation"),
         image_type=tuple(str(value) for value in dataset.get("ImageType") or ()),
         kind=kind,
         frames=frames,
         unplaced=unplaced,
+        more={name: text(name) for name in DESCRIBING},
     )
 
 
 def _scan(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
     """Frames of an image, or none and what keeps it from lying in space as grey values."""
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
-        return (), "colour pixels"
+        return (), COLOUR
     if "MOSAIC" in (dataset.get("ImageType") or ()):
         return (), "many slices tiled into one picture (Siemens mosaic)"
     if dataset.get("ModalityLUTSequence"):
@@ -150,11 +198,22 @@ def _scan(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
     return planes(path, dataset)
 
 
+def _whole(frames: tuple[Frame, ...], dataset: Any, left: int) -> tuple[tuple[Frame, ...], str]:
+    """The frames, if the `left` bytes hold the pixels of all of them."""
+    rows, columns = frames[0].size
+    needed = (len(frames) * rows * columns * int(dataset.get("BitsAllocated") or 0) + 7) // 8
+    if left >= needed:
+        return frames, ""
+    return (), f"pixels cut short ({max(left, 0)} of {needed} bytes)"
+
+
 def planes(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
     """Where the frames of a dataset lie: from functional groups, or from the file's own attributes if it is a single
     frame; or none and what is missing."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
     count = int(dataset.get("NumberOfFrames") or 1)
+    if count < 1:
+        return (), f"{count} frames"
     if per_frame is None and count > 1:
         return (), f"{count} frames without a position for each"
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
@@ -182,29 +241,41 @@ def _frame(path: Path, dataset: Any, own: Any, common: Any, number: int | None) 
                 return items[0].get(name)
         return None
 
-    position = attribute("PlanePositionSequence", "ImagePositionPatient")
-    orientation = attribute("PlaneOrientationSequence", "ImageOrientationPatient")
-    spacing = attribute("PixelMeasuresSequence", "PixelSpacing")
-    for value, length, name in (
-        (position, 3, "ImagePositionPatient"),
-        (orientation, 6, "ImageOrientationPatient"),
-        (spacing, 2, "PixelSpacing"),
+    vectors = []
+    for group, name, length in (
+        ("PlanePositionSequence", "ImagePositionPatient", 3),
+        ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        ("PixelMeasuresSequence", "PixelSpacing", 2),
     ):
+        value = attribute(group, name)
         if value is None or isinstance(value, str) or len(value) != length:
             return f"no {name}"
-    thickness = attribute("PixelMeasuresSequence", "SliceThickness")
-    slope = attribute("PixelValueTransformationSequence", "RescaleSlope")
-    intercept = attribute("PixelValueTransformationSequence", "RescaleIntercept")
-    cosines = [float(value) for value in orientation]
-    x, y, z = (float(value) for value in position)
+        vectors.append(tuple(float(part) for part in value))
+        if not all(abs(part) <= LIMIT_MM for part in vectors[-1]):
+            return f"{name} {list(vectors[-1])}"
+    size = (int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0))
+    if not all(1 <= side <= LARGEST_SIDE for side in size):
+        return f"{size[0]} rows and {size[1]} columns"
+    slope = _number(attribute("PixelValueTransformationSequence", "RescaleSlope"))
+    intercept = _number(attribute("PixelValueTransformationSequence", "RescaleIntercept"))
+    if not all(value is None or math.isfinite(value) for value in (slope, intercept)):
+        return f"rescale slope {slope} and intercept {intercept}"
+    thickness = _number(attribute("PixelMeasuresSequence", "SliceThickness"))
+    position, cosines, spacing = vectors
     return Frame(
         instance=Instance(path, str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", "")), number),
-        position=(x, y, z),
+        position=(position[0], position[1], position[2]),
         row=(cosines[0], cosines[1], cosines[2]),
         column=(cosines[3], cosines[4], cosines[5]),
-        spacing_mm=(float(spacing[0]), float(spacing[1])),
-        size=(int(dataset.Rows), int(dataset.Columns)),
-        slope=1.0 if slope in (None, "") else float(slope),
-        intercept=0.0 if intercept in (None, "") else float(intercept),
-        thickness_mm=None if thickness in (None, "") else float(thickness),
+        spacing_mm=(spacing[0], spacing[1]),
+        size=size,
+        slope=1.0 if slope is None else slope,
+        intercept=0.0 if intercept is None else intercept,
+        thickness_mm=thickness if thickness is not None and 0 < thickness <= LIMIT_MM else None,
+        marks=marks.of_file(dataset) if number is None else marks.of_groups(own, common),
+        rescaled=slope is not None or intercept is not None,
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value in (None, "") else float(value)

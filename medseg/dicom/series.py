@@ -17,9 +17,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Series:
-    """The image files of one series that lie in space."""
+    """The image files of one series.
+
+    Attributes:
+        headers: of those that lie in space; at least one.
+        unplaced: of those that do not.
+    """
 
     headers: tuple[Header, ...]
+    unplaced: tuple[Header, ...] = ()
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -56,19 +62,17 @@ def choose(path: Path, wanted: str | None) -> Series:
             needed="at least one DICOM image",
             remedy="give the folder that holds the scan itself",
         )
-    placed = _by_series(scans)
+    placed = by_series(scans)
     if not placed:
         raise Refusal(
             path,
-            found=f"{len(scans)} images that lie nowhere in space ({scans[0].unplaced})",
-            needed="grey-value slices with a position, an orientation and a pixel spacing",
+            found=f"{len(scans)} images, none a slice in space (first {scans[0].path.name}: {scans[0].unplaced})",
+            needed="whole grey-value slices with a position, an orientation and a pixel spacing",
             remedy="give the original series; photographs and screenshots can be read as PNG or TIFF",
         )
     if len(found) > len(scans):
         log.info("%s: %d files are no scans and were passed over", path, len(found) - len(scans))
-    series = _pick(path, placed, wanted)
-    _refuse_mixture(path, series, scans)
-    return series
+    return _pick(path, placed, wanted)
 
 
 def _siblings(path: Path) -> list[Header]:
@@ -88,13 +92,17 @@ def _siblings(path: Path) -> list[Header]:
     return found
 
 
-def _by_series(scans: Sequence[Header]) -> list[Series]:
-    """Series with at least one placed image; their unplaced images stay out and are judged by `_refuse_mixture`."""
+def by_series(scans: Sequence[Header]) -> list[Series]:
+    """Series with at least one image that lies in space."""
     groups: dict[str, list[Header]] = defaultdict(list)
     for header in scans:
-        if header.frames:
-            groups[header.series_uid].append(header)
-    return [Series(tuple(group)) for group in groups.values()]
+        groups[header.series_uid].append(header)
+    found = []
+    for group in groups.values():
+        placed = tuple(header for header in group if header.frames)
+        if placed:
+            found.append(Series(placed, tuple(header for header in group if not header.frames)))
+    return found
 
 
 def _pick(path: Path, placed: Sequence[Series], wanted: str | None) -> Series:
@@ -125,25 +133,3 @@ def _pick(path: Path, placed: Sequence[Series], wanted: str | None) -> Series:
         needed="a choice that fits exactly one series",
         remedy="give the series UID",
     )
-
-
-def _refuse_mixture(path: Path, series: Series, scans: Sequence[Header]) -> None:
-    """What must be the same in every file of a series, beside the geometry."""
-    head = series.headers[0]
-    stray = [header for header in scans if header.series_uid == head.series_uid and not header.frames]
-    if stray:
-        raise Refusal(
-            path,
-            found=f"{len(stray)} images with {stray[0].unplaced} among {series.text} (first {stray[0].path.name})",
-            needed="a position for every slice",
-            remedy="move those files out of the folder",
-        )
-    for name, attribute in (("patients", "patient_id"), ("frames of reference", "frame_of_reference_uid")):
-        values = sorted({getattr(header, attribute) for header in series.headers})
-        if len(values) > 1:
-            raise Refusal(
-                path,
-                found=f"{len(values)} {name} in {series.text}: {', '.join(values[:3])}",
-                needed="one",
-                remedy="separate them into folders of their own",
-            )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
 
+from medseg.cores import available_cores
 from medseg.refusal import Refusal
 
 # mallopt parameter numbers of glibc: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
@@ -47,12 +47,6 @@ def choose(wanted: str) -> torch.device:
 def set_threads(threads: int) -> None:
     """CPU threads for torch; 0 = every core that this process may use."""
     torch.set_num_threads(threads or available_cores())
-
-
-def available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def check_precision(device: torch.device, precision: str, *, where: str) -> None:

@@ -242,11 +242,15 @@ class Predictor:
         """The scans of a case as one volume with the channels of the plan."""
         scan = load_image(case, partial(read, series=series), policy=self.plan.channels_on_other_grids)
         if len(scan.array) != len(self.plan.channels):
+            several = len(case.images) == 1 and bool(scan.channels) and bool(scan.source.instances)
             raise Refusal(
                 ", ".join(str(path) for path in case.images.values()),
-                found=f"{len(scan.array)} channels",
+                found=f"{len(scan.array)} channels" + (f" ({'; '.join(scan.channels)})" if several else ""),
                 needed=f"{len(self.plan.channels)}: {', '.join(self.plan.channels)}",
-                remedy="name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
+                remedy="choose one of the volumes in the series by its number or name: --series /1, or "
+                f"'/{scan.channels[0]}', and the number of the series before the slash where there are several"
+                if several
+                else "name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
             )
         if self.plan.unit and scan.unit != self.plan.unit:
             words = {"mm": "an image with a size in millimetres", "px": "a photograph, without a size in millimetres"}

@@ -1,0 +1,80 @@
+"""The headers of very many files, in parallel. Imports little, because every worker process imports it anew."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from medseg.dicom import headers
+from medseg.dicom.headers import Header
+from medseg.refusal import Refusal
+
+CHUNK = 64
+"""Files that a worker is given at a time."""
+WORTH_A_PROCESS = 300
+"""Files for which starting one more process pays: it takes as long as reading about as many headers."""
+Outcome = Header | Refusal
+
+
+def look(files: Sequence[Path], *, workers: int, done: Callable[[], None] = lambda: None) -> list[Outcome]:
+    """The header of each file, or why there is none, in the order of files.
+
+    Args:
+        files: to read.
+        workers: processes at most; few files are read in this one. Started afresh ("spawn"), so that a script that
+            calls this needs a main guard.
+        done: called once for each file.
+
+    Raises:
+        Refusal: a worker process died.
+    """
+    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+    workers = min(workers, len(files) // WORTH_A_PROCESS)
+    found: list[Outcome] = []
+    for outcomes in map(_look, chunks) if workers < 2 else _in_processes(chunks, workers):
+        found += outcomes
+        for _ in outcomes:
+            done()
+    return found
+
+
+def _in_processes(chunks: Sequence[Sequence[Path]], workers: int) -> Iterator[list[Outcome]]:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(_look, chunks)
+        except BrokenProcessPool as error:
+            raise Refusal(
+                "worker process",
+                found="that it died",
+                needed="enough memory for the headers of each file",
+                remedy="run with --workers 1, which names the file if one is at fault",
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _look(files: Sequence[Path]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it says of single elements is no verdict, and would fill the screen
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for file in files:
+            try:
+                outcomes.append(headers.read(file))
+            except Refusal as refusal:
+                outcomes.append(refusal)
+            except OSError as error:
+                outcomes.append(
+                    Refusal(
+                        file, found=f"{error.strerror}", needed="a file that may be read", remedy="check permissions"
+                    )
+                )
+    logger.setLevel(level)
+    return outcomes
