@@ -21,6 +21,8 @@ from medseg.labels import Code
 from medseg.refusal import Refusal
 
 REMEDY = "copy or export the file again"
+IDENTIFICATION = 0x0062000A
+"""SegmentIdentificationSequence."""
 PIXEL_DATA = bytes.fromhex("e07f1000")
 GRID_MM = 0.05
 """Frames may lie this far from an even grid; segmentations of other makers round their positions."""
@@ -114,15 +116,10 @@ def segment_of_each_frame(dataset: Any) -> list[int]:
     """Segment number per frame, from the frame's own functional group or the shared one; 0 in a label map."""
     if dataset.get("SegmentationType") == "LABELMAP":
         return [0] * len(dataset.PerFrameFunctionalGroupsSequence)
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
-    return [
-        int(
-            (group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence"))[0][
-                0x0062000B
-            ].value
-        )
-        for group in dataset.PerFrameFunctionalGroupsSequence
-    ]
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+    common = shared.get(IDENTIFICATION)
+    groups = (group.get(IDENTIFICATION) or common for group in dataset.PerFrameFunctionalGroupsSequence)
+    return [int(group.value[0][0x0062000B].value) for group in groups]
 
 
 def _spacing_between_slices(dataset: Any) -> float:

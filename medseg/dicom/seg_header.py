@@ -24,7 +24,7 @@ def build(
     prediction: Prediction, content: Content, kind: Kind, headers: Sequence[Dataset], number: int, description: str
 ) -> Dataset:
     """Dataset of the object without frames. highdicom lays down the modules, on a single slice that stands for the
-    scan: it would take minutes and gigabytes for all of them (docs/benchmarks.md).
+    scan: of a whole one it holds every frame in memory, and it wants slices of one orientation in single files.
 
     Args:
         headers: of the scan's files.

@@ -14,18 +14,23 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.config import disable_value_validation
 
 from medseg import originals
 from medseg.boundary import parsing
-from medseg.dicom import headers, objects, seg
+from medseg.dicom import objects, seg
 from medseg.dicom.headers import Frame
 from medseg.dicom.seg_frames import FULL, Kind, chances, stack
 from medseg.geometry import LPS_FROM_RAS
+from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 
 HEADER_MM = 1e-6
 """Frames must lie where the slice's header says to within this; a decimal of 16 characters is better."""
+PLANE = ((0x00209113, 0x00200032), (0x00209116, 0x00200037), (0x00289110, 0x00280030))
+"""Functional groups, and the attributes in them, of a plane: position, orientation, pixel spacing."""
+DERIVATION, SOURCES, INSTANCE, FRAME = 0x00089124, 0x00082112, 0x00081155, 0x00081160
 PlacedFrame = tuple[tuple[int, int], np.ndarray]
 """((segment, slice), pixels)."""
 REMEDY = "choose the nifti or nrrd output, and report this series"
@@ -45,19 +50,20 @@ def prove(written: Path, path: Path, prediction: Prediction, kind: Kind, slices:
     Raises:
         Refusal: what is there differs; the text says in what.
     """
-    with parsing(path, needed="an object that can be read back", remedy=REMEDY):
+    with parsing(path, needed="an object that can be read back", remedy=REMEDY), disable_value_validation():
         dataset = pydicom.dcmread(written, stop_before_pixels=True)
-        frames, unplaced = headers.planes(written, dataset)
+        shared = dataset.SharedFunctionalGroupsSequence[0]
+        frames = np.array([_plane(group, shared) for group in dataset.PerFrameFunctionalGroupsSequence])
+        size = (int(dataset.Rows), int(dataset.Columns))
         numbers = seg.segment_of_each_frame(dataset)
         references = [_reference(group) for group in dataset.PerFrameFunctionalGroupsSequence]
         tracked = {int(item.SegmentNumber): str(item.get("TrackingUID")) for item in dataset.SegmentSequence}
-    if unplaced:
-        raise _differs(path, unplaced, "frames that lie in the patient")
     slice_of = {(slice_.instance.sop_instance_uid, slice_.instance.frame): n for n, slice_ in enumerate(slices)}
     if not set(references) <= set(slice_of):
         raise _differs(path, "a reference to an instance that is not in the scan", "a slice of the scan each")
     on = [slice_of[reference] for reference in references]
-    _same_planes(path, frames, [slices[n] for n in on])
+    if any(slice_.size != size for slice_ in slices) or not np.abs(frames - _planes(slices)[on]).max() <= HEADER_MM:
+        raise _differs(path, "frames that do not lie on their slices", "the position, orientation and size of each")
     _labels_fit(path, slices, originals.affines(prediction.target))
     count = objects.pixels(prediction)
     positions = _positions(path, tracked, prediction, [place for place, pixels in enumerate(count) if pixels])
@@ -73,20 +79,22 @@ def prove(written: Path, path: Path, prediction: Prediction, kind: Kind, slices:
 
 def _reference(group: Any) -> tuple[str, int | None]:
     """(SOP instance UID, frame number) of the slice that a frame names."""
-    source = group.DerivationImageSequence[0].SourceImageSequence[0]
-    number = source.get("ReferencedFrameNumber")
-    return str(source.ReferencedSOPInstanceUID), None if number is None else int(number)
+    source = group[DERIVATION].value[0][SOURCES].value[0]
+    number = source.get(FRAME)
+    return str(source[INSTANCE].value), None if number is None else int(number.value)
 
 
-def _same_planes(path: Path, frames: Sequence[Frame], slices: Sequence[Frame]) -> None:
-    """Every frame lies where the header of the slice that it names puts that slice."""
-    found, needed = (np.array([_plane(frame) for frame in each]) for each in (frames, slices))
-    if found.shape != needed.shape or not np.abs(found - needed).max() <= HEADER_MM:
-        raise _differs(path, "frames that do not lie on their slices", "the position, orientation and size of each")
+def _plane(group: Any, shared: Any) -> list[float]:
+    """Position, orientation and pixel spacing of a frame, as its groups have them. By number, because finding tags by
+    name takes longer than the rest."""
+    values: list[float] = []
+    for kind, attribute in PLANE:
+        values += map(float, (group.get(kind) or shared[kind]).value[0][attribute].value)
+    return values
 
 
-def _plane(frame: Frame) -> list[float]:
-    return [*frame.position, *frame.row, *frame.column, *frame.spacing_mm, *frame.size]
+def _planes(slices: Sequence[Frame]) -> np.ndarray:
+    return np.array([[*one.position, *one.row, *one.column, *one.spacing_mm] for one in slices])
 
 
 def _labels_fit(path: Path, slices: Sequence[Frame], affines: np.ndarray) -> None:
@@ -118,19 +126,29 @@ def _positions(
 def _same_labels(
     path: Path, frames: Iterable[PlacedFrame], prediction: Prediction, positions: Mapping[int, int]
 ) -> list[int]:
-    """Pixels of each label in all frames; each frame shows its segment's pixels and no others."""
+    """Pixels of each label in all frames; each frame shows its segment's pixels (or all segments') and no others."""
     laid, table = stack(prediction), prediction.table
-    count = [0] * len(table.labels)
+    numbers = np.zeros(len(table.labels), int)
+    numbers[list(positions.values())] = list(positions)
+    count = np.zeros(len(table.labels) + 1, int)  # by segment number
     for (number, n), plane in frames:
-        for one in [number] if number else np.flatnonzero(np.bincount(plane.ravel())[1:]) + 1:
-            mask = plane > 0 if number else plane == one
-            position = positions.get(int(one))
-            if position is None or not np.array_equal(mask, table.mask(laid[:, n], position)):
-                raise _differs(
-                    path, f"other pixels of segment {one} on slice {n + 1}", "every pixel that was predicted"
-                )
-            count[position] += int(np.count_nonzero(mask))
-    return count
+        wanted = table.mask(laid[:, n], positions[number]) if number else _numbered(laid[:, n], numbers, table)
+        if not np.array_equal(plane, wanted.astype(plane.dtype)):
+            raise _differs(
+                path, f"other pixels of segment {number or 'any'} on slice {n + 1}", "all that were predicted"
+            )
+        if number:
+            count[number] += np.count_nonzero(plane)
+        else:
+            count += np.bincount(plane.ravel(), minlength=len(count))
+    return [int(count[number]) if number else 0 for number in numbers]
+
+
+def _numbered(labels: np.ndarray, numbers: np.ndarray, table: LabelTable) -> np.ndarray:
+    """(rows, columns) of segment numbers, given that of each label."""
+    if table.exclusive:
+        return np.array([0, *numbers])[labels[0]]
+    return np.max([number * table.mask(labels, position) for position, number in enumerate(numbers)], axis=0)
 
 
 def _same_chances(

@@ -13,7 +13,8 @@ from medseg import config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-VERBS = {path.stem.replace("_", "-") for path in (ROOT / "medseg" / "commands").glob("[a-z]*.py")}
+VERBS = {path.stem.replace("_", "-") for path in (ROOT / "medseg" / "commands").glob("[a-z]*")}
+"""Groups of verbs, which are folders, included."""
 
 
 def test_verbs_exist_and_are_all_named() -> None:

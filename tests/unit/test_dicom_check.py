@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
 from tests import dicom_series as ds
 from tests import reference
-from tests.tiny import medseg_command
+from tests.tiny import ENVIRONMENT, ROOT, medseg_command
 
 PLACES = ds.places(6)
 
@@ -220,6 +222,12 @@ def test_processes_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.Monke
     assert [str(one) for one in together] == [str(one) for one in alone]
     assert len(ticks) == 150 and isinstance(together[7], Refusal)
     assert together[8] == alone[8]
+
+
+def test_the_benchmark_runs() -> None:
+    command = [sys.executable, ROOT / "benchmarks" / "dicom_preflight.py", "--files", "12", "--repeat", "1"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert "medseg dicom check: 12 files" in done.stdout and "pydicom, a loop over dcmread: 12 files" in done.stdout
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -133,14 +133,43 @@ def test_positions_are_the_headers_own_digits(tmp_path: Path) -> None:
     dataset = pydicom.dcmread(tmp_path / "a.seg.dcm")
     sources = {one.sop_instance_uid: pydicom.dcmread(one.path) for one in made.target.source.instances}
     shared = dataset.SharedFunctionalGroupsSequence[0]
+    order = {one.sop_instance_uid: n for n, one in enumerate(made.target.source.instances, 1)}
     for group in dataset.PerFrameFunctionalGroupsSequence:
-        source = sources[group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID]
+        named = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        segment = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        assert group.FrameContentSequence[0].DimensionIndexValues == [segment, order[named]]
+        source = sources[named]
         assert group.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
         assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == source.ImageOrientationPatient
         assert shared.PixelMeasuresSequence[0].PixelSpacing == source.PixelSpacing
     named = dataset.ReferencedSeriesSequence[0]
     assert [item.ReferencedSOPInstanceUID for item in named.ReferencedInstanceSequence] == list(sources)
     assert named.SeriesInstanceUID == next(iter(sources.values())).SeriesInstanceUID
+
+
+def test_slices_that_differ_in_the_last_digits_keep_their_own(tmp_path: Path) -> None:
+    """Scanners write such headers; what is equal on all slices stands once, what is not stands with each."""
+    slices = [ds.slice_(place, number=n) for n, place in enumerate(ds.places(4), 1)]
+    slices[2].ImageOrientationPatient = [1, 0.000001, 0, -0.000001, 1, 0]
+    slices[1].SliceThickness = 3.1
+    made = blobs(readers.read(ds.write(tmp_path / "scan", slices)))
+    dicom_seg.write(made, tmp_path / "a.seg.dcm", dicom_seg.Options())
+    dataset = pydicom.dcmread(tmp_path / "a.seg.dcm")
+    headers_ = {one.SOPInstanceUID: one for one in slices}
+    assert dataset.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence") is None
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        own = headers_[group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID]
+        assert group.PlaneOrientationSequence[0].ImageOrientationPatient == own.ImageOrientationPatient
+        assert group.PixelMeasuresSequence[0].SliceThickness == own.SliceThickness
+
+
+@pytest.mark.parametrize(("stack", "spacing"), [("even", 3.0), ("leaning", 3.0), ("uneven", None)])
+def test_spacing_is_told_where_there_is_one(tmp_path: Path, stack: str, spacing: float | None) -> None:
+    """Along the normal, as the standard defines it."""
+    made = blobs(volume(tmp_path / "scan", STACKS[stack][0]))
+    dicom_seg.write(made, tmp_path / "a.seg.dcm", dicom_seg.Options())
+    shared = pydicom.dcmread(tmp_path / "a.seg.dcm").SharedFunctionalGroupsSequence[0]
+    assert shared.PixelMeasuresSequence[0].get("SpacingBetweenSlices") == spacing
 
 
 @pytest.mark.parametrize("table", [LABELS, REGIONS], ids=["labels", "regions"])
@@ -277,6 +306,22 @@ def other_label(dataset: Any) -> None:
     one.TrackingUID, two.TrackingUID = two.TrackingUID, one.TrackingUID
 
 
+def other_numbers(dataset: Any) -> None:
+    """A file that agrees with itself, but not with a report that names its segments."""
+    dataset.SegmentSequence[0].SegmentNumber, dataset.SegmentSequence[1].SegmentNumber = 2, 1
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        identification = group.SegmentIdentificationSequence[0]
+        number = identification.ReferencedSegmentNumber
+        identification.ReferencedSegmentNumber = {1: 2, 2: 1}.get(number, number)
+
+
+def other_slice(dataset: Any) -> None:
+    """The pixels of two slices change places, of one segment or of all."""
+    size = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
+    first, second, rest = dataset.PixelData[:size], dataset.PixelData[size : 2 * size], dataset.PixelData[2 * size :]
+    dataset.PixelData = second + first + rest
+
+
 def no_label(dataset: Any) -> None:
     dataset.SegmentSequence.pop()
 
@@ -295,9 +340,18 @@ def cut_short(dataset: Any) -> None:
     dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 4 * 2]
 
 
-ANY = [other_pixel, other_instance, unknown_instance, other_place, other_orientation, other_spacing, other_label]
+ANY = [
+    other_pixel,
+    other_instance,
+    unknown_instance,
+    other_place,
+    other_orientation,
+    other_spacing,
+    other_label,
+    other_slice,
+]
 DAMAGES = {
-    "binary": [*ANY, other_segment, no_label, fewer_frames, cut_short],
+    "binary": [*ANY, other_segment, other_numbers, no_label, fewer_frames, cut_short],
     "labelmap": [*ANY, no_label, fewer_frames],
     "fractional": [*ANY, other_segment, fewer_frames],
 }
@@ -397,6 +451,14 @@ def written(folder: Path, places: np.ndarray, labelled: Sequence[int], **options
     made = replace(made, target=Volume(target, affine, source), probabilities=None)
     dicom_seg.write(made, folder / "a.seg.dcm", dicom_seg.Options())
     return made, folder / "a.seg.dcm"
+
+
+def test_a_slice_a_tenth_of_a_millimetre_off_the_grid_is_refused(tmp_path: Path) -> None:
+    places = ds.places(5)
+    places[2, 2] += 0.1
+    _, path = written(tmp_path, places, (0, 1, 2, 3, 4))
+    with pytest.raises(Refusal, match=r"frames 2\.9 to 3\.1 mm apart"):
+        readers.read(path)
 
 
 @pytest.mark.parametrize(("tilt", "turn"), [(12, ds.AXIAL), (-18.5, TURNED)])

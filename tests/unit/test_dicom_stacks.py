@@ -167,6 +167,17 @@ def test_what_differs_with_every_slice_divides_nothing(tmp_path: Path) -> None:
     assert len(found.stacks) == 1 and verdict(found) is Verdict.REFUSED
 
 
+def test_marks_that_only_tell_slices_apart_divide_nothing(tmp_path: Path) -> None:
+    """Together they would make three parts of two volumes."""
+    at_two_places = ((0, 2, "M"), (0, 4, "M"), (1, 2, "M"), (1, 2, "P"))
+    slices = [
+        ds.slice_(PLACES[n], number=None, EchoTime=time, ImageType=["ORIGINAL", "PRIMARY", kind])
+        for n, time, kind in at_two_places
+    ]
+    found = split(ds.write(tmp_path, slices))
+    assert len(found.stacks) == 1 and verdict(found) is Verdict.REFUSED
+
+
 def test_volumes_that_lie_among_one_another_are_not_blended(tmp_path: Path) -> None:
     between = PLACES + np.array([0, 0, 1.5])
     echoes = split(volumes(tmp_path / "a", {"EchoTime": 2}, {"EchoTime": 4}, places=[PLACES, between]))
