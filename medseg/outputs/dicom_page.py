@@ -134,7 +134,7 @@ def _object(prediction: Prediction, headers: list[Any], document: bytes, now: da
     made.AcquisitionDateTime, made.DocumentTitle, made.ConceptNameCodeSequence = "", "Segmentation", []
     made.MIMETypeOfEncapsulatedDocument = "application/pdf"
     made.EncapsulatedDocumentLength = len(document)
-    made.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
+    made.EncapsulatedDocument = document
     made.SourceInstanceSequence, made.ContributingEquipmentSequence = [], [objects.contribution(prediction)]
     for header in headers:
         reference = Dataset()
