@@ -122,7 +122,7 @@ def _describe(number: int, label: Label, prediction: Prediction) -> Any:
     algorithm[0].AlgorithmParameters = objects.account(prediction)[:LONGEST_PARAMETERS]
     description = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=label.name[:64],
+        segment_label=codes.name_of(label),
         segmented_property_category=_concept(coded.category),
         segmented_property_type=_concept(coded.kind),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
