@@ -36,12 +36,13 @@ def __getattr__(name: str) -> ModuleType:
     raise AttributeError(f"module 'medseg' has no attribute '{name}'")
 
 
-def read(path: str | Path, *, series: str | None = None) -> Volume:
+def read(path: str | Path, *, series: str | None = None, repair: str | None = None) -> Volume:
     """Read a scan or a label map: NIfTI, NRRD, MetaImage, a DICOM folder, a DICOM SEG or a photograph.
 
     Args:
         path: file, or folder with one DICOM series.
         series: where a folder holds several: UID, number or part of the description of one.
+        repair: what becomes of a DICOM series whose slices lie unevenly: fix (the usual), report or refuse.
 
     Returns:
         `medseg.volume.Volume`: array (C, I, J, K), affine from voxel index to RAS+ mm.
@@ -53,9 +54,13 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
         >>> medseg.read("sample_data/ct/images/p01.nii.gz").shape   # doctest: +SKIP
         (64, 56, 40)
     """
+    from medseg.config import changed
+    from medseg.dicom.settings import DicomSettings
     from medseg.readers import read as read_any
 
-    return read_any(Path(path), series=series)
+    if repair is None:
+        return read_any(Path(path), series=series)
+    return read_any(Path(path), series=series, dicom=changed(DicomSettings(), [f"repair={repair}"], where="repair"))
 
 
 def train(recipe: str | Path, out: str | Path | None = None, overrides: Sequence[str] = ()) -> Path:
@@ -103,4 +108,6 @@ def predict(
 
     predictor = Predictor.load([Path(model)], device=device)
     case = scans.single(Path(scan), predictor.plan.channels)
+    if predictor.dicom.channels and series is None:
+        case = scans.of_study(case, predictor.plan.channels)
     return predictor.predict(predictor.read_scan(case, series=series), case.id)

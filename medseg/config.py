@@ -6,20 +6,23 @@ do not inherit and hold no expressions. `load(dump(recipe)) == recipe`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from medseg import plugins
 from medseg.data.splits import SplitSettings
+from medseg.dicom.settings import DicomSettings
 from medseg.plan import PrepareSettings
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.transforms.augment import Options as AugmentSettings
 
+S = TypeVar("S", bound=Settings)
 Precision = Annotated[
     Literal["32", "bf16", "16"], BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
 ]
@@ -123,6 +126,7 @@ class Recipe(Settings):
     paint: list[int] | None = None
     """For regions: the number that each writes into a label map, later ones over earlier ones."""
     split: SplitSettings = SplitSettings()
+    dicom: DicomSettings = DicomSettings()
     prepare: PrepareSettings = PrepareSettings()
     cache: Path = Path(".medseg-cache")
     """Folder of prepared cases; safe to delete, shared by all recipes."""
@@ -204,18 +208,19 @@ def parse(data: Mapping[str, Any], *, where: str | Path) -> Recipe:
     return recipe
 
 
-def changed(settings: PredictSettings, overrides: Iterable[str]) -> PredictSettings:
-    """Inference settings with `key=value` changes."""
+def changed(settings: S, overrides: Iterable[str], *, key: str = "", where: str = "--set") -> S:
+    """Settings with `key=value` changes. For messages: `key` is where they stand in the recipe, `where` whence they
+    came."""
     data = settings.model_dump(mode="json")
     for override in overrides:
         set_key(data, override)
     try:
-        return PredictSettings.model_validate(data)
+        return type(settings).model_validate(data)
     except ValidationError as error:
         raise Refusal(
-            "--set",
-            found="; ".join(_sentences(error, PredictSettings, "")),
-            needed=f"any of {', '.join(PredictSettings.model_fields)}",
+            where,
+            found="; ".join(_sentences(error, type(settings), key)),
+            needed=f"any of {', '.join(key + name for name in type(settings).model_fields)}",
             remedy="correct it",
         ) from error
 
@@ -239,6 +244,32 @@ def choose(kind: str, entry: Any) -> Chosen:
     chosen = _choose(kind, entry, kind, problems)
     if problems:
         raise Refusal(kind, found="; ".join(problems), needed="a valid component", remedy=f"see `medseg list {kind}`")
+    return chosen
+
+
+def output(text: str) -> Chosen:
+    """An output from one word of the command line: its name, or `name:option=value,option=value`. Values are YAML.
+
+    Example:
+        >>> output("dicom_seg:series_number=400,series_description=Liver, venous").options.series_number
+        400
+
+    Raises:
+        Refusal: no such output or option, or a value that it does not take.
+    """
+    name, _, rest = text.partition(":")
+    entry: dict[str, Any] = {"name": name}
+    for word in re.split(r",(?=\s*\w+=)", rest) if rest else []:
+        set_key(entry, word.strip())
+    problems: list[str] = []
+    chosen = _choose("outputs", entry, "output", problems)
+    if problems:
+        raise Refusal(
+            f"--output {text}",
+            found="; ".join(problems),
+            needed="FORMAT, or FORMAT:option=value,option=value",
+            remedy=f"see `medseg list outputs {name if name in plugins.names('outputs') else ''}".rstrip() + "`",
+        )
     return chosen
 
 
@@ -277,18 +308,28 @@ def _sentences(error: ValidationError, model: type[Settings], prefix: str) -> li
         elif not item["loc"]:  # settings that do not fit one another; the sentence begins with one of them
             lines.append(prefix + item["msg"].removeprefix("Value error, "))
         else:
-            lines.append(f"{place}: found {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}")
+            said = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{place}: found {item['input']!r}; {said[0].lower()}{said[1:]}")
     return lines
 
 
 def _fields_at(model: type[Settings], loc: tuple[int | str, ...]) -> tuple[str, ...]:
     for part in loc:
         field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, Settings)):
-            return tuple(model.model_fields)
+        if field is None:  # a place in a list of settings
+            continue
+        inner = _settings_in(field.annotation)
+        if inner is None:
+            break
         model = inner
     return tuple(model.model_fields)
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    """The settings class that an annotation names, alone, or within a tuple or beside None."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _settings_in(inner))), None)
 
 
 def set_key(data: dict[str, Any], text: str) -> None:

@@ -209,6 +209,16 @@ class LabelTable:
             return target[position] == 1
         return target[0] == (position + 1 if self.unit == "voxel" else position)
 
+    def boxes(self, target: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
+        """Smallest box (I, J, K) around each label with voxels in a network target, by its position in the table."""
+        from scipy import ndimage
+
+        if self.exclusive:
+            found = ndimage.find_objects(target[0], max_label=len(self.labels))
+        else:
+            found = [ndimage.find_objects(channel, max_label=1)[0] for channel in target]
+        return {position: box for position, box in enumerate(found) if box is not None}
+
     def known(self, target: np.ndarray, position: int) -> np.ndarray | None:
         """Boolean (I, J, K) of where it is known whether labels[position] is there; None: everywhere."""
         if self.ignore is None and not any(label.unknown for label in self.labels):

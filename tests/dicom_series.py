@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,8 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 Z_PER_MM = 20
+Values = Callable[[np.ndarray], np.ndarray]
+"""(..., 3) LPS mm -> HU."""
 AXIAL = (1, 0, 0, 0, 1, 0)
 STUDY, FRAME_OF_REFERENCE = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
 
@@ -33,12 +35,13 @@ def slice_(
     rows: int = 12,
     columns: int = 10,
     spacing: tuple[float, float] = (0.8, 0.6),
+    values: Values = lambda points: points[..., 2] * Z_PER_MM,
     **more: object,
 ) -> Dataset:
-    """One CT slice; `spacing` is (between rows, between columns), `more` overrides attributes."""
-    j, i = np.mgrid[:rows, :columns]
-    row, column = np.array(orientation[:3]), np.array(orientation[3:])
-    z = position[2] + row[2] * i * spacing[1] + column[2] * j * spacing[0]
+    """One CT slice; `spacing` is (between rows, between columns), `values` says what every pixel shows, `more`
+    overrides attributes."""
+    j, i = np.mgrid[:rows, :columns][..., None]
+    points = position + np.array(orientation[:3]) * i * spacing[1] + np.array(orientation[3:]) * j * spacing[0]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -57,7 +60,8 @@ def slice_(
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = rows, columns
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
-    dataset.PixelData = (np.rint(z * Z_PER_MM) + 1024).astype(np.int16).tobytes()
+    stored = np.rint(values(points)).astype(int) + 1024
+    dataset.PixelData = stored.astype(np.uint16).tobytes()  # the same bits whether PixelRepresentation is 1 or 0
     for name, value in more.items():
         setattr(dataset, name, value)
     return dataset

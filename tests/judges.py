@@ -61,7 +61,7 @@ class Archive:
         """Send a file by C-STORE (dcmtk); returns Orthanc's id of the instance."""
         before = set(json.loads(self.get("/instances")))
         subprocess.run(
-            ["storescu", "-aec", "ORTHANC", "127.0.0.1", str(self.dicom), str(file)], check=True, timeout=120
+            ["storescu", "-R", "-aec", "ORTHANC", "127.0.0.1", str(self.dicom), str(file)], check=True, timeout=120
         )
         (new,) = set(json.loads(self.get("/instances"))) - before
         return new

@@ -27,12 +27,14 @@ def command(
     from medseg import config, progress
     from medseg.engine import device, gather
     from medseg.engine.check import examine, split_problems
+    from medseg.engine.material import reader
 
     loaded = config.load(recipe, overrides or [])
     cases = gather.cases(loaded)
     with progress.counting("reading cases", total=len(cases.cases)) as done:
         checked = examine(
             cases,
+            read=reader(loaded),
             progress=lambda number, total, case: done(),
             channels_may_differ=loaded.prepare.channels_on_other_grids != "refuse",
             unknown_labels_may_occur=loaded.prepare.unknown_labels == "background",

@@ -12,10 +12,11 @@ def command(
     source: Annotated[Path, typer.Argument(help="Scan or label map: any file medseg reads, or a DICOM folder.")],
     target: Annotated[Path, typer.Argument(help="File to write; its suffix chooses the format.")],
     series: Annotated[str | None, typer.Option(help="Which series of a DICOM folder.")] = None,
+    repair: Annotated[str | None, typer.Option(help="Irregular DICOM series: fix, report or refuse.")] = None,
 ) -> None:
     """Convert an image or label map, values and geometry unchanged, to .nii.gz, .nii, .nrrd or .mha."""
     import medseg
     from medseg.engine.convert import convert
 
-    convert(medseg.read(source, series=series), target)
+    convert(medseg.read(source, series=series, repair=repair), target)
     print(target)

@@ -14,6 +14,7 @@ def command(
     path: Annotated[Path, typer.Argument(help="Scan (file or DICOM folder), run folder, or name of a network.")],
     options: Annotated[list[str] | None, typer.Argument(help="Of the network: size=L in_channels=4 ...")] = None,
     series: Annotated[str | None, typer.Option(help="Which series of a DICOM folder.")] = None,
+    repair: Annotated[str | None, typer.Option(help="Irregular DICOM series: fix, report or refuse.")] = None,
 ) -> None:
     """Describe a scan (shape, spacing, orientation, values), a run (network, labels, plan, training data) or a network.
 
@@ -26,7 +27,7 @@ def command(
     elif (path / "recipe.yaml").exists() or path.suffix == ".zip":
         _run(path)
     else:
-        _scan(path, series)
+        _scan(path, series, repair)
 
 
 def _network(name: str, given: list[str]) -> None:
@@ -53,13 +54,19 @@ def _network(name: str, given: list[str]) -> None:
     print(f"  input sides  multiples of {' x '.join(map(str, chosen.module().divisor(chosen.options)))}")
 
 
-def _scan(path: Path, series: str | None) -> None:
+def _scan(path: Path, series: str | None, repair: str | None) -> None:
     import medseg
+    from medseg.dicom.objects import NOTE_OF_CHECK
     from medseg.geometry import orientation
 
-    volume = medseg.read(path, series=series)
+    volume = medseg.read(path, series=series, repair=repair)
     print(f"{path}")
     print(f"  read by      {volume.source.reader}" + f" ({volume.source.modality})" * bool(volume.source.modality))
+    notes = volume.source.notes
+    if notes.get("series_uid"):
+        print(f"  series       {notes['series_number']} '{notes['series_description']}' {notes['series_uid']}")
+    if notes.get(NOTE_OF_CHECK):
+        print(f"  check        {notes[NOTE_OF_CHECK]}")
     print(f"  channels     {volume.array.shape[0]}")
     print(f"  voxels       {' x '.join(str(side) for side in volume.shape)}  {volume.array.dtype}")
     print(f"  spacing      {' x '.join(f'{side:.4g}' for side in volume.spacing_mm)} {volume.unit}")

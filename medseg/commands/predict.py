@@ -15,10 +15,21 @@ def command(
     fold: Annotated[list[Path] | None, typer.Option("--with", help="Further run folders: an ensemble.")] = None,
     channel: Annotated[list[str] | None, typer.Option(help="NAME=FILE, once for each channel of one case.")] = None,
     output: Annotated[
-        list[str] | None, typer.Option(help="Formats to write. [default: nifti, or scores for classes]")
+        list[str] | None,
+        typer.Option(
+            help="FORMAT, or FORMAT:option=value,option=value; `medseg list outputs` names them. "
+            "[default: nifti, or scores for classes]"
+        ),
     ] = None,
     series: Annotated[
-        str | None, typer.Option(help="Which series of a DICOM folder: UID, number or part of its description.")
+        str | None,
+        typer.Option(
+            help="Which series of a DICOM folder: UID, number or part of its description. "
+            "[default: by the recipe's rules, dicom.select]"
+        ),
+    ] = None,
+    repair: Annotated[
+        str | None, typer.Option(help="Irregular DICOM series: fix, report or refuse. [default: the recipe's]")
     ] = None,
     gate: Annotated[
         Path | None, typer.Option(help="Run folder of a slice classifier: labels are limited to slices that it flags.")
@@ -29,11 +40,15 @@ def command(
     centre: Annotated[str, typer.Option(help="Where the scans were taken, for models that are told.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Inference settings: overlap=0.75 mirror=[left-right]")
+        list[str] | None,
+        typer.Option("--set", help="Inference settings: overlap=0.75, mirror=[left-right], dicom.gap_mm=5, ..."),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
 ) -> None:
     """Segment scans into the folder OUT (the last argument), each in its own geometry.
+
+    Where the recipe has rules for DICOM series (dicom.select, or dicom.channels for several), each study in a folder
+    is a case, and its series is chosen by the rules; `medseg dicom select` shows how. Else each subfolder is a series.
 
     A scan that cannot be read is reported and the others go on; OUT/predict.json says what became of each. Exit code 1
     when any failed.
@@ -57,12 +72,16 @@ def command(
         )
     *inputs, out = scan
     devices.set_threads(threads)
-    predictor = Predictor.load([run, *(fold or [])], device=device, changes=set_ or [])
+    changes = [*(set_ or []), *([f"dicom.repair={repair}"] if repair else [])]
+    predictor = Predictor.load([run, *(fold or [])], device=device, changes=changes)
     for text in channel or []:
         if "=" not in text:
             raise Refusal("--channel", found=f"'{text}'", needed="NAME=FILE", remedy="write it so")
     named = {name: Path(file) for name, _, file in (text.partition("=") for text in channel or [])}
-    cases = [replace(case, centre=centre) for case in scans.find(inputs, predictor.plan.channels, named)]
+    by_channel = bool(predictor.dicom.channels) and series is None
+    by_study = by_channel or predictor.dicom.select is not None
+    found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study, by_channel=by_channel)
+    cases = [replace(case, centre=centre) for case in found]
     gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
     if gating:
         print(gating.cost, file=sys.stderr, flush=True)

@@ -88,13 +88,17 @@ class Cache:
         return open_case(self.place(case, contents))
 
 
-def cache_key(plan: Plan, table: LabelTable) -> str:
-    """sha256 of everything but the sources that decides a prepared case. Names and colours of labels do not."""
+def cache_key(plan: Plan, table: LabelTable, reading: Mapping[str, Any] | None = None) -> str:
+    """sha256 of everything but the sources that decides a prepared case. Names and colours of labels do not.
+
+    `reading`: how files are read, as far as that differs from the usual.
+    """
     fields = plan.model_dump(mode="json", include=set(PREPARATION))
     members = [list(label.members) for label in table.labels]
     unknown = [table.ignore, *(list(label.unknown) for label in table.labels)]
     kind = [table.unit, table.exclusive]
-    return digest({"format": FORMAT, "plan": fields, "kind": kind, "members": members, "unknown": unknown})
+    made_by = {"format": FORMAT, "plan": fields, "kind": kind, "members": members, "unknown": unknown}
+    return digest(made_by | ({"reading": dict(reading)} if reading else {}))
 
 
 def digest(value: Any) -> str:

@@ -86,7 +86,7 @@ def _by_marks(frames: Sequence[Frame], place: np.ndarray, differing: Sequence[Ma
             if any(mark.beside in codes and mark.beside not in {other.name for other in chosen} for mark in chosen):
                 continue
             part = np.unique(np.stack([codes[mark.name] for mark in chosen]), axis=1, return_inverse=True)[1].ravel()
-            if part.max() + 1 == crowd and len(np.unique(place * crowd + part)) == len(frames):
+            if part.max() + 1 == crowd and len(set(zip(place.tolist(), part.tolist(), strict=True))) == len(frames):
                 return " and ".join(mark.name for mark in chosen), list(_named(frames, part, chosen))
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from medseg.volume import Instance
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage and Label Map Segmentation Storage."""
+STRUCTURE_SET_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
+"""RT Structure Set Storage."""
 NOT_SCANS = {
     **dict.fromkeys(SEGMENTATION_CLASSES, "segmentation"),
     "1.2.840.10008.5.1.4.1.1.481.2": "radiotherapy dose",
@@ -28,17 +30,24 @@ NOT_SCANS = {
 """Objects with pixels, or without, that are never a scan. Objects without rows (structure sets, reports, presentation
 states, ...) need no entry: having no rows tells."""
 
-DESCRIBING = (
-    *("StudyDescription", "ProtocolName", "BodyPartExamined", "BurnedInAnnotation", "ConversionType"),
-    *("RescaleType", "Units"),
-)
-"""Attributes whose text is kept in `Header.more`."""
+START = "ContrastBolusStartTime"
+DESCRIBING: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("StudyDescription", "ProtocolName", "BurnedInAnnotation", "ConversionType"), ()),
+    **dict.fromkeys(("RescaleType", "Units", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"), ()),
+    "BodyPartExamined": ("FrameAnatomySequence", "AnatomicRegionSequence", "CodeMeaning"),
+    "ConvolutionKernel": ("CTReconstructionSequence", "ConvolutionKernel"),
+    "ContrastBolusAgent": ("ContrastBolusAgentSequence", "CodeMeaning"),
+    START: ("ContrastBolusAgentSequence", "ContrastAdministrationProfileSequence", START),
+}
+"""Attributes whose text is kept in `Header.more`, and where multi-frame objects have it instead: in the dataset or in
+the functional groups that its frames share."""
 TAGS: list[str | int] = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"),
     *("SeriesNumber", "SeriesDescription", "Modality", "PatientID", "SpecificCharacterSet", "Rows", "Columns"),
     *("NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient"),
     *("PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("PhotometricInterpretation", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    "ContrastBolusAgentSequence",
     *DESCRIBING,
     *marks.TAGS,
 ]
@@ -52,7 +61,7 @@ COLOUR = "colour pixels"
 NATIVE = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, "1.2.840.10008.1.2.2": 12}
 """Transfer syntaxes in which the number of pixels gives that of bytes (implicit, explicit, big endian), and how many
 bytes precede the first pixel: tag, type and length."""
-WANTED, CLASS = parse.tags(TAGS), parse.tags(["SOPClassUID"])
+WANTED = parse.tags(TAGS)
 LIMIT_MM = 1e6
 """Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
 LARGEST_SIDE = 65535
@@ -120,12 +129,20 @@ class Header:
 
 def sop_class(path: Path) -> str:
     """SOP class of a DICOM file, empty if it cannot be told. Cheap: reads the first tags only."""
+    return _first(path, "SOPClassUID")
+
+
+def study(path: Path) -> str:
+    """StudyInstanceUID of a DICOM file, empty if it has none or cannot be read. Cheap, as `sop_class`."""
+    return _first(path, "StudyInstanceUID")
+
+
+def _first(path: Path, name: str) -> str:
     if not is_dicom(path):
         return ""
     try:
         with parsing(path, needed="a DICOM header", remedy=""), path.open("rb") as handle:
-            dataset = parse.header(path, handle, CLASS)
-            return str(dataset.get("SOPClassUID", ""))
+            return str(parse.header(path, handle, parse.tags([name])).get(name, ""))
     except Refusal:
         return ""  # not this function's business: whoever reads the file refuses it with the reason
 
@@ -184,8 +201,32 @@ def _header(path: Path, dataset: Any, left: int) -> Header:
         kind=kind,
         frames=frames,
         unplaced=unplaced,
-        more={name: text(name) for name in DESCRIBING},
+        more=_texts(dataset),
     )
+
+
+def _texts(dataset: Any) -> dict[str, str]:
+    """The attributes of `DESCRIBING`, or what stands in their place in a multi-frame object."""
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+    found = {}
+    for name, place in DESCRIBING.items():
+        value = dataset.get(name)
+        for item in (dataset, shared) if place and value in (None, "") else ():
+            value = value or (_at(item, place) if item is not None else None)
+        values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
+        found[name] = "" if value is None else " ".join(" ".join(map(str, values)).split())
+    return found
+
+
+def _at(item: Any, steps: tuple[str, ...]) -> Any:
+    """The attribute at the end of sequences, of each of which the first item is meant."""
+    *sequences, last = steps
+    for sequence in sequences:
+        items = item.get(sequence)
+        if not items:
+            return None
+        item = items[0]
+    return item.get(last)
 
 
 def _scan(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:

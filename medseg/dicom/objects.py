@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,21 @@ import numpy as np
 
 from medseg import originals
 from medseg.boundary import parsing
+from medseg.dicom import headers
+from medseg.dicom.headers import Frame
+from medseg.labels import Label
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
-from medseg.volume import Source
+from medseg.volume import Instance, Source
 
 MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
 """Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
+LONGEST_ST = 1024
+"""Characters of a short text, in which highdicom takes no backslash."""
+UTF_8 = "ISO_IR 192"
+AT_ONCE = 2**22
+"""Pixels that are counted together."""
 NEEDED_TEXT = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
@@ -27,9 +37,24 @@ NEEDED_TEXT = (
 
 def uid(prediction: Prediction, role: str) -> str:
     """Identifier of one object of a result, or of the series that it is in: each role ("SEG", "SEG series", ...) has
-    its own, and the same one whoever asks, so that a report can name the segmentation that is written beside it.
-    UUID-derived under 2.25, as DICOM PS3.5 B.2 allows."""
-    digest = bytearray(hashlib.sha256(f"{prediction.uid} {role}".encode()).digest()[:16])
+    its own, and the same one whoever asks, so that a report can name the segmentation that is written beside it."""
+    return _derived(f"{prediction.uid} {role}")
+
+
+def device_uid(prediction: Prediction) -> str:
+    """Identifier of what made a result: the same for all results of one version of medseg with the same weights."""
+    weights = prediction.provenance.get("weights sha256", "")
+    return _derived(f"{MANUFACTURER} {version()} {model(prediction)} {weights}")
+
+
+def tracking(prediction: Prediction, label: Label) -> tuple[str, str]:
+    """Identifier and name by which a segmentation and the reports about it know the same segment."""
+    return uid(prediction, f"segment {label.name}"), f"{prediction.case} {label.name}"[:64]
+
+
+def _derived(text: str) -> str:
+    """An identifier that depends on a text alone; UUID-derived under 2.25, as DICOM PS3.5 B.2 allows."""
+    digest = bytearray(hashlib.sha256(text.encode()).digest()[:16])
     digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80  # a name-based UUID (RFC 9562, 4.1 and 4.2)
     return f"2.25.{int.from_bytes(digest)}"
 
@@ -37,11 +62,19 @@ def uid(prediction: Prediction, role: str) -> str:
 def segments(prediction: Prediction) -> list[int]:
     """Positions in the label table of the labels that have pixels on the original slices; segment n is the n-th of
     them. Empty if none has."""
+    return [position for position, count in enumerate(pixels(prediction)) if count]
+
+
+def pixels(prediction: Prediction) -> list[int]:
+    """How many pixels of the original slices each label of the table has."""
     laid, table = originals.lay(prediction.target), prediction.table
-    if table.exclusive:
-        seen = np.bincount(laid.ravel(order="K"), minlength=len(table.labels) + 1)
-        return [position for position in range(len(table.labels)) if seen[position + 1]]
-    return [position for position in range(len(table.labels)) if table.mask(laid, position).any()]
+    count = len(table.labels)
+    if not table.exclusive:
+        return [int(np.count_nonzero(table.mask(laid, position))) for position in range(count)]
+    flat, seen = laid.ravel(order="K"), np.zeros(count + 1, np.int64)
+    for start in range(0, flat.size, AT_ONCE):  # bincount makes 8 bytes of each number
+        seen += np.bincount(flat[start : start + AT_ONCE], minlength=count + 1)[: count + 1]
+    return seen[1:].tolist()
 
 
 def model(prediction: Prediction) -> str:
@@ -69,7 +102,7 @@ def account(prediction: Prediction) -> str:
 
 
 def contribution(prediction: Prediction) -> Any:
-    """highdicom's ContributingEquipment with the `account`, for any object."""
+    """highdicom's ContributingEquipment with the `account`, as much of it as ST holds, for any object."""
     import highdicom as hd
 
     return hd.ContributingEquipment(
@@ -77,7 +110,7 @@ def contribution(prediction: Prediction) -> Any:
         purpose_of_reference=hd.sr.CodedConcept("109102", "DCM", "Processing Equipment"),
         manufacturer_model_name=model(prediction),
         software_versions=version(),
-        contribution_description=account(prediction),
+        contribution_description=account(prediction)[:LONGEST_ST].replace("\\", "/"),
     )
 
 
@@ -105,8 +138,57 @@ def sources(source: Source) -> list[Any]:
         return [complete(pydicom.dcmread(file, stop_before_pixels=True)) for file in _files(source)]
 
 
+def character_set(header: Any, *texts: str) -> str | None:
+    """SpecificCharacterSet for an object with these texts that takes its patient from `header`: the header's own, or
+    UTF-8 where that could not hold a text or can switch between several sets (ISO 2022), which highdicom refuses."""
+    own = header.get("SpecificCharacterSet")
+    keeps = own is None or (isinstance(own, str) and not own.startswith("ISO 2022"))
+    return own if keeps and all(text.isascii() for text in texts) else UTF_8
+
+
+def slices(source: Source, datasets: Sequence[Any]) -> list[Frame]:
+    """Where each original slice lies by its own header, in the order of `Source.instances`; `datasets` as `sources`
+    gives them.
+
+    Raises:
+        Refusal: the files are not those any more that the scan was read from.
+    """
+    frames: dict[Instance, Frame] = {}
+    for file, dataset in zip(_files(source), datasets, strict=True):
+        with parsing(file, needed="a slice with a place in the patient", remedy="put the scan's own files back"):
+            found, _ = headers.planes(file, dataset)
+        frames.update({frame.instance: frame for frame in found})
+    for instance in source.instances:
+        if instance not in frames:
+            raise Refusal(
+                instance.path,
+                found="another file than the scan was read from",
+                needed=f"SOP instance {instance.sop_instance_uid}",
+                remedy="put the scan's own files back",
+            )
+    return [frames[instance] for instance in source.instances]
+
+
 def _files(source: Source) -> Sequence[Path]:
     return list(dict.fromkeys(instance.path for instance in source.instances))
+
+
+@contextlib.contextmanager
+def building(source: Source) -> Iterator[None]:
+    """Around a library's call that makes an object from the headers of a scan: what those make it raise becomes a
+    refusal, and no warning of it prints the patient's name."""
+    with (
+        parsing(
+            source.path,
+            needed="headers that allow a DICOM object to be made from them",
+            remedy="choose an output that is not DICOM, and report this series' header",
+        ),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings(
+            "ignore", message=".*unlikely to represent the intended person name", module="highdicom"
+        )
+        yield
 
 
 def complete(dataset: Any) -> Any:

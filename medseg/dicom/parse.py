@@ -36,8 +36,8 @@ def tags(names: Iterable[str | int]) -> list[BaseTag | int]:
     return [*map(Tag, numbers), CHARACTER_SET]
 
 
-def header(path: Path, handle: BinaryIO, wanted: list[BaseTag | int]) -> Any:
-    """Some attributes of an open file, up to its pixels, where `handle` then stands if the file is not deflated.
+def header(path: Path, handle: BinaryIO, wanted: list[BaseTag | int] | None) -> Any:
+    """Some attributes of an open file, or all, up to its pixels, where `handle` then stands if it is not deflated.
 
     Raises:
         Refusal: a deflated file that unpacks to far too much.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from medseg.dicom import repair
 from medseg.dicom.geometry import Geometry, measure
 from medseg.dicom.headers import Frame
 from medseg.volume import Instance
@@ -98,7 +99,8 @@ def judge(frames: Sequence[Frame], *, tolerance_mm: float, gap_mm: float, known:
     if geometry.off_grid_mm > tolerance_mm:  # each part may be within it, and their sum not: then the largest is meant
         limit = min(limit, 0.999 * max(geometry.off_step_mm, geometry.off_side_mm))
     uneven = (*_steps(geometry, frames, limit, gap_mm), *_shifts(geometry, limit))
-    return Judgement(geometry, (*known, *uneven))
+    wasteful = _room(geometry, frames) if any(finding.repair for finding in uneven) else ()
+    return Judgement(geometry, (*known, *uneven, *wasteful))
 
 
 def listed(words: Sequence[str], *, separator: str = ", ") -> str:
@@ -241,3 +243,15 @@ def _shifts(geometry: Geometry, tolerance_mm: float) -> Iterator[Finding]:
             f"(positions are up to {geometry.off_line_mm:.2f} mm from their best line)"
         )
         yield Finding("drift", text, Verdict.REPAIRABLE, geometry.off_side_mm, "straighten", remedy)
+
+
+def _room(geometry: Geometry, frames: Sequence[Frame]) -> Iterator[Finding]:
+    """A repair that would need absurdly many voxels."""
+    grid = repair.plan([frames[index] for index in geometry.order])
+    if grid.growth > repair.GROWTH:
+        text = (
+            f"slices that only a grid of {' x '.join(map(str, grid.shape))} voxels would hold, {grid.growth:.0f} times "
+            "as many as were scanned"
+        )
+        remedy = "repair the headers, or read the part that lies evenly"
+        yield Finding("room", text, Verdict.REFUSED, remedy=remedy)

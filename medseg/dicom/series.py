@@ -52,6 +52,16 @@ def choose(path: Path, wanted: str | None) -> Series:
     Raises:
         Refusal: no image, several series and no choice, or a choice that fits none or several.
     """
+    return _pick(path, look(path)[1], wanted)
+
+
+def look(path: Path) -> tuple[list[Header], list[Series]]:
+    """Every header of a path that stands for several files, or of the series that a file belongs to; and the series
+    that lie in space.
+
+    Raises:
+        Refusal: none of them does.
+    """
     several = archive.holds_several(path)
     found = [headers.read(file) for file in archive.files(path)] if several else _siblings(path)
     scans = [header for header in found if not header.kind]
@@ -73,7 +83,7 @@ def choose(path: Path, wanted: str | None) -> Series:
         )
     if len(found) > len(scans):
         log.info("%s: %d files are no scans and were passed over", path, len(found) - len(scans))
-    return _pick(path, placed, wanted)
+    return found, placed
 
 
 def _siblings(path: Path) -> list[Header]:

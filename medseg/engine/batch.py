@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from medseg import atomic, plugins
+from medseg import atomic, measurements, plugins
 from medseg.case import Case
+from medseg.config import Chosen, output
+from medseg.dicom.objects import NOTE_OF_CHECK
 from medseg.engine import runner
-from medseg.engine.load import load_valid
+from medseg.engine.load import CHOICE, load_valid
 from medseg.engine.predict import Predictor, TileCallback
 from medseg.labels import LabelTable
 from medseg.prediction import Classification, Prediction
@@ -21,7 +21,7 @@ from medseg.refusal import Refusal
 from medseg.volume import Volume
 
 MAPS = "maps"
-"""What outputs say that they write if they need probabilities."""
+"""What outputs say that they write if it is probabilities and no labels."""
 
 
 def predict_all(
@@ -39,7 +39,8 @@ def predict_all(
 ) -> list[runner.Outcome]:
     """Predict every case into `out/<case><suffix>`; write `out/predict.json`, which says what became of each.
 
-    Formats: by default a NIfTI label map, or a table of probabilities where the model tells classes.
+    Formats: outputs, each by its name alone or with options as in `config.output`; by default a NIfTI label map, or a
+    table of probabilities where the model tells classes.
 
     `use` is called with each case, its scan and its prediction after the files are written; what it raises counts
     against that case only.
@@ -48,7 +49,7 @@ def predict_all(
 
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
-    writers = _writers(formats, predictor.table)
+    writers = _writers(formats, predictor.table, announce)
     if gate and predictor.table.unit != "voxel":
         raise Refusal(
             "--gate",
@@ -56,11 +57,11 @@ def predict_all(
             needed="a segmentation: a gate takes labels away from slices",
             remedy="name the segmentation's run first and the slice classifier after --gate",
         )
-    probabilities = probabilities or any(module.WRITES == MAPS for module in writers.values())
+    probabilities = probabilities or any(_needs_probabilities(one.module(), one.options) for one in writers)
     out.mkdir(parents=True, exist_ok=True)
 
     def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
-        places = {out / f"{case.id}{module.SUFFIX}": module for module in writers.values()}
+        places = {out / f"{case.id}{chosen.module().SUFFIX}": chosen for chosen in writers}
         _spare_inputs(places, case)
         scan = predictor.read_scan(case, series=series)
         valid = load_valid(case, scan, read)
@@ -71,13 +72,12 @@ def predict_all(
         if gate and isinstance(prediction, Prediction):
             prediction, gated = gate(case, scan, prediction)
         files = []
-        for path, module in places.items():
-            module.write(prediction, path, module.Options())
+        for path, chosen in places.items():
+            chosen.module().write(prediction, path, chosen.options)
             files.append(path.name)
         if use:
             use(case, scan, prediction)
-        facts = {"volume_ml": volumes_ml(prediction)} if isinstance(prediction, Prediction) else chances(prediction)
-        return tuple(files), facts | gated
+        return tuple(files), _facts(prediction) | gated | _reading(scan)
 
     outcomes = []
     for number, outcome in enumerate(runner.run_all(cases, work), start=1):
@@ -90,20 +90,59 @@ def predict_all(
     return outcomes
 
 
-def _writers(formats: Sequence[str], table: LabelTable) -> dict[str, Any]:
-    """Output modules by name; those for label maps are of no use to classes, and the other way round."""
+def _reading(scan: Volume) -> dict[str, str]:
+    """Facts for predict.json: which series was taken, and what the check of it found."""
+    names = {CHOICE: "series", NOTE_OF_CHECK: "check of the series"}
+    return {name: scan.source.notes[key] for key, name in names.items() if scan.source.notes.get(key)}
+
+
+def _needs_probabilities(module: Any, options: Any) -> bool:
+    """Whether an output with these options wants more than labels; those that never do need not say so."""
+    asked = getattr(module, "needs_probabilities", None)
+    return asked is not None and asked(options)
+
+
+def _writers(formats: Sequence[str], table: LabelTable, announce: Callable[[str], None]) -> list[Chosen]:
+    """The outputs asked for, with their options; those for label maps are of no use to classes, and the other way
+    round. What a module refers to (its NEEDS) is written too, and before it."""
     wanted, usual = (("labels", MAPS), "nifti") if table.unit == "voxel" else (("classes",), "scores")
-    modules = {name: plugins.find("outputs", name) for name in formats or [usual]}
-    for name, module in modules.items():
-        if module.WRITES not in wanted:
+    writers = [output(text) for text in formats or [usual]]
+    names = [chosen.name for chosen in writers]
+    for name in names:
+        if names.count(name) > 1:
+            raise Refusal(
+                f"--output {name}",
+                found="the same format twice",
+                needed="each once: their files would have one name",
+                remedy="leave one out, or write the other into another folder",
+            )
+        if plugins.find("outputs", name).WRITES not in wanted:
             fitting = [one for one in plugins.names("outputs") if plugins.find("outputs", one).WRITES in wanted]
             raise Refusal(
                 f"output {name}",
-                found=f"a format for {module.WRITES}",
+                found=f"a format for {plugins.find('outputs', name).WRITES}",
                 needed=f"one for {wanted[0]}, which is what this model gives",
                 remedy=f"choose {' or '.join(fitting)}",
             )
-    return modules
+    return _with_needs(writers, announce)
+
+
+def _with_needs(writers: Sequence[Chosen], announce: Callable[[str], None]) -> list[Chosen]:
+    asked = {chosen.name: chosen for chosen in writers}
+    ordered: dict[str, Chosen] = {}
+    for chosen in writers:
+        for needed in getattr(chosen.module(), "NEEDS", ()):
+            if needed not in asked and needed not in ordered:
+                announce(f"{needed} is written too, because {chosen.name} refers to it")
+            ordered.setdefault(needed, asked.get(needed) or output(needed))
+        ordered.setdefault(chosen.name, chosen)
+    return list(ordered.values())
+
+
+def _facts(prediction: Prediction | Classification) -> dict[str, Any]:
+    if isinstance(prediction, Prediction):
+        return {"volume_ml": measurements.volumes_ml(prediction)}
+    return chances(prediction)
 
 
 def chances(classification: Classification) -> dict[str, Any]:
@@ -127,14 +166,3 @@ def _spare_inputs(places: Iterable[Path], case: Case) -> None:
             raise Refusal(
                 path, found="the scan itself", needed="another place for its labels", remedy="choose another folder"
             )
-
-
-def volumes_ml(prediction: Prediction) -> dict[str, float]:
-    """Volume of each label in millilitres; empty for images without a physical size."""
-    if prediction.target.unit != "mm":
-        return {}
-    voxel_ml = abs(float(np.linalg.det(prediction.target.affine[:3, :3]))) / 1000
-    return {
-        label.name: round(float(prediction.mask(place).sum()) * voxel_ml, 3)
-        for place, label in enumerate(prediction.table.labels)
-    }

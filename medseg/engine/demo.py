@@ -70,7 +70,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
                 patient=case.patient,
             )
         )
-        overlays.append(reporting.overlay(scan, prediction, truth))
+        overlays.append(report.overlay(scan, prediction, truth))
         baseline.append(_thresholds(loaded, scan.array[0], truth.array[0], predictor.table))
 
     cases = [single(series, predictor.plan.channels)]

@@ -273,7 +273,7 @@ class _Seen:
         target = found.target.array
         self.rows += score(truth, target, table=table, metrics=self.over_masks, case=case.id, patient=case.patient)
         if len(self.overlays) < MOST_OVERLAYS:
-            self.overlays.append(reporting.overlay(scan, found, truth))
+            self.overlays.append(report.overlay(scan, found, truth))
 
     def limit(self, case: Case, scan: Volume, found: Prediction) -> tuple[Prediction, dict[str, Any]]:
         """Let the gate limit a prediction, and remember what it flagged and where labels truly are."""

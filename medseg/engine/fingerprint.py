@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from medseg.case import Case, CaseSet
-from medseg.engine.load import MODALITIES, WRONG_CHANNELS, Read, load_case
+from medseg.engine.load import WRONG_CHANNELS, Read, load_case
 from medseg.engine.parallel import for_each
 from medseg.geometry import axis_map
 from medseg.labels import IGNORE, LabelTable
+from medseg.measurements import MODALITIES
 from medseg.plan import Sizes, Triple
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import crop_box

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ import numpy as np
 
 from medseg.case import Case
 from medseg.labels import LabelTable
+from medseg.measurements import MODALITIES
 from medseg.refusal import Refusal
 from medseg.transforms import photograph
 from medseg.transforms.channels import combine, difference, distance_mm, reoriented, same_place
@@ -25,7 +26,8 @@ HIGHEST_LABEL = 65535
 BITS = (1, 2, 4)
 """What red, green and blue add to the number of a pixel where a label map is a colour picture."""
 BRIGHT = 127
-MODALITIES = "modalities"
+CHOICE = "series_choice"
+"""Key in `Source.notes`: why rules took a DICOM series, by its reader."""
 WRONG_CHANNELS = (
     "add what is missing; where a file holds several channels, as photographs do, name them in the data settings, such "
     "as dataset.files_hold=[red,green,blue]"
@@ -61,23 +63,37 @@ def load_case(
     return image, load_truth(case, image, read, table, steps)
 
 
-def load_image(case: Case, read: Read, *, policy: Literal["refuse", "resample", "register"] = "refuse") -> Volume:
-    """The channels of a case, stacked; see `load_case`. `source.notes["modalities"]` has each channel's modality."""
+def load_image(
+    case: Case,
+    read: Read,
+    *,
+    policy: Literal["refuse", "resample", "register"] = "refuse",
+    readers: Mapping[str, Read] | None = None,
+) -> Volume:
+    """The channels of a case, stacked; see `load_case`. `source.notes["modalities"]` has each channel's modality.
+
+    `readers`: for channels that are read in a way of their own.
+    """
     if not case.images:
         raise Refusal(
             f"case {case.id}", found="no image", needed="at least one", remedy="correct the data set's folder or table"
         )
-    volumes, modalities = [], []
+    volumes, modalities, choices = [], [], []
     uptake: dict[str, str] = {}
     for name, path in case.images.items():
-        volume = read(path)
+        volume = (readers or {}).get(name, read)(path)
         volumes.append(volume.with_array(volume.array, (name,)) if len(volume.array) == 1 else volume)
+        if volume.source.notes.get(CHOICE):
+            choices.append(
+                f"{name}: {volume.source.notes[CHOICE]}" if len(case.images) > 1 else volume.source.notes[CHOICE]
+            )
         modalities += [volume.source.modality] * len(volume.array)
         uptake |= {key: volume.source.notes[key] for key in ("values", "no_suv") if key in volume.source.notes}
     image = combine(volumes, policy=policy)
-    return replace(
-        image, source=replace(image.source, notes={**image.source.notes, **uptake, MODALITIES: tuple(modalities)})
-    )
+    notes = {**image.source.notes, **uptake, MODALITIES: tuple(modalities)}
+    if choices:
+        notes[CHOICE] = "; ".join(choices)
+    return replace(image, source=replace(image.source, notes=notes))
 
 
 def load_truth(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from medseg import progress
@@ -15,6 +16,7 @@ from medseg.engine import device as devices
 from medseg.engine import footprint, gather, networks
 from medseg.engine.check import examine
 from medseg.engine.fingerprint import fingerprint
+from medseg.engine.load import Read
 from medseg.engine.planning import make_plan
 from medseg.engine.prepare import prepare
 from medseg.engine.run import Run
@@ -53,12 +55,18 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
             wanted,
             plan,
             folder=recipe.cache,
-            read=read,
+            read=reader(recipe),
+            reading=recipe.dicom.model_dump(mode="json", exclude_defaults=True),
             unknown_labels=recipe.prepare.unknown_labels,
             workers=workers(recipe),
             progress=lambda number, total, case: done(),
         )
     return Material(cases, split, plan, places)
+
+
+def reader(recipe: Recipe) -> Read:
+    """Path -> Volume, by the recipe's rules for DICOM series."""
+    return partial(read, dicom=recipe.dicom)
 
 
 def workers(recipe: Recipe) -> int:
@@ -121,7 +129,7 @@ def _orientation(recipe: Recipe, training: CaseSet) -> str:
     """What the recipe says; auto goes by what the first case is."""
     if recipe.prepare.orientation != "auto":
         return recipe.prepare.orientation
-    first = read(next(iter(training.cases[0].images.values())))
+    first = reader(recipe)(next(iter(training.cases[0].images.values())))
     return "LPS" if first.unit == "px" else "RAS"
 
 
@@ -131,7 +139,7 @@ def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Anno
     with progress.counting("measuring cases", total=len(training.cases)) as done:
         seen = fingerprint(
             training,
-            read=read,
+            read=reader(recipe),
             orientation=_orientation(recipe, training),
             policy=recipe.prepare.channels_on_other_grids,
             workers=workers(recipe),

@@ -16,6 +16,7 @@ import medseg
 from medseg import config
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
+from medseg.dicom.settings import DicomSettings
 from medseg.engine import device as devices
 from medseg.engine import tiles, validate
 from medseg.engine.load import load_image
@@ -30,6 +31,8 @@ from medseg.transforms import prepare as transform
 from medseg.volume import Volume
 
 TileCallback = Callable[[int, int], None]
+DICOM = "dicom."
+"""What changes of the DICOM settings begin with."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Predictor:
     recipe: Recipe
     table: LabelTable
     settings: PredictSettings
+    dicom: DicomSettings
     device: torch.device
     provenance: Mapping[str, str]
 
@@ -63,7 +67,8 @@ class Predictor:
         Args:
             runs: run folders, or zipped ones.
             device: auto, cpu, cuda or mps.
-            changes: `key=value` changes of the recipe's inference settings.
+            changes: `key=value` changes of the recipe's inference settings, and `dicom.key=value` of how it reads
+                DICOM.
 
         Raises:
             Refusal: a run is incomplete or damaged, or the runs do not share plan and labels.
@@ -80,7 +85,10 @@ class Predictor:
                     remedy="predict with each alone; with prepare.spacing_mm given in the recipe, all folds share one",
                 )
         chosen = devices.choose(device)
-        settings = config.changed(first.recipe.predict, changes)
+        of_dicom = [text.removeprefix(DICOM) for text in changes if text.startswith(DICOM)]
+        settings = config.changed(first.recipe.predict, [text for text in changes if not text.startswith(DICOM)])
+        reading = config.changed(first.recipe.dicom, of_dicom, key=DICOM)
+        _check_channels(reading, first.plan)
         devices.check_precision(chosen, settings.precision, where="precision")
         loaded = [run.load_network() for run in opened]
         provenance = {
@@ -90,6 +98,7 @@ class Predictor:
             "medseg": medseg.__version__,
             "seed": ", ".join(str(run.recipe.seed) for run in opened),
             "licence of the weights": first.recipe.licence,
+            "intended use": first.recipe.intended_use,
         }
         return cls(
             members=tuple(
@@ -98,6 +107,7 @@ class Predictor:
             recipe=first.recipe,
             table=first.table,
             settings=settings,
+            dicom=reading,
             device=chosen,
             provenance=provenance,
         )
@@ -239,13 +249,22 @@ class Predictor:
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan."""
-        scan = load_image(case, partial(read, series=series), policy=self.plan.channels_on_other_grids)
+        scan = load_image(
+            case,
+            partial(read, series=series, dicom=self.dicom),
+            policy=self.plan.channels_on_other_grids,
+            readers={name: partial(read, dicom=self.dicom.of_channel(name)) for name in self.dicom.channels},
+        )
         if len(scan.array) != len(self.plan.channels):
+            several = len(case.images) == 1 and bool(scan.channels) and bool(scan.source.instances)
             raise Refusal(
                 ", ".join(str(path) for path in case.images.values()),
-                found=f"{len(scan.array)} channels",
+                found=f"{len(scan.array)} channels" + (f" ({'; '.join(scan.channels)})" if several else ""),
                 needed=f"{len(self.plan.channels)}: {', '.join(self.plan.channels)}",
-                remedy="name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
+                remedy="choose one of the volumes in the series by its number or name: --series /1, or "
+                f"'/{scan.channels[0]}', and the number of the series before the slash where there are several"
+                if several
+                else "name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
             )
         if self.plan.unit and scan.unit != self.plan.unit:
             words = {"mm": "an image with a size in millimetres", "px": "a photograph, without a size in millimetres"}
@@ -258,6 +277,16 @@ class Predictor:
                 else "give the photograph as PNG, JPEG or TIFF",
             )
         return scan
+
+
+def _check_channels(dicom: DicomSettings, plan: Plan) -> None:
+    if dicom.channels and set(dicom.channels) != set(plan.channels):
+        raise Refusal(
+            "dicom.channels",
+            found=f"rules for {', '.join(dicom.channels)}",
+            needed=f"rules for each channel of the model: {', '.join(plan.channels)}",
+            remedy="correct the names; for a model with one channel, dicom.select is enough",
+        )
 
 
 def _grid(plan: Plan) -> tuple[Any, ...]:

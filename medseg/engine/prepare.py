@@ -6,10 +6,10 @@ import contextlib
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import filelock
 
@@ -35,6 +35,7 @@ def prepare(
     *,
     folder: Path,
     read: Read,
+    reading: Mapping[str, Any] | None = None,
     unknown_labels: Literal["refuse", "background"] = "refuse",
     workers: int = 0,
     progress: Progress | None = None,
@@ -47,6 +48,7 @@ def prepare(
         plan: how.
         folder: of the cache; several plans may share it; of two runs at the same time, one waits.
         read: path -> Volume; picklable when `workers` is above 1.
+        reading: settings of `read` that are not the usual ones; cases read otherwise are prepared anew.
         unknown_labels: whether numbers that the label table does not name are refused, or count as background.
         workers: processes; 0 or 1 works in this one.
         progress: called with (cases done, cases in all, case id).
@@ -59,7 +61,8 @@ def prepare(
         Refusal: some cases were refused (every other one is prepared), or the disk is full.
     """
     with _alone(folder):
-        return _prepare(cases, plan, folder, read, unknown_labels, workers, progress, verify)
+        cache = Cache(folder, cache_key(plan, cases.labels, reading))
+        return _prepare(cases, plan, cache, read, unknown_labels, workers, progress, verify)
 
 
 @contextlib.contextmanager
@@ -82,15 +85,14 @@ def _alone(folder: Path) -> Iterator[None]:
 def _prepare(
     cases: CaseSet,
     plan: Plan,
-    folder: Path,
+    cache: Cache,
     read: Read,
     unknown_labels: str,
     workers: int,
     progress: Progress | None,
     verify: bool,
 ) -> dict[str, Path]:
-    remove_partial(folder)
-    cache = Cache(folder, cache_key(plan, cases.labels))
+    remove_partial(cache.folder)
     places, refused = _places(cases, cache)
     todo = [
         (case.id, (case, places[case.id]))

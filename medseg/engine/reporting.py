@@ -7,16 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medseg import report
 from medseg.engine.run import Run
-from medseg.geometry import axis_map
-from medseg.prediction import Prediction
-from medseg.volume import Volume
-
-WINDOWS = {"CT": (-160.0, 240.0)}
-"""Intensities shown as black and white, by modality (CT: soft tissue); others between their 1st and 99th percentile."""
 
 
 def write(
@@ -48,33 +40,6 @@ def write(
             notes=notes,
         ),
     )
-
-
-def overlay(scan: Volume, prediction: Prediction, truth: Volume | None) -> report.Overlay:
-    """One case to look at, turned to RAS orientation for the page.
-
-    Args:
-        truth: label map on the scan's grid, with the numbers of training files.
-    """
-    mapping = axis_map(scan.affine, "RAS")
-    first, second, third = (float(scan.spacing_mm[old]) for old in mapping.permutation)
-    image = mapping.apply(scan.array)
-    image = image if scan.unit == "px" and len(image) == 3 else image[0]
-    return report.Overlay(
-        case=prediction.case,
-        scan=image,
-        predicted=mapping.apply(prediction.target.array),
-        truth=None if truth is None else mapping.apply(prediction.table.encode(truth.array[0])),
-        spacing_mm=(first, second, third),
-        window=WINDOWS.get(scan.source.modality) or _percentiles(image),
-        table=prediction.table,
-        unit=scan.unit,
-    )
-
-
-def _percentiles(image: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(image[image != 0] if image.any() else image, (1, 99))
-    return float(low), float(high) if high > low else float(low) + 1
 
 
 def _history(run: Run) -> list[dict[str, float]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.case import Case
 from medseg.refusal import Refusal
 
-COMPOUND_SUFFIXES = (".nii.gz", ".seg.nrrd")
+COMPOUND_SUFFIXES = (".nii.gz", ".seg.nrrd", ".seg.dcm", ".rtstruct.dcm")
 
 
 def stem(path: Path) -> str:
@@ -19,18 +20,28 @@ def stem(path: Path) -> str:
     return path.stem if path.is_file() else path.resolve().name
 
 
-def find(paths: list[Path], channels: tuple[str, ...], named: Mapping[str, Path]) -> list[Case]:
+def find(
+    paths: list[Path],
+    channels: tuple[str, ...],
+    named: Mapping[str, Path],
+    *,
+    by_study: bool = False,
+    by_channel: bool = False,
+) -> list[Case]:
     """Cases to predict.
 
     Args:
         paths: each a scan (a file, or a DICOM folder), or a folder of scans. In a folder, `<case>_0000.nii.gz`,
-            `<case>_0001.nii.gz`, ... or `<case>_<channel>.nii.gz` are the channels of one case; subfolders are DICOM
-            series, one case each.
+            `<case>_0001.nii.gz`, ... or `<case>_<channel>.nii.gz` are the channels of one case; subfolders with DICOM
+            are one case each.
         channels: names of the model's channels, in order.
         named: channel name -> file, for one case with several channels.
+        by_study: DICOM folders are looked through for studies, and each study is one case, however deep its files lie
+            and in however many folders; for models that choose its series by rules.
+        by_channel: rules choose a series of the study for each channel.
 
     Raises:
-        Refusal: nothing there, or a channel is missing.
+        Refusal: nothing there, a channel is missing, or studies that share a folder.
     """
     if named:
         if paths:
@@ -42,9 +53,19 @@ def find(paths: list[Path], channels: tuple[str, ...], named: Mapping[str, Path]
     for path in paths:
         if not path.exists():
             raise Refusal(path, found="no such file or folder", needed="a scan", remedy="check the path")
-        cases += _folder(path, channels) if path.is_dir() else [single(path, channels)]
+        cases += _folder(path, channels, by_study) if path.is_dir() else [single(path, channels)]
     _distinct(cases)
-    return cases
+    return [of_study(case, channels) for case in cases] if by_channel else cases
+
+
+def of_study(case: Case, channels: tuple[str, ...]) -> Case:
+    """A case that is one DICOM folder, zip or DICOMDIR, as one with that for each channel; any other as it is."""
+    from medseg.dicom import archive
+
+    [*paths] = case.images.values()
+    if len(paths) == 1 and archive.holds_several(paths[0]):
+        return replace(case, images=dict.fromkeys(channels, paths[0]))
+    return case
 
 
 def _distinct(cases: list[Case]) -> None:
@@ -59,9 +80,10 @@ def _distinct(cases: list[Case]) -> None:
         seen[case.id] = case
 
 
-def single(path: Path, channels: tuple[str, ...]) -> Case:
+def single(path: Path, channels: tuple[str, ...], name: str = "") -> Case:
     """One path; a file that holds several channels (4-D NIfTI) is checked when it is read."""
-    return Case(stem(path), stem(path), {"all" if len(channels) > 1 else channels[0]: path})
+    name = name or stem(path)
+    return Case(name, name, {"all" if len(channels) > 1 else channels[0]: path})
 
 
 def _from_names(named: Mapping[str, Path], channels: tuple[str, ...]) -> Case:
@@ -84,17 +106,20 @@ def files(folder: Path) -> list[Path]:
         raise Refusal(folder, found="no such folder", needed="a folder of images", remedy="check the path")
     inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     names = {path.name.lower() for path in inside}
-    images = [path for path in inside if readers.knows(path) not in (None, "dicom", "dicom_seg")]
+    images = [path for path in inside if readers.knows(path) not in (None, "dicom", "dicom_seg", "rtstruct")]
     return [path for path in images if path.suffix.lower() != ".img" or path.name[:-4].lower() + ".hdr" not in names]
 
 
-def _folder(folder: Path, channels: tuple[str, ...]) -> list[Case]:
+def _folder(folder: Path, channels: tuple[str, ...], by_study: bool) -> list[Case]:
     from medseg import readers
 
-    if any(readers.knows(path) == "dicom" for path in folder.iterdir() if path.is_file()):
+    if not by_study and any(readers.knows(path) == "dicom" for path in folder.iterdir() if path.is_file()):
         return [single(folder, channels)]
     images = files(folder)
-    series = sorted(path for path in folder.iterdir() if path.is_dir() and readers.knows(path) == "dicom")
+    if by_study:
+        series = study_folders(folder)
+    else:
+        series = sorted(path for path in folder.iterdir() if path.is_dir() and readers.knows(path) == "dicom")
     if not images and not series:
         inside = sum(1 for _ in folder.iterdir())
         raise Refusal(
@@ -103,9 +128,55 @@ def _folder(folder: Path, channels: tuple[str, ...]) -> list[Case]:
             needed="NIfTI, NRRD, ... files, or DICOM",
             remedy="check the path",
         )
+    scans = [single(path, channels, name) for path, name in zip(series, _names(folder, series), strict=True)]
     if len(channels) == 1:
-        return [single(path, channels) for path in [*images, *series]]
-    return _grouped(folder, images, channels) + [single(path, channels) for path in series]
+        return [single(path, channels) for path in images] + scans
+    return _grouped(folder, images, channels) + scans
+
+
+def _names(folder: Path, series: list[Path]) -> list[str]:
+    """A name for each folder: its own, or the way to it where discs call folders of all patients the same."""
+    own = [stem(path) for path in series]
+    if len(set(own)) == len(own):
+        return own
+    return ["_".join(path.relative_to(folder).parts) for path in series]
+
+
+def study_folders(folder: Path) -> list[Path]:
+    """For each study in a folder tree, the folder that stands for it: the highest one within `folder`, or `folder`
+    itself, that holds all of its files and nothing of another study. `folder` where no file names its study.
+
+    Raises:
+        Refusal: two studies lie in one folder, so that no folder stands for either.
+    """
+    from medseg.dicom import archive, headers
+
+    above: dict[str, set[Path]] = {}
+    """For each study, folders that hold all of its files."""
+    holds: dict[Path, set[str]] = {}
+    """For each folder, the studies in it and below."""
+    files_there = list(archive.files(folder))
+    for file in files_there:
+        study = headers.study(file)
+        if not study:  # a DICOMDIR, or damaged: whoever reads the folder says so
+            continue
+        parents = [file.parent, *(path for path in file.parent.parents if path.is_relative_to(folder))]
+        above[study] = above.get(study, set(parents)) & set(parents)
+        for path in parents:
+            holds.setdefault(path, set()).add(study)
+    found = [folder] if files_there and not above else []
+    for study, candidates in above.items():
+        alone = [path for path in candidates if holds[path] == {study}]
+        if not alone:
+            nearest = max(candidates, key=lambda path: len(path.parts))
+            raise Refusal(
+                nearest,
+                found=f"{len(holds[nearest])} studies with files side by side",
+                needed="a folder for each study",
+                remedy="sort them into folders, or name one series with --series",
+            )
+        found.append(min(alone, key=lambda path: len(path.parts)))
+    return sorted(found)
 
 
 def _grouped(folder: Path, files: list[Path], channels: tuple[str, ...]) -> list[Case]:

@@ -21,6 +21,11 @@ class Options(Settings):
     """Nothing to choose."""
 
 
+def needs_probabilities(options: Options) -> bool:
+    """Whether `Prediction.probabilities` must be kept for this output."""
+    return True
+
+
 def write(prediction: Prediction, path: Path, options: Options) -> None:
     """Write the table's labels in its order: of the retina's vessels red is artery, green vein, blue all vessels.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from medseg import plugins
+from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
@@ -40,12 +41,13 @@ def find(path: Path) -> ModuleType:
     raise Refusal(path, found=found, needed="an image", remedy=remedy)
 
 
-def read(path: Path, *, series: str | None = None) -> Volume:
+def read(path: Path, *, series: str | None = None, dicom: DicomSettings | None = None) -> Volume:
     """Read an image of any known format.
 
     Args:
         path: a file, or a folder with a DICOM series.
         series: which series of a DICOM folder: its UID, its number, or part of its description.
+        dicom: how DICOM series are chosen and repaired; of no meaning to other files.
 
     Returns:
         Volume with (C, I, J, K) stored values after rescaling, and the affine to RAS+ mm.
@@ -55,13 +57,12 @@ def read(path: Path, *, series: str | None = None) -> Volume:
     """
     path = Path(path)
     reader = find(path)
-    if series is None:
-        return reader.read(path, reader.Options())
-    if "series" not in reader.Options.model_fields:
+    if series is not None and "series" not in reader.Options.model_fields:
         raise Refusal(
             path,
             found=f"series '{series}' asked of a file that holds no DICOM series",
             needed="a DICOM folder when a series is named",
             remedy="leave the series out, or correct the path",
         )
-    return reader.read(path, reader.Options(series=series))
+    given = dict(dicom or ()) if issubclass(reader.Options, DicomSettings) else {}
+    return reader.read(path, reader.Options(**given | ({} if series is None else {"series": series})))

@@ -1,4 +1,4 @@
-"""NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), GIPL and VTK images, through SimpleITK."""
+"""NRRD (.nrrd, .nhdr, .seg.nrrd), MetaImage (.mha, .mhd), GIPL and VTK images, through SimpleITK."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ def matches(path: Path) -> bool:
 def read(path: Path, options: Options) -> Volume:
     """Read a 3-D image of scalars or vectors, or a 4-D one, as (C, I, J, K) with ITK's index order.
 
+    Of 3D Slicer's segmentations (.seg.nrrd), `source.notes["segments"]` maps the number in the voxels to the segment's
+    name. If segments lie in layers, each becomes a channel of 0 and 1, and is numbered from 1.
+
     Raises:
-        Refusal: damaged, complex, not 3-D or 4-D, or with NaN or infinite voxels.
+        Refusal: damaged, complex, not 3-D or 4-D, or with NaN or infinite voxels; or segments without a layer.
     """
     import SimpleITK as sitk
 
@@ -51,7 +54,29 @@ def read(path: Path, options: Options) -> Volume:
             remedy="convert it to a 3-D image; a flat picture can be read as PNG or TIFF",
         )
     refuse_not_finite(channels, path)
-    return Volume(channels.transpose(0, 3, 2, 1), _affine(image), Source(path, reader="sitk"))
+    segments = _segments(path, image, len(channels))
+    notes = {"segments": {value: name for name, value, _ in segments}} if segments else {}
+    names: tuple[str, ...] = ()
+    if segments and len(channels) > 1:
+        channels = np.stack([channels[layer] == value for _, value, layer in segments]).astype(np.uint8)
+        names = tuple(name for name, _, _ in segments)
+        notes = {"segments": dict(enumerate(names, start=1))}
+    return Volume(
+        channels.transpose(0, 3, 2, 1), _affine(image), Source(path, reader="sitk", notes=notes), channels=names
+    )
+
+
+def _segments(path: Path, image: Any, layers: int) -> list[tuple[str, int, int]]:
+    """(name, number in the voxels, layer) of each segment that 3D Slicer's fields describe, in their order."""
+    found: list[tuple[str, int, int]] = []
+    with parsing(path, needed="a name, a number and a layer for every segment", remedy="save it again in 3D Slicer"):
+        while image.HasMetaDataKey(f"Segment{len(found)}_ID"):
+            field = f"Segment{len(found)}_"
+            value, layer = (int(image.GetMetaData(field + part)) for part in ("LabelValue", "Layer"))
+            if not 0 <= layer < layers:
+                raise ValueError(f"layer {layer} of {layers}")
+            found.append((image.GetMetaData(field + "Name"), value, layer))
+    return found
 
 
 def _affine(image: Any) -> np.ndarray:

@@ -3,12 +3,13 @@
     write(Path("report.html"), Report(title="Liver, 3D U-Net", overlays=[Overlay(...)]))
 
 The page makes no request to anywhere: styles, script and pictures are inside it, so that it can be opened from a disk,
-sent by mail and printed. The same `Report` gives the same bytes.
+sent by mail and printed. The same `Report` gives the same bytes. `pdf` makes sheets of paper about one result.
 """
 
 from __future__ import annotations
 
 from medseg.report.page import Report, write
-from medseg.report.slices import Overlay
+from medseg.report.sheet import Sheet, pages, pdf
+from medseg.report.slices import Overlay, overlay
 
-__all__ = ["Overlay", "Report", "write"]
+__all__ = ["Overlay", "Report", "Sheet", "overlay", "pages", "pdf", "write"]

@@ -18,8 +18,7 @@ SCALE_BARS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
 
 
 def panel(overlay: Overlay, plane: Plane, index: int) -> bytes:
-    """One slice in a black square, in correct proportions: the prediction's outlines in the colours of the table, the
-    reference's dashed and white on top of them, the patient's directions at the edges and a scale bar."""
+    """One slice as `draw` shows it, in a black square."""
     from matplotlib import rc_context, rcdefaults
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -29,15 +28,21 @@ def panel(overlay: Overlay, plane: Plane, index: int) -> bytes:
         figure = Figure(figsize=(SIDE_INCHES, SIDE_INCHES), facecolor="black")
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        axes.set_axis_off()
-        _draw_scan(axes, overlay, plane, index)
-        _draw_outlines(axes, overlay, plane, index)
-        if overlay.unit == "mm":
-            _draw_directions(axes, plane)
-            _draw_scale_bar(axes, overlay, plane)
+        draw(axes, overlay, plane, index)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, facecolor="black", metadata={"Software": None})
     return stream.getvalue()
+
+
+def draw(axes: Axes, overlay: Overlay, plane: Plane, index: int) -> None:
+    """One slice in correct proportions: the prediction's outlines in the colours of the table, the reference's dashed
+    and white on top of them, the patient's directions at the edges and a scale bar."""
+    axes.set_axis_off()
+    _draw_scan(axes, overlay, plane, index)
+    _draw_outlines(axes, overlay, plane, index)
+    if overlay.unit == "mm":
+        _draw_directions(axes, plane)
+        _draw_scale_bar(axes, overlay, plane)
 
 
 def grey(scan: np.ndarray, window: tuple[float, float]) -> np.ndarray:

@@ -7,7 +7,13 @@ from typing import Literal
 
 import numpy as np
 
+from medseg.geometry import axis_map
 from medseg.labels import LabelTable
+from medseg.prediction import Prediction
+from medseg.volume import Volume
+
+WINDOWS = {"CT": (-160.0, 240.0)}
+"""Intensities shown as black and white, by modality (CT: soft tissue); others between their 1st and 99th percentile."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,33 @@ class Overlay:
         return [(region, 1) for region in labels]
 
 
+def overlay(scan: Volume, prediction: Prediction, truth: Volume | None) -> Overlay:
+    """One case to look at, turned to RAS orientation for the page.
+
+    Args:
+        truth: label map on the scan's grid, with the numbers of training files.
+    """
+    mapping = axis_map(scan.affine, "RAS")
+    first, second, third = (float(scan.spacing_mm[old]) for old in mapping.permutation)
+    image = mapping.apply(scan.array)
+    image = image if scan.unit == "px" and len(image) == 3 else image[0]
+    return Overlay(
+        case=prediction.case,
+        scan=image,
+        predicted=mapping.apply(prediction.target.array),
+        truth=None if truth is None else mapping.apply(prediction.table.encode(truth.array[0])),
+        spacing_mm=(first, second, third),
+        window=WINDOWS.get(scan.source.modality) or _percentiles(image),
+        table=prediction.table,
+        unit=scan.unit,
+    )
+
+
+def _percentiles(image: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(image[image != 0] if image.any() else image, (1, 99))
+    return float(low), float(high) if high > low else float(low) + 1
+
+
 def planes(shape: tuple[int, int, int]) -> tuple[Plane, ...]:
     """The planes worth showing: those with more than a single line of voxels; a photograph (K = 1) has only one."""
     wide = tuple(plane for plane in PLANES if shape[plane.columns] > 1 and shape[plane.rows] > 1)
@@ -105,7 +138,7 @@ def planes(shape: tuple[int, int, int]) -> tuple[Plane, ...]:
 
 def cut(array: np.ndarray, plane: Plane, index: int) -> np.ndarray:
     """Slice `index` of an array (..., I, J, K) in RAS orientation as a picture (..., rows, columns), top row first."""
-    taken = np.take(array, index, axis=plane.normal - 3)
+    taken = np.moveaxis(array, plane.normal - 3, 0)[index]  # a view; np.take would copy a strided array as a whole
     return np.swapaxes(taken, -1, -2)[..., ::-1, ::-1]
 
 

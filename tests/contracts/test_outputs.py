@@ -16,8 +16,12 @@ from medseg.settings import Settings
 from medseg.volume import Volume
 from tests import dicom_series as ds
 
-NEEDS_DICOM = {"dicom_seg"}
+NEEDS_DICOM = {"dicom_seg", "rtstruct"}
 FOR_LABELS = [name for name in plugins.names("outputs") if plugins.find("outputs", name).WRITES == "labels"]
+SHAPES = {"stl", "ply", "glb"}
+WITH_VOXELS = [name for name in FOR_LABELS if plugins.find("outputs", name).READ_BACK_BY]
+ABOUT_LABELS = {"statistics_csv", "statistics_json", "dicom_sr", "dicom_page"}
+"""What is said of labels, without the voxels themselves; each has a test of its own that reads it back."""
 LABELS = LabelTable.of({"liver": 5, "spleen": 1, "kidney_left": 9})
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, paint=[2, 1, 4])
 OBLIQUE = np.array([0.9541666, -0.2080757, 0.2151061, 0.2785886, 0.880128, -0.3843997])
@@ -44,11 +48,13 @@ def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def test_the_list_equals_the_folder() -> None:
-    assert set(plugins.names("outputs")) == {"nifti", "nrrd", "dicom_seg", "scores", "maps"}
+    listed = {"nifti", "nrrd", "seg_nrrd", *NEEDS_DICOM, *SHAPES, "scores", "maps"}
+    assert set(plugins.names("outputs")) == listed | ABOUT_LABELS
+    assert set(FOR_LABELS) - set(WITH_VOXELS) == ABOUT_LABELS | SHAPES
     assert {plugins.find("outputs", name).WRITES for name in plugins.names("outputs")} == {"labels", "maps", "classes"}
 
 
-@pytest.mark.parametrize("name", FOR_LABELS)
+@pytest.mark.parametrize("name", WITH_VOXELS)
 def test_output(name: str, tmp_path: Path) -> None:
     output = plugins.find("outputs", name)
     assert issubclass(output.Options, Settings)
@@ -71,14 +77,21 @@ def test_output(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(points(found, back.affine), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", FOR_LABELS)
+@pytest.mark.parametrize("name", WITH_VOXELS)
 @pytest.mark.parametrize("table", [LABELS, REGIONS], ids=["labels", "regions"])
 def test_nothing_segmented_is_a_result(name: str, table: LabelTable, tmp_path: Path) -> None:
     output = plugins.find("outputs", name)
     empty = prediction(scan(tmp_path), table)
     empty = Prediction(empty.case, table, empty.target.with_array(np.zeros_like(empty.target.array)))
     output.write(empty, tmp_path / f"result{output.SUFFIX}", output.Options())
-    assert not readers.read(tmp_path / f"result{output.SUFFIX}").array.any()
+    if output.READ_BACK_BY:
+        assert not readers.read(tmp_path / f"result{output.SUFFIX}").array.any()
+
+
+def test_what_an_output_refers_to_is_another_output() -> None:
+    for name in plugins.names("outputs"):
+        for needed in getattr(plugins.find("outputs", name), "NEEDS", ()):
+            assert needed in plugins.names("outputs") and not getattr(plugins.find("outputs", needed), "NEEDS", ())
 
 
 @pytest.mark.parametrize("name", FOR_LABELS)

@@ -16,6 +16,7 @@ from PIL import Image
 from medseg import plugins, readers
 from medseg.labels import LabelTable
 from medseg.outputs import dicom_seg as dicom_seg_output
+from medseg.outputs import rtstruct as rtstruct_output
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.settings import Settings
@@ -51,12 +52,22 @@ def dicom_seg(folder: Path) -> Path:
     return folder / "seg.dcm"
 
 
+def rtstruct(folder: Path) -> Path:
+    scan = readers.read(dicom(folder).parent)
+    target = np.zeros((1, *scan.shape), np.uint8)
+    target[0, 2:5, 3:6, 1:3] = 1
+    prediction = Prediction("c", LabelTable.of({"liver": 1}), scan.with_array(target))
+    rtstruct_output.write(prediction, folder / "structures.dcm", rtstruct_output.Options())
+    return folder / "structures.dcm"
+
+
 EXAMPLES: dict[str, Callable[[Path], Path]] = {
     "nifti": nifti,
     "sitk": sitk_,
     "picture": picture,
     "dicom": dicom,
     "dicom_seg": dicom_seg,
+    "rtstruct": rtstruct,
 }
 
 

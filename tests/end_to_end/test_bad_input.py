@@ -114,10 +114,10 @@ def test_two_series_and_no_choice(untrained, tmp_path):
     assert nib.load(tmp_path / "out" / "ct.nii.gz").shape[2] == 5
 
 
-def test_a_missing_slice(untrained, tmp_path):
-    dicom_series.series(tmp_path / "ct", np.delete(dicom_series.places(9), 4, axis=0))
+def test_a_wide_gap(untrained, tmp_path):
+    dicom_series.series(tmp_path / "ct", np.delete(dicom_series.places(9), [3, 4, 5], axis=0))
     said = predict(untrained, tmp_path / "ct", tmp_path / "out")
-    assert_refused(said, str(tmp_path / "ct"), "found 1 missing slice of", "after", "a gap of", "mm", code=1)
+    assert_refused(said, str(tmp_path / "ct"), "found 3 missing slices of", "after", "a gap of 12 mm", code=1)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predict.json"]
 
 

@@ -36,7 +36,7 @@ def test_demo(tmp_path: Path) -> None:
     scan = medseg.read(ROOT / "sample_data" / "ct_dicom" / "p08_a")
     labels = medseg.read(tmp_path / "unseen" / "p08_a.nii.gz")
     assert same_grid(scan.affine, scan.shape, labels.affine, labels.shape, tolerance_mm=1e-4)
-    segmentation = highdicom.seg.Segmentation.from_dataset(pydicom.dcmread(tmp_path / "unseen" / "p08_a.dcm"))
+    segmentation = highdicom.seg.Segmentation.from_dataset(pydicom.dcmread(tmp_path / "unseen" / "p08_a.seg.dcm"))
     assert segmentation.number_of_segments == len(np.unique(labels.array)) - 1
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") >= 3 and not re.search(r"(?:src|href|url)\W+http", page)

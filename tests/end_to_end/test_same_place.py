@@ -11,6 +11,7 @@ import pytest
 
 import medseg
 from medseg.geometry import LPS_FROM_RAS
+from tests import dicom_series as ds
 from tests import reference, tiny
 
 SAMPLE = tiny.ROOT / "sample_data" / "ct_dicom"
@@ -26,11 +27,12 @@ def canonical(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def assert_one_result(files: list[Path], run: Path, out: Path) -> None:
     said = tiny.medseg_command("predict", run, *files, out, "--threads", 1)
     assert said.code == 0, said.err
-    results = [canonical(out / file.name) for file in files]
+    written = [out / file.name if file.is_file() else out / f"{file.name}.nii.gz" for file in files]
+    results = [canonical(file) for file in written]
     voxels, affine = results[0]
     assert len(np.unique(voxels)) == 3  # with one class everywhere nothing would be compared
-    for file, (array, place) in zip(files, results, strict=True):
-        assert nib.load(out / file.name).shape == nib.load(file).shape
+    for file, result, (array, place) in zip(files, written, results, strict=True):
+        assert nib.load(result).shape == (nib.load(file) if file.is_file() else medseg.read(file)).shape
         assert np.array_equal(array, voxels), file.name
         np.testing.assert_allclose(place, affine, atol=1e-4)
 
@@ -91,7 +93,7 @@ def test_the_dicom_seg_holds_the_same_labels(dicom):
     """Read by highdicom: each of its voxels is looked up in the NIfTI file by its place in the patient."""
     import highdicom as hd
 
-    written = hd.seg.segread(dicom / "p08_a.dcm")
+    written = hd.seg.segread(dicom / "p08_a.seg.dcm")
     assert [part.segment_label for part in written.SegmentSequence] == ["left", "right"]
     found = written.get_volume(combine_segments=True)
     nifti = nib.load(dicom / "p08_a.nii.gz")
@@ -106,6 +108,45 @@ def test_the_dicom_seg_holds_the_same_labels(dicom):
 
 
 def test_medseg_reads_its_own_dicom_seg(dicom):
-    found = medseg.read(dicom / "p08_a.dcm")
+    found = medseg.read(dicom / "p08_a.seg.dcm")
     assert found.source.reader == "dicom_seg"
     assert np.count_nonzero(found.array) == np.count_nonzero(np.asarray(nib.load(dicom / "p08_a.nii.gz").dataobj))
+
+
+def balls(points: np.ndarray) -> np.ndarray:
+    """Two of them, in HU, with a texture."""
+    inside = [np.linalg.norm(points - centre, axis=-1) < 7 for centre in ((-21, -30, 70), (-24, -24, 90))]
+    return 300 * inside[0] - 200 * inside[1] + 30 * np.sin(points.sum(axis=-1))
+
+
+@pytest.mark.parametrize(
+    "places", [ds.places(16, tilt=15), np.delete(ds.places(16), [4, 9], axis=0)], ids=["leaning", "missing"]
+)
+def test_an_uneven_series_gets_labels_where_it_lies(untrained, tmp_path, places):
+    """Those of its repaired copy in NIfTI; and the copy itself, read by nibabel, lies where the pixels say."""
+    size = {"rows": 24, "columns": 30}
+    series = ds.series(tmp_path / "series", places, values=balls, **size)
+    placed = ds.series(tmp_path / "placed", places, **size)
+    for folder in (series, placed):
+        assert tiny.medseg_command("convert", folder, tmp_path / f"{folder.name}_copy.nii.gz").code == 0
+    copy = nib.load(tmp_path / "placed_copy.nii.gz")
+    voxels = np.asarray(copy.dataobj)
+    i, j, k = np.nonzero(voxels > -1024)
+    off = (copy.affine @ [i, j, k, np.ones_like(i)])[2] - voxels[i, j, k] / ds.Z_PER_MM
+    assert np.abs(off).max() <= 0.03  # whole numbers of a twentieth of a millimetre
+    assert_one_result([series, tmp_path / "series_copy.nii.gz"], untrained, tmp_path / "out")
+
+
+def test_a_model_of_one_channel_is_told_which_phases_there_are(untrained, tmp_path):
+    size = {"rows": 24, "columns": 30}
+    ds.write(
+        tmp_path / "study",
+        [ds.slice_(place, AcquisitionNumber=n, values=balls, **size) for n in (1, 2) for place in ds.places(8)],
+    )
+    said = tiny.medseg_command("predict", untrained, tmp_path / "study", tmp_path / "out", "--threads", 1)
+    assert said.code == 1 and "2 channels (acquisition 1; acquisition 2)" in said.err and "--series /1" in said.err
+    chosen = tiny.medseg_command(
+        "predict", untrained, tmp_path / "study", tmp_path / "out", "--threads", 1, "--series", "/2"
+    )
+    assert chosen.code == 0, chosen.err
+    assert canonical(tmp_path / "out" / "study.nii.gz")[0].shape == (30, 24, 8)

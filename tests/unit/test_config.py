@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from medseg import config
+from medseg.dicom.settings import Conditions, DicomSettings, SeriesRules
 from medseg.refusal import Refusal
 
 MINIMAL = {"name": "x", "dataset": {"name": "folder", "root": "data"}, "model": {"name": "residual_unet"}}
@@ -190,6 +191,38 @@ def test_one_component_outside_a_recipe():
     assert config.choose("metrics", {"name": "nsd"}).name == "nsd"
     with pytest.raises(Refusal, match="did you mean 'nsd'"):
         config.choose("metrics", "nsb")
+
+
+def test_settings_of_dicom_alone():
+    settings = DicomSettings(select=SeriesRules(must=Conditions(modality="CT")))
+    made = config.changed(settings, ["select.must.slices=[40, null]", "gap_mm=5"], key="dicom.")
+    assert (made.gap_mm, made.select.must.slices, made.select.must.modality) == (5, (40, None), ("CT",))
+    with pytest.raises(Refusal, match=r"--set: found dicom\.gap_m: no such key; did you mean 'gap_mm'"):
+        config.changed(settings, ["gap_m=5"], key="dicom.")
+    assert config.changed(DicomSettings(), ["select.must.modality=[MR, CT]"]).select.must.modality == ("MR", "CT")
+
+
+def test_an_output_with_options():
+    assert config.output("nifti").name == "nifti"
+    made = config.output("dicom_seg:series_number=400,series_description=Liver, venous, series_number=401")
+    assert made.options.series_number == 401 and made.options.series_description == "Liver, venous"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dicom_sge", "output.name: no outputs component 'dicom_sge'; did you mean 'dicom_seg'"),
+        ("dicom_seg:series_nummer=4", "output.series_nummer: no such key; did you mean 'series_number'"),
+        ("dicom_seg:series_number=four", "output.series_number: found 'four'; input should be a valid integer"),
+        ("dicom_seg:series_number", "'series_number': found no '='"),
+        ("nifti:level=3", "output.level: no such key"),
+        ("", "output.name: no outputs component ''"),
+    ],
+)
+def test_an_output_with_mistakes(text, message):
+    with pytest.raises(Refusal) as refused:
+        config.output(text)
+    assert message in str(refused.value).replace("series_number: found no", "'series_number': found no")
 
 
 def test_settings_that_do_not_fit_one_another_are_one_sentence():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,7 @@ def test_a_tree_is_sorted_into_series_and_volumes(tmp_path: Path) -> None:
 def test_the_table_says_the_same_in_words(tmp_path: Path) -> None:
     said = medseg_command("dicom", "check", tree(tmp_path))
     assert said.code == 1
+    assert re.search(r"^ 12/2 .* 6 +0.6 x 0.8 x 3 +0.000 +0.00 +repairable", said.out, flags=re.MULTILINE)
     for text in (
         "4 series, 5 volumes: 1 good, 3 repairable, 1 refused",
         "3 other objects: 1 RTSTRUCT, 1 SEG, 1 OT picture",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pydicom
@@ -12,6 +14,7 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from medseg import readers
 from medseg.geometry import LPS_FROM_RAS
+from medseg.readers import dicom
 from medseg.refusal import Refusal
 from tests import dicom_series as ds
 
@@ -62,7 +65,6 @@ def irregular(folder: Path) -> dict[str, tuple[Path, str]]:
     sideways = places + np.where(np.arange(20) == 7, 0.3, 0)[:, None] * [1, 0, 0]
     return {
         "one missing": (ds.series(folder / "a", np.delete(places, 8, axis=0)), "1 missing slice of 3 mm.*1.67 mm"),
-        "five missing": (ds.series(folder / "b", np.delete(places, range(8, 13), axis=0)), "5 missing slices.*18 mm"),
         "3 to 5 mm": (ds.series(folder / "c", thick), "3 to 5 mm apart.*9.47 mm"),
         "two phases": (ds.series(folder / "d", np.concatenate([places, places])), "2 volumes in one series"),
         "tilt": (ds.series(folder / "e", ds.places(tilt=15)), r"leans by 15.00 degrees.*15.27 mm"),
@@ -72,21 +74,114 @@ def irregular(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-def test_what_no_affine_fits_is_refused_in_mm(tmp_path: Path) -> None:
+def test_what_no_affine_fits_is_refused_in_mm_or_repaired_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name, (folder, text) in irregular(tmp_path).items():
-        with pytest.raises(Refusal, match=text):
-            readers.read(folder)
-            pytest.fail(f"{name} was read")
+        with pytest.raises(Refusal, match=text) as refused:
+            dicom.read(folder, dicom.Options(repair="refuse"))
+        assert "repair=fix" in refused.value.remedy and "would" not in refused.value.remedy
+        with pytest.raises(Refusal, match=text) as reported:
+            dicom.read(folder, dicom.Options(repair="report"))
+        assert "repair=fix (it would do this: " in reported.value.remedy, name
+        assert not caplog.text
+        volume = readers.read(folder)
+        assert re.search(text, volume.source.notes["preflight"])
+        assert f"{folder}: {volume.source.notes['preflight']}" in caplog.text
+        caplog.clear()
+
+
+@pytest.mark.parametrize("policy", ["refuse", "report", "fix"])
+def test_a_wide_gap_is_filled_only_by_choice(tmp_path: Path, policy: Literal["refuse", "report", "fix"]) -> None:
+    folder = ds.series(tmp_path, np.delete(ds.places(), range(8, 13), axis=0))
+    with pytest.raises(Refusal, match=r"5 missing slices.*18 mm.*gap_mm=18"):
+        dicom.read(folder, dicom.Options(repair=policy))
+    assert dicom.read(folder, dicom.Options(gap_mm=18)).shape == (10, 12, 20)
+
+
+def test_an_even_series_is_good_and_its_slices_are_its_planes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = readers.read(ds.series(tmp_path, ds.places())).source
+    assert source.notes["preflight"] == "good" and source.slices is None and not caplog.text
+
+
+def test_a_repaired_series_remembers_its_slices(tmp_path: Path) -> None:
+    places = np.delete(ds.places(6, tilt=15), 2, axis=0)
+    volume = readers.read(ds.series(tmp_path, places[::-1]))
+    slices, instances = volume.source.slices, volume.source.instances
+    assert slices is not None and slices.size == (10, 12) and volume.array.shape[3] == 6
+    np.testing.assert_allclose(volume.affine[:3, :3], np.diag([-0.6, -0.8, 3]), atol=1e-9)
+    assert [instance.path.name for instance in instances] == [f"IM{n:04d}.dcm" for n in (4, 3, 2, 1, 0)]
+    for instance, affine in zip(instances, slices.affines, strict=True):
+        header = pydicom.dcmread(instance.path)
+        np.testing.assert_allclose((LPS_FROM_RAS @ affine)[:3, 3], header.ImagePositionPatient)
+        np.testing.assert_allclose(affine[:3, :2], np.diag([-0.6, -0.8, 1])[:, :2], atol=1e-9)
+
+
+def test_headers_that_ask_for_an_absurd_grid_are_refused(tmp_path: Path) -> None:
+    places = ds.places(5)
+    places[3, 0] += 20_000
+    with pytest.raises(Refusal, match="times as many as were scanned"):
+        readers.read(ds.series(tmp_path, places))
+
+
+def phases(folder: Path, second: np.ndarray) -> Path:
+    """Series 7, with a second acquisition that shows 100 HU more."""
+    ds.write(folder / "one", [ds.slice_(place, AcquisitionNumber=1) for place in ds.places(5)])
+    brighter = [
+        ds.slice_(place, AcquisitionNumber=2, values=lambda points: points[..., 2] * ds.Z_PER_MM + 100)
+        for place in second
+    ]
+    ds.write(folder / "two", brighter)
+    return folder
+
+
+def test_volumes_at_the_same_places_are_channels(tmp_path: Path) -> None:
+    volume = readers.read(phases(tmp_path, ds.places(5)[::-1]))
+    assert volume.channels == ("acquisition 1", "acquisition 2")
+    np.testing.assert_array_equal(volume.array[1], volume.array[0] + 100)
+    assert ds.z_error_mm(volume.array[:1], volume.affine) <= 0.01
+    assert [instance.path.parent.name for instance in volume.source.instances] == ["one"] * 5
+    assert "read as 2 channels" in volume.source.notes["preflight"]
+
+
+def test_uneven_volumes_are_repaired_alike(tmp_path: Path) -> None:
+    leaning = ds.places(5, tilt=15)
+    slices = [
+        ds.slice_(place, AcquisitionNumber=n, values=lambda points, n=n: 100.0 * n + 0 * points[..., 0])
+        for n in (1, 2)
+        for place in leaning
+    ]
+    volume = readers.read(ds.write(tmp_path, slices))
+    assert [sorted(np.unique(channel)) for channel in volume.array] == [[-1024, 100], [-1024, 200]]
+    assert volume.source.slices is not None and len(volume.source.slices.affines) == 5
+
+
+@pytest.mark.parametrize("choice", ["7/2", "thorax/2", "/2", "7/acquisition 2"])
+def test_one_of_several_volumes_can_be_chosen(tmp_path: Path, choice: str) -> None:
+    folder = phases(tmp_path, ds.places(4))
+    with pytest.raises(
+        Refusal, match=r"2 volumes at different places.*1: acquisition 1 \(5 slices\); 2:.*--series 7/1"
+    ):
+        readers.read(folder)
+    volume = readers.read(folder, series=choice)
+    assert volume.shape == (10, 12, 4) and volume.channels == ()
+    assert "acquisition 2 alone is read" in volume.source.notes["preflight"]
+    assert volume.source.instances[0].path.parent.name == "two"
+
+
+def test_a_choice_that_fits_no_volume_lists_them(tmp_path: Path) -> None:
+    folder = phases(tmp_path, ds.places(5))
+    for choice, count in (("7/3", 0), ("7/acquisition", 2)):
+        with pytest.raises(Refusal, match=rf"fits {count} of 2 volumes.*2: acquisition 2 \(5 slices\)"):
+            readers.read(folder, series=choice)
 
 
 def test_tolerance_is_the_users(tmp_path: Path) -> None:
-    from medseg.readers import dicom
-
     places = ds.places() + np.where(np.arange(20) == 7, 0.05, 0)[:, None] * [0, 0, 1]
     folder = ds.series(tmp_path, places)
     with pytest.raises(Refusal, match=r"up to 0\.05 mm"):
-        readers.read(folder)
-    volume = dicom.read(folder, dicom.Options(tolerance_mm=0.1))
+        dicom.read(folder, dicom.Options(repair="refuse"))
+    volume = dicom.read(folder, dicom.Options(repair="refuse", tolerance_mm=0.1))
     assert volume.source.notes["off_grid_mm"] == pytest.approx(0.05)
 
 

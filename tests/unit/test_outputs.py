@@ -159,19 +159,10 @@ def test_enhanced_source_with_frames_in_another_order(tmp_path: Path) -> None:
 
 def test_other_sources_are_refused(tmp_path: Path) -> None:
     made = Prediction("c", LABELS, Volume(np.ones((1, 2, 3, 4), np.uint8), np.eye(4)))
-    with pytest.raises(Refusal, match="0 DICOM instances for 4 slices"):
+    with pytest.raises(Refusal, match="without DICOM instances"):
         dicom_seg.write(made, tmp_path / "seg.dcm", dicom_seg.Options())
     expected = prediction(scan(tmp_path), LABELS)
     expected.target.source.instances[2].path.unlink()
     with pytest.raises(Refusal, match="put the files back"):
-        dicom_seg.write(expected, tmp_path / "seg.dcm", dicom_seg.Options())
-    assert not list(tmp_path.glob("*.dcm")) and not list(tmp_path.glob(".partial*"))
-
-
-def test_a_file_that_reads_back_differently_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = prediction(scan(tmp_path), LABELS)
-    honest = dicom_seg._pixels
-    monkeypatch.setattr(dicom_seg, "_pixels", lambda *given: honest(*given)[::-1])  # mirrored front to back
-    with pytest.raises(Refusal, match="after reading it back"):
         dicom_seg.write(expected, tmp_path / "seg.dcm", dicom_seg.Options())
     assert not list(tmp_path.glob("*.dcm")) and not list(tmp_path.glob(".partial*"))

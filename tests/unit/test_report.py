@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from medseg import report
-from medseg.engine import reporting
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.report import charts, page, pictures
@@ -213,7 +212,7 @@ def test_a_photograph_is_shown_in_colour_and_a_scan_by_its_first_channel() -> No
     labels = Volume(np.ones((1, 4, 5, 1), np.uint8), np.diag([-1.0, -1, 1, 1]), unit="px")
     prediction = Prediction("eye", LabelTable.of({"disc": 1}), labels)
     for unit, shape in (("px", (3, 4, 5, 1)), ("mm", (4, 5, 1))):
-        seen = reporting.overlay(replace(labels, array=np.zeros((3, 4, 5, 1)), unit=unit), prediction, None)
+        seen = report.overlay(replace(labels, array=np.zeros((3, 4, 5, 1)), unit=unit), prediction, None)
         assert seen.scan.shape == shape
 
 

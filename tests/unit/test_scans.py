@@ -71,6 +71,50 @@ def test_dicom_a_series_or_a_folder_of_them(tmp_path):
     assert found([tmp_path]) == {"x": {"CT": "x.nii.gz"}, "p1": {"CT": "p1"}, "p2": {"CT": "p2"}}
 
 
+def studies(paths: list[Path]) -> dict[str, Path]:
+    return {case.id: case.images["CT"] for case in scans.find(paths, ("CT",), {}, by_study=True)}
+
+
+def of_study(folder: Path, study: str) -> Path:
+    return dicom_series.series(folder, dicom_series.places(2), StudyInstanceUID=study)
+
+
+def test_by_study_a_patients_folder_is_a_case_however_deep_its_files_lie(tmp_path):
+    for name in ("p1/ct/native", "p1/ct/portal", "p1/pet"):
+        of_study(tmp_path / name, "1.1")
+    of_study(tmp_path / "p2", "1.2")
+    files(tmp_path, "x.nii.gz")
+    assert studies([tmp_path]) == {"x": tmp_path / "x.nii.gz", "p1": tmp_path / "p1", "p2": tmp_path / "p2"}
+    assert studies([tmp_path / "p1"]) == {"p1": tmp_path / "p1"}  # one study, so the folder itself
+    assert list(found([tmp_path / "p1"])) == ["ct", "pet"]  # without rules each subfolder is a series
+
+
+def test_by_study_folders_of_a_disc_get_the_way_to_them_as_a_name(tmp_path):
+    for number in range(3):
+        of_study(tmp_path / "DICOM" / f"PA{number // 2}" / f"ST{number % 2}" / "SE0", f"1.{number}")
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    assert set(studies([tmp_path])) == {"ST0", "ST1", "PA1"}  # the one study of PA1 has that folder for itself
+    of_study(tmp_path / "DICOM" / "PA1" / "ST1" / "SE0", "1.3")
+    assert set(studies([tmp_path])) == {f"DICOM_PA{one}_ST{other}" for one in (0, 1) for other in (0, 1)}
+
+
+def test_by_study_two_studies_in_one_folder_are_refused(tmp_path):
+    of_study(tmp_path / "all" / "a", "1.1")
+    for study in ("1.1", "1.2"):
+        dicom_series.write(tmp_path / "all", [dicom_series.slice_((0, 0, 0), StudyInstanceUID=study)], prefix=study)
+    with pytest.raises(Refusal, match="all: found 2 studies with files side by side; needed a folder for each study"):
+        studies([tmp_path])
+
+
+def test_by_study_damaged_files_are_left_to_the_reader(tmp_path):
+    of_study(tmp_path / "a", "1.1")
+    (tmp_path / "a" / "broken.dcm").write_bytes(b"x")
+    assert list(studies([tmp_path])) == [tmp_path.name]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "broken.dcm").write_bytes(b"x")
+    assert studies([tmp_path / "b"]) == {"b": tmp_path / "b"}
+
+
 def test_the_files_of_a_brats_case_are_its_channels(tmp_path):
     """In capitals or not: the files say flair and t1ce, the data set's channels are FLAIR and T1ce."""
     files(tmp_path, *(f"BraTS2021_00000_{ending}.nii.gz" for ending in ("flair", "t1ce", "t1", "t2")))

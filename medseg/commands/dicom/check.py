@@ -133,15 +133,15 @@ def _table(series: Sequence[CheckedSeries]) -> Table:
     from rich.table import Column, Table
     from rich.text import Text
 
-    names = ("series", "what", "slices", "voxel, mm", "line, mm", "tilt", "verdict")
-    caption = (
-        "line: how far slices are from their best straight line; tilt: of that line against the slices, in degrees"
-    )
+    names = ("series", "what", "slices", "voxel, mm", "line", "tilt", "verdict")
+    caption = "line: how far slices are from their best straight line, mm; tilt: of that line against them, degrees"
     columns = (
-        Column(name, overflow="fold", no_wrap=name != "what", min_width=14 if name == "what" else None)
+        Column(name, overflow="fold", no_wrap=name != "what", min_width=10 if name == "what" else None)
         for name in names
     )
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    table = Table(
+        *columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left"
+    )
     for one in series:
         for volume in one.volumes:
             facts, frame = volume.judgement.geometry, volume.stack.frames[0]

@@ -1,0 +1,282 @@
+"""Which series of a study is meant: rules, applied to what the headers say, and the reason in words.
+
+Nothing here reads a file, so that the same rules can be tried, tested, or used to route studies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medseg.dicom import vocabulary
+from medseg.dicom.facts import SAME_PLACE_MM, Facts
+from medseg.dicom.settings import Conditions, SeriesRules, Tie
+from medseg.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rules say about one series, in words.
+
+    Attributes:
+        against: why it is not taken; empty if it fits.
+        met: what it had to be, and is.
+        points: the preferences that hold, with the score of each.
+    """
+
+    facts: Facts
+    against: tuple[str, ...]
+    met: tuple[str, ...]
+    points: tuple[tuple[str, float], ...]
+
+    @property
+    def fits(self) -> bool:
+        return not self.against
+
+    @property
+    def score(self) -> float:
+        return sum(score for _, score in self.points)
+
+    @property
+    def reason(self) -> str:
+        if self.against:
+            return "; ".join(self.against)
+        points = "; ".join(f"{what} {score:+g}" for what, score in self.points)
+        parts = [", ".join(self.met), f"score {self.score:g} ({points})" if points else ""]
+        return "; ".join(part for part in parts if part) or "nothing is asked"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Verdicts on all series of a study, the best first.
+
+    Attributes:
+        taken: the series that is meant, or several volumes of it; empty if there is none.
+        because: how it was decided, or why nothing is taken.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    taken: tuple[Verdict, ...]
+    because: str
+
+    def refusal(self, where: Path) -> Refusal:
+        """For a study of which nothing is taken: each series with the reason."""
+        lines = "".join(f"\n  {verdict.facts.text}: {verdict.reason}" for verdict in self.verdicts)
+        return Refusal(
+            where,
+            found=f"{self.because}:{lines}\n",
+            needed="one series that fits the rules best (dicom.select in the recipe)",
+            remedy="name a series with --series (series= in Python), or change the rules",
+        )
+
+
+def choose(rules: SeriesRules, series: Sequence[Facts]) -> Choice:
+    """Judge every series, or volume of one; take the one that fits and has the highest score. Volumes of one series
+    that are equally good are taken together.
+
+    Nothing is taken if none fits, if the fitting ones are of several patients or studies, or if several series have
+    the highest score and none of `rules.ties` decides.
+    """
+    verdicts = tuple(sorted((judge(rules, facts) for facts in series), key=_rank))
+    fitting = [verdict for verdict in verdicts if verdict.fits]
+    for name, values in (
+        ("patients", {one.facts.patient_id for one in fitting}),
+        ("studies", {one.facts.study_uid for one in fitting}),
+    ):
+        if len(values) > 1:
+            return Choice(verdicts, (), f"series of {len(values)} {name} that fit the rules")
+    if not fitting:
+        return Choice(verdicts, (), f"none of {len(verdicts)} series that fits the rules")
+    best, how = [one for one in fitting if one.score == fitting[0].score], ""
+    for tie in rules.ties:
+        if _series(best) > 1:
+            best, equal = _break(tie, best), len(best)
+            how += f", {tie} than {equal - len(best)} of the same score" * (equal > len(best))
+    if _series(best) > 1:
+        return Choice(verdicts, (), f"{len(best)} series that fit the rules equally well")
+    others = [one for one in fitting if one not in best]
+    next_best = f"; next {others[0].facts.text} with score {others[0].score:g}" if others else ""
+    counted = f"{len(verdicts)} series, of which {len(fitting)} {'fits' if len(fitting) == 1 else 'fit'}"
+    names = " and ".join(one.facts.text for one in best)
+    because = f"{names}, chosen by the rules from {counted}: {best[0].reason}{how}{next_best}"
+    return Choice((*best, *(one for one in verdicts if one not in best)), tuple(best), because)
+
+
+def _series(verdicts: Sequence[Verdict]) -> int:
+    return len({one.facts.uid for one in verdicts})
+
+
+def _rank(verdict: Verdict) -> tuple[Any, ...]:
+    facts = verdict.facts
+    number = int(facts.number) if facts.number.isdecimal() else 0
+    return not verdict.fits, -verdict.score, number, facts.number, facts.uid, facts.volume_number
+
+
+def _break(tie: Tie, best: list[Verdict]) -> list[Verdict]:
+    """Those of equal score that a tie-breaker prefers; all where the headers do not say."""
+    keys = [TIES[tie](one.facts) for one in best]
+    if any(key is None for key in keys):
+        return best
+    return [one for one, key in zip(best, keys, strict=True) if key == (max if tie == "later" else min)(keys)]
+
+
+TIES: dict[Tie, Callable[[Facts], Any]] = {
+    "more slices": lambda facts: -facts.slices,
+    "thinner": lambda facts: facts.spacing_mm,
+    "earlier": lambda facts: facts.acquired or None,
+    "later": lambda facts: facts.acquired or None,
+}
+"""What is compared; the smallest wins, but for the last."""
+
+
+def judge(rules: SeriesRules, facts: Facts) -> Verdict:
+    """What the rules say about one series."""
+    if facts.unfit:
+        return Verdict(facts, (f"no scan: {facts.unfit}",), (), ())
+    against = []
+    kind, how = kind_of(facts)
+    if kind and kind not in rules.allow:
+        against.append(f"{kind}, by {how}")
+    met, lacking = check(rules.must, facts)
+    against += lacking
+    for unwanted in rules.must_not:
+        good, bad = check(unwanted, facts)
+        if not bad:
+            against.append(f"{', '.join(good)} (must not be)")
+    points = []
+    for wish in rules.prefer:
+        good, bad = check(wish, facts)
+        if not bad:
+            points.append((", ".join(good), wish.score))
+    return Verdict(facts, tuple(against), tuple(met), tuple(points))
+
+
+def kind_of(facts: Facts) -> tuple[str, str]:
+    """Which of `vocabulary.KINDS` a series is and how that is told; both empty if none."""
+    if facts.sop_class_uid.startswith(vocabulary.CAPTURES):
+        return "capture", "its SOP class"
+    for kind, (image_type, words) in vocabulary.KINDS.items():
+        for value in facts.image_type:
+            if vocabulary.found(image_type, value.lower()):
+                return kind, f"image type {value}"
+        word = vocabulary.found(words, vocabulary.plain(facts.name))
+        if word:
+            return kind, f"'{word}'"
+    return "", ""
+
+
+class Told(NamedTuple):
+    """Whether a condition holds, and what the series has."""
+
+    holds: bool
+    what: str
+
+
+def _modality(wanted: tuple[str, ...], facts: Facts) -> Told:
+    return Told(facts.modality.upper() in [word.upper() for word in wanted], facts.modality)
+
+
+def _text(attribute: str, wanted: str, facts: Facts) -> Told:
+    text = getattr(facts, attribute)
+    return Told(re.search(wanted, text, re.IGNORECASE) is not None, f"'{text}'" if text else "")
+
+
+def _body_part(wanted: str, facts: Facts) -> Told:
+    """By what is said of the series; where that names no body part, by its protocol; then by its study."""
+    seen: list[str] = []
+    for texts in ((facts.body_part, facts.description), (facts.protocol,), (facts.study,)):
+        seen += [text for text in texts if text]
+        for text in texts:
+            if wanted.lower() in vocabulary.BODY_PARTS:
+                holds = wanted.lower() in vocabulary.body_parts(vocabulary.plain(text))
+            else:
+                holds = re.search(wanted, text, re.IGNORECASE) is not None
+            if holds:
+                return Told(True, f"'{text}'")
+        if any(vocabulary.body_parts(vocabulary.plain(text)) for text in texts):
+            break
+    return Told(False, ", ".join(f"'{text}'" for text in dict.fromkeys(seen)))
+
+
+def _plane(wanted: str, facts: Facts) -> Told:
+    return Told(facts.plane == wanted, facts.plane)
+
+
+def _slices(wanted: tuple[float | None, float | None], facts: Facts) -> Told:
+    return Told(_within(facts.slices, wanted), str(facts.slices))
+
+
+def _spacing(wanted: tuple[float | None, float | None], facts: Facts) -> Told:
+    if facts.spacing_mm is None:
+        return Told(False, "")
+    # positions are decimal text, by which steps of 0.7 mm are not exactly 0.7
+    return Told(_within(facts.spacing_mm, wanted, SAME_PLACE_MM), f"{facts.spacing_mm:.3g}")
+
+
+def _within(value: float, wanted: tuple[float | None, float | None], slack: float = 0) -> bool:
+    smallest, largest = wanted
+    return (smallest is None or value >= smallest - slack) and (largest is None or value <= largest + slack)
+
+
+def _contrast(wanted: bool, facts: Facts) -> Told:
+    given, how = vocabulary.contrast(vocabulary.plain(facts.name), facts.agent, facts.delay_s)
+    return Told(bool(given) == wanted, f"{'yes' if given else 'no'}, {how}")
+
+
+def _phase(wanted: str, facts: Facts) -> Told:
+    name, how = vocabulary.phase(vocabulary.plain(facts.name), facts.delay_s)
+    return Told(name == wanted, f"{name}, by {how}" if name else "")
+
+
+def _image_type(wanted: tuple[str, ...], facts: Facts) -> Told:
+    there = {value.upper() for value in facts.image_type}
+    return Told(all(word.upper() in there for word in wanted), "\\".join(facts.image_type))
+
+
+CHECKS: dict[str, Callable[[Any, Facts], Told]] = {
+    "modality": _modality,
+    "description": partial(_text, "name"),
+    "protocol": partial(_text, "protocol"),
+    "study": partial(_text, "study"),
+    "volume": partial(_text, "volume"),
+    "body_part": _body_part,
+    "plane": _plane,
+    "slices": _slices,
+    "spacing_mm": _spacing,
+    "contrast": _contrast,
+    "phase": _phase,
+    "image_type": _image_type,
+    "kernel": partial(_text, "kernel"),
+}
+"""How each of the `Conditions` is looked up in the facts."""
+
+
+def check(conditions: Conditions, facts: Facts) -> tuple[list[str], list[str]]:
+    """In words: the conditions that hold, and those that do not."""
+    good: list[str] = []
+    bad: list[str] = []
+    for name, look in CHECKS.items():
+        wanted = getattr(conditions, name)
+        if wanted is not None:
+            holds, what = look(wanted, facts)
+            label = (
+                name.removesuffix("_mm").replace("_", " ")
+                + f" {what or 'not stated'}"
+                + " mm" * (name.endswith("_mm") and bool(what))
+            )
+            (good if holds else bad).append(label if holds else f"{label} (needed {_said(wanted)})")
+    return good, bad
+
+
+def _said(wanted: Any) -> str:
+    if isinstance(wanted, bool):
+        return "yes" if wanted else "no"
+    if isinstance(wanted, tuple) and all(isinstance(value, str) for value in wanted):
+        return ", ".join(wanted)
+    if isinstance(wanted, tuple):
+        return " to ".join("any" if value is None else f"{value:g}" for value in wanted)
+    return f"'{wanted}'"

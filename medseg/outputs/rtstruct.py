@@ -1,0 +1,54 @@
+"""DICOM structure set (.rtstruct.dcm): contours on the original slices, read back and compared before it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.atomic import replacing
+from medseg.prediction import Prediction
+from medseg.refusal import Refusal
+from medseg.settings import Settings
+
+SUFFIX = ".rtstruct.dcm"
+WRITES = "labels"
+READ_BACK_BY = "rtstruct"
+
+
+class Options(Settings):
+    """What the object says about its series."""
+
+    series_number: int = 301
+    """Number of the new series in the study."""
+    series_description: str = "medseg structures"
+    """Shown in the list of series."""
+
+
+def write(prediction: Prediction, path: Path, options: Options) -> None:
+    """Write a region of interest for every label that has pixels on the original slices; regions may overlap.
+
+    Contours run along the edges of pixels, holes joined to the contour around them; see `medseg.dicom.contours`. Slices
+    may be tilted or unevenly spaced. When nothing was segmented, every label becomes a region without contours:
+    "looked for and not found" is a result. The file gets its name after `dicom.structures_proof` has read it again and
+    found exactly the pixels of every label inside its contours; how far those are from the labels' outlines is logged.
+
+    Raises:
+        Refusal: the scan was not DICOM, has no frame of reference, its files are gone, or what was written did not come
+            back the same.
+    """
+    from medseg.dicom import objects, structures_file, structures_header, structures_proof
+
+    source = prediction.target.source
+    files = objects.sources(source)
+    if not files[0].get("FrameOfReferenceUID"):
+        raise Refusal(
+            source.path,
+            found="no FrameOfReferenceUID in the scan's headers (removed by an anonymiser?)",
+            needed="one, because contours lie in the scan's frame of reference",
+            remedy="export the series with it, or choose the nifti or nrrd output",
+        )
+    slices = objects.slices(source, files)
+    regions = objects.segments(prediction)
+    dataset = structures_header.build(prediction, regions, files, options.series_number, options.series_description)
+    with replacing(path) as temporary:
+        structures_file.save(temporary, dataset, prediction, regions)
+        structures_proof.prove(temporary, path, prediction, regions, slices)

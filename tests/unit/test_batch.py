@@ -1,0 +1,64 @@
+"""What is written for a case: everything asked for, and what that refers to."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+from medseg import readers
+from medseg.case import Case
+from medseg.engine.batch import predict_all
+from medseg.labels import LabelTable
+from medseg.prediction import Prediction
+from medseg.volume import Volume
+from tests import dicom_sources
+
+LABELS = LabelTable.of({"liver": 5, "spleen": 1})
+
+
+class Predictor:
+    """As `engine.predict.Predictor` looks to a batch; the lower half of a scan is liver."""
+
+    table = LABELS
+    provenance = MappingProxyType({"model": "unit test"})
+
+    def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
+        return readers.read(next(iter(case.images.values())), series=series)
+
+    def predict(self, scan: Volume, case: str, *_: object, **__: object) -> Prediction:
+        target = np.zeros((1, *scan.shape), np.uint8)
+        target[..., : scan.shape[2] // 2] = 1
+        return Prediction(case, self.table, scan.with_array(target), self.provenance, scan=scan)
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> list[Case]:
+    return [Case("a", patient="P1", images={"CT": dicom_sources.ct(tmp_path / "scan")})]
+
+
+def test_a_report_comes_with_the_segmentation_that_it_is_about(cases: list[Case], tmp_path: Path) -> None:
+    said: list[str] = []
+    outcomes = predict_all(Predictor(), cases, tmp_path / "out", formats=["dicom_sr"], announce=said.append)  # type: ignore[arg-type]
+    assert outcomes[0].state == "done" and outcomes[0].files == ("a.seg.dcm", "a.sr.dcm")
+    assert said[0] == "dicom_seg is written too, because dicom_sr refers to it"
+
+
+def test_what_is_referred_to_is_written_first_and_once(cases: list[Case], tmp_path: Path) -> None:
+    said: list[str] = []
+    formats = ["nifti", "dicom_sr", "dicom_seg", "statistics_csv"]
+    (outcome,) = predict_all(Predictor(), cases, tmp_path / "out", formats=formats, announce=said.append)  # type: ignore[arg-type]
+    assert outcome.files == ("a.nii.gz", "a.seg.dcm", "a.sr.dcm", "a.statistics.csv")
+    assert len(said) == 1 and said[0].startswith("[1/1] a: done")
+
+
+def test_volumes_in_the_record_are_those_of_the_table(cases: list[Case], tmp_path: Path) -> None:
+    predict_all(Predictor(), cases, tmp_path / "out", formats=["statistics_csv"], announce=lambda _: None)  # type: ignore[arg-type]
+    record = json.loads((tmp_path / "out" / "predict.json").read_text())
+    with (tmp_path / "out" / "a.statistics.csv").open(newline="") as handle:
+        table = {row["label"]: float(row["volume_ml"]) for row in csv.DictReader(handle)}
+    assert record["cases"][0]["facts"]["volume_ml"] == table and table["liver"] > table["spleen"] == 0
