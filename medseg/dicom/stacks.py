@@ -110,7 +110,8 @@ def _copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
     copies: list[Frame] = []
     for frame in frames:
         instance = frame.instance
-        identity = (instance.sop_instance_uid, instance.frame, frame.position, frame.row, frame.column, frame.size)
+        place = (frame.position, frame.row, frame.column, frame.size)
+        identity = (instance.sop_instance_uid, instance.frame, place, frozenset(frame.marks.items()))
         (copies if instance.sop_instance_uid and identity in seen else kept).append(frame)
         seen.add(identity)
     return kept, copies

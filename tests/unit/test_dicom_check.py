@@ -141,12 +141,14 @@ def test_help_teaches() -> None:
         ({"BurnedInAnnotation": "YES"}, "burned in", "burned into the pixels of 1 image (IM0005.dcm)"),
         ({"SOPClassUID": SecondaryCaptureImageStorage}, "capture", "secondary captures (IM0005.dcm)"),
         ({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, "derived", "DERIVED SECONDARY MPR"),
+        ({"ImageType": "SECONDARY"}, "derived", "SECONDARY"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted", "MONOCHROME1"),
         ({"RescaleSlope": 2}, "rescale", "its own rescale slope (1 to 2)"),
         ({"RescaleSlope": 0}, "rescale", "a rescale slope of 0 (IM0005.dcm)"),
         ({"RescaleSlope": None, "RescaleIntercept": None}, "rescale", "no rescale slope and intercept in 1 of 6"),
         ({"RescaleType": "US"}, "units", "RescaleType none, US"),
         ({"SOPInstanceUID": "1.2.77"}, "identifier", "share a SOPInstanceUID"),
+        ({"StudyInstanceUID": "1.2.78"}, "identifier", "2 StudyInstanceUIDs in one series"),
     ],
 )
 def test_what_is_said_of_values_but_stops_nothing(
@@ -154,7 +156,7 @@ def test_what_is_said_of_values_but_stops_nothing(
 ) -> None:
     slices = [ds.slice_(place) for place in PLACES]
     slices[5] = ds.slice_(PLACES[5], **change)  # type: ignore[arg-type]
-    if kind == "identifier":
+    if "SOPInstanceUID" in change:
         slices[4] = ds.slice_(PLACES[4], **change)  # type: ignore[arg-type]
     (one,) = facts(ds.write(tmp_path, slices))["series"]
     findings = one["volumes"][0]["findings"]
@@ -212,6 +214,14 @@ def test_pixels_that_no_codec_reads_are_refused(tmp_path: Path, syntax: str) -> 
     assert [(finding["kind"], finding["severity"]) for finding in one["volumes"][0]["findings"]] == [
         ("codec", "refused")
     ]
+
+
+def test_numbers_of_a_palette_are_no_grey_values(tmp_path: Path) -> None:
+    folder = ds.series(tmp_path, PLACES, PhotometricInterpretation="PALETTE COLOR")
+    found = facts(folder)
+    assert not found["series"] and [one["kind"] for one in found["others"]] == ["colour pixels"] * 6
+    with pytest.raises(Refusal, match="colour pixels"):
+        readers.read(folder)
 
 
 def test_processes_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
