@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import importlib
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -68,6 +69,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("medseg").setLevel(logging.INFO)
     logging.getLogger().setLevel(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # descriptions and file names hold what a terminal may not know
+            stream.reconfigure(errors="backslashreplace")
     try:
         application()()
     except Refusal as refusal:

@@ -4,7 +4,7 @@ slices that belong to none (localisers, copies)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,15 @@ class Stack:
     name: str
     number: int
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def alone(self) -> Stack:
+        """The same where it alone was chosen: to take its series apart is no repair then."""
+        settled = (
+            replace(finding, severity=Verdict.GOOD, repair="") if finding.repair == "split" else finding
+            for finding in self.findings
+        )
+        return replace(self, findings=tuple(settled))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -127,6 +128,24 @@ def test_files_can_be_given_one_by_one_and_json_goes_to_a_file(tmp_path: Path) -
     said = medseg_command("dicom", "check", folder / "IM0001.dcm", folder / "IM0002.dcm", folder, "--json", out)
     assert said.code == 0 and "1 series, 1 volumes: 1 good" in said.out  # a file given twice is one file
     assert json.loads(out.read_text())["series"][0]["volumes"][0]["slices"] == 6
+
+
+def test_a_volume_of_a_series_without_number_is_named_as_the_reader_takes_it(tmp_path: Path) -> None:
+    slices = [ds.slice_(place, SeriesNumber=None, EchoTime=time) for time in (2, 4) for place in PLACES]
+    folder = ds.write(tmp_path, slices)
+    assert f"series /2 in {folder}: repairable" in medseg_command("dicom", "check", folder).out
+    assert readers.read(folder, series="/2").shape == (10, 12, 6)
+
+
+def test_names_that_the_terminal_does_not_know_are_shown(tmp_path: Path) -> None:
+    """A file name that is not UTF-8, as old discs have them, and a description in another alphabet."""
+    folder = ds.series(tmp_path, PLACES, SeriesDescription="брюшная", SpecificCharacterSet="ISO_IR 192")
+    (folder / os.fsdecode(b"\xff.dcm")).write_bytes(b"\0" * 300)
+    for encoding, description in (("utf-8:strict", "брюшная"), ("ascii:strict", r"\u0431\u0440")):
+        command = [sys.executable, "-m", "medseg", "dicom", "check", folder]
+        done = subprocess.run(command, env={**ENVIRONMENT, "PYTHONIOENCODING": encoding}, capture_output=True)
+        said = done.stdout.decode()
+        assert done.returncode == 1 and r"\udcff.dcm: cannot be read" in said and description in said, done.stderr
 
 
 def test_help_teaches() -> None:

@@ -141,7 +141,8 @@ def test_phases_go_on_past_midnight(tmp_path: Path) -> None:
                 ds.slice_(place, number=None, AcquisitionDate=date, AcquisitionTime=time, SeriesDescription=str(phase))
             )
     folder = ds.write(tmp_path, slices)
-    phase_of = {file.name: dataset.SeriesDescription for file, dataset in zip(sorted(folder.iterdir()), slices, strict=True)}
+    files = sorted(file.name for file in folder.iterdir())
+    phase_of = {name: dataset.SeriesDescription for name, dataset in zip(files, slices, strict=True)}
     found = split(folder)
     assert [stack.name for stack in found.stacks] == [
         "phase 1, acquired at 23:59:40",
