@@ -275,7 +275,14 @@ def test_the_users_own_pseudonyms(tmp_path: Path) -> None:
     code, told = command(tmp_path / "in", tmp_path / "out", "--pseudonyms", str(table))
     assert code == 1 and told.count("not in the table of pseudonyms") == 3
     assert {one.PatientID for one in all_of(tmp_path / "out")} == {"trial-001"}
-    for bad in ("4711,../../up", "4711,4711", "4711,a\n4712,a"):
+    for bad in (
+        "4711,../../up",
+        "4711,4711",
+        "4711,4712\n4712,4711",
+        "4711,a\n4712,a",
+        "4711,a\n4712,A",
+        "4711,a\n4711,b",
+    ):
         table.write_text(f"patient_id,pseudonym\n{bad}\n")
         with pytest.raises(Refusal) as refused:
             command(tmp_path / "in", tmp_path / "out", "--pseudonyms", str(table))
