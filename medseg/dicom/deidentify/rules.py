@@ -27,7 +27,7 @@ OPTIONS = {
     "device": "serial numbers and names of the scanner and its station (who compares scanners)",
     "institution": "name, address and department of the hospital (who compares centres)",
     "descriptors": "descriptions of study, series, protocol, contrast agent and regions of interest, unless they hold "
-    "a name, a number of the patient or a long number (who chooses series by them; look at them afterwards)",
+    "a name, a number of the patient, a date or a long number (who chooses series by them; look at them afterwards)",
 }
 """What may be kept, and who would miss it."""
 USUAL = ("dates", "patient", "private")
@@ -68,7 +68,7 @@ class Action(enum.Enum):
     SHIFT = "shifted"
     PSEUDONYM = "given the pseudonym"
     CLEAN = "kept where it names nobody"
-    DESCRIBE = "kept where it names nobody and has no long number"
+    DESCRIBE = "kept where it names nobody and has no date and no long number"
 
 
 @dataclass(frozen=True)
