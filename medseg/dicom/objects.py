@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
 """Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
+NOTE_OF_OTHERS = "other_inputs"
+"""Key in `Source.notes`: the series of the channels after the first, which alone has its images in `Source`."""
 LONGEST_ST = 1024
 """Characters of a short text, in which highdicom takes no backslash."""
 LONGEST_LT = 10240
@@ -111,9 +113,13 @@ def version() -> str:
 
 def account(prediction: Prediction) -> str:
     """How a result came about, one `key: value` a line: the provenance (model, hash of its weights, code version, seed)
-    and what the check of the input series found. UIDs of the input are in the object's own references."""
+    and what the check of the input series found. UIDs of the input are in the object's own references, but for those of
+    further channels, whose series are named here."""
     lines = {key: str(value) for key, value in prediction.provenance.items()}
-    lines["check of the series"] = str(prediction.target.source.notes.get(NOTE_OF_CHECK, "not made"))
+    notes = prediction.target.source.notes
+    if notes.get(NOTE_OF_OTHERS):
+        lines["other input"] = notes[NOTE_OF_OTHERS]
+    lines["check of the series"] = str(notes.get(NOTE_OF_CHECK, "not made"))
     return "\n".join(f"{key}: {value}" for key, value in lines.items())
 
 
