@@ -30,6 +30,16 @@ def remarks(headers: Sequence[Header], frames: Sequence[Frame]) -> tuple[Finding
     )
 
 
+def unit_of_ct(headers: Sequence[Header], frames: Sequence[Frame]) -> str:
+    """What the values of a CT stack are by its headers: HU, the rescale types that they name instead, or "not stated"
+    where a slice has no rescale."""
+    files = {frame.instance.path for frame in frames}
+    others = {header.more["RescaleType"] for header in headers if header.path in files} - set(OF_CT)
+    if others:
+        return ", ".join(sorted(others))
+    return "HU" if all(frame.rescaled for frame in frames) else "not stated"
+
+
 def _pictures(own: Sequence[Header]) -> Iterator[tuple[str, str, str]]:
     burned = [header.path.name for header in own if header.more["BurnedInAnnotation"].upper() == "YES"]
     if burned:

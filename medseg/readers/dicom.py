@@ -16,7 +16,7 @@ from medseg.volume import Source, Volume
 
 if TYPE_CHECKING:
     from medseg.dicom.headers import Frame
-    from medseg.dicom.preflight import Judgement
+    from medseg.dicom.preflight import Finding, Judgement
     from medseg.dicom.repair import Grid
     from medseg.dicom.series import Series
     from medseg.dicom.stacks import Stack
@@ -65,7 +65,7 @@ def read(path: Path, options: Options) -> Volume:
             within `tolerance_mm`, or may not be repaired; or pixels that cannot be decoded.
     """
     from medseg.boundary import refuse_not_finite
-    from medseg.dicom import pixels, preflight, repair
+    from medseg.dicom import pixels, preflight, repair, values
     from medseg.dicom.objects import NOTE_OF_CHECK
 
     chosen, volumes, why = _chosen(path, options)
@@ -83,7 +83,7 @@ def read(path: Path, options: Options) -> Volume:
     first, head = judgements[0], chosen.headers[0]
     uneven = any(finding.repair in repair.GRIDS for finding in first.findings)
     grid = repair.plan(ordered[0]) if uneven else None
-    note = _account(first, grid, volumes)
+    note = _account(first, grid, volumes, values.remarks(chosen.headers, volumes[0].frames))
     if not note.startswith("good"):
         log.warning("%s: %s", path, note)
 
@@ -92,6 +92,8 @@ def read(path: Path, options: Options) -> Volume:
     notes: dict[str, Any] = {}
     if head.modality == "PT":
         array, notes = _uptake(array, [frame.instance.path for frames in ordered for frame in frames], options.suv)
+    elif head.modality == "CT":
+        notes = {"values": values.unit_of_ct(chosen.headers, volumes[0].frames)}
     refuse_not_finite(array.transpose(0, 3, 2, 1), path)
     if grid is not None:
         fill = repair.padding(array, head.modality)
@@ -202,10 +204,9 @@ def _refuse_apart(
     )
 
 
-def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack]) -> str:
-    """What was found and what is done about it, in words."""
-    if not judgement.findings:
-        return "good"
+def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack], remarks: Sequence[Finding]) -> str:
+    """What was found and what is done about it, in words; and last the remarks, about which nothing is done."""
+    noted = [finding.text for finding in remarks]
     words = [finding.text for finding in judgement.findings]
     if all(not finding.repair for finding in judgement.findings):
         words.insert(0, "good")
@@ -218,7 +219,7 @@ def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack]) -
             f"repaired: {len(judgement.geometry.order)} slices interpolated onto {grid.shape[0]} straight planes "
             f"{grid.step_mm:.4g} mm apart, to within {max(grid.residual_mm, 0.001):.3f} mm of their places"
         )
-    return "; ".join(words)
+    return "; ".join([*words, *noted])
 
 
 def _uptake(

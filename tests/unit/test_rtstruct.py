@@ -289,7 +289,7 @@ def test_a_wrong_one_gets_no_name(tmp_path: Path, change: str, monkeypatch: pyte
 def test_how_far_contours_are_from_labels_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     volume = scan(tmp_path)
     prediction = noise(volume)
-    files = objects.sources(volume.source)
+    files = objects.sources(volume)
     slices = objects.slices(volume.source, files)
     honest = originals.affines
     by_mm = {}
