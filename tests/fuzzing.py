@@ -125,6 +125,8 @@ def _gzip(content: bytes, rng: np.random.Generator) -> bytes:
 
 def _deflate(content: bytes, rng: np.random.Generator) -> bytes:
     """The same with its attributes deflated; a file whose start is too broken for that stays as it is."""
+    if len(content) < 144:
+        return content
     start = 144 + int.from_bytes(content[140:144], "little")
     meta = content[:start].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
     meta = meta[:140] + (len(meta) - 144).to_bytes(4, "little") + meta[144:]

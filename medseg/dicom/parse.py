@@ -1,47 +1,94 @@
-"""The one way into pydicom's parser for files that nobody has looked at yet."""
+"""The one way into pydicom's parser for files that nobody has looked at yet.
+
+It is put together from pydicom's parts, because `dcmread` inflates a file to whatever it becomes, and takes zeros, with
+which cut downloads and bad discs are filled up, for attributes: one for every eight bytes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydicom import uid
 from pydicom.datadict import tag_for_keyword
-from pydicom.filereader import read_partial
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag, Tag
 
-from medseg.dicom.signature import START_BYTES, refuse_bomb
+from medseg.boundary import refuse_absurd
 
 PIXELS = frozenset(Tag(tag) for tag in (0x7FE00008, 0x7FE00009, 0x7FE00010))
 """Float, double float and integer pixel data."""
+CHARACTER_SET = Tag(0x00080005)
+TIMES, SMALL_BYTES = 100, 2**26
+"""No image is deflated to less than a hundredth, but for small empty ones."""
+CHUNK_BYTES = 2**20
+
+Stop = Callable[[BaseTag, str | None, int], bool]
 
 
 def tags(names: Iterable[str | int]) -> list[BaseTag | int]:
     """Keywords or numbers as `header` takes them; the character set, which texts need, is added."""
-    return [Tag(tag_for_keyword(name) or 0) if isinstance(name, str) else Tag(name) for name in names] + [
-        Tag(0x00080005)
-    ]
+    numbers = (tag_for_keyword(name) or 0 if isinstance(name, str) else name for name in names)
+    return [*map(Tag, numbers), CHARACTER_SET]
 
 
 def header(path: Path, handle: BinaryIO, wanted: list[BaseTag | int] | None) -> Any:
-    """Some attributes of an open file, or all, up to its pixels, where `handle` then stands.
+    """Some attributes of an open file, or all, up to its pixels, where `handle` then stands if it is not deflated.
 
     Raises:
         Refusal: a deflated file that unpacks to far too much.
         Exception: what pydicom raises.
     """
-    handle.seek(0)
-    refuse_bomb(path, handle.read(START_BYTES))
-    handle.seek(0)
-    return read_partial(handle, _at_pixels, specific_tags=wanted)
+    return _parse(path, handle, _at_pixels, wanted)
 
 
 def whole(path: Path) -> Any:
     """All attributes of a file, its pixels too; see `header`."""
     with path.open("rb") as handle:
-        refuse_bomb(path, handle.read(START_BYTES))
-        handle.seek(0)
-        return read_partial(handle, _at_zeros)
+        return _parse(path, handle, _at_zeros, None)
+
+
+def _parse(path: Path, handle: BinaryIO, stop: Stop, wanted: list[BaseTag | int] | None) -> FileDataset:
+    handle.seek(0)
+    preamble = read_preamble(handle, False)
+    meta = FileMetaDataset(read_dataset(handle, False, True, stop_when=_behind_meta))
+    syntax = meta.get("TransferSyntaxUID")
+    source = _inflated(path, handle) if syntax == uid.DeflatedExplicitVRLittleEndian else handle
+    implicit = syntax == uid.ImplicitVRLittleEndian or (not syntax and not _states_types(source))
+    little = syntax != uid.ExplicitVRBigEndian
+    dataset = read_dataset(source, implicit, little, stop_when=stop, specific_tags=wanted)
+    found = FileDataset(str(path), dataset, preamble, meta, implicit, little)
+    found.set_original_encoding(implicit, little, dataset._character_set)
+    return found
+
+
+def _inflated(path: Path, handle: BinaryIO) -> BinaryIO:
+    inflating, pieces, found = zlib.decompressobj(-zlib.MAX_WBITS), [], 1
+    size = path.stat().st_size
+    packed = handle.read(CHUNK_BYTES)
+    while packed and not inflating.eof:
+        pieces.append(inflating.decompress(packed, CHUNK_BYTES))
+        found += len(pieces[-1])
+        refuse_absurd(path, found, size, "attributes", times=TIMES, unquestioned=SMALL_BYTES)
+        packed = inflating.unconsumed_tail or handle.read(CHUNK_BYTES)
+    if not inflating.eof:
+        raise EOFError("a deflated file that is cut")
+    return io.BytesIO(b"".join(pieces))
+
+
+def _states_types(source: BinaryIO) -> bool:
+    """Whether the first attribute has letters where its type would be, in a file that does not say."""
+    start = source.read(6)
+    source.seek(-len(start), io.SEEK_CUR)
+    return start[4:].isalpha() and start[4:].isupper()
+
+
+def _behind_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return tag.group != 2
 
 
 def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -49,5 +96,4 @@ def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
 
 
 def _at_zeros(tag: BaseTag, vr: str | None, length: int) -> bool:
-    """Where a file was filled up with zeros, each eight would be an attribute: hours of them, in a large one."""
     return tag == 0

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import pydicom.config
 
 from medseg.boundary import parsing
-from medseg.dicom import headers, signature
+from medseg.dicom import headers, parse, signature
 from medseg.dicom.headers import Frame
 from medseg.refusal import Refusal
 
@@ -62,7 +61,7 @@ def read(path: Path) -> StructureSet:
         parsing(path, needed="a readable DICOM structure set", remedy="copy or export the file again"),
         pydicom.config.disable_value_validation(),
     ):
-        dataset: Any = pydicom.dcmread(path)
+        dataset = parse.whole(path)
         drawn = {int(item.ReferencedROINumber): item for item in dataset.get("ROIContourSequence") or ()}
         names = {int(item.ROINumber): str(item.get("ROIName") or "") for item in dataset.StructureSetROISequence}
         rois = tuple(
