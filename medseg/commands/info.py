@@ -21,10 +21,12 @@ def command(
     Of a network, the weights are counted without making them. Channels: in_channels=4 out_channels=3, else what is
     usual.
     """
+    from medseg.dicom import archive
+
     known = str(path) in plugins.names("models")
     if (known and options) or (not path.exists() and (known or options)):
         _network(str(path), options or [])
-    elif (path / "recipe.yaml").exists() or path.suffix == ".zip":
+    elif (path / "recipe.yaml").exists() or (path.suffix == ".zip" and not archive.is_dicom_zip(path)):
         _run(path)
     else:
         _scan(path, series, repair)

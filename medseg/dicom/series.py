@@ -39,7 +39,7 @@ class Series:
         return f"series {number} '{description}' ({head.modality or '?'}, {len(self.frames)} slices, {head.series_uid})"
 
 
-def choose(path: Path, wanted: str | None) -> Series:
+def choose(path: Path, wanted: str = "") -> tuple[Series, str]:
     """The series of a folder, or the one that a file belongs to (looked for in the file's own folder).
 
     Structure sets, segmentations, reports and the like are passed over, and so are images that lie nowhere in space
@@ -47,7 +47,11 @@ def choose(path: Path, wanted: str | None) -> Series:
 
     Args:
         path: folder, searched with its subfolders; DICOMDIR; zip; or one file.
-        wanted: series UID, series number, or part of the description; it must fit exactly one series.
+        wanted: series UID, series number, or part of the description; it must fit exactly one series. Behind a slash,
+            a volume of it; but a slash that a description has is part of it.
+
+    Returns:
+        The series, and what is wanted of it: empty where all is.
 
     Raises:
         Refusal: no image, several series and no choice, or a choice that fits none or several.
@@ -116,26 +120,29 @@ def by_series(scans: Sequence[Header]) -> list[Series]:
     return found
 
 
-def _pick(path: Path, placed: Sequence[Series], wanted: str | None) -> Series:
+def _pick(path: Path, placed: Sequence[Series], wanted: str) -> tuple[Series, str]:
     listing = "; ".join(series.text for series in placed)
-    if wanted is None:
+    words, slash, part = wanted.rpartition("/")
+    words, part = (words, part) if slash else (part, "")
+    if not words:
         if len(placed) == 1:
-            return placed[0]
+            return placed[0], part
         raise Refusal(
             path,
             found=f"{len(placed)} series: {listing}",
             needed="one series",
             remedy="choose one by its UID, its number or a part of its description: --series, or series= from Python",
         )
-    for fits in (
-        lambda head: wanted == head.series_uid,
-        lambda head: wanted == head.series_number,
-        lambda head: wanted.lower() in head.description.lower(),
+    for fits, rest in (
+        (lambda head: words == head.series_uid, part),
+        (lambda head: words == head.series_number, part),
+        (lambda head: wanted.lower() in head.description.lower(), ""),
+        (lambda head: words.lower() in head.description.lower(), part),
     ):
         hits = [series for series in placed if fits(series.headers[0])]
         if len(hits) == 1:
             log.info("%s: %s, chosen by '%s'", path, hits[0].text, wanted)
-            return hits[0]
+            return hits[0], rest
         if hits:
             break
     raise Refusal(

@@ -74,7 +74,7 @@ def read(path: Path, options: Options) -> Volume:
         for stack in volumes
     ]
     for judgement in judgements:
-        _refuse(path, judgement, options)
+        _refuse(path, judgement, options, alone=len(volumes) == 1)
     ordered = [
         [stack.frames[index] for index in judgement.geometry.order]
         for stack, judgement in zip(volumes, judgements, strict=True)
@@ -125,12 +125,13 @@ def _chosen(path: Path, options: Options) -> tuple[Series, Sequence[Stack], str]
     """The series that is meant, its volumes that are meant, and why, if rules had to say so."""
     from medseg.dicom import series, stacks, study
 
-    words, slash, part = (options.series or "").rpartition("/")
-    wanted, part = (words, part) if slash else (part, "")
-    if wanted or options.select is None or not archive.holds_several(path):
-        chosen = series.choose(path, wanted or None)
-        return chosen, _picked(path, chosen, stacks.split(chosen).stacks, part), ""
-    chosen, volumes, why = study.choose(path, options.select)
+    wanted = options.series or ""
+    if options.select is not None and wanted[:1] in ("", "/") and archive.holds_several(path):
+        chosen, volumes, why = study.choose(path, options.select)
+        part = wanted[1:]
+    else:
+        chosen, part = series.choose(path, wanted)
+        volumes, why = stacks.split(chosen).stacks, ""
     return chosen, _picked(path, chosen, stacks.split(chosen).stacks, part) if part else volumes, why
 
 
@@ -155,15 +156,17 @@ def _listing(stacks: Sequence[Stack]) -> str:
     return "; ".join(f"{stack.number}: {stack.name or 'all'} ({len(stack.frames)} slices)" for stack in stacks)
 
 
-def _refuse(path: Path, judgement: Judgement, options: Options) -> None:
-    """Refuse what cannot be repaired, or may not be."""
-    from medseg.dicom import repair
+def _refuse(path: Path, judgement: Judgement, options: Options, *, alone: bool) -> None:
+    """Refuse what cannot be repaired, or may not be. That there are several volumes is no fault where one of them
+    is read `alone`."""
+    from medseg.dicom import preflight, repair, stacks
     from medseg.dicom.preflight import Verdict
 
-    verdict = judgement.verdict
+    findings = [finding for finding in judgement.findings if not (alone and finding.kind == stacks.SEVERAL)]
+    verdict = preflight.worst(findings)
     if verdict is Verdict.GOOD or (verdict is Verdict.REPAIRABLE and options.repair == "fix"):
         return
-    worst = [finding for finding in judgement.findings if finding.severity is verdict]
+    worst = [finding for finding in findings if finding.severity is verdict]
     remedies = list(dict.fromkeys(finding.remedy for finding in worst if finding.remedy))
     if verdict is Verdict.REPAIRABLE:
         means = "; ".join(dict.fromkeys(repair.KINDS[finding.repair] for finding in worst))

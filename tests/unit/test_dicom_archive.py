@@ -122,6 +122,8 @@ def test_a_zip_is_read_as_its_folder(tmp_path: Path, plain: Volume, make: object
     volume = readers.read(packed(folder, tmp_path / "study.zip"))
     assert_same(volume, plain)
     assert all(instance.path.is_file() for instance in volume.source.instances)  # outputs read them again
+    said = tiny.medseg_command("info", tmp_path / "study.zip")
+    assert said.code == 0 and "series       7 'thorax' 1.2.3.4" in said.out
     assert {path.suffix for path in archive.files(tmp_path / "study.zip")} <= {".dcm", ""}
 
 
