@@ -10,6 +10,7 @@ import numpy as np
 
 from medseg.dicom import geometry
 from medseg.dicom.divide import Part, divide
+from medseg.dicom.facts import PLANES
 from medseg.dicom.headers import Frame, Header
 from medseg.dicom.preflight import Finding, Verdict, images, listed
 from medseg.dicom.series import Series
@@ -21,7 +22,6 @@ TURNED_DEGREES = 1.0
 """Slices that are turned by more than this against each other are not of one stack."""
 FEWEST = 3
 """Slices that make a second orientation a volume; fewer are stray."""
-AXES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _orientations(frames: Sequence[Frame]) -> tuple[list[tuple[str, list[Frame]]
 
 
 def _direction(frame: Frame) -> str:
-    return AXES[int(np.abs(np.cross(frame.row, frame.column)).argmax())]
+    return PLANES[int(np.abs(np.cross(frame.row, frame.column)).argmax())]
 
 
 def _screenshot(series: Series, header: Header) -> bool:

@@ -178,7 +178,7 @@ def test_a_volume_that_was_named_needs_no_repair(tmp_path: Path, policy: Literal
     alone = readers.read(folder, series="7/2", dicom=DicomSettings(repair=policy))
     np.testing.assert_array_equal(alone.array, readers.read(folder).array[1:])
     leaning = phases(tmp_path / "leaning", ds.places(5, tilt=15))
-    with pytest.raises(Refusal, match="found a stack that leans by 15.00 degrees"):
+    with pytest.raises(Refusal, match="found a stack that leans by 15"):
         readers.read(leaning, series="7/2", dicom=DicomSettings(repair=policy))
 
 

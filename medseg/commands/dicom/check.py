@@ -160,9 +160,9 @@ def _table(series: Sequence[CheckedSeries]) -> Table:
 
 
 def _number(one: CheckedSeries, volume: Checked) -> str:
-    """As `--series` takes it: the series' number, and behind a slash the volume's if there are several."""
-    number = one.head.series_number or "-"
-    return f"{number}/{volume.stack.number}" if len(one.volumes) > 1 else number
+    from medseg.dicom.facts import spoken_number
+
+    return spoken_number(one.head.series_number, volume.stack.number if len(one.volumes) > 1 else 0) or "-"
 
 
 def _explain(one: CheckedSeries, volume: Checked) -> None:

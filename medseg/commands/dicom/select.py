@@ -83,6 +83,8 @@ def _show(uid: str, channel: str, choice: Choice) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
+    from medseg.dicom.facts import spoken_number
+
     title = f"study {uid}" + (f", channel {channel}" if channel else "")
     names = ("", "series", "description", "what", "slices", "mm", "reason")
     table = Table(*(Column(name, overflow="fold") for name in names), title=title, title_justify="left")
@@ -91,7 +93,7 @@ def _show(uid: str, channel: str, choice: Choice) -> None:
         what = " ".join(part for part in (facts.modality, facts.plane) if part)
         spacing = "" if facts.spacing_mm is None else f"{facts.spacing_mm:.3g}"
         mark = "taken" if verdict in choice.taken else ""
-        number = f"{facts.number}/{facts.volume_number}" if facts.volume_number else facts.number
+        number = spoken_number(facts.number, facts.volume_number) or "-"
         name = ", ".join(part for part in (facts.name, facts.volume) if part)
         cells = (mark, number, name, what, str(facts.slices or ""), spacing, verdict.reason)
         table.add_row(*map(Text, cells))
