@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -89,11 +90,24 @@ def load_image(
             )
         modalities += [volume.source.modality] * len(volume.array)
         uptake |= {key: volume.source.notes[key] for key in ("values", "no_suv") if key in volume.source.notes}
+    _refuse_twice(dict(zip(case.images, volumes, strict=True)))
     image = combine(volumes, policy=policy)
     notes = {**image.source.notes, **uptake, MODALITIES: tuple(modalities)}
     if choices:
         notes[CHOICE] = "; ".join(choices)
     return replace(image, source=replace(image.source, notes=notes))
+
+
+def _refuse_twice(channels: Mapping[str, Volume]) -> None:
+    """Refuse one DICOM series as two channels: rules may be too wide, or the study may lack a series."""
+    for (one, first), (other, second) in combinations(channels.items(), 2):
+        if set(first.source.instances) & set(second.source.instances):
+            raise Refusal(
+                first.source.path,
+                found=f"the same images as channel {one} and as channel {other}",
+                needed="a series for each channel",
+                remedy="let dicom.channels tell them apart, or name a file for each: --channel NAME=FILE",
+            )
 
 
 def load_truth(
