@@ -264,6 +264,14 @@ def test_conditions(condition: str, holds: bool) -> None:
         ("T1 C+", "", True),
         ("t1_tse_KM", "", True),
         ("start", "", None),
+        ("Abdomen post OP", "", None),
+        ("Thorax pre-op", "", None),
+        ("MRT post-op KM", "", True),
+        ("AX T1 POST", "", True),
+        ("T1 post FS", "", True),
+        ("AX T1 PRE", "native", False),
+        ("injury", "", None),
+        ("Alternativrekonstruktion", "", None),
     ],
 )
 def test_words_for_phases(text: str, phase: str, contrast: bool | None) -> None:
@@ -287,6 +295,7 @@ def test_agents() -> None:
         assert vocabulary.contrast("abdomen", none, None)[0] is False
     assert vocabulary.contrast("abdomen nativ", "Iomeron 400", None)[0] is False  # copied by the scanner
     assert vocabulary.contrast("abdomen", "", 70.0)[0] is True
+    assert vocabulary.contrast("abdomen", "", 24 * 3600 - 60.0)[0] is None  # a minute before the injection
 
 
 @pytest.mark.parametrize(
@@ -301,6 +310,8 @@ def test_agents() -> None:
         ("LWS", {"spine"}),
         ("Ganzkörper", set(vocabulary.BODY_PARTS)),
         ("t1_tse", set()),
+        ("Bestrahlungsplanung Becken", {"pelvis"}),
+        ("Lungenkrebs", {"chest"}),
     ],
 )
 def test_words_for_body_parts(text: str, parts: set[str]) -> None:
