@@ -25,8 +25,9 @@ OF_TREATMENT = (
 )
 """What "pre" and "post" are said of, if not of contrast."""
 PHASES = {
-    "native": r"(?<!alter)nativ|unenhanced|plain|non ?contrast|non ?enhanced|without (iv|contrast|gd)|w ?o (iv|contrast|gd)"
-    rf"|ohne (iv|km)|\bo km\b|sans (inj|iv|pdc|contraste|gado)|pre ?contrast|\bpre\b{OF_TREATMENT}|\bpra ?km|\bavant inj|(^| )c-( |$)",
+    "native": r"(?<!alter)nativ|unenhanced|plain|non ?contrast|non ?enhanced|without (iv|contrast|gd)"
+    r"|w ?o (iv|contrast|gd)|ohne (iv|km)|\bo km\b|sans (inj|iv|pdc|contraste|gado)|pre ?contrast"
+    rf"|\bpre\b{OF_TREATMENT}|\bpra ?km|\bavant inj|(^| )c-( |$)",
     "arterial": r"\bart\b|arteri|\bhap\b",
     "portal venous": r"portal|\bport ?ven|(?<!intra)veno(us|s|es|u)|veineu|\bven\b|\bpvp?\b",
     "delayed": r"delay|\blate\b(?! ?art)|\bspae?t(e|er|phase)?\b(?! ?art)|tardi|equilib|aquilib|excret|\burogr",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -127,6 +128,20 @@ def test_files_can_be_given_one_by_one_and_json_goes_to_a_file(tmp_path: Path) -
     said = medseg_command("dicom", "check", folder / "IM0001.dcm", folder / "IM0002.dcm", folder, "--json", out)
     assert said.code == 0 and "1 series, 1 volumes: 1 good" in said.out  # a file given twice is one file
     assert json.loads(out.read_text())["series"][0]["volumes"][0]["slices"] == 6
+
+
+def test_names_that_are_no_text_and_signs_that_steer_terminals(tmp_path: Path) -> None:
+    folder = ds.series(tmp_path / "in", ds.places(3), SeriesDescription="a\x1b[31m\nb" + "W" * 3000)
+    (folder / os.fsdecode(b"\xff.dcm")).write_bytes(b"x")
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg", "dicom", "check", str(folder)],
+        env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii:strict"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "\\udcff.dcm: cannot be read" in done.stdout, done.stderr
+    assert "\x1b" not in done.stdout and done.stdout.count("W") < 300
 
 
 def test_help_teaches() -> None:

@@ -118,7 +118,7 @@ def test_one_series_is_never_two_channels(tmp_path: Path) -> None:
 def test_python_takes_the_same(run: Path, study: Path) -> None:
     prediction = medseg.predict(run, study, device="cpu")
     assert prediction.target.source.notes["series_number"] == "4"  # type: ignore[union-attr]
-    with pytest.raises(Refusal, match=r"repair: found repair: found 'mend'"):
+    with pytest.raises(Refusal, match=r"repair=mend: found repair: found 'mend'"):
         medseg.read(study / "arterial", repair="mend")
 
 

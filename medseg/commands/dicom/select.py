@@ -61,7 +61,7 @@ def command(
     }
     twice = {uid: select.shared({name: choices[uid, name] for name in rules}) for uid in studies}
     if json_file:
-        text = json.dumps([_plain(*key, choice) for key, choice in choices.items()], indent=2, ensure_ascii=False)
+        text = json.dumps([_plain(*key, choice) for key, choice in choices.items()], indent=1)
         if json_file == "-":
             print(text)
         else:
