@@ -64,6 +64,8 @@ bytes precede the first pixel: tag, type and length."""
 WANTED = parse.tags(TAGS)
 LIMIT_MM = 1e6
 """Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
+LONGEST_TEXT = 256
+"""Of a description; the standard allows 64 characters."""
 LARGEST_SIDE = 65535
 """Rows and Columns have 16 bits."""
 
@@ -191,7 +193,7 @@ def _header(path: Path, dataset: Any, left: int) -> Header:
         study_uid=text("StudyInstanceUID"),
         series_uid=text("SeriesInstanceUID"),
         series_number=text("SeriesNumber"),
-        description=text("SeriesDescription"),
+        description=_line(text("SeriesDescription")),
         modality=text("Modality"),
         patient_id=text("PatientID"),
         frame_of_reference_uid=text("FrameOfReferenceUID"),
@@ -213,7 +215,7 @@ def _texts(dataset: Any) -> dict[str, str]:
         value = dataset.get(name)
         for item in (dataset, shared) if place and value in (None, "") else ():
             value = value or (_at(item, place) if item is not None else None)
-        found[name] = " ".join(" ".join(_words(value)).split())
+        found[name] = _line(" ".join(_words(value)))
     return found
 
 
@@ -221,6 +223,12 @@ def _words(value: Any) -> tuple[str, ...]:
     """The values of an attribute that may have one, several or none."""
     several = isinstance(value, Iterable) and not isinstance(value, str)
     return () if value is None else tuple(map(str, value)) if several else (str(value),)
+
+
+def _line(text: str) -> str:
+    """For tables and messages: one line, no signs that steer a terminal, no more than anybody reads."""
+    printable = "".join(sign if sign.isprintable() else " " for sign in text)
+    return " ".join(printable.split())[:LONGEST_TEXT]
 
 
 def _at(item: Any, steps: tuple[str, ...]) -> Any:

@@ -10,16 +10,18 @@ import numpy as np
 
 from medseg.dicom import geometry
 from medseg.dicom.divide import Part, divide
+from medseg.dicom.facts import PLANES
 from medseg.dicom.headers import Frame, Header
 from medseg.dicom.preflight import Finding, Verdict, images, listed
 from medseg.dicom.series import Series
 
 LOCALIZER = "LOCALIZER"
+SEVERAL = "several"
+"""Kind of the finding that a series holds more than one volume."""
 TURNED_DEGREES = 1.0
 """Slices that are turned by more than this against each other are not of one stack."""
 FEWEST = 3
 """Slices that make a second orientation a volume; fewer are stray."""
-AXES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _orientations(frames: Sequence[Frame]) -> tuple[list[tuple[str, list[Frame]]
 
 
 def _direction(frame: Frame) -> str:
-    return AXES[int(np.abs(np.cross(frame.row, frame.column)).argmax())]
+    return PLANES[int(np.abs(np.cross(frame.row, frame.column)).argmax())]
 
 
 def _screenshot(series: Series, header: Header) -> bool:
@@ -204,4 +206,4 @@ def _left_out(dropped: Dropped) -> Finding:
 
 def _several(parts: Sequence[str], ways: Sequence[str]) -> Finding:
     text = f"{len(parts)} volumes in one series, told apart by {' and '.join(ways)}: {listed(parts, separator='; ')}"
-    return Finding("several", text, Verdict.REPAIRABLE, repair="split", remedy="choose one of them")
+    return Finding(SEVERAL, text, Verdict.REPAIRABLE, repair="split", remedy="choose one of them")

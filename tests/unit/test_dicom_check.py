@@ -148,6 +148,20 @@ def test_names_that_the_terminal_does_not_know_are_shown(tmp_path: Path) -> None
         assert done.returncode == 1 and r"\udcff.dcm: cannot be read" in said and description in said, done.stderr
 
 
+def test_names_that_are_no_text_and_signs_that_steer_terminals(tmp_path: Path) -> None:
+    folder = ds.series(tmp_path / "in", ds.places(3), SeriesDescription="a\x1b[31m\nb" + "W" * 3000)
+    (folder / os.fsdecode(b"\xff.dcm")).write_bytes(b"x")
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg", "dicom", "check", str(folder)],
+        env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii:strict"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "\\udcff.dcm: cannot be read" in done.stdout, done.stderr
+    assert "\x1b" not in done.stdout and done.stdout.count("W") < 300
+
+
 def test_help_teaches() -> None:
     said = medseg_command("dicom", "check", "--help")
     for word in ("good", "repairable", "refused", "Exit code", "--tolerance-mm", "--gap-mm", "--json", "--workers"):
