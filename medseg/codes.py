@@ -124,7 +124,7 @@ def of(label: Label) -> Coded:
     if label.code is not None:
         known = (coded.category for coded in _table().values() if coded.kind == label.code)
         return Coded(next(known, STRUCTURE), label.code)
-    name = re.sub(r"[^0-9a-z]+", "_", label.name.lower().replace("tumour", "tumor")).strip("_")
+    name = re.sub(r"[\W_]+", "_", label.name.lower().replace("tumour", "tumor")).strip("_")
     whole = _known(name)
     if whole is not None:
         return whole
@@ -135,8 +135,7 @@ def of(label: Label) -> Coded:
     found = _known("_".join(rest)) or _lesion_somewhere(rest)
     if found is not None:
         return replace(found, side=side)
-    digest = hashlib.sha256(name.encode()).hexdigest()[:12].upper()
-    return Coded(STRUCTURE, Code(digest, PRIVATE, name_of(label)))
+    return Coded(STRUCTURE, Code(_private(label), PRIVATE, name_of(label)))
 
 
 def name_of(label: Label) -> str:
@@ -147,6 +146,12 @@ def name_of(label: Label) -> str:
         'left/right'
     """
     return " ".join(label.name.replace("\\", "/").split())[:64].strip()
+
+
+def _private(label: Label) -> str:
+    """A code value for a name, in whatever script: case and the signs between words do not matter, as in `of`."""
+    name = re.sub(r"[\s_-]+", "_", label.name.casefold()).strip("_")
+    return hashlib.sha256(name.encode()).hexdigest()[:12].upper()
 
 
 def _lesion_somewhere(words: list[str]) -> Coded | None:

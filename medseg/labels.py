@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
+from unicodedata import category
 
 import numpy as np
 
@@ -80,6 +81,14 @@ class LabelTable:
         indices = [label.index for label in self.labels]
         names = [label.name for label in self.labels]
         lowest = 1 if self.unit == "voxel" else 0
+        unreadable = [name for name in names if not name.strip() or any(map(_steers, name))]
+        if unreadable:
+            raise Refusal(
+                "labels",
+                found=f"the name {unreadable[0]!r}",
+                needed="names that can be read: not empty, and without control characters",
+                remedy="correct the label table",
+            )
         if not self.labels or min(indices) < lowest or len(set(indices)) < len(indices) or len(set(names)) < len(names):
             raise Refusal(
                 "labels",
@@ -261,6 +270,11 @@ class LabelTable:
             unit=data.get("unit", "voxel"),
             ignore=data.get("ignore"),
         )
+
+
+def _steers(sign: str) -> bool:
+    """Whether a character is for machines: files that lay it down as it is would not be read again."""
+    return category(sign) == "Cc" and sign not in "\n\t"
 
 
 def _colour(position: int) -> tuple[int, int, int]:

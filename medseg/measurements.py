@@ -14,8 +14,10 @@ from medseg.volume import Volume
 
 MODALITIES = "modalities"
 """Key in `Source.notes`: the modality of each channel, where several images were put together."""
+VALUES = "values of channels"
+"""Key in `Source.notes`: what each of them holds, as `Source.notes["values"]` of its own file said."""
 UPTAKE = {"SUVbw": "g/ml", "SUVlbm": "g/ml", "SUVbsa": "cm2/ml", "BQML": "Bq/ml"}
-"""Units of PET by what its reader says that the values are (`Source.notes["values"]`)."""
+"""Units of PET by what its reader says that the values are."""
 DIGITS = 6
 """Significant digits of a measured number wherever it is written, so that all outputs of a result agree."""
 
@@ -112,10 +114,11 @@ def channels(scan: Volume) -> tuple[Channel, ...]:
     and files without a modality have no unit."""
     source = scan.source
     modalities = source.notes.get(MODALITIES) or (source.modality,) * len(scan.array)
+    held = source.notes.get(VALUES) or (str(source.notes.get("values", "")),) * len(scan.array)
     names = scan.channels or ("",) * len(scan.array)
     return tuple(
-        Channel(name, modality, *_quantity(modality, str(source.notes.get("values", ""))))
-        for name, modality in zip(names, modalities, strict=True)
+        Channel(name, modality, *_quantity(modality, values))
+        for name, modality, values in zip(names, modalities, held, strict=True)
     )
 
 
@@ -135,7 +138,7 @@ def rounded(value: float) -> float:
 
 
 def _quantity(modality: str, values: str) -> tuple[str, str]:
-    if modality == "CT":
+    if modality == "CT" and values in ("", "HU"):
         return "HU", "HU"
     if modality == "PT" and values in UPTAKE:
         return ("" if values == "BQML" else values), UPTAKE[values]

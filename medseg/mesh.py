@@ -11,6 +11,7 @@ import numpy as np
 from medseg.labels import Label
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
+from medseg.volume import Volume
 
 SHRINK, GROW = 0.5, -0.53
 """Taubin's lambda and mu: a pass moves each corner towards its neighbours' mean and then, a little further, back, so
@@ -37,6 +38,17 @@ class Surface:
         return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
 
+def refuse_flat(scan: Volume, path: Path) -> None:
+    """Refuse a photograph, which has no third dimension; `path` is of the file that is to hold the surfaces."""
+    if scan.unit != "mm":
+        raise Refusal(
+            path,
+            found="a picture without a size in millimetres",
+            needed="a scan, whose labels have a surface",
+            remedy="choose the nifti or nrrd output",
+        )
+
+
 def surfaces(prediction: Prediction, path: Path, smooth: int) -> Iterator[Surface]:
     """The surface of each label that has voxels, in the table's order.
 
@@ -54,13 +66,7 @@ def surfaces(prediction: Prediction, path: Path, smooth: int) -> Iterator[Surfac
     from skimage.measure import marching_cubes
 
     target = prediction.target
-    if target.unit != "mm":
-        raise Refusal(
-            path,
-            found="a picture without a size in millimetres",
-            needed="a scan, whose labels have a surface",
-            remedy="choose the nifti or nrrd output",
-        )
+    refuse_flat(target, path)
     for position, box in prediction.table.boxes(target.array).items():
         mask = np.pad(prediction.table.mask(target.array[:, *box], position), 1)
         corners, triangles, _, _ = marching_cubes(mask.astype(np.float32), 0.5)

@@ -20,8 +20,8 @@ QUANTITIES = {
         Code("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight"),
     ),
     "SUVlbm": (
-        Code("126402", "DCM", "SUVlbm"),
-        Code("g/ml{SUVlbm}", "UCUM", "Standardized Uptake Value lean body mass (James)"),
+        Code("126405", "DCM", "SUVlbm(Janma)"),
+        Code("g/ml{SUVlbm(Janma)}", "UCUM", "Standardized Uptake Value lean body mass (Janma)"),
     ),
     "SUVbsa": (
         Code("126403", "DCM", "SUVbsa"),

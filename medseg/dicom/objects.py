@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,16 +17,22 @@ from medseg import originals
 from medseg.boundary import parsing
 from medseg.dicom import headers
 from medseg.dicom.headers import Frame
-from medseg.labels import Label
+from medseg.labels import Code, Label
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
-from medseg.volume import Instance, Source
+from medseg.volume import Instance, Source, Volume
+
+log = logging.getLogger(__name__)
 
 MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
 """Key in `Source.notes`: what the check of the series found and what was repaired, in words, by the DICOM reader."""
+NOTE_OF_OTHERS = "other_inputs"
+"""Key in `Source.notes`: the series of the channels after the first, which alone has its images in `Source`."""
 LONGEST_ST = 1024
 """Characters of a short text, in which highdicom takes no backslash."""
+LONGEST_LT = 10240
+"""Characters of a long text."""
 UTF_8 = "ISO_IR 192"
 AT_ONCE = 2**22
 """Pixels that are counted together."""
@@ -33,6 +41,16 @@ NEEDED_TEXT = (
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
 """Attributes of patient and study that must be there, though they may be empty."""
+IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+DATE = r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+TIME = r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"
+FORMS = {
+    "PatientBirthDate": (".", DATE),
+    "StudyDate": (".", DATE),
+    "StudyTime": (":", TIME),
+    "PatientSex": (" ", "[MFO]"),
+}
+"""What must have a form: the sign that the standard before DICOM put into it, and the form."""
 
 
 def uid(prediction: Prediction, role: str) -> str:
@@ -49,7 +67,7 @@ def device_uid(prediction: Prediction) -> str:
 
 def tracking(prediction: Prediction, label: Label) -> tuple[str, str]:
     """Identifier and name by which a segmentation and the reports about it know the same segment."""
-    return uid(prediction, f"segment {label.name}"), f"{prediction.case} {label.name}"[:64]
+    return uid(prediction, f"segment {label.name}"), f"{prediction.case} {label.name}"
 
 
 def _derived(text: str) -> str:
@@ -95,10 +113,36 @@ def version() -> str:
 
 def account(prediction: Prediction) -> str:
     """How a result came about, one `key: value` a line: the provenance (model, hash of its weights, code version, seed)
-    and what the check of the input series found. UIDs of the input are in the object's own references."""
+    and what the check of the input series found. UIDs of the input are in the object's own references, but for those of
+    further channels, whose series are named here."""
     lines = {key: str(value) for key, value in prediction.provenance.items()}
-    lines["check of the series"] = str(prediction.target.source.notes.get(NOTE_OF_CHECK, "not made"))
+    notes = prediction.target.source.notes
+    if notes.get(NOTE_OF_OTHERS):
+        lines["other input"] = notes[NOTE_OF_OTHERS]
+    lines["check of the series"] = str(notes.get(NOTE_OF_CHECK, "not made"))
     return "\n".join(f"{key}: {value}" for key, value in lines.items())
+
+
+def algorithm(prediction: Prediction) -> Any:
+    """highdicom's AlgorithmIdentificationSequence, with the `account` as its parameters."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes as dicom_codes
+
+    made = hd.AlgorithmIdentificationSequence(
+        name=model(prediction),
+        version=version(),
+        family=dicom_codes.DCM.ArtificialIntelligence,
+        source=MANUFACTURER,
+    )
+    made[0].AlgorithmParameters = account(prediction)[:LONGEST_LT]
+    return made
+
+
+def concept(code: Code) -> Any:
+    """highdicom's form of a code."""
+    import highdicom as hd
+
+    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def contribution(prediction: Prediction) -> Any:
@@ -114,15 +158,13 @@ def contribution(prediction: Prediction) -> Any:
     )
 
 
-def sources(source: Source) -> list[Any]:
-    """Headers of the original instances, each file once, in the order of `Source.instances`, with the attributes of
-    patient and study that must exist.
+def refuse_unfit(scan: Volume, *, placed: bool) -> None:
+    """Refuse a scan that no object could refer to; one header is read, so that this can be said before a prediction.
 
-    Raises:
-        Refusal: the scan was not DICOM, or its files are gone or damaged.
+    Args:
+        placed: whether the object lies in the patient's space, on the scan's slices.
     """
-    import pydicom
-
+    source = scan.source
     if not source.instances:
         raise Refusal(
             source.path,
@@ -130,18 +172,73 @@ def sources(source: Source) -> list[Any]:
             needed="a DICOM scan, which the object refers to",
             remedy="give the DICOM series itself, or choose an output that is not DICOM",
         )
+    header = _headers(source, _files(source)[:1])[0]
+    missing = [name for name in IDENTIFIERS if not header.get(name)]
+    if missing:
+        raise Refusal(
+            source.path,
+            found=f"no {' and no '.join(missing)} in the scan's headers",
+            needed="the identifiers by which the object refers to the scan",
+            remedy="export the series again, or choose an output that is not DICOM",
+        )
+    if placed and not header.get("FrameOfReferenceUID"):
+        raise Refusal(
+            source.path,
+            found="no FrameOfReferenceUID in the scan's headers (removed by an anonymiser?)",
+            needed="one, because the object lies in the scan's frame of reference",
+            remedy="export the series with it, or choose the nifti or nrrd output",
+        )
+    planes = len(originals.affines(scan))
+    if placed and len(source.instances) != planes:
+        raise Refusal(
+            source.path,
+            found=f"{len(source.instances)} DICOM instances for {planes} slices (read by '{source.reader}')",
+            needed="one instance or frame a slice, which the object refers to",
+            remedy="give the DICOM series itself, or choose the nifti or nrrd output",
+        )
+
+
+def sources(scan: Volume, *, placed: bool = False) -> list[Any]:
+    """Headers of the original instances, each file once, in the order of `Source.instances`, with the attributes of
+    patient and study that must exist. Objects take over those of the first.
+
+    Raises:
+        Refusal: as `refuse_unfit`; or the files are gone or damaged.
+    """
+    refuse_unfit(scan, placed=placed)
+    found = _headers(scan.source, _files(scan.source))
+    _mend(found[0], scan.source.path)
+    return found
+
+
+def _headers(source: Source, files: Sequence[Path]) -> list[Any]:
+    import pydicom
+
     with parsing(
         source.path,
         needed="the scan's files, with headers that can be read",
         remedy="put the files back, or choose an output that is not DICOM",
     ):
-        return [complete(pydicom.dcmread(file, stop_before_pixels=True)) for file in _files(source)]
+        return [complete(pydicom.dcmread(file, stop_before_pixels=True)) for file in files]
+
+
+def _mend(header: Any, path: Path) -> None:
+    """Dates and times as the standard before DICOM wrote them become today's; what is no date, time or sex is left
+    empty, which the standard allows for each of them: otherwise highdicom, and archives, refuse the whole object."""
+    for name, (sign, form) in FORMS.items():
+        given = str(header.get(name) or "").strip()
+        mended = given.replace(sign, "")
+        setattr(header, name, mended if re.fullmatch(form, mended) else "")
+        if given and not header.get(name):
+            log.warning("%s: %s '%s' is none; it is left empty in the DICOM objects written", path, name, given)
 
 
 def character_set(header: Any, *texts: str) -> str | None:
     """SpecificCharacterSet for an object with these texts that takes its patient from `header`: the header's own, or
     UTF-8 where that could not hold a text or can switch between several sets (ISO 2022), which highdicom refuses."""
     own = header.get("SpecificCharacterSet")
+    if own is None:  # which allows ASCII alone, and often is not true
+        texts = (*texts, *(str(header.get(name, "")) for name in (*NEEDED_TEXT, "StudyDescription")))
     keeps = own is None or (isinstance(own, str) and not own.startswith("ISO 2022"))
     return own if keeps and all(text.isascii() for text in texts) else UTF_8
 

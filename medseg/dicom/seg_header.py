@@ -15,8 +15,6 @@ from medseg.dicom.seg_frames import FULL, Content, Kind
 from medseg.labels import Label
 from medseg.prediction import Prediction
 
-LONGEST_PARAMETERS = 10240
-"""Characters that AlgorithmParameters (LT) may have."""
 OVERLAP = {True: "YES", False: "NO", None: "UNDEFINED"}
 
 
@@ -109,38 +107,24 @@ def _refer(made: Dataset, prediction: Prediction, series_uid: str) -> None:
 
 def _describe(number: int, label: Label, prediction: Prediction) -> Any:
     import highdicom as hd
-    from pydicom.sr.codedict import codes as dicom_codes
 
     coded = codes.of(label)
     tracking_uid, tracking_id = objects.tracking(prediction, label)
-    algorithm = hd.AlgorithmIdentificationSequence(
-        name=objects.model(prediction),
-        version=objects.version(),
-        family=dicom_codes.DCM.ArtificialIntelligence,
-        source=objects.MANUFACTURER,
-    )
-    algorithm[0].AlgorithmParameters = objects.account(prediction)[:LONGEST_PARAMETERS]
     description = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=codes.name_of(label),
-        segmented_property_category=_concept(coded.category),
-        segmented_property_type=_concept(coded.kind),
+        segmented_property_category=objects.concept(coded.category),
+        segmented_property_type=objects.concept(coded.kind),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm,
+        algorithm_identification=objects.algorithm(prediction),
         tracking_uid=tracking_uid,
         tracking_id=tracking_id,
-        anatomic_regions=[_concept(coded.site)] if coded.site else None,
+        anatomic_regions=[objects.concept(coded.site)] if coded.site else None,
         display_color=hd.color.CIELabColor.from_rgb(*label.colour),
     )
     if coded.side and coded.site:
-        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_concept(coded.side)]
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [objects.concept(coded.side)]
     elif coded.side:
         kind = description.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(coded.side)]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [objects.concept(coded.side)]
     return description
-
-
-def _concept(code: codes.Code) -> Any:
-    import highdicom as hd
-
-    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)

@@ -39,24 +39,35 @@ class Series:
         return f"series {number} '{description}' ({head.modality or '?'}, {len(self.frames)} slices, {head.series_uid})"
 
 
-def choose(path: Path, wanted: str = "") -> tuple[Series, str]:
-    """The series of a folder, or the one that a file belongs to (looked for in the file's own folder).
+def choose(path: Path, wanted: str | None) -> tuple[Series, str]:
+    """The series of a folder, or the one that a file belongs to (looked for in the file's own folder); and what is said
+    of the volume in it that is wanted, empty if nothing is.
 
     Structure sets, segmentations, reports and the like are passed over, and so are images that lie nowhere in space
     (secondary captures, screenshots) when there are others. If several series remain, `wanted` decides.
 
     Args:
         path: folder, searched with its subfolders; DICOMDIR; zip; or one file.
-        wanted: series UID, series number, or part of the description; it must fit exactly one series. Behind a slash,
-            a volume of it; but a slash that a description has is part of it.
-
-    Returns:
-        The series, and what is wanted of it: empty where all is.
+        wanted: series UID, series number, or part of the description; it must fit exactly one series. Behind a slash
+            the volume; what begins with a slash names no series.
 
     Raises:
         Refusal: no image, several series and no choice, or a choice that fits none or several.
     """
-    return _pick(path, look(path)[1], wanted)
+    placed = look(path)[1]
+    words, part = _apart(placed, wanted or "")
+    return _pick(path, placed, words), part
+
+
+def _apart(placed: Sequence[Series], wanted: str) -> tuple[str, str]:
+    """What names the series, and what the volume. Descriptions have slashes, too ("T1 w/o contrast"): one is meant if
+    it fits as it stands and no series has for UID or number what is before its last slash."""
+    words, slash, part = ("", "/", wanted[1:]) if wanted.startswith("/") else wanted.rpartition("/")
+    heads = [series.headers[0] for series in placed]
+    known = not words or any(words in (head.series_uid, head.series_number) for head in heads)
+    if not slash or (not known and any(wanted.lower() in head.description.lower() for head in heads)):
+        return wanted, ""
+    return words, part
 
 
 def look(path: Path) -> tuple[list[Header], list[Series]]:
@@ -120,29 +131,26 @@ def by_series(scans: Sequence[Header]) -> list[Series]:
     return found
 
 
-def _pick(path: Path, placed: Sequence[Series], wanted: str) -> tuple[Series, str]:
+def _pick(path: Path, placed: Sequence[Series], wanted: str) -> Series:
     listing = "; ".join(series.text for series in placed)
-    words, slash, part = wanted.rpartition("/")
-    words, part = (words, part) if slash else (part, "")
-    if not words:
+    if not wanted:
         if len(placed) == 1:
-            return placed[0], part
+            return placed[0]
         raise Refusal(
             path,
             found=f"{len(placed)} series: {listing}",
             needed="one series",
             remedy="choose one by its UID, its number or a part of its description: --series, or series= from Python",
         )
-    for fits, rest in (
-        (lambda head: words == head.series_uid, part),
-        (lambda head: words == head.series_number, part),
-        (lambda head: wanted.lower() in head.description.lower(), ""),
-        (lambda head: words.lower() in head.description.lower(), part),
+    for fits in (
+        lambda head: wanted == head.series_uid,
+        lambda head: wanted == head.series_number,
+        lambda head: wanted.lower() in head.description.lower(),
     ):
         hits = [series for series in placed if fits(series.headers[0])]
         if len(hits) == 1:
             log.info("%s: %s, chosen by '%s'", path, hits[0].text, wanted)
-            return hits[0], rest
+            return hits[0]
         if hits:
             break
     raise Refusal(

@@ -4,7 +4,7 @@ slices that belong to none (localisers, copies)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,8 +16,6 @@ from medseg.dicom.preflight import Finding, Verdict, images, listed
 from medseg.dicom.series import Series
 
 LOCALIZER = "LOCALIZER"
-SEVERAL = "several"
-"""Kind of the finding that a series holds more than one volume."""
 TURNED_DEGREES = 1.0
 """Slices that are turned by more than this against each other are not of one stack."""
 FEWEST = 3
@@ -38,6 +36,15 @@ class Stack:
     name: str
     number: int
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def alone(self) -> Stack:
+        """The same where it alone was chosen: to take its series apart is no repair then."""
+        settled = (
+            replace(finding, severity=Verdict.GOOD, repair="") if finding.repair == "split" else finding
+            for finding in self.findings
+        )
+        return replace(self, findings=tuple(settled))
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,8 @@ def _copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
     copies: list[Frame] = []
     for frame in frames:
         instance = frame.instance
-        identity = (instance.sop_instance_uid, instance.frame, frame.position, frame.row, frame.column, frame.size)
+        place = (frame.position, frame.row, frame.column, frame.size)
+        identity = (instance.sop_instance_uid, instance.frame, place, frozenset(frame.marks.items()))
         (copies if instance.sop_instance_uid and identity in seen else kept).append(frame)
         seen.add(identity)
     return kept, copies
@@ -196,4 +204,4 @@ def _left_out(dropped: Dropped) -> Finding:
 
 def _several(parts: Sequence[str], ways: Sequence[str]) -> Finding:
     text = f"{len(parts)} volumes in one series, told apart by {' and '.join(ways)}: {listed(parts, separator='; ')}"
-    return Finding(SEVERAL, text, Verdict.REPAIRABLE, repair="split", remedy="choose one of them")
+    return Finding("several", text, Verdict.REPAIRABLE, repair="split", remedy="choose one of them")

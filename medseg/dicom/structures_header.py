@@ -37,7 +37,7 @@ def build(
     made: Any = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     made.SpecificCharacterSet = objects.UTF_8
     for attribute in COPIED:
-        setattr(made, attribute, str(files[0].get(attribute, "")))
+        setattr(made, attribute, files[0].get(attribute, ""))
     made.SOPClassUID, made.SOPInstanceUID = headers.STRUCTURE_SET_CLASS, objects.uid(prediction, "RTSTRUCT")
     made.Modality, made.SeriesInstanceUID = "RTSTRUCT", objects.uid(prediction, "RTSTRUCT series")
     made.SeriesNumber, made.SeriesDescription = number, description[:64]
@@ -82,21 +82,12 @@ def _references(files: Sequence[Dataset]) -> Dataset:
 
 
 def _region(number: int, label: Label, prediction: Prediction, frame_of_reference: str) -> Dataset:
-    import highdicom as hd
-    from pydicom.sr.codedict import codes as dicom_codes
-
-    algorithm = hd.AlgorithmIdentificationSequence(
-        name=objects.model(prediction),
-        version=objects.version(),
-        family=dicom_codes.DCM.ArtificialIntelligence,
-        source=objects.MANUFACTURER,
-    )
     return item(
         ROINumber=number,
         ReferencedFrameOfReferenceUID=frame_of_reference,
         ROIName=codes.name_of(label),
         ROIGenerationAlgorithm="AUTOMATIC",
-        ROIDerivationAlgorithmIdentificationSequence=algorithm,
+        ROIDerivationAlgorithmIdentificationSequence=objects.algorithm(prediction),
     )
 
 
@@ -104,25 +95,19 @@ def _observation(number: int, label: Label) -> Dataset:
     """What a region is. Known organs are called so, and nothing a target volume: whether a tumour is to be treated is
     not for a program to say. The interpreter would be a person, and there was none."""
     coded = codes.of(label)
-    kind, organ = _concept(coded.kind), coded.category == codes.STRUCTURE and coded.kind.scheme == "SCT"
+    kind, organ = objects.concept(coded.kind), coded.category == codes.STRUCTURE and coded.kind.scheme == "SCT"
     made = item(
         ObservationNumber=number,
         ReferencedROINumber=number,
-        SegmentedPropertyCategoryCodeSequence=[_concept(coded.category)],
+        SegmentedPropertyCategoryCodeSequence=[objects.concept(coded.category)],
         RTROIIdentificationCodeSequence=[kind],
         RTROIInterpretedType="ORGAN" if organ else "",
         ROIInterpreter="",
     )
     if coded.site:
-        made.AnatomicRegionSequence = [_concept(coded.site)]
+        made.AnatomicRegionSequence = [objects.concept(coded.site)]
     if coded.side and coded.site:
-        made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_concept(coded.side)]
+        made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [objects.concept(coded.side)]
     elif coded.side:
-        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(coded.side)]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [objects.concept(coded.side)]
     return made
-
-
-def _concept(code: codes.Code) -> Any:
-    import highdicom as hd
-
-    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)

@@ -30,6 +30,16 @@ def remarks(headers: Sequence[Header], frames: Sequence[Frame]) -> tuple[Finding
     )
 
 
+def unit_of_ct(headers: Sequence[Header], frames: Sequence[Frame]) -> str:
+    """What the values of a CT stack are by its headers: HU, the rescale types that they name instead, or "not stated"
+    where a slice has no rescale."""
+    files = {frame.instance.path for frame in frames}
+    others = {header.more["RescaleType"] for header in headers if header.path in files} - set(OF_CT)
+    if others:
+        return ", ".join(sorted(others))
+    return "HU" if all(frame.rescaled for frame in frames) else "not stated"
+
+
 def _pictures(own: Sequence[Header]) -> Iterator[tuple[str, str, str]]:
     burned = [header.path.name for header in own if header.more["BurnedInAnnotation"].upper() == "YES"]
     if burned:
@@ -82,6 +92,10 @@ def _identity(own: Sequence[Header], frames: Sequence[Frame]) -> Iterator[tuple[
     if not all(header.frame_of_reference_uid for header in own):
         text = "no FrameOfReferenceUID: DICOM results cannot refer to the patient's space"
         yield "frame of reference", text, "export the series again for DICOM results; other formats need none"
+    studies = len({header.study_uid for header in own})
+    if studies > 1:
+        text = f"{studies} StudyInstanceUIDs in one series: results are filed with the first"
+        yield "identifier", text, "make sure that the slices belong together"
     same = len(frames) - len({(frame.instance.sop_instance_uid, frame.instance.frame) for frame in frames})
     if same:
         text = f"{same} of {len(frames)} slices share a SOPInstanceUID with another one: results cannot refer to them"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ def predict_all(
         places = {out / f"{case.id}{chosen.module().SUFFIX}": chosen for chosen in writers}
         _spare_inputs(places, case)
         scan = predictor.read_scan(case, series=series)
+        for path, chosen in places.items():  # before a network runs for minutes
+            if check := getattr(chosen.module(), "check", None):
+                check(scan, path)
         valid = load_valid(case, scan, read)
         prediction = predictor.predict(
             scan, case.id, on_tile, valid=valid, centre=case.centre, probabilities=probabilities
@@ -105,7 +108,7 @@ def _needs_probabilities(module: Any, options: Any) -> bool:
 
 def _writers(formats: Sequence[str], table: LabelTable, announce: Callable[[str], None]) -> list[Chosen]:
     """The outputs asked for, with their options; those for label maps are of no use to classes, and the other way
-    round. What a module refers to (its NEEDS) is written too, and before it."""
+    round. What a module refers to (its NEEDS, with the options that fit) is written too, and before it."""
     wanted, usual = (("labels", MAPS), "nifti") if table.unit == "voxel" else (("classes",), "scores")
     writers = [output(text) for text in formats or [usual]]
     names = [chosen.name for chosen in writers]
@@ -132,12 +135,26 @@ def _with_needs(writers: Sequence[Chosen], announce: Callable[[str], None]) -> l
     asked = {chosen.name: chosen for chosen in writers}
     ordered: dict[str, Chosen] = {}
     for chosen in writers:
-        for needed in getattr(chosen.module(), "NEEDS", ()):
+        for needed, fitting in getattr(chosen.module(), "NEEDS", {}).items():
             if needed not in asked and needed not in ordered:
                 announce(f"{needed} is written too, because {chosen.name} refers to it")
             ordered.setdefault(needed, asked.get(needed) or output(needed))
+            _refuse_unfit(chosen.name, ordered[needed], fitting)
         ordered.setdefault(chosen.name, chosen)
     return list(ordered.values())
+
+
+def _refuse_unfit(name: str, needed: Chosen, fitting: Mapping[str, Sequence[str]]) -> None:
+    """What an output refers to must be of a kind that it can refer to."""
+    for option, values in fitting.items():
+        given = getattr(needed.options, option)
+        if given not in values:
+            raise Refusal(
+                f"--output {needed.name}",
+                found=f"{option}={given} beside the output {name}, which refers to it",
+                needed=f"{option} {' or '.join(values)}",
+                remedy=f"choose that, or leave {name} out",
+            )
 
 
 def _facts(prediction: Prediction | Classification) -> dict[str, Any]:

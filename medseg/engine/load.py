@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from medseg.case import Case
+from medseg.dicom.objects import NOTE_OF_CHECK, NOTE_OF_OTHERS
 from medseg.labels import LabelTable
-from medseg.measurements import MODALITIES
+from medseg.measurements import MODALITIES, VALUES
 from medseg.refusal import Refusal
 from medseg.transforms import photograph
 from medseg.transforms.channels import combine, difference, distance_mm, reoriented, same_place
@@ -71,7 +72,8 @@ def load_image(
     policy: Literal["refuse", "resample", "register"] = "refuse",
     readers: Mapping[str, Read] | None = None,
 ) -> Volume:
-    """The channels of a case, stacked; see `load_case`. `source.notes["modalities"]` has each channel's modality.
+    """The channels of a case, stacked; see `load_case`. `source.notes` has each channel's modality and
+    values, and what the check of each series said.
 
     `readers`: for channels that are read in a way of their own.
     """
@@ -79,22 +81,13 @@ def load_image(
         raise Refusal(
             f"case {case.id}", found="no image", needed="at least one", remedy="correct the data set's folder or table"
         )
-    volumes, modalities, choices = [], [], []
-    uptake: dict[str, str] = {}
+    volumes = []
     for name, path in case.images.items():
         volume = (readers or {}).get(name, read)(path)
         volumes.append(volume.with_array(volume.array, (name,)) if len(volume.array) == 1 else volume)
-        if volume.source.notes.get(CHOICE):
-            choices.append(
-                f"{name}: {volume.source.notes[CHOICE]}" if len(case.images) > 1 else volume.source.notes[CHOICE]
-            )
-        modalities += [volume.source.modality] * len(volume.array)
-        uptake |= {key: volume.source.notes[key] for key in ("values", "no_suv") if key in volume.source.notes}
     _refuse_twice(dict(zip(case.images, volumes, strict=True)))
     image = combine(volumes, policy=policy)
-    notes = {**image.source.notes, **uptake, MODALITIES: tuple(modalities)}
-    if choices:
-        notes[CHOICE] = "; ".join(choices)
+    notes = {**image.source.notes, **_notes(list(case.images), volumes)}
     return replace(image, source=replace(image.source, notes=notes))
 
 
@@ -108,6 +101,28 @@ def _refuse_twice(channels: Mapping[str, Volume]) -> None:
                 needed="a series for each channel",
                 remedy="let dicom.channels tell them apart, or name a file for each: --channel NAME=FILE",
             )
+
+
+def _notes(names: Sequence[str], volumes: Sequence[Volume]) -> dict[str, Any]:
+    """What outputs want to know of every file of a case; all else that is noted is of the first one."""
+    own = [volume.source.notes for volume in volumes]
+    notes: dict[str, Any] = {
+        MODALITIES: tuple(volume.source.modality for volume in volumes for _ in volume.array),
+        VALUES: tuple(str(volume.source.notes.get("values", "")) for volume in volumes for _ in volume.array),
+    }
+    for one in own:
+        if "no_suv" in one:
+            notes |= {key: one[key] for key in ("values", "no_suv")}
+    for key in (CHOICE, NOTE_OF_CHECK):
+        said = [(name, one[key]) for name, one in zip(names, own, strict=True) if one.get(key)]
+        if said:
+            notes[key] = "; ".join(text if len(volumes) == 1 else f"{name}: {text}" for name, text in said)
+    further = [
+        f"{name}: series {volume.source.notes['series_uid']} ({len(volume.source.instances)} images)"
+        for name, volume in list(zip(names, volumes, strict=True))[1:]
+        if volume.source.instances
+    ]
+    return notes | ({NOTE_OF_OTHERS: "; ".join(further)} if further else {})
 
 
 def load_truth(

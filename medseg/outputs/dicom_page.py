@@ -13,6 +13,7 @@ from medseg.measurements import Channel, Row
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.settings import Settings
+from medseg.volume import Volume
 
 SUFFIX = ".page.dcm"
 WRITES = "labels"
@@ -30,6 +31,11 @@ class Options(Settings):
     """Shown in the list of series."""
 
 
+def check(scan: Volume, path: Path) -> None:
+    """Refuse, before anything is predicted, a scan of which nothing could be written."""
+    objects.refuse_unfit(scan, placed=False)
+
+
 def write(prediction: Prediction, path: Path, options: Options) -> None:
     """Write an Encapsulated PDF of A4 sheets: whose scan, which model, when; three planes with the labels' outlines; a
     table of the labels that were found, and the names of the others; provenance; intended use.
@@ -40,7 +46,7 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
     Raises:
         Refusal: the scan was not DICOM, its files are gone, or what was written did not come back the same.
     """
-    headers = objects.sources(prediction.target.source)
+    headers = objects.sources(prediction.target)
     now = datetime.now()
     document = report.pdf(_sheet(prediction, headers[0], now))
     with replacing(path) as temporary:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from medseg import originals
 from medseg.atomic import replacing
 from medseg.prediction import Prediction
-from medseg.refusal import Refusal
 from medseg.settings import Settings
+from medseg.volume import Volume
 
 SUFFIX = ".seg.dcm"
 WRITES = "labels"
@@ -33,6 +32,13 @@ def needs_probabilities(options: Options) -> bool:
     return options.type == "fractional"
 
 
+def check(scan: Volume, path: Path) -> None:
+    """Refuse, before anything is predicted, a scan of which nothing could be written."""
+    from medseg.dicom import objects
+
+    objects.refuse_unfit(scan, placed=True)
+
+
 def write(prediction: Prediction, path: Path, options: Options) -> None:
     """Write one segmentation with a segment for every label that has pixels on the original slices; regions may
     overlap.
@@ -48,24 +54,8 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
     """
     from medseg.dicom import objects, seg_file, seg_frames, seg_header, seg_proof
 
-    source = prediction.target.source
-    files = objects.sources(source)
-    if not files[0].get("FrameOfReferenceUID"):
-        raise Refusal(
-            source.path,
-            found="no FrameOfReferenceUID in the scan's headers (removed by an anonymiser?)",
-            needed="one, because a DICOM segmentation lies in the scan's frame of reference",
-            remedy="export the series with it, or choose the nifti or nrrd output",
-        )
-    planes = len(originals.affines(prediction.target))
-    if len(source.instances) != planes:
-        raise Refusal(
-            source.path,
-            found=f"{len(source.instances)} DICOM instances for {planes} slices (read by '{source.reader}')",
-            needed="one instance or frame a slice, which the segmentation refers to",
-            remedy="give the DICOM series itself, or choose the nifti or nrrd output",
-        )
-    slices = objects.slices(source, files)
+    files = objects.sources(prediction.target, placed=True)
+    slices = objects.slices(prediction.target.source, files)
     content = seg_frames.of(prediction, options.type)
     dataset = seg_header.build(
         prediction, content, options.type, files, options.series_number, options.series_description

@@ -25,11 +25,15 @@ from medseg.measurements import Channel, Row, Table
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.settings import Settings
+from medseg.volume import Volume
 
 SUFFIX = ".sr.dcm"
 WRITES = "labels"
 READ_BACK_BY = None
-NEEDS = ("dicom_seg",)
+NEEDS = {"dicom_seg": {"type": ("binary", "fractional")}}
+
+LONGEST = {"CodeValue": 16, "CodingSchemeDesignator": 16, "CodeMeaning": 64}
+"""Characters that the parts of a code may have."""
 
 
 class Options(Settings):
@@ -48,6 +52,11 @@ class Number(NamedTuple):
     derivation: Code | None
     value: float
     unit: Code
+
+
+def check(scan: Volume, path: Path) -> None:
+    """Refuse, before anything is predicted, a scan of which nothing could be written."""
+    objects.refuse_unfit(scan, placed=False)
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:
@@ -73,7 +82,7 @@ def _build(prediction: Prediction, table: Table, numbers: dict[int, int], option
     """highdicom's report."""
     import highdicom as hd
 
-    headers = objects.sources(prediction.target.source)
+    headers = objects.sources(prediction.target)
     first = headers[0]
     with objects.building(prediction.target.source):
         groups = [
@@ -81,7 +90,7 @@ def _build(prediction: Prediction, table: Table, numbers: dict[int, int], option
         ]
         report = hd.sr.MeasurementReport(
             observation_context=_observer(prediction),
-            procedure_reported=_concept(_procedure(first)),
+            procedure_reported=objects.concept(_procedure(first)),
             imaging_measurements=groups,
         )
         report[0].ContentSequence.insert(-1, _library(headers))  # where TID 1500 wants it: before the measurements
@@ -111,8 +120,8 @@ def _group(prediction: Prediction, row: Row, channels: tuple[Channel, ...], segm
     coded = codes.of(row.label)
     common = {
         "tracking_identifier": hd.sr.TrackingIdentifier(*objects.tracking(prediction, row.label)),
-        "finding_category": _concept(coded.category),
-        "finding_type": _concept(coded.kind),
+        "finding_category": objects.concept(coded.category),
+        "finding_type": objects.concept(coded.kind),
         "finding_sites": _sites(coded),
         "algorithm_id": hd.sr.AlgorithmIdentification(
             name=objects.model(prediction),
@@ -123,7 +132,7 @@ def _group(prediction: Prediction, row: Row, channels: tuple[Channel, ...], segm
         "measurements": [_measurement(number) for number in _numbers(row, channels)],
     }
     if segment is None:
-        absent = hd.sr.QualitativeEvaluation(_concept(PRESENCE), _concept(ABSENT))
+        absent = hd.sr.QualitativeEvaluation(objects.concept(PRESENCE), objects.concept(ABSENT))
         return hd.sr.MeasurementsAndQualitativeEvaluations(
             **common, qualitative_evaluations=[] if row.voxels else [absent]
         )
@@ -155,10 +164,10 @@ def _measurement(number: Number) -> Any:
     import highdicom as hd
 
     return hd.sr.Measurement(
-        name=_concept(number.concept),
+        name=objects.concept(number.concept),
         value=number.value,
-        unit=_concept(number.unit),
-        derivation=None if number.derivation is None else _concept(number.derivation),
+        unit=objects.concept(number.unit),
+        derivation=None if number.derivation is None else objects.concept(number.derivation),
     )
 
 
@@ -169,7 +178,7 @@ def _sites(coded: codes.Coded) -> list[Any]:
     place = coded.site or (coded.kind if coded.category == codes.STRUCTURE else None)
     if place is None:
         return []
-    return [hd.sr.FindingSite(_concept(place), laterality=coded.side and _concept(coded.side))]
+    return [hd.sr.FindingSite(objects.concept(place), laterality=coded.side and objects.concept(coded.side))]
 
 
 def _observer(prediction: Prediction) -> Any:
@@ -191,10 +200,10 @@ def _observer(prediction: Prediction) -> Any:
 
 
 def _procedure(header: Any) -> Code:
-    """The header's own code of the procedure, or that of its modality."""
+    """The header's own code of the procedure, if it is a sound one, or that of its modality."""
     given = (header.get("ProcedureCodeSequence") or [{}])[0]
-    parts = [str(given.get(name) or "") for name in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")]
-    if all(parts):
+    parts = [given.get(name) for name in LONGEST]
+    if all(isinstance(part, str) and 0 < len(part) <= most for part, most in zip(parts, LONGEST.values(), strict=True)):
         return Code(*parts)
     return MODALITIES[header.Modality][1] if header.Modality in MODALITIES else ANY_PROCEDURE
 
@@ -209,15 +218,16 @@ def _library(headers: list[Any]) -> Any:
     group = hd.sr.ContainerContentItem(dicom_codes.DCM.ImageLibraryGroup, relationship_type=contains)
     group.ContentSequence = hd.sr.ContentSequence()
     if headers[0].Modality in MODALITIES:
-        modality = _concept(MODALITIES[headers[0].Modality][0])
+        modality = objects.concept(MODALITIES[headers[0].Modality][0])
         group.ContentSequence.append(hd.sr.CodeContentItem(dicom_codes.DCM.Modality, modality, context))
     if headers[0].get("FrameOfReferenceUID"):
         frame = headers[0].FrameOfReferenceUID
         group.ContentSequence.append(hd.sr.UIDRefContentItem(dicom_codes.DCM.FrameOfReferenceUID, frame, context))
     for header in headers:
         image = hd.sr.ImageContentItem(
-            _concept(SOURCE), header.SOPClassUID, header.SOPInstanceUID, relationship_type=contains
-        )
+            objects.concept(SOURCE), header.SOPClassUID, header.SOPInstanceUID,
+            relationship_type=contains,
+        )  # fmt: skip
         group.ContentSequence.append(image)
     library = hd.sr.ContainerContentItem(dicom_codes.DCM.ImageLibrary, relationship_type=contains)
     library.ContentSequence = hd.sr.ContentSequence([group])
@@ -240,12 +250,6 @@ def _texts(prediction: Prediction, options: Options) -> list[str]:
     meanings = [codes.of(label).kind.meaning for label in prediction.table.labels]
     about = [objects.model(prediction), objects.account(prediction), options.series_description, prediction.case]
     return [*prediction.table.names, *meanings, *about]
-
-
-def _concept(code: Code) -> Any:
-    import highdicom as hd
-
-    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def _compare(prediction: Prediction, table: Table, numbers: dict[int, int], written: Path, path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from medseg.atomic import replacing
-from medseg.mesh import Surface, surfaces
+from medseg.mesh import Surface, refuse_flat, surfaces
 from medseg.prediction import Prediction
 from medseg.settings import Settings
 
@@ -29,6 +29,9 @@ class Options(Settings):
 
     smooth: int = Field(default=0, ge=0)
     """Passes of Taubin smoothing, which keeps the volume. 0 leaves the steps of voxels; 10 to 20 take them away."""
+
+
+check = refuse_flat
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:

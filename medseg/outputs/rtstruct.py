@@ -6,8 +6,8 @@ from pathlib import Path
 
 from medseg.atomic import replacing
 from medseg.prediction import Prediction
-from medseg.refusal import Refusal
 from medseg.settings import Settings
+from medseg.volume import Volume
 
 SUFFIX = ".rtstruct.dcm"
 WRITES = "labels"
@@ -17,10 +17,17 @@ READ_BACK_BY = "rtstruct"
 class Options(Settings):
     """What the object says about its series."""
 
-    series_number: int = 301
+    series_number: int = 303
     """Number of the new series in the study."""
     series_description: str = "medseg structures"
     """Shown in the list of series."""
+
+
+def check(scan: Volume, path: Path) -> None:
+    """Refuse, before anything is predicted, a scan of which nothing could be written."""
+    from medseg.dicom import objects
+
+    objects.refuse_unfit(scan, placed=True)
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:
@@ -37,16 +44,8 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
     """
     from medseg.dicom import objects, structures_file, structures_header, structures_proof
 
-    source = prediction.target.source
-    files = objects.sources(source)
-    if not files[0].get("FrameOfReferenceUID"):
-        raise Refusal(
-            source.path,
-            found="no FrameOfReferenceUID in the scan's headers (removed by an anonymiser?)",
-            needed="one, because contours lie in the scan's frame of reference",
-            remedy="export the series with it, or choose the nifti or nrrd output",
-        )
-    slices = objects.slices(source, files)
+    files = objects.sources(prediction.target, placed=True)
+    slices = objects.slices(prediction.target.source, files)
     regions = objects.segments(prediction)
     dataset = structures_header.build(prediction, regions, files, options.series_number, options.series_description)
     with replacing(path) as temporary:

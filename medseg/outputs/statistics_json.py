@@ -23,7 +23,8 @@ class Options(Settings):
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:
-    """Keys: case; input (file or folder, modality, and UIDs of a DICOM scan); check (what the check of the series said;
+    """Keys: case; input (file or folder, modality, UIDs of a DICOM scan, and
+    the series of further channels); check (what the check of the series said;
     null where none was made); provenance; grid; labels. A label has name, number, code, side, voxels, volume_ml and
     values: for each channel of the scan quantity, unit, mean, sd, min, max and median; none if it was not found."""
     table, target = measurements.measure(prediction), prediction.target
@@ -50,6 +51,7 @@ def _input(prediction: Prediction) -> dict[str, Any]:
         "modality": source.modality,
         "study_uid": source.notes.get("study_uid"),
         "series_uid": source.notes.get("series_uid"),
+        "others": source.notes.get(objects.NOTE_OF_OTHERS),
         "instances": list(dict.fromkeys(instance.sop_instance_uid for instance in source.instances)),
     }
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from medseg.atomic import replacing
 from medseg.geometry import LPS_FROM_RAS
-from medseg.mesh import Surface, surfaces
+from medseg.mesh import Surface, refuse_flat, surfaces
 from medseg.prediction import Prediction
 from medseg.settings import Settings
 
@@ -19,6 +19,8 @@ SUFFIX = ".stl.zip"
 WRITES = "labels"
 READ_BACK_BY = None
 TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+LONGEST = 60
+"""Letters of a label's name in that of its file: in UTF-8 four times as many bytes, of which file systems take 255."""
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """A zip's first possible date: the same surfaces make the same bytes."""
 
@@ -28,6 +30,9 @@ class Options(Settings):
 
     smooth: int = Field(default=0, ge=0)
     """Passes of Taubin smoothing, which keeps the volume. 0 leaves the steps of voxels; 10 to 20 take them away."""
+
+
+check = refuse_flat
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:
@@ -40,7 +45,7 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
     """
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for surface in surfaces(prediction, path, options.smooth):
-            name = re.sub(r"[^\w.-]+", "_", surface.label.name)
+            name = re.sub(r"[^\w.-]+", "_", surface.label.name)[:LONGEST]
             archive.writestr(zipfile.ZipInfo(f"{surface.label.index}_{name}.stl", EARLIEST), _stl(surface))
 
 

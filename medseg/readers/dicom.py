@@ -16,7 +16,7 @@ from medseg.volume import Source, Volume
 
 if TYPE_CHECKING:
     from medseg.dicom.headers import Frame
-    from medseg.dicom.preflight import Judgement
+    from medseg.dicom.preflight import Finding, Judgement
     from medseg.dicom.repair import Grid
     from medseg.dicom.series import Series
     from medseg.dicom.stacks import Stack
@@ -65,7 +65,7 @@ def read(path: Path, options: Options) -> Volume:
             within `tolerance_mm`, or may not be repaired; or pixels that cannot be decoded.
     """
     from medseg.boundary import refuse_not_finite
-    from medseg.dicom import pixels, preflight, repair
+    from medseg.dicom import pixels, preflight, repair, values
     from medseg.dicom.objects import NOTE_OF_CHECK
 
     chosen, volumes, why = _chosen(path, options)
@@ -74,7 +74,7 @@ def read(path: Path, options: Options) -> Volume:
         for stack in volumes
     ]
     for judgement in judgements:
-        _refuse(path, judgement, options, alone=len(volumes) == 1)
+        _refuse(path, judgement, options)
     ordered = [
         [stack.frames[index] for index in judgement.geometry.order]
         for stack, judgement in zip(volumes, judgements, strict=True)
@@ -83,7 +83,7 @@ def read(path: Path, options: Options) -> Volume:
     first, head = judgements[0], chosen.headers[0]
     uneven = any(finding.repair in repair.GRIDS for finding in first.findings)
     grid = repair.plan(ordered[0]) if uneven else None
-    note = _account(first, grid, volumes)
+    note = _account(first, grid, volumes, values.remarks(chosen.headers, volumes[0].frames))
     if not note.startswith("good"):
         log.warning("%s: %s", path, note)
 
@@ -92,6 +92,8 @@ def read(path: Path, options: Options) -> Volume:
     notes: dict[str, Any] = {}
     if head.modality == "PT":
         array, notes = _uptake(array, [frame.instance.path for frames in ordered for frame in frames], options.suv)
+    elif head.modality == "CT":
+        notes = {"values": values.unit_of_ct(chosen.headers, volumes[0].frames)}
     refuse_not_finite(array.transpose(0, 3, 2, 1), path)
     if grid is not None:
         fill = repair.padding(array, head.modality)
@@ -125,20 +127,20 @@ def _chosen(path: Path, options: Options) -> tuple[Series, Sequence[Stack], str]
     """The series that is meant, its volumes that are meant, and why, if rules had to say so."""
     from medseg.dicom import series, stacks, study
 
-    wanted = options.series or ""
-    if options.select is not None and wanted[:1] in ("", "/") and archive.holds_several(path):
-        chosen, volumes, why = study.choose(path, options.select)
-        part = wanted[1:]
-    else:
-        chosen, part = series.choose(path, wanted)
+    named = options.series or ""
+    if options.select is None or not archive.holds_several(path) or (named and not named.startswith("/")):
+        chosen, part = series.choose(path, named)
         volumes, why = stacks.split(chosen).stacks, ""
-    return chosen, _picked(path, chosen, stacks.split(chosen).stacks, part) if part else volumes, why
+    else:
+        chosen, volumes, why = study.choose(path, options.select)
+        part = named[1:]
+    if part:
+        volumes = _picked(path, chosen, stacks.split(chosen).stacks, part)
+    return chosen, [volumes[0].alone] if len(volumes) == 1 else volumes, why
 
 
-def _picked(path: Path, chosen: Series, stacks: Sequence[Stack], wanted: str) -> Sequence[Stack]:
-    """The volume of a series that is wanted, or all."""
-    if not wanted:
-        return stacks
+def _picked(path: Path, chosen: Series, stacks: Sequence[Stack], wanted: str) -> tuple[Stack, ...]:
+    """The volume of a series that is wanted."""
     hits = [stack for stack in stacks if wanted == str(stack.number)] or [
         stack for stack in stacks if wanted.lower() in stack.name.lower()
     ]
@@ -149,24 +151,22 @@ def _picked(path: Path, chosen: Series, stacks: Sequence[Stack], wanted: str) ->
             needed="a choice that fits exactly one",
             remedy="give its number behind the slash",
         )
-    return hits
+    return tuple(hits)
 
 
 def _listing(stacks: Sequence[Stack]) -> str:
     return "; ".join(f"{stack.number}: {stack.name or 'all'} ({len(stack.frames)} slices)" for stack in stacks)
 
 
-def _refuse(path: Path, judgement: Judgement, options: Options, *, alone: bool) -> None:
-    """Refuse what cannot be repaired, or may not be. That there are several volumes is no fault where one of them
-    is read `alone`."""
-    from medseg.dicom import preflight, repair, stacks
+def _refuse(path: Path, judgement: Judgement, options: Options) -> None:
+    """Refuse what cannot be repaired, or may not be."""
+    from medseg.dicom import repair
     from medseg.dicom.preflight import Verdict
 
-    findings = [finding for finding in judgement.findings if not (alone and finding.kind == stacks.SEVERAL)]
-    verdict = preflight.worst(findings)
+    verdict = judgement.verdict
     if verdict is Verdict.GOOD or (verdict is Verdict.REPAIRABLE and options.repair == "fix"):
         return
-    worst = [finding for finding in findings if finding.severity is verdict]
+    worst = [finding for finding in judgement.findings if finding.severity is verdict]
     remedies = list(dict.fromkeys(finding.remedy for finding in worst if finding.remedy))
     if verdict is Verdict.REPAIRABLE:
         means = "; ".join(dict.fromkeys(repair.KINDS[finding.repair] for finding in worst))
@@ -204,13 +204,12 @@ def _refuse_apart(
     )
 
 
-def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack]) -> str:
-    """What was found and what is done about it, in words."""
-    if not judgement.findings:
-        return "good"
+def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack], remarks: Sequence[Finding]) -> str:
+    """What was found and what is done about it, in words; and last the remarks, about which nothing is done."""
+    noted = [finding.text for finding in remarks]
     words = [finding.text for finding in judgement.findings]
     if all(not finding.repair for finding in judgement.findings):
-        return "; ".join(["good", *words])
+        words.insert(0, "good")
     if len(stacks) > 1:
         words.append(f"read as {len(stacks)} channels")
     elif stacks[0].name:
@@ -220,7 +219,7 @@ def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack]) -
             f"repaired: {len(judgement.geometry.order)} slices interpolated onto {grid.shape[0]} straight planes "
             f"{grid.step_mm:.4g} mm apart, to within {max(grid.residual_mm, 0.001):.3f} mm of their places"
         )
-    return "; ".join(words)
+    return "; ".join([*words, *noted])
 
 
 def _uptake(

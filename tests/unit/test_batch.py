@@ -11,12 +11,13 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from medseg import readers
+from medseg import plugins, readers
 from medseg.case import Case
 from medseg.engine.batch import predict_all
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
-from medseg.volume import Volume
+from medseg.refusal import Refusal
+from medseg.volume import Source, Volume
 from tests import dicom_sources
 
 LABELS = LabelTable.of({"liver": 5, "spleen": 1})
@@ -71,3 +72,40 @@ def test_volumes_in_the_record_are_those_of_the_table(cases: list[Case], tmp_pat
     with (tmp_path / "out" / "a.statistics.csv").open(newline="") as handle:
         table = {row["label"]: float(row["volume_ml"]) for row in csv.DictReader(handle)}
     assert record["cases"][0]["facts"]["volume_ml"] == table and table["liver"] > table["spleen"] == 0
+
+
+class Network(Predictor):
+    """Counts what it was asked."""
+
+    asked = 0
+
+    def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
+        path = next(iter(case.images.values()))
+        return Volume(np.zeros((1, 4, 5, 1), np.uint8), np.eye(4), Source(path, "picture"), unit="px")
+
+    def predict(self, scan: Volume, case: str, *_: object, **__: object) -> Prediction:
+        self.asked += 1
+        return super().predict(scan, case)
+
+
+WANT_A_SCAN = ["dicom_seg", "rtstruct", "dicom_sr", "dicom_page", "stl", "ply", "glb"]
+
+
+@pytest.mark.parametrize("output", WANT_A_SCAN)
+def test_what_cannot_be_written_is_refused_before_anything_is_predicted(output: str, tmp_path: Path) -> None:
+    network, case = Network(), Case("a", patient="P1", images={"CT": tmp_path / "a.png"})
+    (outcome,) = predict_all(network, [case], tmp_path / "out", formats=["nifti", output], announce=lambda _: None)  # type: ignore[arg-type]
+    assert outcome.state == "refused" and network.asked == 0
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["predict.json"]
+
+
+def test_every_output_that_refuses_scans_can_say_so_before() -> None:
+    assert {name for name in plugins.names("outputs") if hasattr(plugins.find("outputs", name), "check")} == {
+        *WANT_A_SCAN
+    }
+
+
+def test_a_report_cannot_refer_to_a_label_map(cases: list[Case], tmp_path: Path) -> None:
+    formats = ["dicom_seg:type=labelmap", "dicom_sr"]
+    with pytest.raises(Refusal, match="type=labelmap beside the output dicom_sr"):
+        predict_all(Predictor(), cases, tmp_path / "out", formats=formats, announce=lambda _: None)  # type: ignore[arg-type]

@@ -103,6 +103,16 @@ def test_unknown_names_get_a_private_code_of_their_own() -> None:
     assert first.value != second.value and first == coded("flux capacitor").kind
 
 
+@pytest.mark.parametrize("names", [("肝脏", "脾脏", "печень"), ("C+", "C-"), ("", "?")])
+def test_private_codes_of_names_in_any_script_differ(names: tuple[str, ...]) -> None:
+    assert len({coded(name).kind.value for name in names}) == len(names)
+
+
+def test_a_word_in_another_script_is_not_passed_over() -> None:
+    assert coded("非liver").kind.scheme == "99MEDSEG"
+    assert coded("肝 tumour").kind.meaning == "Neoplasm"
+
+
 def test_a_labels_own_code_comes_first() -> None:
     own = Code("123", "99X", "thing")
     assert codes.of(Label(1, "liver", (1,), own)) == codes.Coded(codes.STRUCTURE, own)

@@ -14,6 +14,7 @@ from pydicom.sr.codedict import codes
 
 from medseg import measurements, originals, readers
 from medseg.dicom import objects
+from medseg.dicom.settings import DicomSettings
 from medseg.labels import LabelTable
 from medseg.outputs import dicom_page, dicom_seg, dicom_sr
 from medseg.prediction import Prediction
@@ -74,6 +75,14 @@ def test_the_report_holds_the_numbers_of_the_table(kind: str, table: LabelTable,
                 assert found.pop((concept, NAMES[name])) == (float(measurements.text(value)), unit)
         assert not found
     assert not groups and not absent
+
+
+def test_lean_body_mass_is_by_the_formula_that_was_used(tmp_path: Path) -> None:
+    path = dicom_sources.pet(tmp_path / "pet")
+    scan = readers.read(path, dicom=DicomSettings(suv="lbm"))
+    made = Prediction("case-1", LABELS, scan.with_array(np.ones((1, *scan.shape), np.uint8)), scan=scan)
+    found = numbers(by_name(written(made, tmp_path).content.get_volumetric_roi_measurement_groups())["liver"])
+    assert found["126405", NAMES["mean"]][1] == "g/ml{SUVlbm(Janma)}"
 
 
 def test_segments_are_those_of_the_segmentation_beside_it(tmp_path: Path) -> None:

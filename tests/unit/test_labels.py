@@ -111,3 +111,9 @@ def test_parts_are_painted_over_the_whole_whatever_their_order() -> None:
     table = LabelTable.of({"TC": [1, 4], "WT": [1, 2, 4], "ET": [4]}, paint=[1, 2, 4])
     values = row(0, 1, 2, 4)
     assert np.array_equal(table.paint(table.encode(values)), values)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "bell\x07", "carriage\rreturn", "escape\x1b$B"])
+def test_names_that_cannot_be_read_are_refused(name: str) -> None:
+    with pytest.raises(Refusal, match="names that can be read"):
+        LabelTable.of({"liver": 1, name: 2})

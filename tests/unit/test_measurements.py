@@ -5,19 +5,25 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from medseg import measurements
+from medseg import measurements, readers
+from medseg.case import Case
 from medseg.dicom import objects
+from medseg.engine.load import load_image
 from medseg.labels import LabelTable
 from medseg.outputs import statistics_csv, statistics_json
 from medseg.prediction import Prediction
 from medseg.volume import Source, Volume
+from tests import dicom_series as ds
+from tests import dicom_sources
 
 LABELS = LabelTable.of({"liver": 5, "spleen": 1, "kidney_left": 9})
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, paint=[2, 1, 4])
@@ -97,6 +103,7 @@ def test_the_number_for_not_known_is_no_label() -> None:
     ("modality", "notes", "quantity", "unit", "column"),
     [
         ("CT", {}, "HU", "HU", "mean_HU"),
+        ("CT", {"values": "Z_EFF"}, "", "", "mean"),
         ("PT", {"values": "SUVbw"}, "SUVbw", "g/ml", "mean_SUVbw_g/ml"),
         ("PT", {"values": "BQML"}, "", "Bq/ml", "mean_Bq/ml"),
         ("PT", {"values": "CNTS"}, "", "", "mean"),
@@ -117,7 +124,9 @@ def test_units_are_those_that_the_files_state(
 
 def test_channels_of_several_modalities_have_their_own_columns(tmp_path: Path) -> None:
     volume = scan(
-        np.stack([np.full((2, 3, 4), value) for value in (2.5, -7)]), "PT", values="SUVbw", modalities=("PT", "CT")
+        np.stack([np.full((2, 3, 4), value) for value in (2.5, -7)]),
+        "PT",
+        **{measurements.MODALITIES: ("PT", "CT"), measurements.VALUES: ("SUVbw", "HU")},
     )
     volume = volume.with_array(volume.array, ("SUV", "CTres"))
     made = Prediction("c", LABELS, volume.with_array(np.full((1, 2, 3, 4), 2, np.uint8)), scan=volume)
@@ -130,6 +139,39 @@ def test_channels_of_several_modalities_have_their_own_columns(tmp_path: Path) -
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
+
+
+@pytest.mark.parametrize(
+    ("changes", "quantity"), [({}, "HU"), ({"RescaleType": "HU"}, "HU"), ({"RescaleType": "Z_EFF"}, "")]
+)
+def test_ct_that_is_not_in_hounsfield_units_is_not_called_so(
+    changes: dict[str, Any], quantity: str, tmp_path: Path
+) -> None:
+    read = readers.read(ds.series(tmp_path / "ct", ds.places(4), **changes))
+    assert [channel.quantity for channel in measurements.channels(read)] == [quantity]
+    assert ("not Hounsfield units (RescaleType Z_EFF)" in read.source.notes[objects.NOTE_OF_CHECK]) == (not quantity)
+
+
+def test_ct_without_a_rescale_has_no_unit(tmp_path: Path) -> None:
+    folder = ds.series(tmp_path / "ct", ds.places(4))
+    for file in folder.iterdir():
+        header = pydicom.dcmread(file)
+        del header.RescaleSlope, header.RescaleIntercept
+        header.save_as(file)
+    (channel,) = measurements.channels(readers.read(folder))
+    assert (channel.quantity, channel.unit) == ("", "")
+
+
+def test_every_series_of_a_case_is_accounted_for(tmp_path: Path) -> None:
+    """PET, then a CT of other values that lacks a slice: units are each channel's, and the result says all of it."""
+    pet = dicom_sources.pet(tmp_path / "pet", ds.places(6))
+    ct = dicom_sources.ct(tmp_path / "ct", np.delete(ds.places(6), 2, axis=0))
+    image = load_image(Case("a", "p", {"PET": pet, "CT": ct}), readers.read, policy="resample")
+    assert [(one.name, one.quantity) for one in measurements.channels(image)] == [("PET", "SUVbw"), ("CT", "HU")]
+    told = objects.account(Prediction("a", LABELS, image.with_array(np.zeros((1, *image.shape), np.uint8))))
+    assert "check of the series: PET: good; CT: " in told and "missing" in told
+    series = pydicom.dcmread(next(ct.iterdir())).SeriesInstanceUID
+    assert f"other input: CT: series {series} (5 images)" in told
 
 
 def test_both_tables_say_the_same(tmp_path: Path) -> None:

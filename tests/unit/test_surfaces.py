@@ -198,3 +198,12 @@ def test_smoothing_is_a_setting_of_each_format(tmp_path: Path, output) -> None:
         output.write(prediction(), path, output.Options(smooth=smooth))
         contents.append(path.read_bytes())
     assert contents[0] == contents[1] != contents[2]
+
+
+def test_files_of_long_names_can_be_unpacked(tmp_path: Path) -> None:
+    made = Prediction(
+        "c", LabelTable.of({"肝" * 100: 1, "🫀" * 100: 2}), Volume(np.array([[[[1, 0], [0, 2]]]], np.uint8), np.eye(4))
+    )
+    stl.write(made, tmp_path / "a.stl.zip", stl.Options())
+    zipfile.ZipFile(tmp_path / "a.stl.zip").extractall(tmp_path / "unpacked")
+    assert len(list((tmp_path / "unpacked").iterdir())) == 2
