@@ -219,16 +219,16 @@ def _texts(dataset: Any) -> dict[str, str]:
     return found
 
 
-def _words(value: Any) -> tuple[str, ...]:
-    """The values of an attribute that may have one, several or none."""
-    several = isinstance(value, Iterable) and not isinstance(value, str)
-    return () if value is None else tuple(map(str, value)) if several else (str(value),)
-
-
 def _line(text: str) -> str:
     """For tables and messages: one line, no signs that steer a terminal, no more than anybody reads."""
     printable = "".join(sign if sign.isprintable() else " " for sign in text)
     return " ".join(printable.split())[:LONGEST_TEXT]
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """The values of an attribute that may have one, several or none."""
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    return () if value is None else tuple(map(str, value)) if several else (str(value),)
 
 
 def _at(item: Any, steps: tuple[str, ...]) -> Any:

@@ -16,8 +16,6 @@ from medseg.dicom.preflight import Finding, Verdict, images, listed
 from medseg.dicom.series import Series
 
 LOCALIZER = "LOCALIZER"
-SEVERAL = "several"
-"""Kind of the finding that a series holds more than one volume."""
 TURNED_DEGREES = 1.0
 """Slices that are turned by more than this against each other are not of one stack."""
 FEWEST = 3
@@ -206,4 +204,4 @@ def _left_out(dropped: Dropped) -> Finding:
 
 def _several(parts: Sequence[str], ways: Sequence[str]) -> Finding:
     text = f"{len(parts)} volumes in one series, told apart by {' and '.join(ways)}: {listed(parts, separator='; ')}"
-    return Finding(SEVERAL, text, Verdict.REPAIRABLE, repair="split", remedy="choose one of them")
+    return Finding("several", text, Verdict.REPAIRABLE, repair="split", remedy="choose one of them")

@@ -91,6 +91,18 @@ def load_image(
     return replace(image, source=replace(image.source, notes=notes))
 
 
+def _refuse_twice(channels: Mapping[str, Volume]) -> None:
+    """Refuse one DICOM series as two channels: rules may be too wide, or the study may lack a series."""
+    for (one, first), (other, second) in combinations(channels.items(), 2):
+        if set(first.source.instances) & set(second.source.instances):
+            raise Refusal(
+                first.source.path,
+                found=f"the same images as channel {one} and as channel {other}",
+                needed="a series for each channel",
+                remedy="let dicom.channels tell them apart, or name a file for each: --channel NAME=FILE",
+            )
+
+
 def _notes(names: Sequence[str], volumes: Sequence[Volume]) -> dict[str, Any]:
     """What outputs want to know of every file of a case; all else that is noted is of the first one."""
     own = [volume.source.notes for volume in volumes]
@@ -111,18 +123,6 @@ def _notes(names: Sequence[str], volumes: Sequence[Volume]) -> dict[str, Any]:
         if volume.source.instances
     ]
     return notes | ({NOTE_OF_OTHERS: "; ".join(further)} if further else {})
-
-
-def _refuse_twice(channels: Mapping[str, Volume]) -> None:
-    """Refuse one DICOM series as two channels: rules may be too wide, or the study may lack a series."""
-    for (one, first), (other, second) in combinations(channels.items(), 2):
-        if set(first.source.instances) & set(second.source.instances):
-            raise Refusal(
-                first.source.path,
-                found=f"the same images as channel {one} and as channel {other}",
-                needed="a series for each channel",
-                remedy="let dicom.channels tell them apart, or name a file for each: --channel NAME=FILE",
-            )
 
 
 def load_truth(

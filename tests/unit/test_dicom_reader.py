@@ -13,7 +13,6 @@ import pytest
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from medseg import readers
-from medseg.dicom.settings import DicomSettings
 from medseg.geometry import LPS_FROM_RAS
 from medseg.readers import dicom
 from medseg.refusal import Refusal
@@ -192,27 +191,6 @@ def test_descriptions_have_slashes_too(tmp_path: Path) -> None:
         assert readers.read(tmp_path, series=choice).shape == (10, 12, count)
     with pytest.raises(Refusal, match="'2' fits 0 of 1 volumes of series 7"):
         readers.read(tmp_path, series="7/2")  # a number comes first
-
-
-@pytest.mark.parametrize("policy", ["refuse", "report"])
-def test_a_volume_that_was_named_needs_no_repair(tmp_path: Path, policy: Literal["refuse", "report"]) -> None:
-    folder = phases(tmp_path, ds.places(5))
-    with pytest.raises(Refusal, match="2 volumes in one series"):
-        readers.read(folder, dicom=DicomSettings(repair=policy))
-    alone = readers.read(folder, series="7/2", dicom=DicomSettings(repair=policy))
-    np.testing.assert_array_equal(alone.array, readers.read(folder).array[1:])
-    leaning = phases(tmp_path / "leaning", ds.places(5, tilt=15))
-    with pytest.raises(Refusal, match="found a stack that leans by 15"):
-        readers.read(leaning, series="7/2", dicom=DicomSettings(repair=policy))
-
-
-@pytest.mark.parametrize(
-    ("choice", "count"), [("Abd/Pel", 6), ("abd/pelvis 3.0", 6), ("T1/2", 4), ("T1/2 map/1", 4), ("7/1", 6)]
-)
-def test_a_slash_may_be_part_of_the_description(tmp_path: Path, choice: str, count: int) -> None:
-    ds.series(tmp_path / "a", ds.places(6), series="1.2.8", SeriesDescription="Abd/Pelvis 3.0")
-    ds.series(tmp_path / "b", ds.places(4), series="1.2.9", SeriesNumber=8, SeriesDescription="T1/2 map")
-    assert readers.read(tmp_path, series=choice).shape == (10, 12, count)
 
 
 def test_a_choice_that_fits_no_volume_lists_them(tmp_path: Path) -> None:
