@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,14 +13,12 @@ import numpy as np
 
 from medseg import originals
 from medseg.boundary import parsing
-from medseg.dicom import headers
+from medseg.dicom import headers, patient
 from medseg.dicom.headers import Frame
 from medseg.labels import Code, Label
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.volume import Instance, Source, Volume
-
-log = logging.getLogger(__name__)
 
 MANUFACTURER = "medseg"
 NOTE_OF_CHECK = "preflight"
@@ -33,24 +29,9 @@ LONGEST_ST = 1024
 """Characters of a short text, in which highdicom takes no backslash."""
 LONGEST_LT = 10240
 """Characters of a long text."""
-UTF_8 = "ISO_IR 192"
 AT_ONCE = 2**22
 """Pixels that are counted together."""
-NEEDED_TEXT = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
-    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
-)
-"""Attributes of patient and study that must be there, though they may be empty."""
 IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-DATE = r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
-TIME = r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"
-FORMS = {
-    "PatientBirthDate": (".", DATE),
-    "StudyDate": (".", DATE),
-    "StudyTime": (":", TIME),
-    "PatientSex": (" ", "[MFO]"),
-}
-"""What must have a form: the sign that the standard before DICOM put into it, and the form."""
 
 
 def uid(prediction: Prediction, role: str) -> str:
@@ -207,7 +188,7 @@ def sources(scan: Volume, *, placed: bool = False) -> list[Any]:
     """
     refuse_unfit(scan, placed=placed)
     found = _headers(scan.source, _files(scan.source))
-    _mend(found[0], scan.source.path)
+    patient.mend(found[0], scan.source.path)
     return found
 
 
@@ -219,28 +200,7 @@ def _headers(source: Source, files: Sequence[Path]) -> list[Any]:
         needed="the scan's files, with headers that can be read",
         remedy="put the files back, or choose an output that is not DICOM",
     ):
-        return [complete(pydicom.dcmread(file, stop_before_pixels=True)) for file in files]
-
-
-def _mend(header: Any, path: Path) -> None:
-    """Dates and times as the standard before DICOM wrote them become today's; what is no date, time or sex is left
-    empty, which the standard allows for each of them: otherwise highdicom, and archives, refuse the whole object."""
-    for name, (sign, form) in FORMS.items():
-        given = str(header.get(name) or "").strip()
-        mended = given.replace(sign, "")
-        setattr(header, name, mended if re.fullmatch(form, mended) else "")
-        if given and not header.get(name):
-            log.warning("%s: %s '%s' is none; it is left empty in the DICOM objects written", path, name, given)
-
-
-def character_set(header: Any, *texts: str) -> str | None:
-    """SpecificCharacterSet for an object with these texts that takes its patient from `header`: the header's own, or
-    UTF-8 where that could not hold a text or can switch between several sets (ISO 2022), which highdicom refuses."""
-    own = header.get("SpecificCharacterSet")
-    if own is None:  # which allows ASCII alone, and often is not true
-        texts = (*texts, *(str(header.get(name, "")) for name in (*NEEDED_TEXT, "StudyDescription")))
-    keeps = own is None or (isinstance(own, str) and not own.startswith("ISO 2022"))
-    return own if keeps and all(text.isascii() for text in texts) else UTF_8
+        return [patient.complete(pydicom.dcmread(file, stop_before_pixels=True)) for file in files]
 
 
 def slices(source: Source, datasets: Sequence[Any]) -> list[Frame]:
@@ -286,14 +246,3 @@ def building(source: Source) -> Iterator[None]:
             "ignore", message=".*unlikely to represent the intended person name", module="highdicom"
         )
         yield
-
-
-def complete(dataset: Any) -> Any:
-    """The dataset with the attributes of patient and study that libraries take for granted and the standard lets be
-    empty."""
-    for name in NEEDED_TEXT:
-        if name not in dataset:
-            setattr(dataset, name, "")
-    if not dataset.get("SpecificCharacterSet", "ISO_IR 6"):
-        del dataset.SpecificCharacterSet  # empty is the default character set, which highdicom knows only as absent
-    return dataset

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from medseg import codes
-from medseg.dicom import objects
+from medseg.dicom import objects, patient
 from medseg.dicom.seg_frames import FULL, Content, Kind
 from medseg.labels import Label
 from medseg.prediction import Prediction
@@ -62,7 +62,7 @@ def build(
             content_label="SEGMENTATION",
             contributing_equipment=[objects.contribution(prediction)],
             omit_empty_frames=False,
-            specific_character_set=objects.character_set(headers[0], *texts),
+            specific_character_set=patient.character_set(headers[0], *texts),
         )
     del made.PixelData, made.PerFrameFunctionalGroupsSequence, made.SharedFunctionalGroupsSequence
     made.SegmentsOverlap = OVERLAP[content.overlap]

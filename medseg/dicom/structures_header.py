@@ -10,13 +10,13 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from medseg import codes
-from medseg.dicom import headers, objects
+from medseg.dicom import headers, objects, patient
 from medseg.labels import Label
 from medseg.prediction import Prediction
 
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management: retired, and still what a reference to a study names."""
-COPIED = (*objects.NEEDED_TEXT, "StudyInstanceUID", "FrameOfReferenceUID", "PositionReferenceIndicator")
+COPIED = (*patient.NEEDED_TEXT, "StudyInstanceUID", "FrameOfReferenceUID", "PositionReferenceIndicator")
 
 
 def build(
@@ -35,7 +35,7 @@ def build(
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ImplicitVRLittleEndian
     made: Any = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    made.SpecificCharacterSet = objects.UTF_8
+    made.SpecificCharacterSet = patient.UTF_8
     for attribute in COPIED:
         setattr(made, attribute, files[0].get(attribute, ""))
     made.SOPClassUID, made.SOPInstanceUID = headers.STRUCTURE_SET_CLASS, objects.uid(prediction, "RTSTRUCT")

@@ -8,7 +8,7 @@ from typing import Any
 
 from medseg import measurements, report, wording
 from medseg.atomic import replacing
-from medseg.dicom import objects
+from medseg.dicom import objects, patient
 from medseg.measurements import Channel, Row
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
@@ -130,7 +130,7 @@ def _object(prediction: Prediction, headers: list[Any], document: bytes, now: da
             software_versions=objects.version(),
             device_serial_number="0",
             transfer_syntax_uid=ExplicitVRLittleEndian,
-            specific_character_set=objects.character_set(
+            specific_character_set=patient.character_set(
                 first, objects.model(prediction), objects.account(prediction), options.series_description
             ),
         )

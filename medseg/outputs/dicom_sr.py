@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from medseg import codes, measurements
 from medseg.atomic import replacing
-from medseg.dicom import objects
+from medseg.dicom import objects, patient
 from medseg.dicom.concepts import (
     ABSENT,
     ANY_PROCEDURE,
@@ -106,7 +106,7 @@ def _build(prediction: Prediction, table: Table, numbers: dict[int, int], option
             manufacturer_model_name=objects.model(prediction),
             software_versions=objects.version(),
             device_serial_number="0",
-            specific_character_set=objects.character_set(first, *_texts(prediction, options)),
+            specific_character_set=patient.character_set(first, *_texts(prediction, options)),
             is_complete=True,
             contributing_equipment=[objects.contribution(prediction)],
         )

@@ -54,12 +54,17 @@ def written(output: str, made: Prediction, folder: Path) -> Any:
         ("PatientBirthDate", "00000000", ""),
         ("PatientSex", "MALE", ""),
         ("PatientSex", "F", "F"),
+        ("PatientAge", "060Y", "060Y"),
+        ("PatientAge", "60", ""),
     ],
 )
-def test_what_is_no_date_time_or_sex_is_left_empty(
+def test_what_is_no_date_time_sex_or_age_is_left_empty(
     output: str, name: str, given: str, kept: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = prediction(tmp_path, lambda header: setattr(header, name, given))
+    if output == "rtstruct" and name == "PatientAge":
+        assert name not in written(output, made, tmp_path)
+        return
     assert str(written(output, made, tmp_path)[name].value or "") == kept
     assert (f"{name} '{given}' is none" in caplog.text) == (not kept)
 
@@ -128,6 +133,7 @@ class TestValidator:
     def test_mended_headers_make_objects_without_an_error(self, output: str, tmp_path: Path) -> None:
         def spoilt(header: Any) -> None:
             header.PatientSex, header.StudyDate, header.PatientBirthDate = "MALE", "2004.01.19", "UNKNOWN"
+            header.PatientAge = "ANONYMOUS"
 
         written(output, prediction(tmp_path, spoilt), tmp_path)
         assert judges.dciodvfy(tmp_path / "a.dcm") == []
