@@ -60,7 +60,9 @@ def read(path: str | Path, *, series: str | None = None, repair: str | None = No
 
     if repair is None:
         return read_any(Path(path), series=series)
-    return read_any(Path(path), series=series, dicom=changed(DicomSettings(), [f"repair={repair}"], where="repair"))
+    return read_any(
+        Path(path), series=series, dicom=changed(DicomSettings(), [f"repair={repair}"], where=f"repair={repair}")
+    )
 
 
 def train(recipe: str | Path, out: str | Path | None = None, overrides: Sequence[str] = ()) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import importlib
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -65,9 +66,15 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
 
 def main() -> None:
     """Run the command line; what a user can mend is one message and exit code 2, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text, nor a terminal know every letter
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("medseg").setLevel(logging.INFO)
     logging.getLogger().setLevel(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # descriptions and file names hold what a terminal may not know
+            stream.reconfigure(errors="backslashreplace")
     try:
         application()()
     except Refusal as refusal:

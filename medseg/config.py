@@ -220,7 +220,7 @@ def changed(settings: S, overrides: Iterable[str], *, key: str = "", where: str 
         raise Refusal(
             where,
             found="; ".join(_sentences(error, type(settings), key)),
-            needed=f"any of {', '.join(key + name for name in type(settings).model_fields)}",
+            needed=f"settings that there are ({', '.join(key + name for name in type(settings).model_fields)})",
             remedy="correct it",
         ) from error
 
@@ -258,11 +258,16 @@ def output(text: str) -> Chosen:
         Refusal: no such output or option, or a value that it does not take.
     """
     name, _, rest = text.partition(":")
-    entry: dict[str, Any] = {"name": name}
-    for word in re.split(r",(?=\s*\w+=)", rest) if rest else []:
-        set_key(entry, word.strip())
+    entry: dict[str, Any] = {}
     problems: list[str] = []
-    chosen = _choose("outputs", entry, "output", problems)
+    for word in re.split(r",(?=\s*\w+=)", rest) if rest else []:
+        try:
+            set_key(entry, word.strip())
+        except Refusal as refusal:
+            problems.append(f"'{word.strip()}' with {refusal.found}")
+    if "name" in entry:
+        problems.append("the option 'name', which no output has")
+    chosen = _choose("outputs", {**entry, "name": name}, "output", problems)
     if problems:
         raise Refusal(
             f"--output {text}",

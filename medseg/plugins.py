@@ -73,16 +73,32 @@ def description(kind: str, name: str) -> list[str]:
 
 
 def options(kind: str, name: str) -> list[str]:
-    """One line an option of the component, `name: type = default  what it does`, read without importing it."""
-    tree = ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))
+    """One line an option of the component, `name: type = default  what it does`, read without importing it; those that
+    its `Options` inherit from settings elsewhere in medseg come first."""
+    return _fields(PACKAGE / kind / f"{name}.py", "Options")
+
+
+def _fields(file: Path, wanted: str) -> list[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    modules = {
+        alias.name: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("medseg.")
+        for alias in node.names
+    }
     lines: list[str] = []
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == "Options":
-            for entry, after in zip(node.body, [*node.body[1:], None], strict=True):
-                if isinstance(entry, ast.AnnAssign):
-                    default = f" = {ast.unparse(entry.value)}" if entry.value else ""
-                    text = _docstring(after)
-                    lines.append(f"{ast.unparse(entry.target)}: {ast.unparse(entry.annotation)}{default}  {text}")
+        if not isinstance(node, ast.ClassDef) or node.name != wanted:
+            continue
+        for base in node.bases:
+            if isinstance(base, ast.Name) and base.id in modules:
+                lines += _fields(PACKAGE.joinpath(*modules[base.id].split(".")[1:]).with_suffix(".py"), base.id)
+        for entry, after in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(entry, ast.AnnAssign):
+                default = f" = {ast.unparse(entry.value)}" if entry.value else ""
+                lines.append(
+                    f"{ast.unparse(entry.target)}: {ast.unparse(entry.annotation)}{default}  {_docstring(after)}"
+                )
     return lines
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedCTImageStorage, RTStructureSetStorage, SegmentationStorage
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, RTStructureSetStorage, SegmentationStorage
 
 from tests import dicom_series as ds
 
@@ -49,14 +49,17 @@ def segmentation() -> Dataset:
     return dataset
 
 
-def structures() -> Dataset:
-    """A structure set with one contour."""
+def structures(image_uid: str) -> Dataset:
+    """A structure set with one contour, on a slice at the first of `ds.places`."""
     dataset = ds.slice_(ds.places(1)[0], Modality="RTSTRUCT", SOPClassUID=RTStructureSetStorage)
     for name in ("PixelData", "Rows", "Columns", *OF_ONE_SLICE):
         delattr(dataset, name)
     contour = _item(ContourGeometricType="CLOSED_PLANAR", NumberOfContourPoints=3)
-    contour.ContourData = [0, 0, 0, 10, 0, 0, 0, 10, 0]
+    x, y, z = ds.places(1)[0]
+    contour.ContourData = [x, y, z, x + 4, y, z, x, y + 4, z]
+    contour.ContourImageSequence = [_item(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=image_uid)]
     dataset.StructureSetROISequence = [_item(ROINumber=1, ROIName="kidney")]
+    dataset.RTROIObservationsSequence = [_item(ObservationNumber=1, ReferencedROINumber=1)]
     dataset.ROIContourSequence = [_item(ReferencedROINumber=1, ContourSequence=[contour])]
     return dataset
 

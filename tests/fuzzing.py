@@ -49,16 +49,19 @@ BOMB_BYTES, BOMBS = 2**26, 40
 COMMAND = [sys.executable, "-m", "tests.fuzzing"]
 """What is watched; it is given a folder and FIRST, STOP and STEP."""
 
+UID = "1.2.3.4"
 Wrap = Callable[[bytes, np.random.Generator], bytes]
 
 
 @dataclass(frozen=True)
 class Base:
-    """A whole file: `wrap` is what packs it, before or after the damage."""
+    """A whole file. `wrap` packs it, before or after the damage; `beside` are whole ones in its folder, which is read
+    if it is a `series`."""
 
     content: bytes
     suffix: str = ""
     beside: tuple[bytes, ...] = ()
+    series: bool = False
     wrap: Wrap | None = None
 
 
@@ -81,7 +84,7 @@ def bases() -> dict[str, Base]:
     compressed = dicom_frames.enhanced(planes, [0, 2, 1])
     compressed.compress(uid.JPEG2000Lossless, generate_instance_uid=False)
     return {
-        "series": Base(first, beside=tuple(others)),
+        "series": Base(first, beside=tuple(others), series=True),
         "implicit": Base(_bytes(ds.slice_(ds.places(3)[0]), uid.ImplicitVRLittleEndian)),
         "deflated": Base(first, wrap=_deflate),
         "rle": Base(packed(uid.RLELossless)),
@@ -91,7 +94,7 @@ def bases() -> dict[str, Base]:
         "enhanced": Base(_bytes(enhanced)),
         "enhanced-jpeg-2000": Base(_bytes(compressed)),
         "segmentation": Base(_bytes(dicom_frames.segmentation())),
-        "structures": Base(_bytes(dicom_frames.structures())),
+        "structures": Base(_bytes(dicom_frames.structures(f"{UID}.1")), beside=(first, *others)),
         "zip": Base(first, ".zip", wrap=_zip),
         "nifti": Base(_nifti(), ".nii"),
         "nifti-gz": Base(_nifti(), ".nii.gz", wrap=_gzip),
@@ -105,7 +108,7 @@ def _bytes(dataset: Dataset, syntax: uid.UID | None = None) -> bytes:
     if syntax:
         plain.file_meta.TransferSyntaxUID = syntax
     number = plain.get("InstanceNumber", 1)
-    plain.SOPInstanceUID = plain.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.4.{number}"  # not a new one each time
+    plain.SOPInstanceUID = plain.file_meta.MediaStorageSOPInstanceUID = f"{UID}.{number}"  # not a new one each time
     target = io.BytesIO()
     plain.save_as(target, enforce_file_format=True)
     return target.getvalue()
@@ -252,7 +255,7 @@ def read(seed: int, folder: Path, found: dict[str, Base]) -> dict[str, Any]:
         (folder / f"y{n}").write_bytes(other)
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest memory use so far
     started = time.process_time()
-    outcome, words = _outcome(folder if found[name].beside else path)
+    outcome, words = _outcome(folder if found[name].series else path)
     high = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return {
         "seed": seed,

@@ -13,7 +13,10 @@ from medseg import plugins
 def command(
     path: Annotated[Path, typer.Argument(help="Scan (file or DICOM folder), run folder, or name of a network.")],
     options: Annotated[list[str] | None, typer.Argument(help="Of the network: size=L in_channels=4 ...")] = None,
-    series: Annotated[str | None, typer.Option(help="Which series of a DICOM folder.")] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(help="Which series of a DICOM folder: UID, number, part of its description; 7/2 is its volume 2."),
+    ] = None,
     repair: Annotated[str | None, typer.Option(help="Irregular DICOM series: fix, report or refuse.")] = None,
 ) -> None:
     """Describe a scan (shape, spacing, orientation, values), a run (network, labels, plan, training data) or a network.
@@ -21,10 +24,12 @@ def command(
     Of a network, the weights are counted without making them. Channels: in_channels=4 out_channels=3, else what is
     usual.
     """
+    from medseg.dicom import archive
+
     known = str(path) in plugins.names("models")
     if (known and options) or (not path.exists() and (known or options)):
         _network(str(path), options or [])
-    elif (path / "recipe.yaml").exists() or path.suffix == ".zip":
+    elif (path / "recipe.yaml").exists() or (path.suffix == ".zip" and not archive.is_dicom_zip(path)):
         _run(path)
     else:
         _scan(path, series, repair)

@@ -24,7 +24,7 @@ def command(
     series: Annotated[
         str | None,
         typer.Option(
-            help="Which series of a DICOM folder: UID, number or part of its description. "
+            help="Which series of a DICOM folder: UID, number, part of its description; 7/2 is its volume 2. "
             "[default: by the recipe's rules, dicom.select]"
         ),
     ] = None,
@@ -49,6 +49,7 @@ def command(
 
     Where the recipe has rules for DICOM series (dicom.select, or dicom.channels for several), each study in a folder
     is a case, and its series is chosen by the rules; `medseg dicom select` shows how. Else each subfolder is a series.
+    A zip in a folder is a case, too.
 
     A scan that cannot be read is reported and the others go on; OUT/predict.json says what became of each. Exit code 1
     when any failed.

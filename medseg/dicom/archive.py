@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,6 +30,32 @@ NAMED = 5
 def holds_several(path: Path) -> bool:
     """Whether a path stands for the files in it: a folder, a zip with DICOM in it, or a DICOMDIR."""
     return path.is_dir() or is_dicomdir(path) or is_dicom_zip(path)
+
+
+def gather(paths: Sequence[Path]) -> list[Path]:
+    """DICOM files behind several paths, each once; a file stands for itself.
+
+    Zips inside folders are not opened, which is said in a line.
+
+    Raises:
+        Refusal: nothing is there, or no DICOM file; and as `files`.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise Refusal(path, found="nothing there", needed="a folder or a file", remedy="check the path")
+        found |= dict.fromkeys(files(path) if holds_several(path) else [path])
+        zips = sum(1 for _ in path.rglob("*.[zZ][iI][pP]")) if path.is_dir() else 0
+        if zips:
+            log.info("%s: zips in it are not opened (%d); name them to look into them", path, zips)
+    if not found:
+        raise Refusal(
+            paths[0],
+            found="no DICOM file",
+            needed="at least one",
+            remedy="give the folder that holds the scan; files without suffix are found by their signature",
+        )
+    return list(found)
 
 
 def files(path: Path) -> Iterator[Path]:

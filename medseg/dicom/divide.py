@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -17,6 +17,9 @@ FEWEST = 3
 """Slices of a part that its marks alone, without a repeated place, make a volume of its own."""
 UNEVEN = 0.02
 """Share of the typical step by which the steps of an evenly spaced stack may differ."""
+LACKING = 0.25
+"""Slices that may be missing, as a share of those that are there. Two volumes 1 mm apart, in steps of 3 mm, would be
+one of 1 mm that lacks every third slice."""
 
 Part = tuple[str, tuple[Frame, ...]]
 """Name and frames."""
@@ -29,7 +32,7 @@ def divide(frames: Sequence[Frame]) -> tuple[str, list[Part]]:
     parts as the most crowded place has slices. Else the order of a moment (`Mark.ranked`) at each place does, if every
     place has as many slices; else blocks of instance numbers that each cover every place.
     Where no place is taken twice, slices that lie among one another are still divided by a strict mark (echo, b-value,
-    ...), or by any mark if that makes uneven slices even.
+    ...), or by any mark, or runs of instance numbers, if that makes uneven slices even.
 
     Returns:
         How it was done, in words, and the parts; ("", one part without a name) if nothing divides or nothing needs to.
@@ -129,21 +132,28 @@ def _by_moment(frames: Sequence[Frame], place: np.ndarray) -> tuple[str, list[Pa
 
 
 def _by_number(frames: Sequence[Frame], place: np.ndarray) -> tuple[str, list[Part]] | None:
+    numbers, crowd = _numbers(frames), np.bincount(place)
+    if numbers is None or crowd.min() != crowd.max():
+        return None
+    blocks = np.argsort(numbers).reshape(crowd[0], -1)
+    if (np.sort(place[blocks]) != np.arange(len(crowd))).any():
+        return None
+    return _blocks(frames, numbers, blocks)
+
+
+def _numbers(frames: Sequence[Frame]) -> np.ndarray | None:
+    """(n,) instance numbers, or those of the frames of one object, if all differ."""
     numbers = [
         frame.marks.get(marks.NUMBER) if frame.instance.frame is None else frame.instance.frame for frame in frames
     ]
-    crowd = np.bincount(place)
-    if crowd.min() != crowd.max() or not all(isinstance(number, float | int) for number in numbers):
+    if len(set(numbers)) < len(frames) or not all(isinstance(number, float | int) for number in numbers):
         return None
-    order = np.argsort(numbers, kind="stable")  # type: ignore[arg-type]
-    if len(set(numbers)) < len(frames) or (np.sort(place[order].reshape(crowd[0], -1)) != np.arange(len(crowd))).any():
-        return None
-    blocks = order.reshape(crowd[0], -1)
+    return np.array(numbers, dtype=float)
+
+
+def _blocks(frames: Sequence[Frame], numbers: np.ndarray, blocks: Iterable[np.ndarray]) -> tuple[str, list[Part]]:
     return "blocks of instance numbers, as nothing else tells them apart", [
-        (
-            f"part {n}, instances {numbers[block[0]]:g} to {numbers[block[-1]]:g}",
-            _pick(frames, block),
-        )
+        (f"part {n}, instances {numbers[block[0]]:g} to {numbers[block[-1]]:g}", _pick(frames, block))
         for n, block in enumerate(blocks, start=1)
     ]
 
@@ -151,21 +161,37 @@ def _by_number(frames: Sequence[Frame], place: np.ndarray) -> tuple[str, list[Pa
 def _interleaved(
     frames: Sequence[Frame], height: np.ndarray, differing: Sequence[Mark]
 ) -> tuple[str, list[Part]] | None:
-    uneven = not _even(height)
+    missing = _missing(height)
+    uneven = missing is None or missing > LACKING * len(height)
     for mark in differing:
         if not mark.strict and not uneven:
             continue
         part = _codes(frames, mark)
-        heights = sorted((np.sort(height[part == number]) for number in range(part.max() + 1)), key=lambda own: own[0])
-        among = any(after[0] < before[-1] for before, after in pairwise(heights))
-        if among and min(map(len, heights)) >= FEWEST and (mark.strict or all(map(_even, heights))):
+        if _among([height[part == number] for number in range(part.max() + 1)], even=not mark.strict):
             return mark.name, list(_named(frames, part, [mark]))
-    return None
+    numbers = _numbers(frames) if uneven else None
+    if numbers is None:
+        return None
+    order = np.argsort(numbers)
+    steps = np.diff(height[order])
+    runs = np.split(order, np.flatnonzero(steps * np.median(steps) < 0) + 1)  # where the next pass over them begins
+    return _blocks(frames, numbers, runs) if _among([height[run] for run in runs], even=True) else None
 
 
-def _even(height: np.ndarray) -> bool:
-    """Whether the steps are whole multiples of the typical one (slices may be missing)."""
+def _among(parts: Sequence[np.ndarray], *, even: bool) -> bool:
+    """Whether there are several parts, large enough and even if need be, that lie among one another; given the heights
+    of each part's slices."""
+    heights = sorted(map(np.sort, parts), key=lambda own: own[0])
+    if len(heights) < 2 or min(map(len, heights)) < FEWEST or (even and None in map(_missing, heights)):
+        return False
+    return any(after[0] < before[-1] for before, after in pairwise(heights))
+
+
+def _missing(height: np.ndarray) -> int | None:
+    """How many slices are missing if all steps are whole multiples of the typical one, else None."""
     steps = np.diff(np.sort(height))
     typical = np.median(steps)
     multiples = np.rint(steps / typical)
-    return bool((multiples >= 1).all() and (np.abs(steps - multiples * typical) <= UNEVEN * typical).all())
+    if (multiples < 1).any() or (np.abs(steps - multiples * typical) > UNEVEN * typical).any():
+        return None
+    return int(multiples.sum()) - len(steps)

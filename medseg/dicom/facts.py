@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medseg.dicom.geometry import SAME_PLACE_MM
+
 if TYPE_CHECKING:  # importing it would import pydicom
     from medseg.dicom.headers import Frame, Header
 
-SAME_PLACE_MM = 0.01
 PLANES = ("sagittal", "coronal", "axial")
 """By the axis of patient space to which the normal of the slices is nearest."""
 DAY_S = 24 * 3600
@@ -67,10 +68,10 @@ class Facts:
     @property
     def text(self) -> str:
         """For messages."""
-        size = f"{self.slices} slices" if self.slices else f"{self.images} files"
-        part = f"/{self.volume_number}" if self.volume_number else ""
+        size = f"{self.slices} slices" if self.slices else f"{self.images} file{'s' * (self.images != 1)}"
         named = f", {self.volume}" if self.volume else ""
-        return f"series {self.number or '?'}{part} '{self.name}'{named} ({self.modality or '?'}, {size})"
+        number = spoken_number(self.number, self.volume_number)
+        return f"series {number or '?'} '{self.name}'{named} ({self.modality or '?'}, {size})"
 
     @classmethod
     def of(cls, headers: Sequence[Header], frames: Sequence[Frame], volume: str = "", volume_number: int = 0) -> Facts:
@@ -110,6 +111,11 @@ class Facts:
             plane=plane,
             delay_s=None if start is None or scan is None else (scan - start) % DAY_S,
         )
+
+
+def spoken_number(series_number: str, volume: int) -> str:
+    """As `--series` takes it: the number of a series, and behind a slash that of the volume if there are several."""
+    return f"{series_number}/{volume}" if volume else series_number
 
 
 def _places(planes: Sequence[tuple[Sequence[float], ...]]) -> tuple[int, float | None, str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.dicom.headers import Frame
 from medseg.geometry import LPS_FROM_RAS
+
+if TYPE_CHECKING:  # importing it would import pydicom
+    from medseg.dicom.headers import Frame
 
 SAME_PLACE_MM = 0.01
 """Slices closer than this along the normal lie at the same place."""

@@ -57,13 +57,15 @@ SLICE_CLASSES = (
     *("1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"),
 )
 """CT, MR and PET: single-frame, enhanced, and enhanced from single frames. Their images must have a place."""
-COLOUR = "colour pixels"
+COLOUR, PALETTE = "colour pixels", "PALETTE COLOR"
 NATIVE = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, "1.2.840.10008.1.2.2": 12}
 """Transfer syntaxes in which the number of pixels gives that of bytes (implicit, explicit, big endian), and how many
 bytes precede the first pixel: tag, type and length."""
 WANTED = parse.tags(TAGS)
 LIMIT_MM = 1e6
 """Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
+LONGEST_TEXT = 256
+"""Of a description; the standard allows 64 characters."""
 LARGEST_SIDE = 65535
 """Rows and Columns have 16 bits."""
 
@@ -191,13 +193,13 @@ def _header(path: Path, dataset: Any, left: int) -> Header:
         study_uid=text("StudyInstanceUID"),
         series_uid=text("SeriesInstanceUID"),
         series_number=text("SeriesNumber"),
-        description=text("SeriesDescription"),
+        description=_line(text("SeriesDescription")),
         modality=text("Modality"),
         patient_id=text("PatientID"),
         frame_of_reference_uid=text("FrameOfReferenceUID"),
         transfer_syntax_uid=syntax,
         photometric=text("PhotometricInterpretation"),
-        image_type=tuple(str(value) for value in dataset.get("ImageType") or ()),
+        image_type=_words(dataset.get("ImageType")),
         kind=kind,
         frames=frames,
         unplaced=unplaced,
@@ -213,9 +215,20 @@ def _texts(dataset: Any) -> dict[str, str]:
         value = dataset.get(name)
         for item in (dataset, shared) if place and value in (None, "") else ():
             value = value or (_at(item, place) if item is not None else None)
-        values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
-        found[name] = "" if value is None else " ".join(" ".join(map(str, values)).split())
+        found[name] = _line(" ".join(_words(value)))
     return found
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """The values of an attribute that may have one, several or none."""
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    return () if value is None else tuple(map(str, value)) if several else (str(value),)
+
+
+def _line(text: str) -> str:
+    """For tables and messages: one line, no signs that steer a terminal, no more than anybody reads."""
+    printable = "".join(sign if sign.isprintable() else " " for sign in text)
+    return " ".join(printable.split())[:LONGEST_TEXT]
 
 
 def _at(item: Any, steps: tuple[str, ...]) -> Any:
@@ -231,7 +244,7 @@ def _at(item: Any, steps: tuple[str, ...]) -> Any:
 
 def _scan(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
     """Frames of an image, or none and what keeps it from lying in space as grey values."""
-    if int(dataset.get("SamplesPerPixel") or 1) != 1:
+    if int(dataset.get("SamplesPerPixel") or 1) != 1 or dataset.get("PhotometricInterpretation") == PALETTE:
         return (), COLOUR
     if "MOSAIC" in (dataset.get("ImageType") or ()):
         return (), "many slices tiled into one picture (Siemens mosaic)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableSequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,10 +117,11 @@ MARKS = (
     Mark("made", "part {n}, made at {clock}", own=("ContentTime",)),
 )
 """In the order in which they are tried."""
-NUMBER = "InstanceNumber"
+NUMBER, TIME, DATE = "InstanceNumber", "AcquisitionTime", "AcquisitionDate"
 BY_NAME = {mark.name: mark for mark in MARKS}
 TAGS: list[str | int] = [
     NUMBER,
+    DATE,
     *(attribute for mark in MARKS for attribute in mark.own),
     *(tag for tag, _ in CREATORS.values()),
 ]
@@ -132,7 +133,7 @@ def of_file(dataset: Any) -> dict[str, Value]:
     for mark in MARKS:
         for attribute in mark.own:
             given = _private(dataset, attribute) if isinstance(attribute, int) else dataset.get(attribute)
-            value = _value(given)
+            value = _value(_dated(dataset, given) if attribute == TIME else given)
             if value is not None:
                 found[mark.name] = value
                 break
@@ -140,6 +141,12 @@ def of_file(dataset: Any) -> dict[str, Value]:
     if number is not None:
         found[NUMBER] = number
     return found
+
+
+def _dated(dataset: Any, time: Any) -> Any:
+    """A time of day with its date before it: a scan may go on past midnight."""
+    date = dataset.get(DATE)
+    return f"{date}{time}" if date and time else time
 
 
 def of_groups(own: Any, shared: Any) -> dict[str, Value]:
@@ -171,8 +178,9 @@ def _private(dataset: Any, tag: int) -> Any:
         return None
     value = dataset[tag].value
     if tag == GE_B:
-        value = value[0] if not isinstance(value, str | bytes) and len(value) else None
-        value = None if value is None else int(value) % GE_OFFSET
+        several = isinstance(value, MutableSequence) and len(value) > 0
+        value = _value(value[0] if several else value)
+        value = value % GE_OFFSET if isinstance(value, float) else value
     return None if isinstance(value, bytes) else value
 
 

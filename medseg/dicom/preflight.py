@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from medseg.dicom import repair
-from medseg.dicom.geometry import Geometry, measure
+from medseg.dicom.geometry import SAME_PLACE_MM, Geometry, measure
 from medseg.dicom.headers import Frame
 from medseg.volume import Instance
 
@@ -26,6 +26,8 @@ UNTURNED_DEGREES = 1e-4
 """An angle that moves no corner pixel by a hundredth of a millimetre."""
 NEARLY = 0.1
 """Share of the wide steps: slices that are closer were hardly taken for one volume, and are not blended."""
+ALTERNATING = 0.3
+"""Share of the widest step by which steps must differ that come round again and again: less is left by rounding."""
 NAMED = 3
 """Files, volumes or values that a finding spells out."""
 
@@ -99,8 +101,8 @@ def judge(frames: Sequence[Frame], *, tolerance_mm: float, gap_mm: float, known:
     if geometry.off_grid_mm > tolerance_mm:  # each part may be within it, and their sum not: then the largest is meant
         limit = min(limit, 0.999 * max(geometry.off_step_mm, geometry.off_side_mm))
     uneven = (*_steps(geometry, frames, limit, gap_mm), *_shifts(geometry, limit))
-    wasteful = _room(geometry, frames) if any(finding.repair for finding in uneven) else ()
-    return Judgement(geometry, (*known, *uneven, *wasteful))
+    beyond = _beyond(geometry, frames, tolerance_mm) if any(finding.repair for finding in uneven) else ()
+    return Judgement(geometry, (*known, *uneven, *beyond))
 
 
 def listed(words: Sequence[str], *, separator: str = ", ") -> str:
@@ -173,6 +175,12 @@ def _planes(geometry: Geometry, frames: Sequence[Frame], tolerance_mm: float) ->
             "volumes (phases, echoes or time points)"
         )
         yield refused("repeated", text, apart)
+    elif cycle := _cycle(geometry.steps_mm):
+        text = (
+            f"steps that come round as {', '.join(f'{step:.4g}' for step in cycle)} mm, as those of several volumes "
+            "among one another do (phases, echoes or time points)"
+        )
+        yield refused("repeated", text, apart)
     if geometry.tilt_degrees > STEEPEST_DEGREES:
         text = f"a stack that leans by {geometry.tilt_degrees:.2f} degrees against its slices"
         yield refused("tilt", text, again, geometry.drift_mm)
@@ -181,6 +189,16 @@ def _planes(geometry: Geometry, frames: Sequence[Frame], tolerance_mm: float) ->
 def _wide(steps: Sequence[float]) -> float:
     """A step that a quarter of the steps reach: that between places, if up to three volumes lie nearly together."""
     return sorted(steps)[3 * len(steps) // 4]
+
+
+def _cycle(steps: Sequence[float]) -> Sequence[float]:
+    """The two or three different steps that are repeated from one end to the other, if the steps are of that kind."""
+    for length in (2, 3):
+        wide, cycle = max(steps, default=0.0), steps[:length]
+        again = all(abs(step - cycle[n % length]) <= 2 * SAME_PLACE_MM for n, step in enumerate(steps))
+        if again and len(steps) >= 4 * length and max(cycle) - min(cycle) > ALTERNATING * wide:
+            return cycle
+    return ()
 
 
 def _scaled(frames: Sequence[Frame]) -> float:
@@ -220,7 +238,7 @@ def _steps(geometry: Geometry, frames: Sequence[Frame], tolerance_mm: float, gap
         remedy = "read the part with even spacing only, or export the series again with even spacing"
         text = f"slices {_range(min(geometry.steps_mm), widest)} mm apart"
     text += f"; an even grid would misplace voxels by up to {geometry.off_step_mm:.2f} mm"
-    if widest <= gap_mm:
+    if widest <= gap_mm + SAME_PLACE_MM:  # 10 mm along an oblique normal may be a billionth more
         yield Finding(kind, text, Verdict.REPAIRABLE, geometry.off_step_mm, repair, remedy)
         return
     text += f"; gaps over {gap_mm:g} mm are not interpolated"
@@ -245,9 +263,13 @@ def _shifts(geometry: Geometry, tolerance_mm: float) -> Iterator[Finding]:
         yield Finding("drift", text, Verdict.REPAIRABLE, geometry.off_side_mm, "straighten", remedy)
 
 
-def _room(geometry: Geometry, frames: Sequence[Frame]) -> Iterator[Finding]:
-    """A repair that would need absurdly many voxels."""
+def _beyond(geometry: Geometry, frames: Sequence[Frame], tolerance_mm: float) -> Iterator[Finding]:
+    """A repair that would need absurdly many voxels, or leave slices too far from their places."""
     grid = repair.plan([frames[index] for index in geometry.order])
+    if grid.residual_mm > tolerance_mm:
+        text = f"slices that a repair would leave up to {grid.residual_mm:.4g} mm from their places"
+        remedy = f"export the series again, or allow as much (tolerance_mm={math.ceil(100 * grid.residual_mm) / 100:g})"
+        yield Finding("inexact", text, Verdict.REFUSED, grid.residual_mm, remedy=remedy)
     if grid.growth > repair.GROWTH:
         text = (
             f"slices that only a grid of {' x '.join(map(str, grid.shape))} voxels would hold, {grid.growth:.0f} times "

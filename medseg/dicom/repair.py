@@ -34,6 +34,9 @@ mm at the coarsest spacings in use, while positions are often written with three
 FINEST_SHARE = 0.25
 """The grid is as fine as the finest quarter of the steps: the median would drop slices where a scan turns coarser
 half-way, and the smallest step would follow a single slice that was taken out of turn."""
+ALIKE = 1.25
+"""Steps that differ by less than this factor are one, written with few decimals or held unsteadily: their mean counts.
+0.625 mm with one decimal is 0.6 or 0.7; planes 0.6 mm apart would blend nearly every slice with the next."""
 GROWTH = 8
 """No repair makes more than so many voxels of one; headers that ask for more are wrong."""
 CT_AIR = -1024
@@ -84,11 +87,10 @@ def plan(frames: Sequence[Frame]) -> Grid:
         frames: at least two, at different heights, by position along the normal (`Geometry.order`).
     """
     first = frames[0]
-    row = np.array(first.row) / np.linalg.norm(first.row)
-    normal = np.cross(row, first.column)
-    normal /= np.linalg.norm(normal)
-    axes = np.stack([np.cross(normal, row), row, normal])
-    places = (np.array([frame.position for frame in frames]) - first.position) @ axes.T
+    row, column = (np.array(axis) / np.linalg.norm(axis) for axis in (first.row, first.column))
+    normal = np.cross(row, column)
+    axes = np.stack([column, row, normal / np.linalg.norm(normal)])
+    places = (np.array([frame.position for frame in frames]) - first.position) @ np.linalg.inv(axes)
     step = _step(places[:, 2])
     unit = np.array([*first.spacing_mm, step])
 
@@ -120,7 +122,8 @@ def _step(heights: np.ndarray) -> float:
     """The finest step that is common, changed so that a whole number of them reaches from the first slice to the last:
     where slices are merely missing this is the mean of what the header's rounding made of one step."""
     steps = np.diff(heights)
-    common = float(np.quantile(steps[steps > SAME_PLACE_MM], FINEST_SHARE, method="lower"))
+    finest = float(np.quantile(steps[steps > SAME_PLACE_MM], FINEST_SHARE, method="lower"))
+    common = float(steps[(steps > finest / ALIKE) & (steps < finest * ALIKE)].mean())
     return float(heights[-1] - heights[0]) / max(round((heights[-1] - heights[0]) / common), 1)
 
 

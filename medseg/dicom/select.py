@@ -5,15 +5,14 @@ Nothing here reads a file, so that the same rules can be tried, tested, or used 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from medseg.dicom import vocabulary
-from medseg.dicom.facts import SAME_PLACE_MM, Facts
+from medseg.dicom.conditions import check
+from medseg.dicom.facts import Facts
 from medseg.dicom.settings import Conditions, SeriesRules, Tie
 from medseg.refusal import Refusal
 
@@ -26,12 +25,14 @@ class Verdict:
         against: why it is not taken; empty if it fits.
         met: what it had to be, and is.
         points: the preferences that hold, with the score of each.
+        denied: whether the header says otherwise than the rules want, and is not merely silent.
     """
 
     facts: Facts
     against: tuple[str, ...]
     met: tuple[str, ...]
     points: tuple[tuple[str, float], ...]
+    denied: bool = False
 
     @property
     def fits(self) -> bool:
@@ -39,7 +40,7 @@ class Verdict:
 
     @property
     def score(self) -> float:
-        return sum(score for _, score in self.points)
+        return round(sum(score for _, score in self.points), 9)  # 0.1 + 0.2 is no more than 0.3
 
     @property
     def reason(self) -> str:
@@ -79,7 +80,8 @@ def choose(rules: SeriesRules, series: Sequence[Facts]) -> Choice:
     that are equally good are taken together.
 
     Nothing is taken if none fits, if the fitting ones are of several patients or studies, or if several series have
-    the highest score and none of `rules.ties` decides.
+    the highest score and none of `rules.ties` decides. But the only scan among them is taken where its header is
+    silent and does not say otherwise.
     """
     verdicts = tuple(sorted((judge(rules, facts) for facts in series), key=_rank))
     fitting = [verdict for verdict in verdicts if verdict.fits]
@@ -90,20 +92,47 @@ def choose(rules: SeriesRules, series: Sequence[Facts]) -> Choice:
         if len(values) > 1:
             return Choice(verdicts, (), f"series of {len(values)} {name} that fit the rules")
     if not fitting:
-        return Choice(verdicts, (), f"none of {len(verdicts)} series that fits the rules")
+        return _only(verdicts) or Choice(verdicts, (), f"none of {_counted(verdicts)} that fits the rules")
     best, how = [one for one in fitting if one.score == fitting[0].score], ""
     for tie in rules.ties:
         if _series(best) > 1:
             best, equal = _break(tie, best), len(best)
             how += f", {tie} than {equal - len(best)} of the same score" * (equal > len(best))
     if _series(best) > 1:
-        return Choice(verdicts, (), f"{len(best)} series that fit the rules equally well")
+        return Choice(verdicts, (), f"{_series(best)} series that fit the rules equally well")
     others = [one for one in fitting if one not in best]
     next_best = f"; next {others[0].facts.text} with score {others[0].score:g}" if others else ""
-    counted = f"{len(verdicts)} series, of which {len(fitting)} {'fits' if len(fitting) == 1 else 'fit'}"
-    names = " and ".join(one.facts.text for one in best)
-    because = f"{names}, chosen by the rules from {counted}: {best[0].reason}{how}{next_best}"
+    counted = f"{_counted(verdicts)}, of which {_series(fitting)} {'fits' if _series(fitting) == 1 else 'fit'}"
+    because = f"{_names(best)}, chosen by the rules from {counted}: {best[0].reason}{how}{next_best}"
     return Choice((*best, *(one for one in verdicts if one not in best)), tuple(best), because)
+
+
+def shared(choices: Mapping[str, Choice]) -> list[str]:
+    """Channels of a study for which one series, or volume, is taken twice; empty if there are none."""
+    takers: dict[tuple[str, int], list[str]] = {}
+    for channel, choice in choices.items():
+        for one in choice.taken:
+            takers.setdefault((one.facts.uid, one.facts.volume_number), []).append(channel)
+    return next((names for names in takers.values() if len(names) > 1), [])
+
+
+def _only(verdicts: Sequence[Verdict]) -> Choice | None:
+    """The only scan, unless its header says that it is another."""
+    scans = tuple(one for one in verdicts if not one.facts.unfit)
+    if _series(scans) != 1 or any(one.denied for one in scans):
+        return None
+    lacking = "; ".join(dict.fromkeys(one.reason for one in scans))
+    because = f"{_names(scans)}, as the only scan; its header does not say all that the rules ask for: {lacking}"
+    return Choice((*scans, *(one for one in verdicts if one not in scans)), scans, because)
+
+
+def _names(verdicts: Sequence[Verdict]) -> str:
+    return " and ".join(one.facts.text for one in verdicts)
+
+
+def _counted(verdicts: Sequence[Verdict]) -> str:
+    several = f" ({len(verdicts)} volumes)" if len(verdicts) > _series(verdicts) else ""
+    return f"{_series(verdicts)} series{several}"
 
 
 def _series(verdicts: Sequence[Verdict]) -> int:
@@ -141,18 +170,22 @@ def judge(rules: SeriesRules, facts: Facts) -> Verdict:
     kind, how = kind_of(facts)
     if kind and kind not in rules.allow:
         against.append(f"{kind}, by {how}")
-    met, lacking = check(rules.must, facts)
-    against += lacking
-    for unwanted in rules.must_not:
-        good, bad = check(unwanted, facts)
-        if not bad:
-            against.append(f"{', '.join(good)} (must not be)")
-    points = []
-    for wish in rules.prefer:
-        good, bad = check(wish, facts)
-        if not bad:
-            points.append((", ".join(good), wish.score))
-    return Verdict(facts, tuple(against), tuple(met), tuple(points))
+    wanted = check(rules.must, facts)
+    lacking = [one for one in wanted if not one.holds]
+    unwanted = [f"{met} (must not be)" for entry in rules.must_not if (met := _all(entry, facts))]
+    return Verdict(
+        facts,
+        against=(*against, *(one.what for one in lacking), *unwanted),
+        met=tuple(one.what for one in wanted if one.holds),
+        points=tuple((met, wish.score) for wish in rules.prefer if (met := _all(wish, facts))),
+        denied=bool(against or unwanted or any(not one.silent for one in lacking)),
+    )
+
+
+def _all(conditions: Conditions, facts: Facts) -> str:
+    """What is met, in words, if all conditions hold; else nothing."""
+    told = check(conditions, facts)
+    return ", ".join(one.what for one in told) if all(one.holds for one in told) else ""
 
 
 def kind_of(facts: Facts) -> tuple[str, str]:
@@ -167,116 +200,3 @@ def kind_of(facts: Facts) -> tuple[str, str]:
         if word:
             return kind, f"'{word}'"
     return "", ""
-
-
-class Told(NamedTuple):
-    """Whether a condition holds, and what the series has."""
-
-    holds: bool
-    what: str
-
-
-def _modality(wanted: tuple[str, ...], facts: Facts) -> Told:
-    return Told(facts.modality.upper() in [word.upper() for word in wanted], facts.modality)
-
-
-def _text(attribute: str, wanted: str, facts: Facts) -> Told:
-    text = getattr(facts, attribute)
-    return Told(re.search(wanted, text, re.IGNORECASE) is not None, f"'{text}'" if text else "")
-
-
-def _body_part(wanted: str, facts: Facts) -> Told:
-    """By what is said of the series; where that names no body part, by its protocol; then by its study."""
-    seen: list[str] = []
-    for texts in ((facts.body_part, facts.description), (facts.protocol,), (facts.study,)):
-        seen += [text for text in texts if text]
-        for text in texts:
-            if wanted.lower() in vocabulary.BODY_PARTS:
-                holds = wanted.lower() in vocabulary.body_parts(vocabulary.plain(text))
-            else:
-                holds = re.search(wanted, text, re.IGNORECASE) is not None
-            if holds:
-                return Told(True, f"'{text}'")
-        if any(vocabulary.body_parts(vocabulary.plain(text)) for text in texts):
-            break
-    return Told(False, ", ".join(f"'{text}'" for text in dict.fromkeys(seen)))
-
-
-def _plane(wanted: str, facts: Facts) -> Told:
-    return Told(facts.plane == wanted, facts.plane)
-
-
-def _slices(wanted: tuple[float | None, float | None], facts: Facts) -> Told:
-    return Told(_within(facts.slices, wanted), str(facts.slices))
-
-
-def _spacing(wanted: tuple[float | None, float | None], facts: Facts) -> Told:
-    if facts.spacing_mm is None:
-        return Told(False, "")
-    # positions are decimal text, by which steps of 0.7 mm are not exactly 0.7
-    return Told(_within(facts.spacing_mm, wanted, SAME_PLACE_MM), f"{facts.spacing_mm:.3g}")
-
-
-def _within(value: float, wanted: tuple[float | None, float | None], slack: float = 0) -> bool:
-    smallest, largest = wanted
-    return (smallest is None or value >= smallest - slack) and (largest is None or value <= largest + slack)
-
-
-def _contrast(wanted: bool, facts: Facts) -> Told:
-    given, how = vocabulary.contrast(vocabulary.plain(facts.name), facts.agent, facts.delay_s)
-    return Told(bool(given) == wanted, f"{'yes' if given else 'no'}, {how}")
-
-
-def _phase(wanted: str, facts: Facts) -> Told:
-    name, how = vocabulary.phase(vocabulary.plain(facts.name), facts.delay_s)
-    return Told(name == wanted, f"{name}, by {how}" if name else "")
-
-
-def _image_type(wanted: tuple[str, ...], facts: Facts) -> Told:
-    there = {value.upper() for value in facts.image_type}
-    return Told(all(word.upper() in there for word in wanted), "\\".join(facts.image_type))
-
-
-CHECKS: dict[str, Callable[[Any, Facts], Told]] = {
-    "modality": _modality,
-    "description": partial(_text, "name"),
-    "protocol": partial(_text, "protocol"),
-    "study": partial(_text, "study"),
-    "volume": partial(_text, "volume"),
-    "body_part": _body_part,
-    "plane": _plane,
-    "slices": _slices,
-    "spacing_mm": _spacing,
-    "contrast": _contrast,
-    "phase": _phase,
-    "image_type": _image_type,
-    "kernel": partial(_text, "kernel"),
-}
-"""How each of the `Conditions` is looked up in the facts."""
-
-
-def check(conditions: Conditions, facts: Facts) -> tuple[list[str], list[str]]:
-    """In words: the conditions that hold, and those that do not."""
-    good: list[str] = []
-    bad: list[str] = []
-    for name, look in CHECKS.items():
-        wanted = getattr(conditions, name)
-        if wanted is not None:
-            holds, what = look(wanted, facts)
-            label = (
-                name.removesuffix("_mm").replace("_", " ")
-                + f" {what or 'not stated'}"
-                + " mm" * (name.endswith("_mm") and bool(what))
-            )
-            (good if holds else bad).append(label if holds else f"{label} (needed {_said(wanted)})")
-    return good, bad
-
-
-def _said(wanted: Any) -> str:
-    if isinstance(wanted, bool):
-        return "yes" if wanted else "no"
-    if isinstance(wanted, tuple) and all(isinstance(value, str) for value in wanted):
-        return ", ".join(wanted)
-    if isinstance(wanted, tuple):
-        return " to ".join("any" if value is None else f"{value:g}" for value in wanted)
-    return f"'{wanted}'"

@@ -39,20 +39,35 @@ class Series:
         return f"series {number} '{description}' ({head.modality or '?'}, {len(self.frames)} slices, {head.series_uid})"
 
 
-def choose(path: Path, wanted: str | None) -> Series:
-    """The series of a folder, or the one that a file belongs to (looked for in the file's own folder).
+def choose(path: Path, wanted: str | None) -> tuple[Series, str]:
+    """The series of a folder, or the one that a file belongs to (looked for in the file's own folder); and what is said
+    of the volume in it that is wanted, empty if nothing is.
 
     Structure sets, segmentations, reports and the like are passed over, and so are images that lie nowhere in space
     (secondary captures, screenshots) when there are others. If several series remain, `wanted` decides.
 
     Args:
         path: folder, searched with its subfolders; DICOMDIR; zip; or one file.
-        wanted: series UID, series number, or part of the description; it must fit exactly one series.
+        wanted: series UID, series number, or part of the description; it must fit exactly one series. Behind a slash
+            the volume; what begins with a slash names no series.
 
     Raises:
         Refusal: no image, several series and no choice, or a choice that fits none or several.
     """
-    return _pick(path, look(path)[1], wanted)
+    placed = look(path)[1]
+    words, part = _apart(placed, wanted or "")
+    return _pick(path, placed, words), part
+
+
+def _apart(placed: Sequence[Series], wanted: str) -> tuple[str, str]:
+    """What names the series, and what the volume. Descriptions have slashes, too ("T1 w/o contrast"): one is meant if
+    it fits as it stands and no series has for UID or number what is before its last slash."""
+    words, slash, part = ("", "/", wanted[1:]) if wanted.startswith("/") else wanted.rpartition("/")
+    heads = [series.headers[0] for series in placed]
+    known = not words or any(words in (head.series_uid, head.series_number) for head in heads)
+    if not slash or (not known and any(wanted.lower() in head.description.lower() for head in heads)):
+        return wanted, ""
+    return words, part
 
 
 def look(path: Path) -> tuple[list[Header], list[Series]]:
@@ -116,9 +131,9 @@ def by_series(scans: Sequence[Header]) -> list[Series]:
     return found
 
 
-def _pick(path: Path, placed: Sequence[Series], wanted: str | None) -> Series:
+def _pick(path: Path, placed: Sequence[Series], wanted: str) -> Series:
     listing = "; ".join(series.text for series in placed)
-    if wanted is None:
+    if not wanted:
         if len(placed) == 1:
             return placed[0]
         raise Refusal(

@@ -38,10 +38,12 @@ def _ordered(limits: tuple[float | None, float | None]) -> tuple[float | None, f
 
 
 Pattern = Annotated[
-    str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value), AfterValidator(_pattern)
+    str, BeforeValidator(lambda value: str(value) if type(value) is int else value), AfterValidator(_pattern)
 ]
 """A regular expression, found anywhere in the text, in capitals or not."""
-Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+Words = Annotated[
+    tuple[str, ...], Field(min_length=1), BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
 Range = Annotated[tuple[FiniteFloat | None, FiniteFloat | None], AfterValidator(_ordered)]
 """Smallest, largest; both count as within, and null is no limit."""
 
@@ -96,7 +98,7 @@ class Entry(Conditions):
 class Preference(Entry):
     """Conditions that add to the score of a series if all of them hold."""
 
-    score: float = 1
+    score: FiniteFloat = 1
     """May be negative."""
 
 
@@ -119,7 +121,7 @@ class DicomSettings(Settings):
     """Of a recipe, and of the reader."""
 
     select: SeriesRules | None = None
-    """Which series is taken where a folder holds several and none is named."""
+    """Which series of a folder is taken where none is named."""
     channels: dict[str, SeriesRules] = Field(default_factory=dict)
     """For models that see several series of a study: the rules for each channel, in place of `select`."""
     repair: Literal["refuse", "report", "fix"] = "fix"

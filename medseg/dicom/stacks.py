@@ -4,22 +4,24 @@ slices that belong to none (localisers, copies)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from medseg.dicom import geometry
 from medseg.dicom.divide import Part, divide
+from medseg.dicom.facts import PLANES
 from medseg.dicom.headers import Frame, Header
 from medseg.dicom.preflight import Finding, Verdict, images, listed
 from medseg.dicom.series import Series
 
 LOCALIZER = "LOCALIZER"
+SEVERAL = "several"
+"""Kind of the finding that a series holds more than one volume."""
 TURNED_DEGREES = 1.0
 """Slices that are turned by more than this against each other are not of one stack."""
 FEWEST = 3
 """Slices that make a second orientation a volume; fewer are stray."""
-AXES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,15 @@ class Stack:
     name: str
     number: int
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def alone(self) -> Stack:
+        """The same where it alone was chosen: to take its series apart is no repair then."""
+        settled = (
+            replace(finding, severity=Verdict.GOOD, repair="") if finding.repair == "split" else finding
+            for finding in self.findings
+        )
+        return replace(self, findings=tuple(settled))
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,8 @@ def _copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
     copies: list[Frame] = []
     for frame in frames:
         instance = frame.instance
-        identity = (instance.sop_instance_uid, instance.frame, frame.position, frame.row, frame.column, frame.size)
+        place = (frame.position, frame.row, frame.column, frame.size)
+        identity = (instance.sop_instance_uid, instance.frame, place, frozenset(frame.marks.items()))
         (copies if instance.sop_instance_uid and identity in seen else kept).append(frame)
         seen.add(identity)
     return kept, copies
@@ -155,7 +167,7 @@ def _orientations(frames: Sequence[Frame]) -> tuple[list[tuple[str, list[Frame]]
 
 
 def _direction(frame: Frame) -> str:
-    return AXES[int(np.abs(np.cross(frame.row, frame.column)).argmax())]
+    return PLANES[int(np.abs(np.cross(frame.row, frame.column)).argmax())]
 
 
 def _screenshot(series: Series, header: Header) -> bool:
@@ -194,4 +206,4 @@ def _left_out(dropped: Dropped) -> Finding:
 
 def _several(parts: Sequence[str], ways: Sequence[str]) -> Finding:
     text = f"{len(parts)} volumes in one series, told apart by {' and '.join(ways)}: {listed(parts, separator='; ')}"
-    return Finding("several", text, Verdict.REPAIRABLE, repair="split", remedy="choose one of them")
+    return Finding(SEVERAL, text, Verdict.REPAIRABLE, repair="split", remedy="choose one of them")

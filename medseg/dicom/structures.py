@@ -178,7 +178,7 @@ def by_slice(path: Path, roi: Roi, frames: Sequence[Frame]) -> dict[int, list[np
 
 def _to_pixels(frame: Frame) -> np.ndarray:
     """(3, 4): LPS mm -> column, row, and mm along the normal of the slice."""
-    row, column = np.array(frame.row), np.array(frame.column)
+    row, column = (np.array(axis) / np.linalg.norm(axis) for axis in (frame.row, frame.column))
     axes = np.stack([row * frame.spacing_mm[1], column * frame.spacing_mm[0], np.cross(row, column)], axis=1)
     inverse = np.linalg.inv(axes)
     return np.column_stack([inverse, -inverse @ np.array(frame.position)])

@@ -18,9 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def choose(path: Path, rules: SeriesRules) -> tuple[Series, tuple[Stack, ...], str]:
-    """The series in a folder that rules choose.
-
-    The only series of a folder is read even if the rules would not take it, and a line says so.
+    """The series in a folder that rules choose; see `select.choose`.
 
     Returns:
         The series; those of its volumes that are meant; and why, empty where there was nothing to choose.
@@ -29,21 +27,16 @@ def choose(path: Path, rules: SeriesRules) -> tuple[Series, tuple[Stack, ...], s
         Refusal: no series fits, or several fit equally well; or no file lies in space.
     """
     found, placed = series.look(path)
-    volumes = {one.headers[0].series_uid: stacks.split(one).stacks for one in placed}
     choice = select.choose(rules, facts(found))
-    if choice.taken:
-        uid, numbers = choice.taken[0].facts.uid, {max(one.facts.volume_number, 1) for one in choice.taken}
-        [taken] = [one for one in placed if one.headers[0].series_uid == uid]
-        if len(placed) == 1 and len(numbers) == len(volumes[uid]):
-            return taken, volumes[uid], ""
-        log.info("%s: %s", path, choice.because)
-        return taken, tuple(stack for stack in volumes[uid] if stack.number in numbers), choice.because
-    if len(placed) > 1:
+    if not choice.taken:
         raise choice.refusal(path)
-    reasons = "; ".join(one.reason for one in choice.verdicts if one.facts.uid == placed[0].headers[0].series_uid)
-    why = f"{placed[0].text} is the only scan; the rules would not take it: {reasons}"
-    log.warning("%s: %s", path, why)
-    return placed[0], volumes[placed[0].headers[0].series_uid], why
+    first, numbers = choice.taken[0], {max(one.facts.volume_number, 1) for one in choice.taken}
+    [taken] = [one for one in placed if one.headers[0].series_uid == first.facts.uid]
+    volumes = stacks.split(taken).stacks
+    if len(placed) == 1 and len(numbers) == len(volumes) and first.fits:
+        return taken, volumes, ""
+    log.log(logging.INFO if first.fits else logging.WARNING, "%s: %s", path, choice.because)
+    return taken, tuple(stack for stack in volumes if stack.number in numbers), choice.because
 
 
 def by_study(found: Iterable[Header]) -> dict[str, list[Facts]]:

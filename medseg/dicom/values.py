@@ -92,6 +92,10 @@ def _identity(own: Sequence[Header], frames: Sequence[Frame]) -> Iterator[tuple[
     if not all(header.frame_of_reference_uid for header in own):
         text = "no FrameOfReferenceUID: DICOM results cannot refer to the patient's space"
         yield "frame of reference", text, "export the series again for DICOM results; other formats need none"
+    studies = len({header.study_uid for header in own})
+    if studies > 1:
+        text = f"{studies} StudyInstanceUIDs in one series: results are filed with the first"
+        yield "identifier", text, "make sure that the slices belong together"
     same = len(frames) - len({(frame.instance.sop_instance_uid, frame.instance.frame) for frame in frames})
     if same:
         text = f"{same} of {len(frames)} slices share a SOPInstanceUID with another one: results cannot refer to them"

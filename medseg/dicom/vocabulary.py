@@ -9,7 +9,7 @@ BODY_PARTS = {
     "abdomen": r"abd|bauch|ventre|liver|leber|foie|hepat|pancrea|pankreas|kidney|niere|\brein|renal|spleen|milz|gastr"
     r"|\bgall|\btap\b|\bcap\b|\btab\b",
     "breast": r"breast|mamm|\bsein",
-    "chest": r"chest|thora|\bthx|lung|pulm|poumon|\btap\b|\bcap\b|\btab\b",
+    "chest": r"chest|thora|\bthx|\blung|pulm|poumon|\btap\b|\bcap\b|\btab\b",
     "head": r"head|brain|skull|cereb|crani|\bcct\b|kopf|schadel|hirn|\btete|crane|cerveau|neuro",
     "heart": r"heart|cardiac|cardio|herz|kardi|coeur|coronary|koronar|coronaire",
     "limb": r"knee|knie|genou|\bhip\b|hufte|hanche|shoulder|schulter|epaule|ankle|sprunggelenk|cheville|elbow"
@@ -20,16 +20,26 @@ BODY_PARTS = {
     "spine": r"spine|spinal|wirbel|rachis|vertebr|lumbar|\b[hbl]ws\b|colonne",
 }
 WHOLE_BODY = r"whole ?body|\bwb\b|ganzkorper|corps entier|head to thigh|(skull|eye|vertex)( base)? to"
+OF_TREATMENT = (
+    r"(?! ?(op|surg|rt\b|radi|chemo|treat|ther|biops|interv|abl|embol|tace|ta[vc]|stent|trauma|transplant|void))"
+)
+"""What "pre" and "post" are said of, if not of contrast."""
 PHASES = {
-    "native": r"nativ|unenhanced|plain|non ?contrast|non ?enhanced|without (iv|contrast|gd)|w ?o (iv|contrast|gd)"
-    r"|ohne (iv|km)|\bo km\b|sans (inj|iv|pdc|contraste|gado)|pre ?contrast|\bpre\b|\bpra ?km|\bavant inj|(^| )c-( |$)",
+    "native": r"(?<!alter)nativ|unenhanced|plain|non ?contrast|non ?enhanced|without (iv|contrast|gd)"
+    r"|w ?o (iv|contrast|gd)|ohne (iv|km)|\bo km\b|sans (inj|iv|pdc|contraste|gado)|pre ?contrast"
+    rf"|\bpre\b{OF_TREATMENT}|\bpra ?km|\bavant inj|(^| )c-( |$)",
     "arterial": r"\bart\b|arteri|\bhap\b",
     "portal venous": r"portal|\bport ?ven|(?<!intra)veno(us|s|es|u)|veineu|\bven\b|\bpvp?\b",
     "delayed": r"delay|\blate\b(?! ?art)|\bspae?t(e|er|phase)?\b(?! ?art)|tardi|equilib|aquilib|excret|\burogr",
 }
-SINCE_INJECTION_S = {"arterial": (15, 45), "portal venous": (45, 110), "delayed": (150, 3600)}
+LONGEST_S = 3600
+"""Later than this, a scan has nothing to do with the injection; one before it counts as nearly a day later."""
+SINCE_INJECTION_S = {"arterial": (15, 45), "portal venous": (45, 110), "delayed": (150, LONGEST_S)}
 """Seconds from the beginning of the injection to the scan, of the trunk. What lies between is not told by time."""
-CONTRAST = r"contrast|\bkm\b|\bce\b|\bgd\b|\bgad|\bpost\b|enhanced|\binj|\bpdc\b|(^| |t1)( ?\+c|c\+)( |$)"
+CONTRAST = (
+    rf"contrast|\bkm\b|\bce\b|\bgd\b|\bgad|\bpost\b{OF_TREATMENT}|enhanced|\binj(?!ur)|\bpdc\b"
+    r"|(^| |t1)( ?\+c|c\+)( |$)"
+)
 NO_AGENT = r"^(no|none|nein|kein\w*|ohne|sans|aucun|nativ\w*|without|n ?a|0)\b"
 KINDS = {
     "localiser": (
@@ -111,6 +121,6 @@ def contrast(description: str, agent: str, delay_s: float | None) -> tuple[bool 
     word = found(CONTRAST, description)
     if word:
         return True, f"'{word}'"
-    if delay_s is not None and delay_s > 0:
+    if delay_s is not None and 0 < delay_s < LONGEST_S:
         return True, f"{delay_s:.0f} s after the injection"
     return None, "none is stated"

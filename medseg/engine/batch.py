@@ -89,7 +89,8 @@ def predict_all(
         announce(f"[{number}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}")
     report = {"provenance": dict(predictor.provenance), "cases": [outcome.to_json() for outcome in outcomes]}
     with atomic.replacing(out / "predict.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
     return outcomes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +85,7 @@ def load_image(
     for name, path in case.images.items():
         volume = (readers or {}).get(name, read)(path)
         volumes.append(volume.with_array(volume.array, (name,)) if len(volume.array) == 1 else volume)
+    _refuse_twice(dict(zip(case.images, volumes, strict=True)))
     image = combine(volumes, policy=policy)
     notes = {**image.source.notes, **_notes(list(case.images), volumes)}
     return replace(image, source=replace(image.source, notes=notes))
@@ -109,6 +111,18 @@ def _notes(names: Sequence[str], volumes: Sequence[Volume]) -> dict[str, Any]:
         if volume.source.instances
     ]
     return notes | ({NOTE_OF_OTHERS: "; ".join(further)} if further else {})
+
+
+def _refuse_twice(channels: Mapping[str, Volume]) -> None:
+    """Refuse one DICOM series as two channels: rules may be too wide, or the study may lack a series."""
+    for (one, first), (other, second) in combinations(channels.items(), 2):
+        if set(first.source.instances) & set(second.source.instances):
+            raise Refusal(
+                first.source.path,
+                found=f"the same images as channel {one} and as channel {other}",
+                needed="a series for each channel",
+                remedy="let dicom.channels tell them apart, or name a file for each: --channel NAME=FILE",
+            )
 
 
 def load_truth(

@@ -88,9 +88,9 @@ class Predictor:
         of_dicom = [text.removeprefix(DICOM) for text in changes if text.startswith(DICOM)]
         settings = config.changed(first.recipe.predict, [text for text in changes if not text.startswith(DICOM)])
         reading = config.changed(first.recipe.dicom, of_dicom, key=DICOM)
-        _check_channels(reading, first.plan)
         devices.check_precision(chosen, settings.precision, where="precision")
         loaded = [run.load_network() for run in opened]
+        _check_channels(reading, first.plan)
         provenance = {
             "model": first.recipe.name,
             "network": first.recipe.model.name,

@@ -13,10 +13,13 @@ COMPOUND_SUFFIXES = (".nii.gz", ".seg.nrrd", ".seg.dcm", ".rtstruct.dcm")
 
 
 def stem(path: Path) -> str:
-    """File name without its suffix, `.nii.gz` being one suffix."""
+    """File name without its suffix, `.nii.gz` being one suffix; of a DICOMDIR that of its folder, as each has this
+    name."""
     for suffix in COMPOUND_SUFFIXES:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
+    if path.name.upper() == "DICOMDIR" and path.is_file():
+        return path.resolve().parent.name
     return path.stem if path.is_file() else path.resolve().name
 
 
@@ -32,12 +35,12 @@ def find(
 
     Args:
         paths: each a scan (a file, or a DICOM folder), or a folder of scans. In a folder, `<case>_0000.nii.gz`,
-            `<case>_0001.nii.gz`, ... or `<case>_<channel>.nii.gz` are the channels of one case; subfolders with DICOM
-            are one case each.
+            `<case>_0001.nii.gz`, ... or `<case>_<channel>.nii.gz` are the channels of one case; subfolders and zips
+            with DICOM are one case each.
         channels: names of the model's channels, in order.
         named: channel name -> file, for one case with several channels.
         by_study: DICOM folders are looked through for studies, and each study is one case, however deep its files lie
-            and in however many folders; for models that choose its series by rules.
+            and in however many folders, and so is each zip; for models that choose its series by rules.
         by_channel: rules choose a series of the study for each channel.
 
     Raises:
@@ -75,7 +78,10 @@ def _distinct(cases: list[Case]) -> None:
         if case.id in seen:
             one, other = (", ".join(map(str, each.images.values())) for each in (seen[case.id], case))
             raise Refusal(
-                other, found=f"the name of {one} again", needed="a name for each", remedy="predict them one by one"
+                other,
+                found=f"the name of {one} again",
+                needed="a name for each",
+                remedy="predict them into a folder each",
             )
         seen[case.id] = case
 
@@ -112,14 +118,18 @@ def files(folder: Path) -> list[Path]:
 
 def _folder(folder: Path, channels: tuple[str, ...], by_study: bool) -> list[Case]:
     from medseg import readers
+    from medseg.dicom import archive
 
-    if not by_study and any(readers.knows(path) == "dicom" for path in folder.iterdir() if path.is_file()):
+    within = folder.rglob("*") if by_study else folder.iterdir()
+    zips = [path for path in within if not path.name.startswith(".") and archive.is_dicom_zip(path)]
+    loose = (path for path in folder.iterdir() if path.is_file() and path not in zips)
+    if not by_study and any(readers.knows(path) == "dicom" for path in loose):
         return [single(folder, channels)]
     images = files(folder)
     if by_study:
-        series = study_folders(folder)
+        series = sorted([*study_folders(folder), *zips])
     else:
-        series = sorted(path for path in folder.iterdir() if path.is_dir() and readers.knows(path) == "dicom")
+        series = sorted(path for path in folder.iterdir() if path in zips or _is_series(path))
     if not images and not series:
         inside = sum(1 for _ in folder.iterdir())
         raise Refusal(
@@ -132,6 +142,12 @@ def _folder(folder: Path, channels: tuple[str, ...], by_study: bool) -> list[Cas
     if len(channels) == 1:
         return [single(path, channels) for path in images] + scans
     return _grouped(folder, images, channels) + scans
+
+
+def _is_series(path: Path) -> bool:
+    from medseg import readers
+
+    return path.is_dir() and readers.knows(path) == "dicom"
 
 
 def _names(folder: Path, series: list[Path]) -> list[str]:

@@ -9,6 +9,17 @@ from typing import Any, NamedTuple
 from medseg import codes, measurements
 from medseg.atomic import replacing
 from medseg.dicom import objects, patient
+from medseg.dicom.concepts import (
+    ABSENT,
+    ANY_PROCEDURE,
+    CM3,
+    MODALITIES,
+    PRESENCE,
+    QUANTITIES,
+    SOURCE,
+    STATISTICS,
+    VOLUME,
+)
 from medseg.labels import Code
 from medseg.measurements import Channel, Row, Table
 from medseg.prediction import Prediction
@@ -21,46 +32,8 @@ WRITES = "labels"
 READ_BACK_BY = None
 NEEDS = {"dicom_seg": {"type": ("binary", "fractional")}}
 
-VOLUME = Code("118565006", "SCT", "Volume")
-CM3 = Code("cm3", "UCUM", "cubic centimeter")
-STATISTICS = {
-    "mean": Code("373098007", "SCT", "Mean"),
-    "sd": Code("386136009", "SCT", "Standard Deviation"),
-    "min": Code("255605001", "SCT", "Minimum"),
-    "max": Code("56851009", "SCT", "Maximum"),
-    "median": Code("373099004", "SCT", "Median"),
-}
-QUANTITIES = {
-    "HU": (Code("112031", "DCM", "Attenuation Coefficient"), Code("[hnsf'U]", "UCUM", "Hounsfield unit")),
-    "SUVbw": (
-        Code("126401", "DCM", "SUVbw"),
-        Code("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight"),
-    ),
-    "SUVlbm": (
-        Code("126405", "DCM", "SUVlbm(Janma)"),
-        Code("g/ml{SUVlbm(Janma)}", "UCUM", "Standardized Uptake Value lean body mass (Janma)"),
-    ),
-    "SUVbsa": (
-        Code("126403", "DCM", "SUVbsa"),
-        Code("cm2/ml{SUVbsa}", "UCUM", "Standardized Uptake Value body surface area"),
-    ),
-    "Bq/ml": (
-        Code("110821", "DCM", "Nuclear Medicine Tomographic Activity"),
-        Code("Bq/ml", "UCUM", "Becquerels/milliliter"),
-    ),
-    "MR": (Code("110852", "DCM", "MR signal intensity"), Code("1", "UCUM", "no units")),
-}
-"""By a channel's quantity, unit or modality, whichever it has first (DICOM PS3.16, CID 7469 and 7181)."""
-MODALITIES = {
-    "CT": (Code("CT", "DCM", "Computed Tomography"), Code("25045-6", "LN", "CT unspecified body region")),
-    "MR": (Code("MR", "DCM", "Magnetic Resonance"), Code("25056-3", "LN", "MRI unspecified body region")),
-    "PT": (Code("PT", "DCM", "Positron emission tomography"), Code("44136-0", "LN", "PET unspecified body region")),
-}
-"""The modality itself (CID 29), and the procedure where the header names none (CID 100)."""
 LONGEST = {"CodeValue": 16, "CodingSchemeDesignator": 16, "CodeMeaning": 64}
 """Characters that the parts of a code may have."""
-ANY_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
-PRESENCE, ABSENT = Code("121052", "DCM", "Presence of property"), Code("121054", "DCM", "Absent")
 
 
 class Options(Settings):
@@ -252,7 +225,7 @@ def _library(headers: list[Any]) -> Any:
         group.ContentSequence.append(hd.sr.UIDRefContentItem(dicom_codes.DCM.FrameOfReferenceUID, frame, context))
     for header in headers:
         image = hd.sr.ImageContentItem(
-            objects.concept(Code("260753009", "SCT", "Source")), header.SOPClassUID, header.SOPInstanceUID,
+            objects.concept(SOURCE), header.SOPClassUID, header.SOPInstanceUID,
             relationship_type=contains,
         )  # fmt: skip
         group.ContentSequence.append(image)

@@ -127,19 +127,20 @@ def _chosen(path: Path, options: Options) -> tuple[Series, Sequence[Stack], str]
     """The series that is meant, its volumes that are meant, and why, if rules had to say so."""
     from medseg.dicom import series, stacks, study
 
-    words, slash, part = (options.series or "").rpartition("/")
-    wanted, part = (words, part) if slash else (part, "")
-    if wanted or options.select is None or not archive.holds_several(path):
-        chosen = series.choose(path, wanted or None)
-        return chosen, _picked(path, chosen, stacks.split(chosen).stacks, part), ""
-    chosen, volumes, why = study.choose(path, options.select)
-    return chosen, _picked(path, chosen, stacks.split(chosen).stacks, part) if part else volumes, why
+    named = options.series or ""
+    if options.select is None or not archive.holds_several(path) or (named and not named.startswith("/")):
+        chosen, part = series.choose(path, named)
+        volumes, why = stacks.split(chosen).stacks, ""
+    else:
+        chosen, volumes, why = study.choose(path, options.select)
+        part = named[1:]
+    if part:
+        volumes = _picked(path, chosen, stacks.split(chosen).stacks, part)
+    return chosen, [volumes[0].alone] if len(volumes) == 1 else volumes, why
 
 
-def _picked(path: Path, chosen: Series, stacks: Sequence[Stack], wanted: str) -> Sequence[Stack]:
-    """The volume of a series that is wanted, or all."""
-    if not wanted:
-        return stacks
+def _picked(path: Path, chosen: Series, stacks: Sequence[Stack], wanted: str) -> tuple[Stack, ...]:
+    """The volume of a series that is wanted."""
     hits = [stack for stack in stacks if wanted == str(stack.number)] or [
         stack for stack in stacks if wanted.lower() in stack.name.lower()
     ]
@@ -150,7 +151,7 @@ def _picked(path: Path, chosen: Series, stacks: Sequence[Stack], wanted: str) ->
             needed="a choice that fits exactly one",
             remedy="give its number behind the slash",
         )
-    return hits
+    return tuple(hits)
 
 
 def _listing(stacks: Sequence[Stack]) -> str:
@@ -208,7 +209,7 @@ def _account(judgement: Judgement, grid: Grid | None, stacks: Sequence[Stack], r
     noted = [finding.text for finding in remarks]
     words = [finding.text for finding in judgement.findings]
     if all(not finding.repair for finding in judgement.findings):
-        return "; ".join(["good", *words, *noted])
+        words.insert(0, "good")
     if len(stacks) > 1:
         words.append(f"read as {len(stacks)} channels")
     elif stacks[0].name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from types import MappingProxyType
 
@@ -55,6 +56,14 @@ def test_what_is_referred_to_is_written_first_and_once(cases: list[Case], tmp_pa
     (outcome,) = predict_all(Predictor(), cases, tmp_path / "out", formats=formats, announce=said.append)  # type: ignore[arg-type]
     assert outcome.files == ("a.nii.gz", "a.seg.dcm", "a.sr.dcm", "a.statistics.csv")
     assert len(said) == 1 and said[0].startswith("[1/1] a: done")
+
+
+def test_a_name_that_is_no_text_does_not_lose_the_record(cases: list[Case], tmp_path: Path) -> None:
+    odd = Case("b", patient="P2", images={"CT": tmp_path / os.fsdecode(b"\xff")})
+    predict_all(Predictor(), [odd, *cases], tmp_path / "out", formats=["nifti"], announce=lambda _: None)  # type: ignore[arg-type]
+    record = json.loads((tmp_path / "out" / "predict.json").read_text())
+    assert [one["state"] for one in record["cases"]] == ["refused", "done"]
+    assert os.fsencode(record["cases"][0]["reason"]).startswith(os.fsencode(tmp_path) + b"/\xff: found nothing there")
 
 
 def test_volumes_in_the_record_are_those_of_the_table(cases: list[Case], tmp_path: Path) -> None:

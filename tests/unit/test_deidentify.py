@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.datadict import dictionary_VR, keyword_for_tag
@@ -235,6 +236,13 @@ def encoded(word: str, character_set: Any) -> list[bytes]:
         ("HPGLDocument", "OB", b"SMITHSON"),
         ("EvaluatorName", "PN", "SMITHSON"),
         ("DateOfLastCalibration", "LO", ["20240101", "SMITHSON"]),
+        ("RescaleType", "OB", b"SMITHSON"),
+        ("Rows", "UN", b"SMITHSON"),
+        ("Rows", "OB", b"SMITHSON"),
+        ("Rows", "US", np.frombuffer(b"SMITHSON", "<u2").tolist()),
+        ("LossyImageCompressionRatio", "FD", np.frombuffer(b"SMITHSON", "<f8").tolist()),
+        ("FrameIncrementPointer", "OW", b"SMITHSON"),
+        ("PixelPaddingValue", "OB", b"SMITHSON"),
     ],
 )
 def test_a_name_in_a_field_of_another_form_goes(monkeypatch, name: str, vr: str, value: Any) -> None:
@@ -307,6 +315,29 @@ def test_uids_of_the_standard_stay_and_unlisted_ones_do_not() -> None:
     assert after.FrameOfReferenceUID == "1.2.840.10008.1.4.1.1"
     assert list(after.IrradiationEventUID) == [SECRET.uid(f"{ROOT}.1"), SECRET.uid(f"{ROOT}.2")]
     assert after.SOPInstanceUIDOfConcatenationSource == SECRET.uid(f"{ROOT}.5")
+
+
+def test_a_made_up_uid_under_the_root_of_the_standard_goes() -> None:
+    made_up = "1.2.840.10008.5.1.4.1.1.2.19830401.4711"
+    assert cleaned(image(SOPInstanceUID=made_up)).SOPInstanceUID == SECRET.uid(made_up) != made_up
+
+
+def test_numbers_as_the_dictionary_wants_them_stay() -> None:
+    before = image(FrameIncrementPointer=[0x00540010, 0x00540020], PixelPaddingValue=5, SliceProgressionDirection="X")
+    before.add(DataElement("VOILUTSequence", "SQ", [Dataset()]))
+    before.VOILUTSequence[0].LUTDescriptor = [2, 0, 16]
+    before.VOILUTSequence[0].add(DataElement("LUTData", "OW", b"abcd"))
+    after = cleaned(before)
+    assert list(after.FrameIncrementPointer) == [0x00540010, 0x00540020] and after.PixelPaddingValue == 5
+    assert after.VOILUTSequence[0].LUTDescriptor == [2, 0, 16] and after.VOILUTSequence[0].LUTData == b"abcd"
+
+
+def test_pixels_within_a_sequence_go() -> None:
+    inside, before = Dataset(), image()
+    inside.add(DataElement("PixelData", "OW", BINARY))
+    before.ReferencedSeriesSequence = [inside]
+    after = cleaned(before)
+    assert "PixelData" not in after.ReferencedSeriesSequence[0] and after.PixelData == image().PixelData
 
 
 def test_pixels_that_are_no_pixels_are_refused() -> None:

@@ -229,6 +229,15 @@ def test_pictures_that_may_show_a_name_are_left_out(tmp_path: Path, stated: dict
     assert "1 files" in command(tmp_path / "in", tmp_path / "out")[1]
 
 
+@pytest.mark.parametrize(("group", "place", "gone"), [(0x6000, 12, 1), (0x601E, 15, 1), (0x6002, 0, 0)])
+def test_overlays_in_unused_bits_of_the_pixels_are_left_out(tmp_path: Path, group: int, place: int, gone: int) -> None:
+    dataset = dicom_series.slice_([0, 0, 0], BitsStored=12, HighBit=11, BurnedInAnnotation="NO")
+    dataset.add_new((group << 16) + 0x0102, "US", place)
+    dicom_series.write(tmp_path / "in", [dataset])
+    code, told = command(tmp_path / "in", tmp_path / "out")
+    assert code == 0 and f"{gone} left out" in told and ("overlay within the pixels" in told) is bool(gone)
+
+
 def test_a_failing_file_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     source = dicom_series.series(tmp_path / "in", dicom_series.places(6))
     for name, cut in (("IM0001", 100), ("IM0002", None), ("IM0003", 252), ("IM0004", 255)):
@@ -266,7 +275,14 @@ def test_the_users_own_pseudonyms(tmp_path: Path) -> None:
     code, told = command(tmp_path / "in", tmp_path / "out", "--pseudonyms", str(table))
     assert code == 1 and told.count("not in the table of pseudonyms") == 3
     assert {one.PatientID for one in all_of(tmp_path / "out")} == {"trial-001"}
-    for bad in ("4711,../../up", "4711,4711", "4711,a\n4712,a"):
+    for bad in (
+        "4711,../../up",
+        "4711,4711",
+        "4711,4712\n4712,4711",
+        "4711,a\n4712,a",
+        "4711,a\n4712,A",
+        "4711,a\n4711,b",
+    ):
         table.write_text(f"patient_id,pseudonym\n{bad}\n")
         with pytest.raises(Refusal) as refused:
             command(tmp_path / "in", tmp_path / "out", "--pseudonyms", str(table))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import subprocess
@@ -20,7 +21,7 @@ from medseg.dicom import archive
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 from tests import dicom_series as ds
-from tests import judges
+from tests import judges, tiny
 from tests.tiny import ENVIRONMENT
 
 PATIENT = {"PatientName": "A^B", "StudyDate": "20240101", "StudyTime": "120000", "StudyID": "1", "AccessionNumber": ""}
@@ -121,6 +122,8 @@ def test_a_zip_is_read_as_its_folder(tmp_path: Path, plain: Volume, make: object
     volume = readers.read(packed(folder, tmp_path / "study.zip"))
     assert_same(volume, plain)
     assert all(instance.path.is_file() for instance in volume.source.instances)  # outputs read them again
+    said = tiny.medseg_command("info", tmp_path / "study.zip")
+    assert said.code == 0 and "series       7 'thorax' 1.2.3.4" in said.out
     assert {path.suffix for path in archive.files(tmp_path / "study.zip")} <= {".dcm", ""}
 
 
@@ -235,3 +238,30 @@ def test_files_in_any_order_with_any_names_beside_others(tmp_path: Path, plain: 
     (folder / ".DS_Store").write_bytes(b"x")
     (folder / "empty").write_bytes(b"")
     assert_same(readers.read(folder), plain)
+
+
+def test_folders_and_files_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By patches, because root may read everything."""
+    ds.write(tmp_path / "a", slices(3))
+    ds.write(tmp_path / "shut", slices(3))
+    (tmp_path / "a" / "closed").write_bytes(b"x")
+    listing, opening = os.scandir, Path.open
+
+    def scandir(path: str) -> object:
+        if Path(path).name == "shut":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    def opened(path: Path, *words: object, **more: object) -> object:
+        if path.name in ("shut", "closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opening(path, *words, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Path, "open", opened)
+    said = tiny.medseg_command("dicom", "check", tmp_path)
+    assert said.code == 1 and "1 series" in said.out
+    for name in ("shut", "a/closed"):
+        assert f"{tmp_path / name}: cannot be read\n  Permission denied" in said.out
+    with pytest.raises(PermissionError, match="closed"):
+        readers.read(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -129,6 +130,38 @@ def test_files_can_be_given_one_by_one_and_json_goes_to_a_file(tmp_path: Path) -
     assert json.loads(out.read_text())["series"][0]["volumes"][0]["slices"] == 6
 
 
+def test_a_volume_of_a_series_without_number_is_named_as_the_reader_takes_it(tmp_path: Path) -> None:
+    slices = [ds.slice_(place, SeriesNumber=None, EchoTime=time) for time in (2, 4) for place in PLACES]
+    folder = ds.write(tmp_path, slices)
+    assert f"series /2 in {folder}: repairable" in medseg_command("dicom", "check", folder).out
+    assert readers.read(folder, series="/2").shape == (10, 12, 6)
+
+
+def test_names_that_the_terminal_does_not_know_are_shown(tmp_path: Path) -> None:
+    """A file name that is not UTF-8, as old discs have them, and a description in another alphabet."""
+    folder = ds.series(tmp_path, PLACES, SeriesDescription="брюшная", SpecificCharacterSet="ISO_IR 192")
+    (folder / os.fsdecode(b"\xff.dcm")).write_bytes(b"\0" * 300)
+    for encoding, description in (("utf-8:strict", "брюшная"), ("ascii:strict", r"\u0431\u0440")):
+        command = [sys.executable, "-m", "medseg", "dicom", "check", folder]
+        done = subprocess.run(command, env={**ENVIRONMENT, "PYTHONIOENCODING": encoding}, capture_output=True)
+        said = done.stdout.decode()
+        assert done.returncode == 1 and r"\udcff.dcm: cannot be read" in said and description in said, done.stderr
+
+
+def test_names_that_are_no_text_and_signs_that_steer_terminals(tmp_path: Path) -> None:
+    folder = ds.series(tmp_path / "in", ds.places(3), SeriesDescription="a\x1b[31m\nb" + "W" * 3000)
+    (folder / os.fsdecode(b"\xff.dcm")).write_bytes(b"x")
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg", "dicom", "check", str(folder)],
+        env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii:strict"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "\\udcff.dcm: cannot be read" in done.stdout, done.stderr
+    assert "\x1b" not in done.stdout and done.stdout.count("W") < 300
+
+
 def test_help_teaches() -> None:
     said = medseg_command("dicom", "check", "--help")
     for word in ("good", "repairable", "refused", "Exit code", "--tolerance-mm", "--gap-mm", "--json", "--workers"):
@@ -141,12 +174,14 @@ def test_help_teaches() -> None:
         ({"BurnedInAnnotation": "YES"}, "burned in", "burned into the pixels of 1 image (IM0005.dcm)"),
         ({"SOPClassUID": SecondaryCaptureImageStorage}, "capture", "secondary captures (IM0005.dcm)"),
         ({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, "derived", "DERIVED SECONDARY MPR"),
+        ({"ImageType": "SECONDARY"}, "derived", "SECONDARY"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted", "MONOCHROME1"),
         ({"RescaleSlope": 2}, "rescale", "its own rescale slope (1 to 2)"),
         ({"RescaleSlope": 0}, "rescale", "a rescale slope of 0 (IM0005.dcm)"),
         ({"RescaleSlope": None, "RescaleIntercept": None}, "rescale", "no rescale slope and intercept in 1 of 6"),
         ({"RescaleType": "US"}, "units", "RescaleType none, US"),
         ({"SOPInstanceUID": "1.2.77"}, "identifier", "share a SOPInstanceUID"),
+        ({"StudyInstanceUID": "1.2.78"}, "identifier", "2 StudyInstanceUIDs in one series"),
     ],
 )
 def test_what_is_said_of_values_but_stops_nothing(
@@ -154,7 +189,7 @@ def test_what_is_said_of_values_but_stops_nothing(
 ) -> None:
     slices = [ds.slice_(place) for place in PLACES]
     slices[5] = ds.slice_(PLACES[5], **change)  # type: ignore[arg-type]
-    if kind == "identifier":
+    if "SOPInstanceUID" in change:
         slices[4] = ds.slice_(PLACES[4], **change)  # type: ignore[arg-type]
     (one,) = facts(ds.write(tmp_path, slices))["series"]
     findings = one["volumes"][0]["findings"]
@@ -212,6 +247,14 @@ def test_pixels_that_no_codec_reads_are_refused(tmp_path: Path, syntax: str) -> 
     assert [(finding["kind"], finding["severity"]) for finding in one["volumes"][0]["findings"]] == [
         ("codec", "refused")
     ]
+
+
+def test_numbers_of_a_palette_are_no_grey_values(tmp_path: Path) -> None:
+    folder = ds.series(tmp_path, PLACES, PhotometricInterpretation="PALETTE COLOR")
+    found = facts(folder)
+    assert not found["series"] and [one["kind"] for one in found["others"]] == ["colour pixels"] * 6
+    with pytest.raises(Refusal, match="colour pixels"):
+        readers.read(folder)
 
 
 def test_processes_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

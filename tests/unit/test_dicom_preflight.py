@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medseg.dicom import repair
 from medseg.dicom.geometry import measure
 from medseg.dicom.headers import Frame
 from medseg.dicom.preflight import Judgement, Verdict, judge
@@ -38,8 +40,6 @@ def stack(positions: np.ndarray, row: np.ndarray = ROW, column: np.ndarray = COL
 
 
 def changed(frames: Sequence[Frame], which: int, **changes: object) -> list[Frame]:
-    from dataclasses import replace
-
     return [replace(frame, **changes) if n == which else frame for n, frame in enumerate(frames)]  # type: ignore[arg-type]
 
 
@@ -75,6 +75,30 @@ def test_missing_slices_are_filled_up_to_the_gap() -> None:
     assert "gap_mm=9" in found(frames, gap_mm=8.9).findings[0].remedy
     one = stack(np.delete(EVEN, 8, axis=0))
     assert only(found(one))[3] == pytest.approx(1.67, abs=0.01)  # the ninth of nineteen steps of 57/18 mm
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_gap_as_wide_as_the_limit_is_filled_in_any_direction(seed: int) -> None:
+    turned, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    places = np.delete(np.arange(10), 4)[:, None] * 5.0 * np.cross(turned[:, 0], turned[:, 1])
+    assert only(found(stack(places, turned[:, 0], turned[:, 1])))[:3] == ("missing", Verdict.REPAIRABLE, "fill")
+
+
+def test_axes_that_are_only_roughly_perpendicular_are_repaired_as_they_are() -> None:
+    """Directions are often written with three or four digits."""
+    skewed = np.array([0.0009, 1, 0])
+    frames = [replace(frame, size=(512, 512)) for frame in stack(EVEN + EVEN[:, 2:] * 0.2 * COLUMN, column=skewed)]
+    assert [finding.repair for finding in found(frames).findings] == ["straighten"]
+    assert repair.plan(frames).residual_mm < 0.001
+
+
+def test_a_repair_that_is_not_exact_is_refused() -> None:
+    """Heights are trusted to a thousandth of a step, which is too little here."""
+    places = np.delete(EVEN, 8, axis=0) + np.where(np.arange(19) == 4, 0.002, 0)[:, None] * NORMAL
+    assert found(stack(places)).verdict is Verdict.REPAIRABLE
+    judgement = found(stack(places), tolerance_mm=0.001)
+    assert judgement.verdict is Verdict.REFUSED and judgement.findings[-1].kind == "inexact"
+    assert "up to 0.002 mm" in judgement.findings[-1].text
 
 
 def test_variable_steps_are_regridded_up_to_the_gap() -> None:
@@ -142,6 +166,12 @@ def turn(degrees: float) -> np.ndarray:
         (stack(np.concatenate([EVEN, EVEN])), "repeated", "40 slices at 20 places"),
         (stack(np.zeros((4, 3))), "repeated", "4 slices at 1 place,"),
         (stack(np.concatenate([EVEN, EVEN + 0.2 * NORMAL])), "repeated", "only 0.2 mm apart"),
+        (stack(np.concatenate([EVEN, EVEN + 1.0 * NORMAL])), "repeated", "steps that come round as 1, 2 mm"),
+        (
+            stack(np.concatenate([EVEN, EVEN + 0.5 * NORMAL, EVEN + 1.0 * NORMAL])),
+            "repeated",
+            "steps that come round as 0.5, 0.5, 2 mm",
+        ),
         (stack(EVEN * 0.1 + EVEN[:, 2:] * ROW), "tilt", "leans by 84"),
         (changed(stack(EVEN[:1]), 0, thickness_mm=None), "thickness", "without SliceThickness"),
     ],

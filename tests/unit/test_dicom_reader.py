@@ -13,6 +13,7 @@ import pytest
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from medseg import readers
+from medseg.dicom.settings import DicomSettings
 from medseg.geometry import LPS_FROM_RAS
 from medseg.readers import dicom
 from medseg.refusal import Refusal
@@ -167,6 +168,51 @@ def test_one_of_several_volumes_can_be_chosen(tmp_path: Path, choice: str) -> No
     assert volume.shape == (10, 12, 4) and volume.channels == ()
     assert "acquisition 2 alone is read" in volume.source.notes["preflight"]
     assert volume.source.instances[0].path.parent.name == "two"
+
+
+def test_a_volume_that_was_chosen_needs_no_repair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """To take a series apart is a repair, unless one of its volumes was asked for."""
+    folder = phases(tmp_path, ds.places(4))
+    with pytest.raises(Refusal, match="2 volumes in one series"):
+        dicom.read(folder, dicom.Options(repair="refuse"))
+    volume = dicom.read(folder, dicom.Options(repair="refuse", series="7/2"))
+    assert volume.shape == (10, 12, 4)
+    assert all(record.levelno < logging.WARNING for record in caplog.records)
+    assert re.match("good; 2 volumes in one series.*acquisition 2 alone is read", volume.source.notes["preflight"])
+
+
+def test_descriptions_have_slashes_too(tmp_path: Path) -> None:
+    for number, description in enumerate(("T1 w/o contrast", "T2 w/ fs", "7/2"), start=7):
+        series = {"series": f"1.2.{number}", "SeriesNumber": number, "SeriesDescription": description}
+        ds.series(tmp_path / str(number), ds.places(number), **series)
+    for choice, count in (
+        *(("w/o contrast", 7), ("T1 W/O contrast", 7), ("w/ fs", 8), ("7/1", 7), ("1.2.8/1", 8), ("t2 w/ fs/1", 8)),
+        ("contrast/1", 7),
+    ):
+        assert readers.read(tmp_path, series=choice).shape == (10, 12, count)
+    with pytest.raises(Refusal, match="'2' fits 0 of 1 volumes of series 7"):
+        readers.read(tmp_path, series="7/2")  # a number comes first
+
+
+@pytest.mark.parametrize("policy", ["refuse", "report"])
+def test_a_volume_that_was_named_needs_no_repair(tmp_path: Path, policy: Literal["refuse", "report"]) -> None:
+    folder = phases(tmp_path, ds.places(5))
+    with pytest.raises(Refusal, match="2 volumes in one series"):
+        readers.read(folder, dicom=DicomSettings(repair=policy))
+    alone = readers.read(folder, series="7/2", dicom=DicomSettings(repair=policy))
+    np.testing.assert_array_equal(alone.array, readers.read(folder).array[1:])
+    leaning = phases(tmp_path / "leaning", ds.places(5, tilt=15))
+    with pytest.raises(Refusal, match="found a stack that leans by 15"):
+        readers.read(leaning, series="7/2", dicom=DicomSettings(repair=policy))
+
+
+@pytest.mark.parametrize(
+    ("choice", "count"), [("Abd/Pel", 6), ("abd/pelvis 3.0", 6), ("T1/2", 4), ("T1/2 map/1", 4), ("7/1", 6)]
+)
+def test_a_slash_may_be_part_of_the_description(tmp_path: Path, choice: str, count: int) -> None:
+    ds.series(tmp_path / "a", ds.places(6), series="1.2.8", SeriesDescription="Abd/Pelvis 3.0")
+    ds.series(tmp_path / "b", ds.places(4), series="1.2.9", SeriesNumber=8, SeriesDescription="T1/2 map")
+    assert readers.read(tmp_path, series=choice).shape == (10, 12, count)
 
 
 def test_a_choice_that_fits_no_volume_lists_them(tmp_path: Path) -> None:

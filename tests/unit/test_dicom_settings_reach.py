@@ -103,10 +103,22 @@ def test_each_channel_is_a_series_of_the_study(tmp_path: Path) -> None:
         Predictor.load([run], device="cpu", changes=["dicom.channels={T2: {}}"])
 
 
+def test_one_series_is_never_two_channels(tmp_path: Path) -> None:
+    names = ("T1", "T1c")
+    wide = "dicom.channels={T1: {must: {description: t1}}, T1c: {must: {description: t1, contrast: yes}}}"
+    run = tiny.untrained_run(tmp_path / "run", channels=names, changes=(wide,)).folder
+    study = dicom_study.write(tmp_path / "in" / "p9", {"t1c": dicom_study.head()["t1c"][:14]})
+    done = tiny.medseg_command("predict", run, study, tmp_path / "out", "--device", "cpu")
+    assert done.code == 1 and "found the same images as channel T1 and as channel T1c" in done.err
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
+    said = tiny.medseg_command("dicom", "select", run, study)
+    assert said.code == 1 and "one series for several channels: T1, T1c" in said.out
+
+
 def test_python_takes_the_same(run: Path, study: Path) -> None:
     prediction = medseg.predict(run, study, device="cpu")
     assert prediction.target.source.notes["series_number"] == "4"  # type: ignore[union-attr]
-    with pytest.raises(Refusal, match=r"repair: found repair: found 'mend'"):
+    with pytest.raises(Refusal, match=r"repair=mend: found repair: found 'mend'"):
         medseg.read(study / "arterial", repair="mend")
 
 

@@ -109,6 +109,7 @@ def test_siemens_and_ge_keep_the_b_value_in_private_attributes(tmp_path: Path) -
     for name, group, creator, element, values in (
         ("siemens", 0x0019, "SIEMENS MR HEADER", 0x0C, ("0", "1000")),
         ("ge", 0x0043, "GEMS_PARM_01", 0x39, ([0, 8, 0, 0], [1000001000, 8, 0, 0])),
+        ("old ge", 0x0043, "GEMS_PARM_01", 0x39, ("0", "1000")),
     ):
         slices = []
         for value in values:
@@ -118,6 +119,51 @@ def test_siemens_and_ge_keep_the_b_value_in_private_attributes(tmp_path: Path) -
                 slices.append(dataset)
         found = split(ds.write(tmp_path / name, slices))
         assert [stack.name for stack in found.stacks] == ["b = 0", "b = 1000"]
+
+
+@pytest.mark.parametrize("value", [None, "", []])
+def test_an_emptied_private_b_value_stops_nothing(tmp_path: Path, value: object) -> None:
+    slices = [ds.slice_(place) for place in PLACES]
+    for dataset in slices:
+        dataset.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x39, "IS", value)
+    assert len(split(ds.write(tmp_path, slices)).stacks) == 1
+
+
+def test_phases_go_on_past_midnight(tmp_path: Path) -> None:
+    """The second of two phases, 20 s after the first at each place, begins on the day before it ends."""
+    slices = []
+    for n, place in enumerate(PLACES):
+        for phase in (0, 1):
+            day, second = divmod(86380 + 3 * n + 20 * phase, 86400)
+            time = f"{second // 3600:02d}{second // 60 % 60:02d}{second % 60:02d}"
+            date = f"2020010{1 + day}"
+            slices.append(
+                ds.slice_(place, number=None, AcquisitionDate=date, AcquisitionTime=time, SeriesDescription=str(phase))
+            )
+    folder = ds.write(tmp_path, slices)
+    files = sorted(file.name for file in folder.iterdir())
+    phase_of = {name: dataset.SeriesDescription for name, dataset in zip(files, slices, strict=True)}
+    found = split(folder)
+    assert [stack.name for stack in found.stacks] == [
+        "phase 1, acquired at 23:59:40",
+        "phase 2, acquired at 00:00:00",
+    ]
+    for number, stack in enumerate(found.stacks):
+        assert {phase_of[frame.instance.path.name] for frame in stack.frames} == {str(number)}
+
+
+def test_instance_numbers_tell_uneven_volumes_apart_that_lie_among_one_another(tmp_path: Path) -> None:
+    slices = [
+        ds.slice_(place + np.array([0, 0, off]), number=1 + n + 6 * part)
+        for part, off in enumerate((0, 0.5))
+        for n, place in enumerate(PLACES)
+    ]
+    found = split(ds.write(tmp_path / "there", slices))
+    assert [stack.name for stack in found.stacks] == ["part 1, instances 1 to 6", "part 2, instances 7 to 12"]
+    for dataset in slices:
+        del dataset.InstanceNumber
+    nameless = split(ds.write(tmp_path / "nameless", slices))
+    assert len(nameless.stacks) == 1 and verdict(nameless) is Verdict.REFUSED
 
 
 def test_moments_are_ranked_at_each_place(tmp_path: Path) -> None:
@@ -185,9 +231,14 @@ def test_volumes_that_lie_among_one_another_are_not_blended(tmp_path: Path) -> N
     numbers = [{"AcquisitionNumber": n} for n in (1, 2)]
     uneven = split(volumes(tmp_path / "b", *numbers, places=[PLACES, PLACES + np.array([0, 0, 0.7])]))
     assert [len(stack.frames) for stack in uneven.stacks] == [6, 6]
+    # 1 mm and 2 mm apart in turn, which is no volume of 1 mm that lacks every third slice
+    thirds = split(volumes(tmp_path / "e", *numbers, places=[PLACES, PLACES + np.array([0, 0, 1.0])]))
+    assert [stack.name for stack in thirds.stacks] == ["acquisition 1", "acquisition 2"]
     # packages of one volume: odd slices, then even ones
     packages = split(volumes(tmp_path / "c", *numbers, places=[PLACES, between]))
     assert len(packages.stacks) == 1 and verdict(packages) is Verdict.GOOD
+    lacking = split(volumes(tmp_path / "f", *numbers, places=[PLACES, between[1:]]))
+    assert len(lacking.stacks) == 1 and verdict(lacking) is Verdict.REPAIRABLE
     # nothing says what they are
     nameless = split(volumes(tmp_path / "d", {}, {}, places=[PLACES, PLACES + np.array([0, 0, 0.2])]))
     assert len(nameless.stacks) == 1 and verdict(nameless) is Verdict.REFUSED
@@ -210,6 +261,19 @@ def test_strays_are_left_out_and_named(tmp_path: Path) -> None:
     (stack,) = found.stacks
     assert len(stack.frames) == 6 and not stack.name
     assert verdict(found) is Verdict.REPAIRABLE and {finding.repair for finding in stack.findings} == {"drop"}
+
+
+def test_phases_that_share_their_identifiers_are_no_copies(tmp_path: Path) -> None:
+    """As some anonymisers leave them."""
+    for name, uids in (("one", ["1.2.9"] * 12), ("again", [f"1.2.{n % 6}" for n in range(12)])):
+        slices = [
+            ds.slice_(place, number=None, AcquisitionNumber=phase, SOPInstanceUID=uids[6 * phase + n])
+            for phase in (0, 1)
+            for n, place in enumerate(PLACES)
+        ]
+        found = split(ds.write(tmp_path / name, slices))
+        assert [stack.name for stack in found.stacks] == ["acquisition 0", "acquisition 1"]
+        assert not found.dropped
 
 
 def test_a_slice_that_lost_its_place_is_no_stray(tmp_path: Path) -> None:

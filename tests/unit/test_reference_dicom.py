@@ -32,6 +32,8 @@ FILES = [
     *reference.files("pet", (".dcm",)),
     *reference.files("ct/dcmqi_ct3slice", (".dcm",)),
 ]
+STRUCTURES = {"RT.dcm", "rt.dcm", "invalid_reference_rt.dcm", "non_existent_reference_rt.dcm"}
+FILES = [path for path in FILES if path.name not in STRUCTURES]  # they need their scan, and have tests of their own
 
 NOWHERE = {  # images without a place in space; their pixels are compared all the same
     "dicom/highdicom/dx_image.dcm": "no ImagePositionPatient",
@@ -49,7 +51,6 @@ NOWHERE = {  # images without a place in space; their pixels are compared all th
 }
 NOT_READ = {
     "dicom/highdicom/seg_image_cr_binary.dcm": "no ImagePositionPatient",
-    "dicom/lctsc_rtstruct/RT.dcm": "no image (RTSTRUCT)",
     "dicom/pydicom/ExplVR_BigEnd.dcm": "colour pixels",
     "dicom/pydicom/MR_truncated.dcm": "pixels cut short",
     "dicom/pydicom/badVR.dcm": "no image (RTDOSE)",
@@ -59,9 +60,6 @@ NOT_READ = {
     "dicom/pydicom/rtstruct.dcm": "no DICOM signature",
     "dicom/pydicom_data/emri_small_jpeg_2k_lossless_too_short.dcm": "",
     "dicom/pydicom_data/liver_rle.dcm": "RLE encoded pixel data with 1 bits",
-    "dicom/rt_utils/mock_data/invalid_reference_rt.dcm": "no image (RTSTRUCT)",
-    "dicom/rt_utils/mock_data/non_existent_reference_rt.dcm": "no image (RTSTRUCT)",
-    "dicom/rt_utils/mock_data/rt.dcm": "no image (RTSTRUCT)",
 }
 REFUSED = NOWHERE | NOT_READ
 SEGMENTATIONS = ("seg_", "liver")

@@ -186,6 +186,14 @@ def test_the_grid_is_as_fine_as_the_finer_part() -> None:
     assert repair.plan(frames(np.column_stack([np.zeros((20, 2)), jitter]))).step_mm == pytest.approx(3)
 
 
+@pytest.mark.parametrize(("step", "digits"), [(0.625, 1), (1.25, 1), (0.33, 2)])
+def test_steps_that_were_rounded_are_one_step(step: float, digits: int) -> None:
+    heights = (np.arange(100) * step).round(digits)
+    made = repair.plan(frames(np.column_stack([np.zeros((100, 2)), heights])))
+    assert made.shape[0] == 100
+    np.testing.assert_allclose(made.heights, np.arange(100), atol=1.01 * 10**-digits / step)
+
+
 @pytest.mark.parametrize(
     ("modality", "lowest", "kind", "fill"),
     [("CT", 20, "int16", -1024), ("CT", -3024, "int16", -3024), ("CT", 20, "uint16", 0), ("MR", 5, "float32", 5)],

@@ -80,6 +80,17 @@ def test_what_it_says(tmp_path: Path) -> None:
         assert text in found.ContributingEquipmentSequence[0].ContributionDescription
 
 
+def test_directions_that_were_rounded_move_no_contour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A row direction a thousandth too long would put the last pixel half a millimetre aside."""
+    volume = scan(tmp_path, orientation=(1.0009, 0, 0, 0, 1, 0), columns=700)
+    labels = np.zeros((1, *volume.shape), np.uint8)
+    labels[0, -3:, :, 2] = 1
+    with caplog.at_level(logging.INFO):
+        written(replace(noise(volume), target=volume.with_array(labels)), tmp_path)
+    (said,) = [record.getMessage() for record in caplog.records if "largest distance" in record.getMessage()]
+    assert float(said.split("largest distance ")[1].split()[0]) < 0.001
+
+
 def test_every_contour_names_the_slice_that_it_lies_on(tmp_path: Path) -> None:
     volume = scan(tmp_path)
     found = written(noise(volume), tmp_path)

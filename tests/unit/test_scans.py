@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,28 @@ def test_by_study_a_patients_folder_is_a_case_however_deep_its_files_lie(tmp_pat
     assert studies([tmp_path]) == {"x": tmp_path / "x.nii.gz", "p1": tmp_path / "p1", "p2": tmp_path / "p2"}
     assert studies([tmp_path / "p1"]) == {"p1": tmp_path / "p1"}  # one study, so the folder itself
     assert list(found([tmp_path / "p1"])) == ["ct", "pet"]  # without rules each subfolder is a series
+
+
+def test_zips_in_a_folder_are_cases(tmp_path):
+    """None of them is passed over, nor keeps the folders beside it from being cases."""
+    for number, name in enumerate(("in/p1", "in/p2", "p3", "p4")):
+        of_study(tmp_path / name, f"1.{number}")
+    shutil.make_archive(str(tmp_path / "in" / "p3"), "zip", tmp_path / "p3")
+    (tmp_path / "in" / "run.zip").write_bytes(b"no zip")
+    every = {"p1": {"CT": "p1"}, "p2": {"CT": "p2"}, "p3": {"CT": "p3.zip"}}
+    assert found([tmp_path / "in"]) == every
+    (tmp_path / "in" / "deep").mkdir()
+    shutil.make_archive(str(tmp_path / "in" / "deep" / "p4"), "zip", tmp_path / "p4")
+    assert set(studies([tmp_path / "in"])) == {*every, "p4"}
+    shutil.rmtree(tmp_path / "in" / "p1")
+    shutil.rmtree(tmp_path / "in" / "p2")
+    assert list(found([tmp_path / "in"])) == ["p3"]
+
+
+def test_a_dicomdir_is_named_by_its_folder(tmp_path):
+    (tmp_path / "disc7").mkdir()
+    (tmp_path / "disc7" / "DICOMDIR").write_bytes(b"")
+    assert scans.stem(tmp_path / "disc7" / "DICOMDIR") == "disc7"
 
 
 def test_by_study_folders_of_a_disc_get_the_way_to_them_as_a_name(tmp_path):

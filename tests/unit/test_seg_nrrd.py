@@ -66,7 +66,7 @@ def test_fields_of_labels(tmp_path: Path) -> None:
     assert types == [
         ["SCT^10200004^Liver", "^^"],
         ["SCT^64033007^Kidney", "SCT^7771000^Left"],
-        ["SCT^108369006^Tumor", "^^"],
+        ["SCT^108369006^Neoplasm", "^^"],
     ]
     assert found["Segment2_Tags"].split("~")[5:] == ["SCT^64033007^Kidney", "SCT^24028007^Right|"]
     own = found["Segment3_Tags"]

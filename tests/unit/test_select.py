@@ -264,6 +264,14 @@ def test_conditions(condition: str, holds: bool) -> None:
         ("T1 C+", "", True),
         ("t1_tse_KM", "", True),
         ("start", "", None),
+        ("Abdomen post OP", "", None),
+        ("Thorax pre-op", "", None),
+        ("MRT post-op KM", "", True),
+        ("AX T1 POST", "", True),
+        ("T1 post FS", "", True),
+        ("AX T1 PRE", "native", False),
+        ("injury", "", None),
+        ("Alternativrekonstruktion", "", None),
     ],
 )
 def test_words_for_phases(text: str, phase: str, contrast: bool | None) -> None:
@@ -287,6 +295,7 @@ def test_agents() -> None:
         assert vocabulary.contrast("abdomen", none, None)[0] is False
     assert vocabulary.contrast("abdomen nativ", "Iomeron 400", None)[0] is False  # copied by the scanner
     assert vocabulary.contrast("abdomen", "", 70.0)[0] is True
+    assert vocabulary.contrast("abdomen", "", 24 * 3600 - 60.0)[0] is None  # a minute before the injection
 
 
 @pytest.mark.parametrize(
@@ -301,6 +310,8 @@ def test_agents() -> None:
         ("LWS", {"spine"}),
         ("Ganzkörper", set(vocabulary.BODY_PARTS)),
         ("t1_tse", set()),
+        ("Bestrahlungsplanung Becken", {"pelvis"}),
+        ("Lungenkrebs", {"chest"}),
     ],
 )
 def test_words_for_body_parts(text: str, parts: set[str]) -> None:
@@ -382,8 +393,10 @@ def test_volumes_of_one_series_are_told_apart(tmp_path: Path) -> None:
     assert len(only.array) == 1 and "series 4/2" in only.source.notes["series_choice"]
     part = readers.read(folder, series="/2", dicom=DicomSettings(select=rules("must: {description: diff}")))
     assert pydicom.dcmread(part.source.instances[0].path).DiffusionBValue == 400
-    none = readers.read(alone, dicom=DicomSettings(select=rules("must: {volume: b = 800}")))
-    assert len(none.array) == 3 and "the rules would not take it" in none.source.notes["series_choice"]
+    with pytest.raises(Refusal, match=r"none of 1 series \(3 volumes\) that fits the rules"):
+        readers.read(alone, dicom=DicomSettings(select=rules("must: {volume: b = 800}")))
+    with pytest.raises(Refusal, match="2 series that fit the rules equally well"):
+        readers.read(folder, dicom=DicomSettings(select=rules("{}")))
 
 
 def test_the_reader_follows_the_rules_and_says_why(
@@ -410,17 +423,40 @@ def test_the_reader_follows_the_rules_and_says_why(
         readers.read(folders[0])  # without rules
 
 
-def test_the_only_scan_is_read_and_what_the_rules_miss_is_said(
+def test_the_only_scan_is_read_if_its_header_is_silent_but_not_if_it_says_otherwise(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = dicom_study.abdomen()
-    dicom_study.write(tmp_path, {name: whole[name] for name in ("native thin", "seg", "rtstruct")})
-    with caplog.at_level(logging.INFO, logger="medseg"):
-        volume = readers.read(tmp_path, dicom=DicomSettings(select=rules(RULES["liver, portal venous"])))
-    assert "phase native, by 'nativ' (needed 'portal venous')" in volume.source.notes["series_choice"]
-    assert "is the only scan; the rules would not take it" in caplog.text
-    fitting = readers.read(tmp_path, dicom=DicomSettings(select=rules(RULES["native"])))
+    dicom_study.write(tmp_path / "native", {name: whole[name] for name in ("native thin", "seg", "rtstruct")})
+    portal = DicomSettings(select=rules(RULES["liver, portal venous"]))
+    with pytest.raises(Refusal, match=r"none of 3 series that fits the rules:\n  series 3 .*phase native, by 'nativ'"):
+        readers.read(tmp_path / "native", dicom=portal)
+    fitting = readers.read(tmp_path / "native", dicom=DicomSettings(select=rules(RULES["native"])))
     assert fitting.source.notes["series_choice"] == ""
+    for kind in ("localiser", "mip", "portal coronal", "pet"):
+        dicom_study.write(tmp_path / kind, {kind: whole[kind]})
+        with pytest.raises(Refusal, match="none of 1 series that fits the rules"):
+            readers.read(tmp_path / kind, dicom=portal)
+    silent = whole["portal thin"]
+    for one in silent:
+        for name in ("SeriesDescription", "ProtocolName", "BodyPartExamined", "StudyDescription", "AcquisitionTime"):
+            delattr(one, name)
+    dicom_study.write(tmp_path / "silent", {"silent": silent, "seg": whole["seg"]})
+    with caplog.at_level(logging.INFO, logger="medseg"):
+        volume = readers.read(tmp_path / "silent", dicom=portal)
+    assert volume.source.notes["series_choice"] == (
+        "series 6 '' (CT, 40 slices), as the only scan; its header does not say all that the rules ask for: "
+        "body part not stated (needed 'abdomen'); phase not stated (needed 'portal venous')"
+    )
+    assert [record.levelname for record in caplog.records if "the only scan" in record.message] == ["WARNING"]
+    said = tiny.medseg_command("dicom", "select", recipe(tmp_path / "r.yaml", RULES["arterial"]), tmp_path / "silent")
+    assert said.code == 0 and "taken" in said.out and "as the only scan" in said.out
+
+
+def test_scores_that_are_equal_but_for_the_last_bit_are_equal() -> None:
+    tenths = "prefer: [{modality: CT, score: 0.1}, {plane: axial, score: 0.2}, {plane: coronal, score: 0.3}]"
+    choice = select.choose(rules(tenths), [facts(), facts(uid="2", modality="MR", plane="coronal")])
+    assert choice.taken == () and "equally well" in choice.because
 
 
 def recipe(path: Path, select_rules: str) -> Path:
@@ -465,6 +501,9 @@ def test_rules_come_back_from_a_dumped_recipe_without_what_they_do_not_say(tmp_p
         ("{must: {description: '('}}", "dicom.select.must.description: found '('; a regular expression is needed"),
         ("{must: {slices: [9, 1]}}", "the smallest comes first"),
         ("{ties: [thick]}", "dicom.select.ties.0: found 'thick'"),
+        ("{must: {description: no}}", "dicom.select.must.description: found False; input should be a valid string"),
+        ("{must_not: [{image_type: []}]}", "dicom.select.must_not.0.image_type: found []"),
+        ("{prefer: [{plane: axial, score: .nan}]}", "score: found nan; input should be a finite number"),
         ("{prefer: [{plane: axial, scor: 2}]}", "dicom.select.prefer.0.scor: no such key; did you mean 'score'"),
     ],
 )

@@ -50,10 +50,10 @@ def command(
 
     from medseg import atomic
     from medseg.cores import available_cores
-    from medseg.dicom import survey, sweep
+    from medseg.dicom import archive, survey, sweep
     from medseg.progress import counting
 
-    settings, files = _settings(tolerance_mm=tolerance_mm, gap_mm=gap_mm), _files(paths)
+    settings, files = _settings(tolerance_mm=tolerance_mm, gap_mm=gap_mm), archive.gather(paths)
     with counting("reading headers", total=len(files)) as done:
         found = sweep.look(files, workers=available_cores() if workers is None else workers, done=done)
     result = survey.check(found, settings)
@@ -82,24 +82,6 @@ def _settings(**given: float | None) -> DicomSettings:
             needed="millimetres: a tolerance above 0, a gap of at least 0",
             remedy="leave them out for the usual ones",
         ) from error
-
-
-def _files(paths: list[Path]) -> list[Path]:
-    from medseg.dicom import archive
-
-    found: dict[Path, None] = {}
-    for path in paths:
-        if not path.exists():
-            raise Refusal(path, found="nothing there", needed="a folder or a file", remedy="check the path")
-        found |= dict.fromkeys(archive.files(path) if archive.holds_several(path) else [path])
-    if not found:
-        raise Refusal(
-            paths[0],
-            found="no DICOM file",
-            needed="at least one",
-            remedy="give the folder that holds the scan; files without suffix are found by their signature",
-        )
-    return list(found)
 
 
 def _print(result: Survey) -> None:
@@ -160,9 +142,9 @@ def _table(series: Sequence[CheckedSeries]) -> Table:
 
 
 def _number(one: CheckedSeries, volume: Checked) -> str:
-    """As `--series` takes it: the series' number, and behind a slash the volume's if there are several."""
-    number = one.head.series_number or "-"
-    return f"{number}/{volume.stack.number}" if len(one.volumes) > 1 else number
+    from medseg.dicom.facts import spoken_number
+
+    return spoken_number(one.head.series_number, volume.stack.number if len(one.volumes) > 1 else 0) or "-"
 
 
 def _explain(one: CheckedSeries, volume: Checked) -> None:

@@ -14,8 +14,9 @@ def command(
     source: Annotated[Path, typer.Argument(help="Folder of DICOM files, or one file; it is only read.")],
     out: Annotated[Path, typer.Argument(help="Folder for the cleaned files.")],
     key: Annotated[Path, typer.Option(help="File with the key that pseudonyms come from; made if it is not there.")],
-    mapping: Annotated[
-        Path | None, typer.Option(help="CSV file that leads back to the patients. [default: KEY.mapping.csv]")
+    way_back: Annotated[
+        Path | None,
+        typer.Option("--mapping", help="CSV file that leads back to the patients. [default: KEY.mapping.csv]"),
     ] = None,
     keep: Annotated[
         str,
@@ -41,12 +42,12 @@ def command(
     import os
 
     from medseg import progress
-    from medseg.dicom.deidentify import folder, patients, secret
+    from medseg.dicom.deidentify import folder, mapping, patients, secret
     from medseg.dicom.deidentify.rules import read_private
 
     kept = _kept(keep)
-    mapping = mapping or key.with_name(key.name + ".mapping.csv")
-    for path in (key, mapping):
+    way_back = way_back or key.with_name(key.name + ".mapping.csv")
+    for path in (key, way_back):
         _refuse_inside(path, out)
     choices = folder.Choices(
         kept=kept,
@@ -57,10 +58,12 @@ def command(
     found = folder.files(source)
     hidden = secret.fresh() if dry_run and not key.exists() else secret.read_or_make(key)
     workers = workers or os.cpu_count() or 1
+    earlier = mapping.read(way_back)
     with progress.counting("looking", total=len(found)) as tick:
-        plan = folder.plan(source, out, hidden, choices, workers=workers, tick=tick)
+        plan = folder.plan(source, out, hidden, choices, earlier, workers=workers, tick=tick)
+    links = mapping.merge(way_back, earlier, plan.links)
     if not dry_run:
-        patients.write_mapping(mapping, plan.links)
+        mapping.write(way_back, links)
     with progress.counting("cleaning", total=len(plan.jobs)) as tick:
         tally, failed = folder.run(plan.jobs, write=not dry_run, workers=workers, tick=tick)
     failed |= plan.failed
@@ -73,7 +76,7 @@ def command(
     people = len({link.pseudonym for link in plan.links})
     print(f"{done} files of {people} patients {would}cleaned, {len(plan.left_out)} left out, {len(failed)} failed")
     if not dry_run:
-        print(f"key: {key}, way back: {mapping}; neither goes along with {out}")
+        print(f"key: {key}, way back: {way_back}; neither goes along with {out}")
     if failed:
         raise typer.Exit(1)
 

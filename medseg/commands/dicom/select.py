@@ -12,21 +12,22 @@ if TYPE_CHECKING:
 
 
 def command(
-    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML) with rules under dicom.select, or a run folder.")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML) with rules under dicom.select, or a run.")],
     folder: Annotated[Path, typer.Argument(help="Folder with one study or with many; zip; DICOMDIR.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Any recipe key: dicom.select.must.slices=[40,2000]")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the verdicts here; - for the screen.")] = None,
+    json_file: Annotated[str, typer.Option("--json", help="Write the verdicts here; - for the screen.")] = "",
 ) -> None:
     """Show which series of each study the rules of a recipe would take, and why, without running the model.
 
-    Only headers are read. Exit code 1 when a study has no series that fits, or several that fit equally well.
+    Only headers are read. Exit code 1 when nothing would be taken of a study, or one series for several channels; or
+    when a file cannot be read, because predicting refuses what lies beside it.
     """
     import json
     import sys
 
-    from medseg import config
+    from medseg import atomic, config
     from medseg.cores import available_cores
     from medseg.dicom import archive, select, study, sweep
     from medseg.progress import counting
@@ -38,34 +39,40 @@ def command(
         raise Refusal(
             recipe, found="no rules", needed="dicom: {select: ...} in the recipe", remedy="see docs/series-selection.md"
         )
-    files = list(archive.files(folder)) if archive.holds_several(folder) else []
+    if folder.exists() and not archive.holds_several(folder):
+        raise Refusal(
+            folder, found="a single file", needed="a folder, a zip or a DICOMDIR", remedy="give the study's folder"
+        )
+    files = archive.gather([folder])
     with counting("reading headers", total=len(files)) as done:
         outcomes = sweep.look(files, workers=available_cores(), done=done)
-    for outcome in outcomes:
-        if isinstance(outcome, Refusal):
-            print(outcome, file=sys.stderr)
+    unreadable = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+    for refusal in unreadable:
+        print(refusal, file=sys.stderr)
     studies = study.by_study(outcome for outcome in outcomes if not isinstance(outcome, Refusal))
     if not studies:
         raise Refusal(
-            folder, found="no DICOM file that can be read", needed="a folder with some", remedy="check the path"
+            folder, found="no file that can be read", needed="a study", remedy="see what is said of the files"
         )
     choices = {
         (uid, channel): select.choose(wanted, found)
         for uid, found in studies.items()
         for channel, wanted in rules.items()
     }
-    if json_file is None:
+    twice = {uid: select.shared({name: choices[uid, name] for name in rules}) for uid in studies}
+    if json_file:
+        text = json.dumps([_plain(*key, choice) for key, choice in choices.items()], indent=1)
+        if json_file == "-":
+            print(text)
+        else:
+            with atomic.replacing(Path(json_file)) as partial:
+                partial.write_text(text + "\n", encoding="utf-8")
+    if json_file != "-":
         for (uid, channel), choice in choices.items():
             _show(uid, channel, choice)
-    else:
-        text = (
-            json.dumps([_plain(*key, choice) for key, choice in choices.items()], indent=2, ensure_ascii=False) + "\n"
-        )
-        if str(json_file) == "-":
-            print(text, end="")
-        else:
-            json_file.write_text(text, encoding="utf-8")
-    if not all(choice.taken for choice in choices.values()):
+        for uid, names in twice.items():
+            print(f"study {uid}: one series for several channels: {', '.join(names)}\n" * bool(names), end="")
+    if unreadable or any(twice.values()) or not all(choice.taken for choice in choices.values()):
         raise typer.Exit(1)
 
 
@@ -79,21 +86,25 @@ def _recipe_of(path: Path) -> Path:
 
 
 def _show(uid: str, channel: str, choice: Choice) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
+    from medseg.dicom.facts import spoken_number
+
     title = f"study {uid}" + (f", channel {channel}" if channel else "")
-    names = ("", "series", "description", "what", "slices", "mm", "reason")
-    table = Table(*(Column(name, overflow="fold") for name in names), title=title, title_justify="left")
+    columns = (Column(name, overflow="fold") for name in ("series", "what", "slices", "mm", "why"))
+    table = Table(
+        *columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for verdict in choice.verdicts:
         facts = verdict.facts
-        what = " ".join(part for part in (facts.modality, facts.plane) if part)
+        what = " ".join(part for part in (facts.modality, facts.plane, facts.name, facts.volume) if part)
         spacing = "" if facts.spacing_mm is None else f"{facts.spacing_mm:.3g}"
-        mark = "taken" if verdict in choice.taken else ""
-        number = f"{facts.number}/{facts.volume_number}" if facts.volume_number else facts.number
-        name = ", ".join(part for part in (facts.name, facts.volume) if part)
-        cells = (mark, number, name, what, str(facts.slices or ""), spacing, verdict.reason)
+        mark = "taken: " if verdict in choice.taken else ""
+        number = spoken_number(facts.number, facts.volume_number) or "-"
+        cells = (number, what, str(facts.slices or ""), spacing, mark + verdict.reason)
         table.add_row(*map(Text, cells))
     Console().print(table)
     print(choice.because)

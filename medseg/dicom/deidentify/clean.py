@@ -21,6 +21,15 @@ from medseg.refusal import Refusal
 
 LONG_NUMBER = re.compile(r"\d{5,}")
 """Dates and numbers of cases are; those of a protocol (t2, 3D, 120 kV, 2000) are not."""
+_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
+_NAME = r"(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-z]*"
+DATE = re.compile(
+    rf"(?<!\d)(?:{_DAY}([-./ _]){_DAY}\1{_YEAR}|{_DAY}([-./]){_DAY}\2\d\d|{_YEAR}([-./ _]){_DAY}\3{_DAY}"
+    rf"|{_MONTH}[-./]{_YEAR}|{_YEAR}[-./]{_MONTH})(?!\d)"
+    rf"|\d[ ._-]*{_NAME}[ ._-]*\d\d|{_NAME}[ ._-]*(?:\d\d?\W*)?{_YEAR}",
+    re.IGNORECASE,
+)
+"""A month with a year, however they are written; lists of b-values (0_50_800) are none."""
 METHODS = {
     "descriptors": ("113105", "Clean Descriptors Option"),
     "dates": ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
@@ -53,8 +62,9 @@ class Terms:
 @dataclass
 class _Work:
     terms: Terms
-    people: re.Pattern[str] | None
-    """Names and numbers of people, as whole words."""
+    root: Any
+    """The outermost data set, the only one whose pixels are an image."""
+    names_somebody: Callable[[str], bool]
     safe: dict[tuple[int, str, int], str]
     """Representation of each private attribute that stays, by group, creator and element."""
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -71,7 +81,7 @@ def clean(dataset: Any, terms: Terms) -> Counter[tuple[str, str]]:
     """
     listed = terms.private | (rules.safe_private() if "private" in terms.kept else frozenset())
     safe = {(one.group, one.creator, one.element): one.vr for one in listed}
-    work = _Work(terms, people.words(dataset), safe)
+    work = _Work(terms, dataset, people.finder(dataset), safe)
     _level(dataset, work)
     _mark(dataset, terms)
     return work.tally
@@ -91,7 +101,7 @@ def _level(dataset: Any, work: _Work) -> None:
 def _element(dataset: Any, tag: int, element: Any, work: _Work) -> Action | None:
     """What was done to one standard attribute, or None if it stays as it was."""
     vr, stated = rules.representation(tag), element.VR
-    if tag in PIXELS:
+    if tag in PIXELS and dataset is work.root:
         if stated is not None and stated not in vr and stated not in ("OB", "OW", "OV"):
             raise Refusal(
                 f"pixels at {values.name(tag)}",
@@ -102,7 +112,7 @@ def _element(dataset: Any, tag: int, element: Any, work: _Work) -> Action | None
         return None
     wanted = rules.action(tag, work.terms.kept)
     misfit = stated not in (None, "UN") and not values.alike(stated, vr)
-    if wanted is Action.REMOVE or misfit:
+    if wanted is Action.REMOVE or misfit or tag in PIXELS:
         del dataset[tag]
         return Action.REMOVE
     if vr == "SQ":
@@ -141,6 +151,8 @@ def _fill(item: Any, work: _Work) -> None:
 
 def _keep(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
     form = values.FORM_OF_OFFSET if tag == values.OFFSET else values.FORMS.get(vr) if vr != "CS" else None
+    if not values.countable(dataset.get_item(tag), tag, vr):
+        return _empty(dataset, tag, vr, work)
     texts = values.of(dataset.get_item(tag))
     if form and not all(form.fullmatch(value.strip(" \0")) or not value.strip(" \0") for value in texts):
         return _empty(dataset, tag, vr, work)
@@ -151,13 +163,14 @@ def _keep(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
 
 
 def _clean(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
-    if vr in values.TEXTS and work.people and work.people.search(values.text(dataset, tag)):
+    if vr in (*values.TEXTS, "CS") and work.names_somebody(values.text(dataset, tag)):
         return _dummy(dataset, tag, vr, work)
     return _keep(dataset, tag, vr, work)
 
 
 def _describe(dataset: Any, tag: int, vr: str, work: _Work) -> Action | None:
-    if LONG_NUMBER.search(values.text(dataset, tag)):
+    text = values.text(dataset, tag)
+    if LONG_NUMBER.search(text) or DATE.search(text):
         return _dummy(dataset, tag, vr, work)
     return _clean(dataset, tag, vr, work)
 

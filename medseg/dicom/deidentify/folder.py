@@ -23,19 +23,17 @@ from medseg import atomic
 from medseg.boundary import parsing
 from medseg.dicom.deidentify import kinds, patients, rules
 from medseg.dicom.deidentify.clean import PIXELS, Terms, clean
-from medseg.dicom.deidentify.patients import NOBODY, Link, Patient
+from medseg.dicom.deidentify.look import NEEDED, REMEDY, Look, files, look
+from medseg.dicom.deidentify.mapping import Link
+from medseg.dicom.deidentify.patients import Patient
 from medseg.dicom.deidentify.rules import Private
 from medseg.dicom.deidentify.secret import Secret
-from medseg.dicom.signature import is_dicom
 from medseg.refusal import Refusal
 
 Result = TypeVar("Result")
 Ticker = Callable[[], None]
-NEEDED, REMEDY = "a DICOM file that can be read to its end", "export or copy it again"
-UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 UNDEFINED = 0xFFFFFFFF
 """Length of a value that ends with a mark."""
-DIRECTORY = "1.2.840.10008.1.3.10"
 
 
 @dataclass(frozen=True)
@@ -79,29 +77,22 @@ class Plan:
         return {job.path: job.warning for job in self.jobs if job.warning}
 
 
-@dataclass(frozen=True)
-class Look:
-    """What the header of one file says; `obstacle` is why it is left out, `writing` why its pixels may show a name."""
-
-    path: Path
-    patient: Patient = NOBODY
-    uids: tuple[str, ...] = ()
-    obstacle: str = ""
-    writing: str = ""
-
-
 def plan(
-    source: Path, out: Path, secret: Secret, choices: Choices, *, workers: int = 1, tick: Ticker = lambda: None
+    source: Path,
+    out: Path,
+    secret: Secret,
+    choices: Choices,
+    earlier: Sequence[Link] = (),
+    *,
+    workers: int = 1,
+    tick: Ticker = lambda: None,
 ) -> Plan:
-    """Look at every file in `source` (a folder, or one file).
+    """Look at every file in `source` (a folder, or one file); `earlier` are the studies of earlier runs.
 
     Raises:
-        Refusal: one folder lies in the other, or nothing is there.
+        Refusal: one folder lies in the other, nothing is there, or there are files in `out` that no earlier run made.
     """
-    if out.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(out.resolve()):
-        raise Refusal(
-            out, found="one folder within the other", needed="two folders apart", remedy="choose another folder"
-        )
+    _refuse_place(source, out, earlier)
     made, seen = Plan(), []
     for path, result in zip(paths := files(source), each(look, paths, workers), strict=True):
         tick()
@@ -111,56 +102,47 @@ def plan(
             made.left_out[path] = result.obstacle or result.writing
         else:
             seen.append(result)
-    _place(seen, out, secret, choices, made)
+    _place(seen, out, secret, choices, earlier, made)
     return made
 
 
-def files(source: Path) -> list[Path]:
-    """Every file, hidden ones too: what is left behind is told.
-
-    Raises:
-        Refusal: there is none.
-    """
-    found = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    if not found:
-        raise Refusal(source, found="no file", needed="DICOM files", remedy="check the path")
-    return found
-
-
-def look(path: Path) -> Look | Refusal:
-    """The header of one file, as far as the plan needs it, or why it cannot be read."""
-    try:
-        if not is_dicom(path):
-            return Look(path, obstacle="no DICOM file")
-        with parsing(path, needed=NEEDED, remedy=REMEDY), pydicom.config.disable_value_validation():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*kinds.TAGS, *patients.TAGS, *UIDS])
-            stated = str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
-            dataset.SOPClassUID = stated
-            patient, writing = patients.of(dataset), kinds.writing(dataset)
-            uids = tuple(str(dataset.get(name) or "").strip(" \0") for name in UIDS)
-        if stated == DIRECTORY:
-            return Look(path, obstacle="a DICOMDIR, whose file names are no longer right")
-        if obstacle := kinds.left_out(stated):
-            return Look(path, obstacle=obstacle)
-        if not all(uids):
-            absent = next(name for name, uid in zip(UIDS, uids, strict=True) if not uid)
-            raise Refusal(path, found=f"no {absent}", needed=", ".join(UIDS), remedy=REMEDY)
-        return Look(path, patient, uids, writing=writing)
-    except Refusal as refusal:
-        return refusal
+def _refuse_place(source: Path, out: Path, earlier: Sequence[Link]) -> None:
+    if out.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(out.resolve()):
+        raise Refusal(
+            out, found="one folder within the other", needed="two folders apart", remedy="choose another folder"
+        )
+    if out.exists() and not out.is_dir():
+        raise Refusal(out, found="a file", needed="a folder, or the name of a new one", remedy="choose another name")
+    known = {(link.pseudonym, link.new_study) for link in earlier}
+    for path in out.rglob("*"):
+        if (path.is_symlink() or not path.is_dir()) and path.relative_to(out).parts[:2] not in known:
+            raise Refusal(
+                path,
+                found="a file among the cleaned ones that no run with this mapping has made",
+                needed="an empty folder, or one that earlier runs have filled",
+                remedy="choose another folder, or take the file away",
+            )
 
 
-def _place(seen: Sequence[Look], out: Path, secret: Secret, choices: Choices, made: Plan) -> None:
+def _place(
+    seen: Sequence[Look], out: Path, secret: Secret, choices: Choices, earlier: Sequence[Link], made: Plan
+) -> None:
     """Give every file its patient's terms and its place; what cannot have one goes to the failed."""
-    shared = patients.mixed(one.patient for one in seen)
+    before = [(Patient(link.patient, "", link.birth_date, "", link.study), (link.study,)) for link in earlier]
+    shared = patients.mixed([*(one.patient for one in seen), *(patient for patient, _ in before)])
+    torn = patients.torn([*((one.patient, one.uids[:2]) for one in seen), *before])
+    born = {one.patient.identity: one.patient.birth_date for one in seen if one.patient.birth_date}
     taken: dict[Path, Path] = {}
     links: dict[tuple[str, str], Link] = {}
     for one in seen:
         try:
-            terms = _terms(one, secret, choices, shared)
+            _refuse_doubtful(one, shared, torn)
+            name = patients.pseudonym(one.path, one.patient, secret, choices.pseudonyms)
         except Refusal as refusal:
             made.failed[one.path] = str(refusal)
             continue
+        identity = one.patient.identity
+        terms = Terms(secret, choices.kept, choices.private, name, secret.days(identity))
         study, series, instance = (secret.uid(uid) for uid in one.uids)
         target = out / terms.pseudonym / study / series / f"{instance}.dcm"
         if target in taken:
@@ -168,21 +150,27 @@ def _place(seen: Sequence[Look], out: Path, secret: Secret, choices: Choices, ma
             continue
         taken[target] = one.path
         made.jobs.append(Job(one.path, target, terms, one.writing))
-        identity, days = one.patient.identity, str(terms.days) if "dates" in choices.kept else ""
-        links[identity, one.uids[0]] = Link(identity, terms.pseudonym, days, one.uids[0], study)
+        days = str(terms.days) if "dates" in choices.kept else ""
+        links[identity, one.uids[0]] = Link(identity, born.get(identity, ""), name, days, one.uids[0], study)
     made.links = list(links.values())
 
 
-def _terms(one: Look, secret: Secret, choices: Choices, shared: Mapping[str, str]) -> Terms:
+def _refuse_doubtful(one: Look, shared: Mapping[str, str], torn: set[str]) -> None:
+    """Refuse a file of which it is not sure whose it is."""
     if one.patient.number in shared:
         raise Refusal(
             one.path,
             found=f"a PatientID that two people have, by their {shared[one.patient.number]}",
             needed="a number for each person",
-            remedy="clean the files of one of them at a time, each with --pseudonyms of their own",
+            remedy="clean the files of one of them apart, with another --key and into another folder",
         )
-    name = patients.pseudonym(one.path, one.patient, secret, choices.pseudonyms)
-    return Terms(secret, choices.kept, choices.private, name, secret.days(one.patient.identity))
+    if torn & set(one.uids[:2]):
+        raise Refusal(
+            one.path,
+            found="a study or series with files of two patients, or of one and of nobody",
+            needed="the same PatientID in all files of a study",
+            remedy="correct it, or clean the files of one of them apart, with another --key and into another folder",
+        )
 
 
 def run(
@@ -196,6 +184,8 @@ def run(
     """
     tally: Counter[tuple[str, str]] = Counter()
     failed = {}
+    for folder in {job.target.parent for job in jobs} if write else ():
+        atomic.remove_partial(folder)
     for job, result in zip(jobs, each(partial(_clean_file, write=write), jobs, workers), strict=True):
         tick()
         if isinstance(result, Refusal):
@@ -213,11 +203,25 @@ def _clean_file(job: Job, *, write: bool) -> Counter[tuple[str, str]] | Refusal:
             tally = clean(dataset, job.terms)
             if write:
                 _head(dataset)
-                with atomic.replacing(job.target) as temporary:
-                    dataset.save_as(temporary, enforce_file_format=True)
+        if write:
+            _save(dataset, job)
         return tally
     except Refusal as refusal:
         return refusal
+
+
+def _save(dataset: Any, job: Job) -> None:
+    try:
+        with (
+            parsing(job.path, needed=NEEDED, remedy=REMEDY),
+            pydicom.config.disable_value_validation(),
+            atomic.replacing(job.target) as temporary,
+        ):
+            dataset.save_as(temporary, enforce_file_format=True)
+    except Refusal as refusal:
+        if isinstance(refusal.__cause__, OSError):  # not this file's fault, and the next one will fare no better
+            raise refusal.__cause__ from None
+        raise
 
 
 def _refuse_cut(dataset: Any, path: Path, *, pixels: bool) -> None:

@@ -25,7 +25,17 @@ WITHOUT_PIXELS = tuple(ROOT + end for end in ("66.1", "66.3", "66.5", "67", "481
 CLEANABLE = frozenset({*SCREENS, *IMAGES, *WITHOUT_PIXELS})
 SCREEN_WORDS = ("SCREEN", "CAPTURE", "REPORT", "PROT", "DOSE_INFO", "DOSEINFO", "PRINT", "LOCALIZER_SCREEN")
 """In the type of an image: a picture of a screen, a dose sheet or a page of the protocol, whatever its kind says."""
-TAGS = ["SOPClassUID", "BurnedInAnnotation", "ImageType", "ConversionType", "PhotometricInterpretation", "Modality"]
+PLACES_OF_OVERLAYS = tuple(0x60000102 + (group << 16) for group in range(0, 0x20, 2))
+"""OverlayBitPosition of each overlay; above 0 it lies in the pixels, in bits that the image does not use."""
+TAGS = [
+    *PLACES_OF_OVERLAYS,
+    "SOPClassUID",
+    "BurnedInAnnotation",
+    "ImageType",
+    "ConversionType",
+    "PhotometricInterpretation",
+    "Modality",
+]
 
 
 def left_out(sop_class_uid: str) -> str:
@@ -41,6 +51,8 @@ def writing(dataset: Any) -> str:
     burned = str(dataset.get("BurnedInAnnotation") or "").strip().upper()
     if burned == "YES":
         return "pixels with burned-in text (BurnedInAnnotation YES)"
+    if any(dataset[tag].value for tag in PLACES_OF_OVERLAYS if tag in dataset):
+        return "an overlay within the pixels, in bits that the image does not use; overlays often show names"
     if burned == "NO" or str(dataset.get("SOPClassUID", "")) in WITHOUT_PIXELS:
         return ""
     if str(dataset.get("SOPClassUID", "")) in SCREENS or dataset.get("ConversionType"):

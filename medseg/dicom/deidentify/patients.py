@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from medseg import atomic
 from medseg.boundary import parsing
-from medseg.dicom.deidentify.secret import Secret, write_private
+from medseg.dicom.deidentify.secret import Secret
 from medseg.refusal import Refusal
 
 TAGS = ["PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID"]
@@ -54,47 +52,68 @@ def of(dataset: Any) -> Patient:
 
 def mixed(patients: Iterable[Patient]) -> dict[str, str]:
     """Numbers that two people share, and by what that shows."""
-    seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: {"dates of birth": set(), "issuers": set()})
+    seen: dict[str, set[Patient]] = defaultdict(set)
     for patient in patients:
         if patient.number:
-            seen[patient.number]["dates of birth"].add(patient.birth_date)
-            seen[patient.number]["issuers"].add(patient.issuer)
-    return {
-        number: what
-        for number, values in seen.items()
-        for what, different in values.items()
-        if len(different - {""}) > 1
-    }
+            seen[patient.number].add(replace(patient, study=""))
+    return {number: what for number, different in seen.items() if (what := _told_apart(different))}
+
+
+def _told_apart(patients: set[Patient]) -> str:
+    """By what patients of one number are seen to be two people, or nothing. Names count where dates of birth do not
+    say that it is one person, and only if they have no word in common: people marry, and clerks abbreviate."""
+    if len({patient.birth_date for patient in patients} - {""}) > 1:
+        return "dates of birth"
+    if len({patient.issuer for patient in patients} - {""}) > 1:
+        return "issuers"
+    words = {patient: set(re.findall(r"[^\W_]+", patient.name.casefold())) for patient in patients if patient.name}
+    for one, other in combinations(words, 2):
+        if not (one.birth_date and other.birth_date) and words[one].isdisjoint(words[other]):
+            return "names"
+    return ""
+
+
+def torn(patients: Iterable[tuple[Patient, tuple[str, ...]]]) -> set[str]:
+    """UIDs of studies and series whose files would go to two people; each patient comes with such UIDs."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for patient, uids in patients:
+        for uid in uids:
+            owners[uid].add(patient.identity)
+    return {uid for uid, identities in owners.items() if len(identities) > 1}
 
 
 def read_pseudonyms(path: Path) -> dict[str, str]:
     """Pseudonyms by patient number, from a CSV file with the columns patient_id and pseudonym.
 
     Raises:
-        Refusal: a column is missing, a pseudonym is no name for a folder, or two patients have one.
+        Refusal: a column is missing, a pseudonym is no name for a folder or is a patient's number, or patients and
+            pseudonyms do not go one to one.
     """
     with (
         parsing(path, needed="a CSV file with the columns patient_id and pseudonym", remedy="correct its first line"),
         path.open(encoding="utf-8-sig", newline="") as lines,
     ):
         rows = [(row["patient_id"].strip(), row["pseudonym"].strip()) for row in csv.DictReader(lines)]
+    numbers = {number.casefold() for number, _ in rows}
+    given: dict[str, str] = {}
     owners: dict[str, str] = {}
     for number, pseudonym in rows:
-        if not FIT.fullmatch(pseudonym) or pseudonym == number:
+        if not FIT.fullmatch(pseudonym) or pseudonym.casefold() in numbers:
             raise Refusal(
                 path,
                 found=f"'{pseudonym}'",
-                needed="up to 64 letters, digits, dots and dashes, and not the patient's own number",
+                needed="up to 64 letters, digits, dots and dashes, and no patient's own number",
                 remedy="choose another",
             )
-        if owners.setdefault(pseudonym, number) != number:
+        folder = pseudonym.casefold()  # on many disks, P1 and p1 are one
+        if given.setdefault(number, pseudonym) != pseudonym or owners.setdefault(folder, number) != number:
             raise Refusal(
                 path,
-                found=f"two patients under '{pseudonym}'",
-                needed="one pseudonym for each",
-                remedy="choose another for one of them",
+                found=f"two patients under '{pseudonym}', or a second pseudonym beside it",
+                needed="one pseudonym for each patient",
+                remedy="correct the table",
             )
-    return {number: pseudonym for pseudonym, number in owners.items()}
+    return given
 
 
 def pseudonym(path: Path, patient: Patient, secret: Secret, given: Mapping[str, str] | None) -> str:
@@ -113,45 +132,3 @@ def pseudonym(path: Path, patient: Patient, secret: Secret, given: Mapping[str, 
             remedy="add the patient to the table",
         )
     return given[patient.number]
-
-
-@dataclass(frozen=True)
-class Link:
-    """One line of the file that leads back: a study, old and new."""
-
-    patient: str
-    pseudonym: str
-    days: str
-    study: str
-    new_study: str
-
-
-def write_mapping(path: Path, links: Iterable[Link]) -> None:
-    """Add studies to the file that leads back from pseudonyms to patients; its owner alone may read it.
-
-    Raises:
-        Refusal: the file is something else, or has other pseudonyms for these studies (another key).
-    """
-    names = [field.name for field in fields(Link)]
-    merged: dict[tuple[str, str], Link] = {}
-    if path.exists():
-        with (
-            parsing(path, needed="the mapping of an earlier run", remedy="name another file with --mapping"),
-            path.open(encoding="utf-8", newline="") as lines,
-        ):
-            merged = {(old.patient, old.study): old for old in (Link(**row) for row in csv.DictReader(lines))}
-    for link in links:
-        if merged.setdefault((link.patient, link.study), link) != link:
-            raise Refusal(
-                path,
-                found="other pseudonyms or days for the same studies",
-                needed="the key, the table and the options that made it",
-                remedy="give those, or name another file with --mapping",
-            )
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([getattr(link, name) for name in names] for link in sorted(merged.values(), key=str))
-    with atomic.replacing(path) as temporary:
-        write_private(temporary, text.getvalue())
-    os.chmod(path, 0o600)  # noqa: PTH101 - an earlier one may have been opened up

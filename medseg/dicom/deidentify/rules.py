@@ -27,7 +27,7 @@ OPTIONS = {
     "device": "serial numbers and names of the scanner and its station (who compares scanners)",
     "institution": "name, address and department of the hospital (who compares centres)",
     "descriptors": "descriptions of study, series, protocol, contrast agent and regions of interest, unless they hold "
-    "a name, a number of the patient or a long number (who chooses series by them; look at them afterwards)",
+    "a name, a number of the patient, a date or a long number (who chooses series by them; look at them afterwards)",
 }
 """What may be kept, and who would miss it."""
 USUAL = ("dates", "patient", "private")
@@ -51,6 +51,8 @@ CODES_IN_LONG_TEXT = (0x00080119, 0x00080120, 0x00080115)
 """LongCodeValue, URNCodeValue, CodingSchemeName."""
 NAMES_OF_KINDS = frozenset({0x0008010C, 0x0008010D, 0x00080117, 0x00080118, 0x00089123, 0x3010001F})
 """UIDs of coding schemes, context groups, mapping resources, private creators of these, templates."""
+TYPED_CODES = (0x00180015,)
+"""BodyPartExamined, a code by the standard and whatever somebody typed by many a console."""
 BINARY_GROUPS = (0x0028, 0x0066, 0x7FE0)
 """Lookup tables and colour profiles, surfaces, pixels."""
 
@@ -66,7 +68,7 @@ class Action(enum.Enum):
     SHIFT = "shifted"
     PSEUDONYM = "given the pseudonym"
     CLEAN = "kept where it names nobody"
-    DESCRIBE = "kept where it names nobody and has no long number"
+    DESCRIBE = "kept where it names nobody and has no date and no long number"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ def _by_form(tag: int, vr: str, kept: Collection[str]) -> Action:
         return Action.DUMMY
     if vr == "AE" or (vr.startswith("O") and tag >> 16 not in BINARY_GROUPS):
         return Action.REMOVE
-    return Action.CLEAN if vr in ("LO", "SH", "LT", "ST", "UT", "UC", "UR") else Action.KEEP
+    texts = ("LO", "SH", "LT", "ST", "UT", "UC", "UR")
+    return Action.CLEAN if vr in texts or tag in TYPED_CODES else Action.KEEP
 
 
 @dataclass(frozen=True)

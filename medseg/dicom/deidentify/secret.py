@@ -15,11 +15,11 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydicom.uid import UID
+
 from medseg.refusal import Refusal
 
 BYTES = 32
-STANDARD = "1.2.840.10008."
-"""Root of the UIDs that the standard itself gives out; they name kinds of things, nobody's thing."""
 LARGEST_SHIFT_DAYS = 3652
 """Ten years."""
 
@@ -35,8 +35,9 @@ class Secret:
         return f"P{self._digest('patient', patient)[:8].hex().upper()}"
 
     def uid(self, original: str) -> str:
-        """UUID-derived under 2.25 (PS3.5, B.2); UIDs of the standard itself stay."""
-        if original.startswith(STANDARD):
+        """UUID-derived under 2.25 (PS3.5, B.2). UIDs that the standard lists stay: they name kinds of things, nobody's
+        thing. Its root alone is not enough, as some devices make the UIDs of their images under it."""
+        if UID(original).name != original:
             return original
         return f"2.25.{uuid.UUID(bytes=self._digest('uid', original)[:16], version=5).int}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_VM, keyword_for_tag
 from pydicom.multival import MultiValue
 
 from medseg.dicom.deidentify import dates
@@ -34,7 +34,7 @@ FORMS = {
 }
 """What values of a fixed form look like; what does not is not kept, as it may be a name in the wrong place. CS is asked
 for private attributes only: in others, vendors take liberties that readers live with."""
-WORDS = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8}
+WORDS = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "AT": 4, "FL": 4, "FD": 8, "UV": 8, "SV": 8}
 """Bytes of one binary number."""
 OFFSET, FORM_OF_OFFSET = 0x00080201, re.compile(r"[+-]\d{4}")
 AGE, OLDEST_YEARS = 0x00101010, 89
@@ -49,12 +49,26 @@ def split(value: Any) -> list[str]:
 
 
 def alike(stated: str, expected: str) -> bool:
-    """Whether a stated representation may hold what the dictionary expects: another kind of text for a text, one of
-    several for ambiguous ones."""
+    """Whether a stated representation may hold what the dictionary expects: another kind of text for a text, another
+    kind of number for a number, other words for bulk data."""
     texts = {*TEXTS, "CS", "AE", "PN", "DA", "DT", "TM", "AS", "DS", "IS", "UI"}
-    if stated == "SQ" or expected == "SQ":
-        return stated == expected
-    return stated in expected.split(" or ") or (stated in texts) == (expected in texts)
+    options = expected.split(" or ")
+    return stated in options or any(
+        {stated, option} <= texts or {stated, option} <= WORDS.keys() or stated[:1] == option[:1] == "O"
+        for option in options
+    )
+
+
+def countable(element: Any, tag: int, vr: str) -> bool:
+    """Whether bytes that should be binary numbers are as many as the dictionary allows; true for all else."""
+    stated = element.VR if element.VR in WORDS else vr.split(" ")[0]
+    if stated not in WORDS or (element.VR not in WORDS and "O" in {option[0] for option in vr.split(" or ")}):
+        return True
+    if not isinstance(element.value, bytes):
+        return True
+    count, rest = divmod(len(element.value), WORDS[stated])
+    most = dictionary_VM(tag).split("-")[-1]
+    return rest == 0 and ("n" in most or count <= int(most))
 
 
 def raw(element: Any) -> Any:
