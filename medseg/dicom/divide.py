@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from medseg.dicom import geometry, marks
-from medseg.dicom.headers import Frame
+from medseg.dicom.frames import Frame
 from medseg.dicom.marks import Mark
 
 TOGETHER = 3

@@ -13,7 +13,8 @@ import numpy as np
 from medseg.dicom.geometry import SAME_PLACE_MM
 
 if TYPE_CHECKING:  # importing it would import pydicom
-    from medseg.dicom.headers import Frame, Header
+    from medseg.dicom.frames import Frame
+    from medseg.dicom.headers import Header
 
 PLANES = ("sagittal", "coronal", "axial")
 """By the axis of patient space to which the normal of the slices is nearest."""

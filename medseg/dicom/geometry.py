@@ -11,7 +11,7 @@ import numpy as np
 from medseg.geometry import LPS_FROM_RAS
 
 if TYPE_CHECKING:  # importing it would import pydicom
-    from medseg.dicom.headers import Frame
+    from medseg.dicom.frames import Frame
 
 SAME_PLACE_MM = 0.01
 """Slices closer than this along the normal lie at the same place."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ import pydicom.config
 
 from medseg.boundary import parsing
 from medseg.dicom import marks, parse
+from medseg.dicom.frames import Frame, locate
 from medseg.dicom.signature import is_dicom, starts_dicom
 from medseg.refusal import Refusal
-from medseg.volume import Instance
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage and Label Map Segmentation Storage."""
@@ -62,40 +61,8 @@ NATIVE = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, "1.2.840.10008.1.2.
 """Transfer syntaxes in which the number of pixels gives that of bytes (implicit, explicit, big endian), and how many
 bytes precede the first pixel: tag, type and length."""
 WANTED = parse.tags(TAGS)
-LIMIT_MM = 1e6
-"""Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
 LONGEST_TEXT = 256
 """Of a description; the standard allows 64 characters."""
-LARGEST_SIDE = 65535
-"""Rows and Columns have 16 bits."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One image plane. Lengths in mm, in LPS patient space, exactly as the header has them.
-
-    Attributes:
-        position: centre of the first pixel.
-        row: direction in which the column number grows, a unit vector as far as the header's digits go.
-        column: direction in which the row number grows.
-        spacing_mm: between rows, and between columns.
-        size: rows, columns.
-        thickness_mm: of the slice, or None.
-        marks: what may tell it from other frames at its place, by the names in `marks.MARKS`.
-        rescaled: whether the header states slope or intercept.
-    """
-
-    instance: Instance
-    position: tuple[float, float, float]
-    row: tuple[float, float, float]
-    column: tuple[float, float, float]
-    spacing_mm: tuple[float, float]
-    size: tuple[int, int]
-    slope: float
-    intercept: float
-    thickness_mm: float | None
-    marks: Mapping[str, marks.Value] = field(default_factory=dict, hash=False)
-    rescaled: bool = True
 
 
 @dataclass(frozen=True)
@@ -184,9 +151,9 @@ def _header(path: Path, dataset: Any, left: int) -> Header:
     sop_class_uid = text("SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     kind = NOT_SCANS.get(sop_class_uid, "" if dataset.get("Rows") else "object without pixels")
-    frames, unplaced = ((), "") if kind else _scan(path, dataset)
-    if frames and syntax in NATIVE:
-        frames, unplaced = _whole(frames, dataset, left - NATIVE[syntax])
+    placed, unplaced = ((), "") if kind else _scan(path, dataset)
+    if placed and syntax in NATIVE:
+        placed, unplaced = _whole(placed, dataset, left - NATIVE[syntax])
     return Header(
         path=path,
         sop_class_uid=sop_class_uid,
@@ -201,7 +168,7 @@ def _header(path: Path, dataset: Any, left: int) -> Header:
         photometric=text("PhotometricInterpretation"),
         image_type=_words(dataset.get("ImageType")),
         kind=kind,
-        frames=frames,
+        frames=placed,
         unplaced=unplaced,
         more=_texts(dataset),
     )
@@ -250,87 +217,13 @@ def _scan(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
         return (), "many slices tiled into one picture (Siemens mosaic)"
     if dataset.get("ModalityLUTSequence"):
         return (), "a table of values (Modality LUT) in place of a rescale slope"
-    return planes(path, dataset)
+    return locate(path, dataset)
 
 
-def _whole(frames: tuple[Frame, ...], dataset: Any, left: int) -> tuple[tuple[Frame, ...], str]:
+def _whole(placed: tuple[Frame, ...], dataset: Any, left: int) -> tuple[tuple[Frame, ...], str]:
     """The frames, if the `left` bytes hold the pixels of all of them."""
-    rows, columns = frames[0].size
-    needed = (len(frames) * rows * columns * int(dataset.get("BitsAllocated") or 0) + 7) // 8
+    rows, columns = placed[0].size
+    needed = (len(placed) * rows * columns * int(dataset.get("BitsAllocated") or 0) + 7) // 8
     if left >= needed:
-        return frames, ""
+        return placed, ""
     return (), f"pixels cut short ({max(left, 0)} of {needed} bytes)"
-
-
-def planes(path: Path, dataset: Any) -> tuple[tuple[Frame, ...], str]:
-    """Where the frames of a dataset lie: from functional groups, or from the file's own attributes if it is a single
-    frame; or none and what is missing."""
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
-    count = int(dataset.get("NumberOfFrames") or 1)
-    if count < 1:
-        return (), f"{count} frames"
-    if per_frame is None and count > 1:
-        return (), f"{count} frames without a position for each"
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
-    groups = [(dataset, None)] if per_frame is None else [(item, shared) for item in per_frame]
-    if len(groups) != count:
-        return (), f"{count} frames but positions for {len(groups)}"
-    frames = []
-    for number, (own, common) in enumerate(groups, start=1):
-        frame = _frame(path, dataset, own, common, None if per_frame is None else number)
-        if isinstance(frame, str):
-            return (), frame
-        frames.append(frame)
-    return tuple(frames), ""
-
-
-def _frame(path: Path, dataset: Any, own: Any, common: Any, number: int | None) -> Frame | str:
-    """One frame, from the file's own attributes or from functional groups; or what is missing."""
-
-    def attribute(group: str, name: str) -> Any:
-        if number is None:
-            return dataset.get(name)
-        for functional in (own, common):
-            items = functional.get(group) if functional is not None else None
-            if items and items[0].get(name) is not None:
-                return items[0].get(name)
-        return None
-
-    vectors = []
-    for group, name, length in (
-        ("PlanePositionSequence", "ImagePositionPatient", 3),
-        ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
-        ("PixelMeasuresSequence", "PixelSpacing", 2),
-    ):
-        value = attribute(group, name)
-        if value is None or isinstance(value, str) or len(value) != length:
-            return f"no {name}"
-        vectors.append(tuple(float(part) for part in value))
-        if not all(abs(part) <= LIMIT_MM for part in vectors[-1]):
-            return f"{name} {list(vectors[-1])}"
-    size = (int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0))
-    if not all(1 <= side <= LARGEST_SIDE for side in size):
-        return f"{size[0]} rows and {size[1]} columns"
-    slope = _number(attribute("PixelValueTransformationSequence", "RescaleSlope"))
-    intercept = _number(attribute("PixelValueTransformationSequence", "RescaleIntercept"))
-    if not all(value is None or math.isfinite(value) for value in (slope, intercept)):
-        return f"rescale slope {slope} and intercept {intercept}"
-    thickness = _number(attribute("PixelMeasuresSequence", "SliceThickness"))
-    position, cosines, spacing = vectors
-    return Frame(
-        instance=Instance(path, str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", "")), number),
-        position=(position[0], position[1], position[2]),
-        row=(cosines[0], cosines[1], cosines[2]),
-        column=(cosines[3], cosines[4], cosines[5]),
-        spacing_mm=(spacing[0], spacing[1]),
-        size=size,
-        slope=1.0 if slope is None else slope,
-        intercept=0.0 if intercept is None else intercept,
-        thickness_mm=thickness if thickness is not None and 0 < thickness <= LIMIT_MM else None,
-        marks=marks.of_file(dataset) if number is None else marks.of_groups(own, common),
-        rescaled=slope is not None or intercept is not None,
-    )
-
-
-def _number(value: Any) -> float | None:
-    return None if value in (None, "") else float(value)

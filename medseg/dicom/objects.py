@@ -13,8 +13,8 @@ import numpy as np
 
 from medseg import originals
 from medseg.boundary import parsing
-from medseg.dicom import headers, patient
-from medseg.dicom.headers import Frame
+from medseg.dicom import patient
+from medseg.dicom.frames import Frame, locate
 from medseg.labels import Code, Label
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
@@ -213,7 +213,7 @@ def slices(source: Source, datasets: Sequence[Any]) -> list[Frame]:
     frames: dict[Instance, Frame] = {}
     for file, dataset in zip(_files(source), datasets, strict=True):
         with parsing(file, needed="a slice with a place in the patient", remedy="put the scan's own files back"):
-            found, _ = headers.planes(file, dataset)
+            found, _ = locate(file, dataset)
         frames.update({frame.instance: frame for frame in found})
     for instance in source.instances:
         if instance not in frames:

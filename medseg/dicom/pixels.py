@@ -20,7 +20,7 @@ from pydicom.pixels import get_decoder
 from medseg.boundary import parsing, refuse_absurd
 from medseg.cores import available_cores
 from medseg.dicom import codec, parse
-from medseg.dicom.headers import Frame
+from medseg.dicom.frames import Frame
 from medseg.progress import counting
 from medseg.refusal import Refusal
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from medseg.dicom import repair
+from medseg.dicom.frames import Frame
 from medseg.dicom.geometry import SAME_PLACE_MM, Geometry, measure
-from medseg.dicom.headers import Frame
 from medseg.volume import Instance
 
 TILT_DEGREES = 0.05

@@ -13,8 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from medseg.dicom.frames import Frame
 from medseg.dicom.geometry import SAME_PLACE_MM
-from medseg.dicom.headers import Frame
 from medseg.geometry import LPS_FROM_RAS, grid_distance_mm
 from medseg.volume import Slices
 

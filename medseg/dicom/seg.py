@@ -15,7 +15,7 @@ from pydicom.pixels.utils import unpack_bits
 
 from medseg.boundary import parsing
 from medseg.dicom import archive, geometry, headers, parse
-from medseg.dicom.headers import Frame
+from medseg.dicom.frames import Frame, locate
 from medseg.geometry import LPS_FROM_RAS
 from medseg.labels import Code
 from medseg.refusal import Refusal
@@ -82,7 +82,7 @@ def read(path: Path) -> Segmentation:
     ):
         with path.open("rb") as handle:
             dataset = parse.header(path, handle, None)
-        frames, unplaced = headers.planes(path, dataset)
+        frames, unplaced = locate(path, dataset)
         segments = tuple(_segment(item) for item in dataset.SegmentSequence)
         kind = str(dataset.get("SegmentationType", "BINARY"))
         numbers = segment_of_each_frame(dataset)

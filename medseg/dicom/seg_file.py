@@ -14,7 +14,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.valuerep import format_number_as_ds
 
-from medseg.dicom.headers import Frame
+from medseg.dicom.frames import Frame
 from medseg.dicom.seg_frames import Content
 from medseg.refusal import Refusal
 from medseg.volume import Instance

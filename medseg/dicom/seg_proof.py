@@ -19,7 +19,7 @@ from pydicom.config import disable_value_validation
 from medseg import originals
 from medseg.boundary import parsing
 from medseg.dicom import objects, seg
-from medseg.dicom.headers import Frame
+from medseg.dicom.frames import Frame
 from medseg.dicom.seg_frames import FULL, Kind, chances, stack
 from medseg.geometry import LPS_FROM_RAS
 from medseg.labels import LabelTable

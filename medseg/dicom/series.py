@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.dicom import archive, headers, signature
-from medseg.dicom.headers import Frame, Header
+from medseg.dicom.frames import Frame
+from medseg.dicom.headers import Header
 from medseg.refusal import Refusal
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ import numpy as np
 from medseg.dicom import geometry
 from medseg.dicom.divide import Part, divide
 from medseg.dicom.facts import PLANES
-from medseg.dicom.headers import Frame, Header
+from medseg.dicom.frames import Frame
+from medseg.dicom.headers import Header
 from medseg.dicom.preflight import Finding, Verdict, images, listed
 from medseg.dicom.series import Series
 

@@ -13,7 +13,7 @@ import pydicom.config
 
 from medseg.boundary import parsing
 from medseg.dicom import headers, parse, signature
-from medseg.dicom.headers import Frame
+from medseg.dicom.frames import Frame
 from medseg.refusal import Refusal
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")

@@ -14,7 +14,7 @@ import numpy as np
 
 from medseg import codes, originals
 from medseg.dicom import contours, objects, structures
-from medseg.dicom.headers import Frame
+from medseg.dicom.frames import Frame
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from medseg.dicom.headers import Frame, Header
+from medseg.dicom.frames import Frame
+from medseg.dicom.headers import Header
 from medseg.dicom.preflight import Finding, Verdict, images, listed
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

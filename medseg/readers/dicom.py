@@ -15,7 +15,7 @@ from medseg.refusal import Refusal
 from medseg.volume import Source, Volume
 
 if TYPE_CHECKING:
-    from medseg.dicom.headers import Frame
+    from medseg.dicom.frames import Frame
     from medseg.dicom.preflight import Finding, Judgement
     from medseg.dicom.repair import Grid
     from medseg.dicom.series import Series

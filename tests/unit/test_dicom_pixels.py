@@ -17,6 +17,7 @@ from pydicom.encaps import encapsulate
 
 from medseg import readers
 from medseg.dicom import codec, headers, pixels
+from medseg.dicom.frames import Frame
 from medseg.refusal import Refusal
 from tests import dicom_series as ds
 from tests import judges
@@ -206,7 +207,7 @@ def test_jpeg_by_another_writer(tmp_path: Path, option: str, syntax: uid.UID, of
         np.testing.assert_array_equal(found, RAMP.astype(int) - 1024)
 
 
-def frames_of(folder: Path) -> list[headers.Frame]:
+def frames_of(folder: Path) -> list[Frame]:
     return [frame for path in sorted(folder.iterdir()) for frame in headers.read(path).frames]
 
 

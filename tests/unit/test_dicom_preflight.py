@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.dicom import repair
+from medseg.dicom.frames import Frame
 from medseg.dicom.geometry import measure
-from medseg.dicom.headers import Frame
 from medseg.dicom.preflight import Judgement, Verdict, judge
 from medseg.volume import Instance
 

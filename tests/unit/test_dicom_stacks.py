@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence as Items
 
 from medseg.dicom import headers, preflight, series, signature, stacks
 from medseg.dicom.divide import divide
-from medseg.dicom.headers import Frame
+from medseg.dicom.frames import Frame
 from medseg.dicom.preflight import Verdict
 from medseg.dicom.stacks import Split
 from medseg.volume import Instance

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medseg import originals
 from medseg.dicom import repair
-from medseg.dicom.headers import Frame
+from medseg.dicom.frames import Frame
 from medseg.geometry import LPS_FROM_RAS
 from medseg.volume import Instance, Source, Volume
 
