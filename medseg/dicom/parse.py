@@ -46,6 +46,12 @@ def header(path: Path, handle: BinaryIO, wanted: list[BaseTag | int] | None) -> 
     return _parse(path, handle, _at_pixels, wanted)
 
 
+def all_but_pixels(path: Path) -> Any:
+    """All attributes of a file before its pixels; see `header`."""
+    with path.open("rb") as handle:
+        return header(path, handle, None)
+
+
 def whole(path: Path) -> Any:
     """All attributes of a file, its pixels too; see `header`."""
     with path.open("rb") as handle:

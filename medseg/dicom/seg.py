@@ -80,8 +80,7 @@ def read(path: Path) -> Segmentation:
         parsing(path, needed="a readable DICOM segmentation", remedy=REMEDY),
         pydicom.config.disable_value_validation(),
     ):
-        with path.open("rb") as handle:
-            dataset = parse.header(path, handle, None)
+        dataset = parse.all_but_pixels(path)
         frames, unplaced = locate(path, dataset)
         segments = tuple(_segment(item) for item in dataset.SegmentSequence)
         kind = str(dataset.get("SegmentationType", "BINARY"))

@@ -16,6 +16,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from typer.testing import CliRunner
 
 import medseg
@@ -364,3 +365,16 @@ def test_several_processes_do_what_one_does(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in files(tmp_path / "one")] == [
         path.read_bytes() for path in files(tmp_path / "two")
     ]
+
+
+def test_deflated_files_are_cleaned_and_bombs_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    small, bomb = (dicom_series.slice_((0, 0, z), PatientID="4711") for z in (0, 3))
+    bomb.PixelData = bytes(2**27)
+    for name, dataset in (("small", small), ("bomb", bomb)):
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        dataset.save_as(tmp_path / "in" / name, enforce_file_format=True)
+    code, told = command(tmp_path / "in", tmp_path / "out")
+    assert code == 1 and "bomb: found a header that claims" in " ".join(told.split())
+    (cleaned,) = all_of(tmp_path / "out")
+    assert cleaned.PixelData == small.PixelData and cleaned.PatientID != "4711"

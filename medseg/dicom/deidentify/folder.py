@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pydicom
 import pydicom.config
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from medseg import atomic
 from medseg.boundary import parsing
+from medseg.dicom import parse
 from medseg.dicom.deidentify import kinds, patients, rules
 from medseg.dicom.deidentify.clean import PIXELS, Terms, clean
 from medseg.dicom.deidentify.look import NEEDED, REMEDY, Look, files, look
@@ -198,7 +198,7 @@ def run(
 def _clean_file(job: Job, *, write: bool) -> Counter[tuple[str, str]] | Refusal:
     try:
         with parsing(job.path, needed=NEEDED, remedy=REMEDY), pydicom.config.disable_value_validation():
-            dataset = pydicom.dcmread(job.path, stop_before_pixels=not write)
+            dataset = parse.whole(job.path) if write else parse.all_but_pixels(job.path)
             _refuse_cut(dataset, job.path, pixels=write)
             tally = clean(dataset, job.terms)
             if write:

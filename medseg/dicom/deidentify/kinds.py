@@ -27,7 +27,7 @@ SCREEN_WORDS = ("SCREEN", "CAPTURE", "REPORT", "PROT", "DOSE_INFO", "DOSEINFO", 
 """In the type of an image: a picture of a screen, a dose sheet or a page of the protocol, whatever its kind says."""
 PLACES_OF_OVERLAYS = tuple(0x60000102 + (group << 16) for group in range(0, 0x20, 2))
 """OverlayBitPosition of each overlay; above 0 it lies in the pixels, in bits that the image does not use."""
-TAGS = [
+TAGS: list[str | int] = [
     *PLACES_OF_OVERLAYS,
     "SOPClassUID",
     "BurnedInAnnotation",

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
 import pydicom.config
 
 from medseg.boundary import parsing
+from medseg.dicom import parse
 from medseg.dicom.deidentify import kinds, patients
 from medseg.dicom.deidentify.patients import NOBODY, Patient
 from medseg.dicom.signature import is_dicom
@@ -72,8 +72,12 @@ def look(path: Path) -> Look | Refusal:
             signed = is_dicom(path)
         if not signed:
             return Look(path, obstacle="no DICOM file")
-        with parsing(path, needed=NEEDED, remedy=REMEDY), pydicom.config.disable_value_validation():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*kinds.TAGS, *patients.TAGS, *UIDS])
+        with (
+            parsing(path, needed=NEEDED, remedy=REMEDY),
+            pydicom.config.disable_value_validation(),
+            path.open("rb") as handle,
+        ):
+            dataset = parse.header(path, handle, parse.tags([*kinds.TAGS, *patients.TAGS, *UIDS]))
             stated = str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
             dataset.SOPClassUID = stated
             patient, writing = patients.of(dataset), kinds.writing(dataset)
