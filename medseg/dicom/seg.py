@@ -87,6 +87,7 @@ def read(path: Path) -> Segmentation:
         numbers = segment_of_each_frame(dataset)
         scale = 1.0 / float(dataset.MaximumFractionalValue) if kind == "FRACTIONAL" else 0.0
         patient_id = str(dataset.get("PatientID", ""))
+        bits = int(dataset.BitsAllocated)
         declared_mm = _spacing_between_slices(dataset) if frames else 0.0
     if unplaced or len(numbers) != len(frames):
         raise Refusal(
@@ -98,7 +99,7 @@ def read(path: Path) -> Segmentation:
     indices, affine, depth = _grid(path, frames, declared_mm)
     place = [(int(index), number) for index, number in zip(indices, numbers, strict=True)]
     shape = (depth, *frames[0].size)
-    labels = None if kind == "FRACTIONAL" else _label_map(path, dataset, place, shape)
+    labels = None if kind == "FRACTIONAL" else _label_map(path, dataset, place, shape, bits)
     stack = labels if labels is not None else _channels(path, dataset, place, (len(segments), *shape), segments, scale)
     return Segmentation(stack.transpose(0, 3, 2, 1), affine, segments, patient_id)
 
@@ -238,11 +239,12 @@ def _unpacked(path: Path, dataset: Any) -> Iterator[np.ndarray]:
 
 
 def _label_map(
-    path: Path, dataset: Any, place: list[tuple[int, int]], shape: tuple[int, int, int]
+    path: Path, dataset: Any, place: list[tuple[int, int]], shape: tuple[int, int, int], bits: int
 ) -> np.ndarray | None:
-    """(1, K, rows, columns) of segment numbers, or None if segments overlap. Number 0 takes the pixels' own values."""
+    """(1, K, rows, columns) of segment numbers, or None if segments overlap. Number 0 takes the pixels' own values, of
+    so many `bits`."""
     highest = max(number for _, number in place)
-    labels = np.zeros((1, *shape), np.uint8 if highest < 256 and int(dataset.BitsAllocated) <= 8 else np.uint16)
+    labels = np.zeros((1, *shape), np.uint8 if highest < 256 and bits <= 8 else np.uint16)
     for (k, number), plane in zip(place, planes(path, dataset), strict=True):
         here = plane > 0
         if (labels[0, k][here] > 0).any():

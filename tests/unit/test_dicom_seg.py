@@ -495,3 +495,12 @@ def test_a_turned_frame_is_refused(tmp_path: Path) -> None:
     dataset.save_as(path)
     with pytest.raises(Refusal, match=r"turned by 8\.0 degrees"):
         readers.read(path)
+
+
+def test_a_segmentation_that_does_not_say_how_its_pixels_are_stored_is_refused(tmp_path: Path) -> None:
+    dicom_seg.write(prediction(scan(tmp_path), LABELS), tmp_path / "a.seg.dcm", dicom_seg.Options())
+    dataset = pydicom.dcmread(tmp_path / "a.seg.dcm")
+    del dataset.BitsAllocated
+    dataset.save_as(tmp_path / "b.seg.dcm")
+    with pytest.raises(Refusal, match="BitsAllocated"):
+        readers.read(tmp_path / "b.seg.dcm")
