@@ -82,7 +82,8 @@ def model(prediction: Prediction) -> str:
 
 
 def version() -> str:
-    """Of medseg, for SoftwareVersions."""
+    """Of medseg, for SoftwareVersions. From the installation, because the package's front, which knows it too, leads to
+    the readers, which lie above this."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
@@ -90,6 +91,16 @@ def version() -> str:
         return installed("medseg")
     except PackageNotFoundError:  # run from a source tree
         return "0"
+
+
+def equipment(prediction: Prediction) -> dict[str, str]:
+    """What made an object, as highdicom's constructors take it."""
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": model(prediction),
+        "software_versions": version(),
+        "device_serial_number": "0",
+    }
 
 
 def account(prediction: Prediction) -> str:

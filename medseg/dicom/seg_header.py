@@ -55,14 +55,11 @@ def build(
             series_description=description[:64],
             sop_instance_uid=objects.uid(prediction, "SEG"),
             instance_number=1,
-            manufacturer=objects.MANUFACTURER,
-            manufacturer_model_name=objects.model(prediction),
-            software_versions=objects.version(),
-            device_serial_number="0",
             content_label="SEGMENTATION",
             contributing_equipment=[objects.contribution(prediction)],
             omit_empty_frames=False,
             specific_character_set=patient.character_set(headers[0], *texts),
+            **objects.equipment(prediction),
         )
     del made.PixelData, made.PerFrameFunctionalGroupsSequence, made.SharedFunctionalGroupsSequence
     made.SegmentsOverlap = OVERLAP[content.overlap]

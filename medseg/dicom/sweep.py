@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from medseg.cores import in_order
 from medseg.dicom import headers
 from medseg.dicom.headers import Header
 from medseg.refusal import Refusal
@@ -26,8 +24,7 @@ def look(files: Sequence[Path], *, workers: int, done: Callable[[], None] = lamb
 
     Args:
         files: to read.
-        workers: processes at most; few files are read in this one. Started afresh ("spawn"), so that a script that
-            calls this needs a main guard.
+        workers: processes at most, see `cores.in_order`; few files are read in this one.
         done: called once for each file.
 
     Raises:
@@ -36,26 +33,11 @@ def look(files: Sequence[Path], *, workers: int, done: Callable[[], None] = lamb
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     workers = min(workers, len(files) // WORTH_A_PROCESS)
     found: list[Outcome] = []
-    for outcomes in map(_look, chunks) if workers < 2 else _in_processes(chunks, workers):
+    for outcomes in in_order(_look, chunks, workers=workers):
         found += outcomes
         for _ in outcomes:
             done()
     return found
-
-
-def _in_processes(chunks: Sequence[Sequence[Path]], workers: int) -> Iterator[list[Outcome]]:
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_look, chunks)
-        except BrokenProcessPool as error:
-            raise Refusal(
-                "worker process",
-                found="that it died",
-                needed="enough memory for the headers of each file",
-                remedy="run with --workers 1, which names the file if one is at fault",
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _look(files: Sequence[Path]) -> list[Outcome]:

@@ -125,14 +125,11 @@ def _object(prediction: Prediction, headers: list[Any], document: bytes, now: da
             sop_class_uid=EncapsulatedPDFStorage,
             instance_number=1,
             modality="DOC",
-            manufacturer=objects.MANUFACTURER,
-            manufacturer_model_name=objects.model(prediction),
-            software_versions=objects.version(),
-            device_serial_number="0",
             transfer_syntax_uid=ExplicitVRLittleEndian,
             specific_character_set=patient.character_set(
                 first, objects.model(prediction), objects.account(prediction), options.series_description
             ),
+            **objects.equipment(prediction),
         )
         made.copy_patient_and_study_information(first)
     made.ConversionType, made.BurnedInAnnotation = "WSD", "YES"  # the latter: the page shows the PatientID

@@ -102,13 +102,10 @@ def _build(prediction: Prediction, table: Table, numbers: dict[int, int], option
             series_description=options.series_description[:64],
             sop_instance_uid=objects.uid(prediction, "SR"),
             instance_number=1,
-            manufacturer=objects.MANUFACTURER,
-            manufacturer_model_name=objects.model(prediction),
-            software_versions=objects.version(),
-            device_serial_number="0",
             specific_character_set=patient.character_set(first, *_texts(prediction, options)),
             is_complete=True,
             contributing_equipment=[objects.contribution(prediction)],
+            **objects.equipment(prediction),
         )
 
 

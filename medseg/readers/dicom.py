@@ -240,4 +240,4 @@ def _uptake(
         factor = suv.factor(headers, kind)
     except Refusal as refusal:
         return array, {"values": stored, "no_suv": refusal.found}
-    return (array * np.float32(factor)).astype(np.float32), {"values": f"SUV{kind}"}
+    return (array * np.float32(factor)).astype(np.float32, copy=False), {"values": f"SUV{kind}"}

@@ -4,11 +4,8 @@ cleaning itself, file by file, in several processes.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +17,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from medseg import atomic
 from medseg.boundary import parsing
+from medseg.cores import in_order
 from medseg.dicom import parse
 from medseg.dicom.deidentify import kinds, patients, rules
 from medseg.dicom.deidentify.clean import PIXELS, Terms, clean
@@ -94,7 +92,7 @@ def plan(
     """
     _refuse_place(source, out, earlier)
     made, seen = Plan(), []
-    for path, result in zip(paths := files(source), each(look, paths, workers), strict=True):
+    for path, result in zip(paths := files(source), _each(look, paths, workers), strict=True):
         tick()
         if isinstance(result, Refusal):
             made.failed[path] = str(result)
@@ -186,7 +184,7 @@ def run(
     failed = {}
     for folder in {job.target.parent for job in jobs} if write else ():
         atomic.remove_partial(folder)
-    for job, result in zip(jobs, each(partial(_clean_file, write=write), jobs, workers), strict=True):
+    for job, result in zip(jobs, _each(partial(_clean_file, write=write), jobs, workers), strict=True):
         tick()
         if isinstance(result, Refusal):
             failed[job.path] = str(result)
@@ -243,18 +241,7 @@ def _head(dataset: Any) -> None:
     dataset.file_meta, dataset.preamble = meta, bytes(128)
 
 
-def each(work: Callable[[Any], Result], things: Sequence[Any], workers: int) -> Iterator[Result]:
-    """`work` for each thing, in order; in several processes, because parsing holds Python's lock."""
-    if workers < 2 or len(things) < 2:
-        yield from map(work, things)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(work, things, chunksize=max(1, min(32, len(things) // (4 * workers))))
-        except BrokenProcessPool as error:
-            raise Refusal(
-                "processes",
-                found="one that was ended from outside, perhaps for want of memory",
-                needed="all of them",
-                remedy="run the same command again with --workers 1; what is there is complete",
-            ) from error
+def _each(work: Callable[[Any], Result], things: Sequence[Any], workers: int) -> Iterator[Result]:
+    """`work` for each thing, in order; portions small enough for progress to show."""
+    portion = max(1, min(32, len(things) // (4 * max(workers, 1))))
+    return in_order(work, things, workers=min(workers, len(things)), portion=portion)
