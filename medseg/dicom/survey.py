@@ -108,7 +108,7 @@ def _check(one: Series, settings: DicomSettings) -> CheckedSeries:
 def _undecodable(one: Series) -> Iterator[Finding]:
     for syntax in sorted({header.transfer_syntax_uid for header in one.headers}):
         if syntax not in codec.READ:
-            text = f"pixels in a transfer syntax that no installed codec reads ({_spoken(syntax)})"
+            text = f"pixels in a transfer syntax that is not read ({_spoken(syntax)})"
             yield Finding("codec", text, Verdict.REFUSED, remedy="export the series again, uncompressed")
 
 
