@@ -16,6 +16,9 @@ from scipy import ndimage
 from torch.nn import functional
 
 Sizes = tuple[int, int, int]
+NEGLIGIBLE = 1e-7
+"""A cubic spline's weights fall by 3.7 from sample to sample; below this they are 0, so that a new sample is made of no
+more than some twelve on each side."""
 
 
 @lru_cache(maxsize=256)
@@ -26,7 +29,9 @@ def matrix(old: int, new: int, order: int) -> torch.Tensor:
     """
     positions = (np.arange(new) + 0.5) * (old / new) - 0.5
     columns = [ndimage.map_coordinates(unit, positions[None], order=order, mode="nearest") for unit in np.eye(old)]
-    return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
+    dense = np.stack(columns, axis=1)
+    dense[np.abs(dense) < NEGLIGIBLE] = 0
+    return torch.from_numpy(dense.astype(np.float32))
 
 
 @lru_cache(maxsize=256)
@@ -35,7 +40,7 @@ def neighbours(old: int, new: int) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     instead of `old` products."""
     positions = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
     lower = np.floor(positions).astype(np.int64)
-    upper = np.minimum(lower + 1, old - 1)
+    upper = np.ceil(positions).astype(np.int64)
     weight = (positions - lower).astype(np.float32)
     return torch.from_numpy(lower), torch.from_numpy(upper), torch.from_numpy(weight)
 
@@ -43,6 +48,40 @@ def neighbours(old: int, new: int) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 def nearest(old: int, new: int) -> torch.Tensor:
     """Index of the old sample that each new one copies (order 0)."""
     return matrix(old, new, 0).argmax(dim=1)
+
+
+@lru_cache(maxsize=256)
+def reach(old: int, new: int, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and last old sample that each new one and its neighbours are made of; neither ever falls from one to the
+    next, though a cubic sample that falls on an old one is made of that alone."""
+    if order == 1:
+        lower, upper, _ = neighbours(old, new)
+        return lower.numpy(), upper.numpy()
+    counts = matrix(old, new, order) != 0
+    first, last = counts.int().argmax(dim=1), old - 1 - counts.flip(1).int().argmax(dim=1)
+    return np.minimum.accumulate(first.numpy()[::-1])[::-1], np.maximum.accumulate(last.numpy())
+
+
+def part(
+    tensor: torch.Tensor, dim: int, *, sizes: tuple[int, int], order: int, rows: slice, first: int = 0
+) -> torch.Tensor:
+    """Some of the new samples of one axis, from a tensor that holds only some of the old ones.
+
+    Args:
+        tensor: floating point; its axis `dim` begins with old sample `first` and holds at least what `reach` says.
+        sizes: old and new size of the whole axis.
+        rows: new samples wanted.
+    """
+    old, new = sizes
+    if order == 1:
+        lower, upper, weight = (one[rows] for one in neighbours(old, new))
+        if bool(weight.any()):
+            return linear(tensor, dim, lower - first, upper - first, weight)
+        return tensor.index_select(dim, (lower - first).to(tensor.device))
+    if order == 0:
+        return tensor.index_select(dim, (nearest(old, new)[rows] - first).to(tensor.device))
+    weights = matrix(old, new, order)[rows, first : first + tensor.shape[dim]].to(tensor.device)
+    return torch.movedim(torch.movedim(tensor, dim, -1) @ weights.T, -1, dim)
 
 
 def resample(tensor: torch.Tensor, shape: Sizes, order: int | Sizes) -> torch.Tensor:

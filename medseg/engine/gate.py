@@ -16,6 +16,7 @@ from medseg.engine.run import Run
 from medseg.prediction import Evidence, Prediction
 from medseg.refusal import Refusal
 from medseg.statistics import of_each_case, share
+from medseg.transforms import native
 from medseg.volume import Volume
 
 
@@ -77,7 +78,7 @@ class Gate:
         found = self.predictor.classify(self._channels(scan), case.id, centre=case.centre)
         flags = found.probabilities.max(axis=0) >= self.threshold
         everywhere = torch.from_numpy(np.where(flags, 1.0, -1.0)).float().expand(1, *found.undo.prepared)
-        inside = found.undo.to_native(everywhere, exclusive=False).astype(bool)
+        inside = native.labels(everywhere, found.undo, exclusive=False).astype(bool)
         return inside, {"threshold": self.threshold, "slices": len(flags), "slices flagged": int(flags.sum())}
 
     def _channels(self, scan: Volume) -> Volume:

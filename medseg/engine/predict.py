@@ -13,14 +13,16 @@ import torch
 from torch import nn
 
 import medseg
-from medseg import config
+from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
 from medseg.engine import device as devices
 from medseg.engine import tiles, validate
+from medseg.engine.forward import Forward, forward
 from medseg.engine.load import load_image
 from medseg.engine.run import Run
+from medseg.engine.segment import segment, tiling, whole
 from medseg.labels import LabelTable
 from medseg.plan import AXIS_OF, Plan
 from medseg.prediction import Classification, Prediction
@@ -117,31 +119,7 @@ class Predictor:
         """Of the first member; channels, orientation and spacing are those of all."""
         return self.members[0].plan
 
-    def scores(
-        self,
-        scan: Volume,
-        *,
-        valid: np.ndarray | None = None,
-        centre: str = "",
-        on_tile: TileCallback | None = None,
-    ) -> tuple[torch.Tensor, transform.Undo]:
-        """Mean logits (C, i, j, k) of the members on the prepared grid, and the way back to the scan.
-
-        Args:
-            scan: with the channels of the plan, in their order.
-            valid: boolean (1, I, J, K) of the pixels that count; None: found in the image where a step asks for it.
-            centre: where it was taken, for networks that are told; empty: not stated.
-            on_tile: called with (tiles done, tiles in all).
-        """
-        total: torch.Tensor | None = None
-        for member in self.members:
-            image, undo = self._seen(member, scan, valid, centre)
-            logits = self._logits(member, image, on_tile)
-            total = logits if total is None else total.add_(logits)
-        assert total is not None  # a predictor has at least one member
-        return total.div_(len(self.members)), undo
-
-    def _seen(
+    def _image(
         self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str
     ) -> tuple[torch.Tensor, transform.Undo]:
         """What a member sees of a scan, (C, i, j, k), and the way back."""
@@ -150,24 +128,8 @@ class Predictor:
             image = transform.with_planes(image, transform.centre_code(centre, member.plan.centres))
         return torch.from_numpy(image), undo
 
-    def _logits(
-        self,
-        member: Member,
-        image: torch.Tensor,
-        on_tile: TileCallback | None = None,
-        passes: Sequence[tuple[int, ...]] = (),
-    ) -> torch.Tensor:
-        return tiles.logits(
-            [member.network],
-            image,
-            tile=member.plan.patch,
-            settings=self.settings,
-            orientation=member.plan.orientation,
-            context=member.plan.context,
-            device=self.device,
-            on_tile=on_tile,
-            passes=passes,
-        )
+    def _forward(self, member: Member, passes: Sequence[tuple[int, ...]]) -> Forward:
+        return forward(member.network, passes=passes, precision=self.settings.precision, device=self.device)
 
     def predict(
         self,
@@ -190,10 +152,14 @@ class Predictor:
         """Probabilities of the classes of a scan, or of each of its slices; and how far mirrored images and folds
         disagree."""
         each: list[torch.Tensor] = []
+        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         for member in self.members:
-            image, undo = self._seen(member, scan, None, centre)
-            passes = tiles.flips(self.settings.mirror, member.plan.orientation)
-            each += [self._logits(member, image, on_tile, [axes]) for axes in passes]
+            image, undo = self._image(member, scan, None, centre)
+            for axes in passes:
+                seen = tiles.Seen(image, self._forward(member, [axes]))
+                each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
+                if on_tile:
+                    on_tile(len(each), len(self.members) * len(passes))
         found = self._chances(torch.stack(each).mean(dim=0))
         spread = np.std([self._chances(scores) for scores in each], axis=0) if len(each) > 1 else None
         ends = np.array([[0, 0, 0, 1], [0, 0, undo.prepared[2] - 1, 1]]) @ undo.prepared_affine.T
@@ -226,12 +192,24 @@ class Predictor:
             centre: see `scores`.
             probabilities: keep them too, all classes at once on the scan's grid.
         """
-        scores, undo = self.scores(scan, valid=valid, centre=centre, on_tile=on_tile)
-        target = undo.to_native(scores, exclusive=self.table.exclusive)
+        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
+        members = []
+        for member in self.members:
+            image, undo = self._image(member, scan, valid, centre)
+            members.append(tiles.Seen(image, self._forward(member, passes)))
         chances = None
         if probabilities:
-            chances = undo.values(validate.probabilities(scores, exclusive=self.table.exclusive))
-            chances = chances[-len(self.table.labels) :]  # background, if there is one, comes first
+            chances = scratch.zeros((len(self.table.labels), *scan.shape), np.float32)
+        target = segment(
+            members,
+            tiling(undo.prepared, self.plan, self.settings),
+            undo,
+            whole(undo, axis=2, batch=self.settings.batch),
+            channels=self.table.network_channels,
+            exclusive=self.table.exclusive,
+            on_tile=on_tile,
+            probabilities=chances,
+        )
         if self.plan.steps:  # what the network says of the darkness around a photograph means nothing
             inside = photograph.enhanced_part(photograph.lit(scan.array) if valid is None else valid)
             target = target * inside
@@ -291,4 +269,13 @@ def _check_channels(dicom: DicomSettings, plan: Plan) -> None:
 
 def _grid(plan: Plan) -> tuple[Any, ...]:
     """What must agree for the logits of two members to lie on one grid."""
-    return plan.orientation, plan.spacing_mm, plan.size, plan.channels, plan.centres, plan.crop, plan.steps
+    return (
+        plan.orientation,
+        plan.spacing_mm,
+        plan.size,
+        plan.channels,
+        plan.centres,
+        plan.crop,
+        plan.steps,
+        plan.context,
+    )

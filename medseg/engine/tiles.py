@@ -1,18 +1,20 @@
-"""Whole-volume inference on overlapping tiles."""
+"""Inference on overlapping tiles that come along one axis; rows that no further tile reaches are handed on and dropped.
+
+The logits of a whole volume never exist. What is held is the stretch under the tiles of one position along the axis, so
+memory grows with the cross-section and the number of classes, and not with the length.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from medseg.config import PredictSettings
-from medseg.engine import device as devices
-from medseg.engine.networks import answers
 from medseg.geometry import AXIS_CODES
 from medseg.refusal import Refusal
 
@@ -58,118 +60,209 @@ def _voxel_axis(world: int, orientation: str) -> int:
     return next(place for place, letter in enumerate(orientation) if letter in AXIS_CODES[world])
 
 
-def logits(
-    networks: Sequence[torch.nn.Module],
-    image: Tensor,
-    *,
-    tile: Sizes,
-    settings: PredictSettings,
-    orientation: str,
-    device: torch.device,
-    context: int = 0,
-    on_tile: Callable[[int, int], None] | None = None,
-    passes: Sequence[tuple[int, ...]] = (),
-) -> Tensor:
-    """Blended logits of a prepared image.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A network and the prepared image that it sees.
 
-    Along axes where the networks answer with one entry for a whole tile (classifiers), so does the result.
+    Attributes:
+        image: (C, i, j, k) float32.
+        forward: tiles (B, C, ...) -> logits (B, N, ...) of the same sides, float32.
+    """
+
+    image: Tensor
+    forward: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Where tiles lie on a prepared image.
+
+    Attributes:
+        tile: side lengths.
+        corners: first voxel of each tile, per axis; below 0 where the image is smaller than a tile, which is then
+            filled up with zeros as evenly as possible: zero is what a normalised scan has at its mean, or outside the
+            body, and what training patches are padded with.
+        blend: see `weights`.
+        context: slices along k that tiles have in addition on each side; 0 beyond the image, as in training.
+    """
+
+    tile: Sizes
+    corners: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    blend: str = "gaussian"
+    context: int = 0
+
+    @classmethod
+    def of(
+        cls, shape: Sequence[int], tile: Sizes, *, overlap: float, blend: str = "gaussian", context: int = 0
+    ) -> Tiling:
+        """The tiles of an image (i, j, k)."""
+        first, second, third = (
+            tuple(at - max(0, side - size) // 2 for at in starts(max(size, side), side, overlap))
+            for size, side in zip(shape, tile, strict=True)
+        )
+        return cls(tile, (first, second, third), blend, context)
+
+    def touching(self, box: Sequence[slice], axis: int) -> list[list[tuple[int, ...]]]:
+        """Corners of the tiles that touch a box, those at one position along `axis` together, in order."""
+        along = [
+            [at for at in corners if at < part.stop and at + side > part.start]
+            for corners, side, part in zip(self.corners, self.tile, box, strict=True)
+        ]
+        bands = []
+        for at in along[axis]:
+            places = [[at] if other == axis else along[other] for other in range(3)]
+            bands.append(list(itertools.product(*places)))
+        return bands
+
+
+def stream(
+    members: Sequence[Seen],
+    tiling: Tiling,
+    box: tuple[slice, slice, slice],
+    *,
+    axis: int = 0,
+    halo: int = 0,
+    batch: int = 1,
+    kind: torch.dtype = torch.float32,
+    home: torch.device | str = "cpu",
+    on_tiles: Callable[[int], None] | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Blended logits of a box of a prepared image, rows in order along `axis`.
 
     Args:
-        networks: one, or the members of an ensemble, whose logits are averaged; in evaluation mode, on `device`.
-        image: (C, i, j, k) float32.
-        tile: side lengths of a tile.
-        orientation: of the image, to know which tensor axis a patient axis is.
-        context: slices along k that tiles have in addition on each side; 0 beyond the image, as in training.
-        on_tile: called with (tiles done, tiles in all).
-        passes: tensor axes to flip, of each pass that is averaged; empty: as the settings say, see `flips`.
+        members: their logits are averaged; their images have one shape.
+        box: of the image.
+        halo: rows before the new ones that are handed out again, as far as there are any.
+        batch: tiles a forward pass.
+        kind: floating-point type of the running means.
+        home: where they live.
+        on_tiles: called with the number of tiles just done.
 
-    Returns:
-        (classes, i, j, k) float32 on the CPU; 1 for i, j or k where there is one answer for all.
+    Yields:
+        (first row, logits (N, n, n', n'')): rows from the first to the last one that is final, over the whole box along
+        the other axes. A view that is only good until the next one is asked for.
 
     Raises:
-        Refusal: a classifier's image is larger than what it sees at once; the answer is not finite.
+        Refusal: an answer is not finite.
     """
-    shape = tuple(image.shape[1:])
-    padded = pad_to(image, tile)
-    sizes = tuple(padded.shape[1:])
-    grid = [starts(size, side, settings.overlap) for size, side in zip(sizes, tile, strict=True)]
-    corners = list(itertools.product(*grid))
-    padded = torch.nn.functional.pad(padded, (context, context))
-    wide = (tile[0], tile[1], tile[2] + 2 * context)
-    mirrored = passes or flips(settings.mirror, orientation)
+    bands = tiling.touching(box, axis)
+    window, final = None, box[axis].start
+    for place, band in enumerate(bands):
+        for first in range(0, len(band), batch):
+            corners = band[first : first + batch]
+            scores = _mean(members, corners, tiling)
+            if window is None:
+                window = _Window(scores.shape[1], box, axis, tiling.tile[axis] + halo, kind, torch.device(home))
+            for corner, score in zip(corners, scores, strict=True):
+                window.blend(corner, score.to(home), weights(tiling.tile, tiling.blend).to(home))
+            if on_tiles:
+                on_tiles(len(corners))
+        assert window is not None  # a band has at least one tile
+        following = bands[place + 1][0][axis] if place + 1 < len(bands) else box[axis].stop
+        if following > final:
+            final = following
+            yield window.base, window.up_to(final)
+            window.move(final - halo)
+
+
+class _Window:
+    """Running weighted means of the rows that tiles of one position along the axis reach."""
+
+    def __init__(
+        self,
+        channels: int,
+        box: tuple[slice, slice, slice],
+        axis: int,
+        rows: int,
+        kind: torch.dtype,
+        home: torch.device,
+    ):
+        sizes = [part.stop - part.start for part in box]
+        sizes[axis] = min(rows, sizes[axis])
+        self._box, self._axis = box, axis
+        self.base = box[axis].start
+        self._mean = torch.zeros((channels, *sizes), dtype=kind, device=home)
+        self._norm = torch.zeros(sizes, device=home)
+
+    def blend(self, corner: Sequence[int], score: Tensor, weight: Tensor) -> None:
+        """Take a tile's logits (N, ...) into the means, as far as it lies in the window."""
+        theirs, ours = [], []
+        for axis, (at, side, size, part) in enumerate(
+            zip(corner, weight.shape, self._norm.shape, self._box, strict=True)
+        ):
+            base = self.base if axis == self._axis else part.start
+            start, stop = max(at, base), min(at + side, base + size, part.stop)
+            theirs.append(slice(start - at, stop - at))
+            ours.append(slice(start - base, stop - base))
+        weight = weight[tuple(theirs)]
+        norm = self._norm[tuple(ours)]
+        norm += weight
+        share = (weight / norm).to(self._mean.dtype)
+        self._mean[(slice(None), *ours)].lerp_(score[(slice(None), *theirs)].to(self._mean.dtype), share)
+
+    def up_to(self, row: int) -> Tensor:
+        """The means of the rows before `row`."""
+        return self._mean.narrow(1 + self._axis, 0, row - self.base)
+
+    def move(self, base: int) -> None:
+        """Drop the rows before `base`."""
+        step = base - self.base
+        if step <= 0:
+            return
+        for tensor, axis in ((self._mean, 1 + self._axis), (self._norm, self._axis)):
+            size = tensor.shape[axis]
+            for start in range(0, size - step, step):  # pieces that do not overlap with where they come from
+                count = min(step, size - step - start)
+                tensor.narrow(axis, start, count).copy_(tensor.narrow(axis, start + step, count))
+            tensor.narrow(axis, max(0, size - step), min(step, size)).zero_()
+        self.base = base
+
+
+def _mean(members: Sequence[Seen], corners: Sequence[Sequence[int]], tiling: Tiling) -> Tensor:
+    """Mean logits (B, N, ...) of tiles."""
     total: Tensor | None = None
-    for first in range(0, len(corners), settings.batch):
-        group = corners[first : first + settings.batch]
-        batch = torch.stack([padded[(slice(None), *_box(corner, wide))] for corner in group]).to(device)
-        scores = _forward(networks, batch, mirrored, settings.precision, device)
-        if total is None:
-            kept = _result_sizes(scores.shape[2:], tile, sizes)
-            total = torch.zeros((scores.shape[1], *kept), device=device)
-            norm = torch.zeros(kept, device=device)
-            weight = weights((scores.shape[2], scores.shape[3], scores.shape[4]), settings.blend).to(device)
-        for corner, score in zip(group, scores, strict=True):
-            place = [0 if size == 1 else at for at, size in zip(corner, total.shape[1:], strict=True)]
-            box = _box(place, score.shape[1:])
-            total[(slice(None), *box)] += score * weight
-            norm[box] += weight
-        if on_tile:
-            on_tile(first + len(group), len(corners))
-    assert total is not None  # there is always at least one tile
-    total /= norm
-    if not torch.isfinite(total).all():
+    for member in members:
+        scores = member.forward(torch.stack([cut(member.image, corner, tiling) for corner in corners]))
+        total = scores if total is None else total.add_(scores)
+    assert total is not None  # there is always at least one member
+    mean = total.div_(len(members)) if len(members) > 1 else total
+    if not torch.isfinite(mean.sum()):
         raise Refusal(
             "network output",
             found="values that are not finite",
             needed="finite ones",
             remedy="predict with precision 32; if that does not help, the weights are of no use",
         )
-    wanted = [min(have, want) for have, want in zip(total.shape[1:], shape, strict=True)]
-    offsets = [(have - want) // 2 for have, want in zip(total.shape[1:], wanted, strict=True)]
-    return total[(slice(None), *_box(offsets, wanted))].cpu()
+    return mean
 
 
-def _box(corner: Sequence[int], sides: Sequence[int]) -> tuple[slice, ...]:
-    return tuple(slice(at, at + side) for at, side in zip(corner, sides, strict=True))
+def cut(image: Tensor, corner: Sequence[int], tiling: Tiling) -> Tensor:
+    """One tile (C, ...) of an image (C, i, j, k), with its context, zeros beyond the image."""
+    first = (corner[0], corner[1], corner[2] - tiling.context)
+    sides = (tiling.tile[0], tiling.tile[1], tiling.tile[2] + 2 * tiling.context)
+    spans = list(zip(first, sides, image.shape[1:], strict=True))
+    found = image[(slice(None), *(slice(max(at, 0), min(at + side, size)) for at, side, size in spans))]
+    margins = [(max(0, -at), max(0, at + side - size)) for at, side, size in spans]
+    if not any(map(any, margins)):
+        return found
+    return torch.nn.functional.pad(found, [width for pair in reversed(margins) for width in pair])
 
 
-def _result_sizes(answer: Sequence[int], tile: Sizes, sizes: Sequence[int]) -> list[int]:
-    """The image's sizes, but 1 along axes where one entry answers for a whole tile, which must be the whole image."""
-    kept = []
-    for have, side, size in zip(answer, tile, sizes, strict=True):
-        single = have == 1 and side != 1
-        if single and size > side:
-            raise Refusal(
-                "image",
-                found=f"{' x '.join(map(str, sizes))} voxels",
-                needed=f"at most {' x '.join(map(str, tile))}, which the classifier sees at once",
-                remedy="train with prepare.size, to which every image is resampled",
-            )
-        kept.append(1 if single else size)
-    return kept
+def answers(member: Seen, tiling: Tiling, *, batch: int = 1) -> Tensor:
+    """Logits (N, 1, 1, k) of a classifier for each position of its tile along k; k = 1 where that is the whole image.
 
-
-def pad_to(image: Tensor, tile: Sizes) -> Tensor:
-    """Zeros around (C, i, j, k), as evenly as possible, up to the size of a tile; zero is what a normalised scan has
-    at its mean, or outside the body, and what training patches are padded with."""
-    margins = []
-    for size, side in zip(reversed(image.shape[1:]), reversed(tile), strict=True):
-        missing = max(0, side - size)
-        margins += [missing // 2, missing - missing // 2]
-    return torch.nn.functional.pad(image, margins) if any(margins) else image
-
-
-def _forward(
-    networks: Sequence[torch.nn.Module],
-    batch: Tensor,
-    passes: Sequence[tuple[int, ...]],
-    precision: str,
-    device: torch.device,
-) -> Tensor:
-    scores: Tensor | None = None
-    for network, axes in itertools.product(networks, passes):
-        with torch.inference_mode(), devices.autocast(device, precision):
-            out = answers(network(batch.flip(axes) if axes else batch))[0].float()
-        out = out.flip(axes) if axes else out
-        scores = out if scores is None else scores + out
-    assert scores is not None  # there is always at least one network and one pass
-    return scores / (len(networks) * len(passes))
+    Raises:
+        Refusal: the image is larger than what the classifier sees at once.
+    """
+    sizes, tile = member.image.shape[1:], tiling.tile
+    if any(size > side for size, side in zip(sizes, tile, strict=True) if side != 1):
+        raise Refusal(
+            "image",
+            found=f"{' x '.join(map(str, sizes))} voxels",
+            needed=f"at most {' x '.join(map(str, tile))}, which the classifier sees at once",
+            remedy="train with prepare.size, to which every image is resampled",
+        )
+    corners = list(itertools.product(*tiling.corners))
+    groups = [corners[first : first + batch] for first in range(0, len(corners), batch)]
+    scores = torch.cat([_mean([member], group, tiling) for group in groups])
+    return scores.flatten(1).T[:, None, None, :].cpu()

@@ -14,9 +14,12 @@ from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
 from medseg.engine import device as devices
 from medseg.engine import tiles
+from medseg.engine.forward import forward
+from medseg.engine.segment import segment, tiling, whole
 from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan
 from medseg.ranking import auroc
+from medseg.transforms.prepare import Undo
 
 
 def overlaps(truth: np.ndarray, predicted: np.ndarray, table: LabelTable) -> np.ndarray:
@@ -44,13 +47,6 @@ def probabilities(scores: torch.Tensor, *, exclusive: bool) -> torch.Tensor:
     return scores.softmax(0) if exclusive else scores.sigmoid()
 
 
-def decide(scores: torch.Tensor, *, exclusive: bool) -> np.ndarray:
-    """Logits (C, i, j, k) -> network target: the largest class, or each region above 0 (probability 0.5)."""
-    if exclusive:
-        return scores.argmax(0, keepdim=True).to(torch.int32).numpy()
-    return (scores > 0).to(torch.uint8).numpy()
-
-
 def dice_sums(
     network: nn.Module,
     cases: Sequence[PreparedCase],
@@ -69,8 +65,7 @@ def dice_sums(
     sums = torch.zeros((len(table.labels), 2), dtype=torch.float64)
     with devices.evaluating(network):
         for case in cases:
-            scores = _logits(network, case, plan, settings, device)
-            truth, predicted = np.asarray(case.target), decide(scores, exclusive=table.exclusive)
+            truth, predicted = np.asarray(case.target), _labels(network, case, plan, table, settings, device)
             if split is not None:
                 held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
                 truth, predicted = truth[..., held_out], predicted[..., held_out]
@@ -96,7 +91,7 @@ def aurocs(
     truths, scores = [], []
     with devices.evaluating(network):
         for case in cases:
-            found = probabilities(_logits(network, case, plan, settings, device), exclusive=table.exclusive)
+            found = probabilities(_answers(network, case, plan, settings, device), exclusive=table.exclusive)
             target = np.asarray(case.target)
             truth = np.stack([table.mask(target, place) for place in range(len(table.labels))])
             columns = np.ones(found[0].numel(), bool)
@@ -108,18 +103,34 @@ def aurocs(
     return [auroc(truth, score) for truth, score in rows]
 
 
-def _logits(
+def _seen(
+    network: nn.Module, case: PreparedCase, plan: Plan, settings: PredictSettings, device: torch.device
+) -> tuple[tiles.Seen, tiles.Tiling]:
+    passes = tiles.flips(settings.mirror, plan.orientation)
+    run = forward(network, passes=passes, precision=settings.precision, device=device)
+    image = torch.from_numpy(np.array(case.image, dtype=np.float32))
+    return tiles.Seen(image, run), tiling(image.shape[1:], plan, settings)
+
+
+def _labels(
+    network: nn.Module,
+    case: PreparedCase,
+    plan: Plan,
+    table: LabelTable,
+    settings: PredictSettings,
+    device: torch.device,
+) -> np.ndarray:
+    """Network target on the prepared grid."""
+    seen, places = _seen(network, case, plan, settings, device)
+    undo = Undo.nothing(case.image.shape[1:])
+    layout = whole(undo, axis=0, batch=settings.batch)
+    return segment([seen], places, undo, layout, channels=table.network_channels, exclusive=table.exclusive)
+
+
+def _answers(
     network: nn.Module, case: PreparedCase, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> torch.Tensor:
-    return tiles.logits(
-        [network],
-        torch.from_numpy(np.array(case.image, dtype=np.float32)),
-        tile=plan.patch,
-        settings=settings,
-        orientation=plan.orientation,
-        context=plan.context,
-        device=device,
-    )
+    return tiles.answers(*_seen(network, case, plan, settings, device), batch=settings.batch)
 
 
 def mean_dice(sums: torch.Tensor) -> tuple[float, list[float]]:

@@ -25,8 +25,6 @@ from medseg.volume import Volume
 
 Slices = tuple[slice, slice, slice]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-SLAB_VOXELS = 1_000_000
-"""Native voxels that `to_native` works on at once (4 MB a float32 array: it stays in the processor's cache)."""
 
 
 @dataclass(frozen=True)
@@ -80,59 +78,12 @@ class Undo:
     def from_json(cls, data: dict[str, Any]) -> Undo:
         return cls(**{name: _tuples(value) for name, value in data.items()})
 
-    def to_native(self, scores: torch.Tensor, *, exclusive: bool) -> np.ndarray:
-        """Scores on the prepared grid -> network target on the scan's own grid.
-
-        Scores are resampled linearly, slab after slab and channel after channel with a running maximum, so the memory
-        needed beyond `scores` and the result does not grow with the number of classes. A channel is only worked on
-        around the voxels where it exceeds the background (a region: 0): a weighted mean of values that do not exceed
-        cannot exceed either.
-
-        Args:
-            scores: (C, i, j, k) floating point, on any device.
-            exclusive: the highest channel wins (the lower one on a tie); else each channel is a region where its
-                logit is above 0.
-
-        Returns:
-            (1, I, J, K) class numbers, or (C, I, J, K) of 0 and 1; uint8, or uint16 above 256 classes. Outside the crop
-            everything is background.
-        """
-        if tuple(scores.shape[1:]) != self.prepared:
-            raise ValueError(f"scores of shape {tuple(scores.shape)} do not lie on the prepared grid {self.prepared}")
-        kind = np.uint16 if exclusive and len(scores) > 256 else np.uint8
-        result = np.zeros((1 if exclusive else len(scores), *self.canonical), kind)
-        inside = result[(slice(None), *(slice(start, stop) for start, stop in self.crop))]
-        everything = _everything(self.prepared)
-        boxes = [_box(channel > (scores[0] if exclusive else 0)) for channel in scores]
-        step = max(1, SLAB_VOXELS // math.prod(self.cropped[1:]))
-        for start in range(0, self.cropped[0], step):
-            rows = slice(start, min(start + step, self.cropped[0]))
-            if exclusive:
-                best = _linear_box(scores[0], _reached(everything, self.prepared, self.cropped, rows), self.cropped)
-                winner = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
-            for number, (channel, box) in enumerate(zip(scores, boxes, strict=True)):
-                place = _reached(box, self.prepared, self.cropped, rows)
-                if any(part.start >= part.stop for part in place):
-                    continue
-                values = _linear_box(channel, place, self.cropped)
-                if not exclusive:
-                    inside[number][place] = (values > 0).cpu().numpy()
-                    continue
-                part = (slice(place[0].start - start, place[0].stop - start), *place[1:])
-                winner[part].masked_fill_(values > best[part], number)
-                torch.maximum(best[part], values, out=best[part])
-            if exclusive:
-                inside[0, rows] = winner.cpu().numpy()
-        return np.ascontiguousarray(self.axes.undo(result))
-
-    def values(self, scores: torch.Tensor) -> np.ndarray:
-        """(C, i, j, k) on the prepared grid -> (C, I, J, K) float32 on the scan's, resampled linearly; 0 outside the
-        crop. All channels at once: for photographs and the like."""
-        result = np.zeros((len(scores), *self.canonical), np.float32)
-        inside = result[(slice(None), *(slice(start, stop) for start, stop in self.crop))]
-        for channel, out in zip(scores, inside, strict=True):
-            out[:] = _linear_box(channel, _everything(self.cropped), self.cropped).cpu().numpy()
-        return np.ascontiguousarray(self.axes.undo(result))
+    @classmethod
+    def nothing(cls, shape: Sizes) -> Undo:
+        """Of an array that is its own preparation."""
+        first, second, third = ((0, size) for size in shape)
+        rows = _tuples(np.eye(4).tolist())
+        return cls(shape, rows, (0, 1, 2), (False, False, False), (first, second, third), shape)
 
 
 def image(
@@ -355,26 +306,13 @@ def _resample_box(mask: np.ndarray, box: Slices, shape: Sizes) -> tuple[np.ndarr
     return _linear_box(torch.from_numpy(mask), place, shape).numpy(), place
 
 
-def _box(mask: torch.Tensor) -> Slices:
-    """Smallest box around the True voxels; empty slices when there are none."""
-    box = []
-    for axis in range(3):
-        first, second = (other for other in range(3) if other != axis)
-        filled = torch.nonzero(mask.any(second).any(first)).flatten()
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1) if len(filled) else slice(0, 0))
-    return box[0], box[1], box[2]
-
-
-def _reached(box: Slices, old: tuple[int, ...], new: Sizes, rows: slice | None = None) -> Slices:
-    """Where, on a grid of shape `new`, linear interpolation reads any voxel of `box` on a grid of shape `old`; along
-    the first axis no further than `rows`."""
+def _reached(box: Slices, old: tuple[int, ...], new: Sizes) -> Slices:
+    """Where, on a grid of shape `new`, linear interpolation reads any voxel of `box` on a grid of shape `old`."""
     place = []
     for part, old_size, new_size in zip(box, old, new, strict=True):
         lower, upper, _ = neighbours(old_size, new_size)
         start = int(torch.searchsorted(upper, part.start))
         place.append(slice(start, max(start, int(torch.searchsorted(lower, part.stop))) if part.stop else start))
-    if rows is not None:
-        place[0] = slice(max(place[0].start, rows.start), min(place[0].stop, rows.stop))
     return place[0], place[1], place[2]
 
 

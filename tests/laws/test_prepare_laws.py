@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from medseg.geometry import AxisMap
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
+from medseg.transforms import native as native_grid
 from medseg.transforms import prepare
 from medseg.volume import Volume
 
@@ -117,8 +118,8 @@ def test_native_spacing_returns_labels_exactly(scan, axes, table, seed):
     scan = reordered(scan, axes)
     labels = label_map(scan, seed)
     _, undo = prepare.image(scan, plan())
-    native = undo.to_native(one_hot(prepare.target(labels, undo, table), table), exclusive=table.exclusive)
-    assert native.dtype == np.uint8 and native.flags.c_contiguous
+    native = native_grid.labels(one_hot(prepare.target(labels, undo, table), table), undo, exclusive=table.exclusive)
+    assert native.dtype == np.uint8
     assert np.array_equal(native, table.encode(labels.array[0]))
 
 
@@ -129,14 +130,14 @@ def test_cropped_round_trip_is_exact_inside_and_empty_outside(scan, axes, table,
     labels = label_map(scan, 1)
     settings = plan(crop="nonzero")
     _, undo = prepare.image(scan, settings)
-    native = undo.to_native(one_hot(prepare.target(labels, undo, table), table), exclusive=table.exclusive)
+    native = native_grid.labels(one_hot(prepare.target(labels, undo, table), table), undo, exclusive=table.exclusive)
     inside = np.zeros((1, *undo.canonical), bool)
     inside[(0, *(slice(*part) for part in undo.crop))] = True
     assert np.array_equal(native, np.where(undo.axes.undo(inside), table.encode(labels.array[0]), 0))
     _, coarse = prepare.image(scan, plan((spacing,) * 3, crop="nonzero"))
     assert coarse.crop == undo.crop
     scores = torch.randn(table.network_channels, *coarse.prepared)
-    native = coarse.to_native(scores, exclusive=table.exclusive)
+    native = native_grid.labels(scores, coarse, exclusive=table.exclusive)
     assert native.shape == (1 if table.exclusive else 3, *scan.shape)
     assert not native[:, ~undo.axes.undo(inside)[0]].any()
 
@@ -191,8 +192,8 @@ def test_to_native_equals_trilinear_interpolation_of_every_channel(shape, spacin
     sparse = torch.rand(undo.prepared, generator=generator) < 0.8
     scores[0 if exclusive else slice(None), sparse] += 9 if exclusive else -9  # structures small and far apart
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "SLAB_VOXELS", slab)
-        got = undo.to_native(scores, exclusive=exclusive)
+        patch.setattr(native_grid, "VOXELS", slab)
+        got = native_grid.labels(scores, undo, exclusive=exclusive)
     full = torch.nn.functional.interpolate(scores[None].double(), size=undo.cropped, mode="trilinear")[0]
     if exclusive:
         chosen = full.gather(0, torch.from_numpy(got.astype(np.int64)))

@@ -7,8 +7,8 @@ import contextlib
 import pytest
 import torch
 
-from medseg.config import PredictSettings
-from medseg.engine import device, tiles
+from medseg.engine import device
+from medseg.engine.forward import forward
 from medseg.engine.predict import Predictor
 from medseg.engine.train import train
 from medseg.refusal import Refusal
@@ -50,14 +50,7 @@ def test_inference_is_refused_before_the_first_scan(tmp_path, monkeypatch, preci
     with pytest.raises(Refusal, match="precision: found"):
         Predictor.load([run.folder], device="cpu", changes=[f"precision={precision}"])
     with pytest.raises(Refusal, match="precision: found"):
-        tiles.logits(
-            [torch.nn.Identity()],
-            torch.zeros(1, 8, 8, 8),
-            tile=(8, 8, 8),
-            settings=PredictSettings(precision=precision),
-            orientation="RAS",
-            device=CPU,
-        )
+        forward(torch.nn.Identity(), passes=[()], precision=precision, device=CPU)(torch.zeros(1, 1, 8, 8, 8))
 
 
 @pytest.mark.parametrize("key", ["train.precision", "predict.precision"])

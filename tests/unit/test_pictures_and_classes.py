@@ -12,18 +12,19 @@ from PIL import Image
 
 from medseg import plugins
 from medseg.case import Case
-from medseg.config import Chosen, PredictSettings
+from medseg.config import Chosen
 from medseg.data.cache import write_case
 from medseg.data.patches import PatchSource
 from medseg.data.split import Split, SplitSettings
 from medseg.engine import fit, networks, tiles
+from medseg.engine.forward import forward
 from medseg.engine.load import load_case
 from medseg.engine.samples import Samples
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
 from medseg.readers import read
 from medseg.refusal import Refusal
-from medseg.transforms import augment
+from medseg.transforms import augment, native
 from medseg.transforms.prepare import centre_code, image, target, with_planes
 from medseg.volume import Source, Volume
 from tests.unit.test_labels import SLICES, VESSELS
@@ -109,7 +110,7 @@ def test_every_picture_gets_the_size_that_the_plan_names() -> None:
     for shape in ((30, 40), (17, 16)):
         array, undo = image(photograph(*shape, 2, 2, 9), COLOURS.model_copy(update={"size": (16, 8, 0)}))
         assert array.shape == (3, 16, 8, 1) and undo.prepared == (16, 8, 1)
-        back = undo.values(torch.from_numpy(array))
+        back = native.labels(torch.from_numpy(array), undo, exclusive=False)
         assert back.shape == (3, shape[1], shape[0], 1)
 
 
@@ -125,8 +126,8 @@ def test_the_field_of_view_is_cut_out_and_put_back() -> None:
     plan = COLOURS.model_copy(update={"crop": "field"})
     array, undo = image(photograph(), plan)
     assert array.shape == (3, 20, 20, 1) and array.min() == 100
-    back = undo.values(torch.from_numpy(array))
-    assert np.array_equal(back, photograph().array)
+    back = native.labels(torch.from_numpy(array) - 170, undo, exclusive=False)
+    assert np.array_equal(back, photograph().array > 170) and back.any()
 
 
 def test_a_cut_off_disc_is_filled_up_to_a_square_for_classifiers() -> None:
@@ -250,16 +251,10 @@ class Sum(torch.nn.Module):
         return torch.stack([mean, -mean], dim=1)
 
 
-def logits(array: torch.Tensor, tile: tuple[int, int, int], **settings: object) -> torch.Tensor:
-    return tiles.logits(
-        [Sum()],
-        array,
-        tile=tile,
-        settings=PredictSettings(),
-        orientation="RAS",
-        device=torch.device("cpu"),
-        **settings,  # type: ignore[arg-type]
-    )
+def logits(array: torch.Tensor, tile: tuple[int, int, int], context: int = 0) -> torch.Tensor:
+    run = forward(Sum(), passes=[()], precision="32", device=torch.device("cpu"))
+    places = tiles.Tiling.of(array.shape[1:], tile, overlap=0.5, context=context)
+    return tiles.answers(tiles.Seen(array, run), places)
 
 
 def test_a_classifier_gives_one_answer_for_an_image_or_one_a_slice() -> None:

@@ -13,14 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as some
 from torch import Tensor, nn
 
-from medseg.config import PredictSettings
-from medseg.engine.tiles import flips, logits, pad_to, starts, weights
+from medseg.engine.forward import forward
+from medseg.engine.tiles import Seen, Tiling, cut, flips, starts, stream, weights
 
 CPU = torch.device("cpu")
 
 
-def run(networks, image: Tensor, tile, orientation: str = "RAS", **settings) -> Tensor:
-    return logits(networks, image, tile=tile, settings=PredictSettings(**settings), orientation=orientation, device=CPU)
+def run(networks, image: Tensor, tile, orientation: str = "RAS", *, mirror=(), axis=0, said=None, batch=1, **tiling):
+    """The rows that come out of the stream, one after another."""
+    passes = flips(mirror, orientation)
+    members = [Seen(image, forward(network, passes=passes, precision="32", device=CPU)) for network in networks]
+    places = Tiling.of(image.shape[1:], tile, overlap=tiling.pop("overlap", 0.5), **tiling)
+    box = tuple(slice(0, size) for size in image.shape[1:])
+    rows = []
+    for first, scores in stream(members, places, box, axis=axis, batch=batch, on_tiles=said):
+        assert first == sum(one.shape[1 + axis] for one in rows), "no row comes twice, and none is left out"
+        rows.append(scores.clone())
+    return torch.cat(rows, 1 + axis)
 
 
 class Position(nn.Module):
@@ -139,11 +148,12 @@ def test_an_ensemble_is_the_mean_of_its_members_logits():
 
 
 def test_padding_is_even_and_with_zeros():
-    padded = pad_to(torch.ones(1, 3, 8, 4), (8, 8, 8))
-    assert padded.shape == (1, 8, 8, 8) and padded.sum() == 3 * 8 * 4
-    assert padded[0, 2:5, :, 2:6].min() == 1
-    image = torch.ones(1, 9, 8, 8)
-    assert pad_to(image, (8, 8, 8)) is image
+    image = torch.ones(1, 3, 8, 4)
+    places = Tiling.of((3, 8, 4), (8, 8, 8), overlap=0.5, context=1)
+    [corner] = itertools.product(*places.corners)
+    padded = cut(image, corner, places)
+    assert padded.shape == (1, 8, 8, 10) and padded.sum() == 3 * 8 * 4
+    assert padded[0, 2:5, :, 3:7].min() == 1
 
 
 def test_weights_are_symmetric_and_largest_in_the_middle():
@@ -155,13 +165,8 @@ def test_weights_are_symmetric_and_largest_in_the_middle():
 
 def test_progress_counts_tiles():
     said = []
-    logits(
-        [nn.Identity()],
-        torch.zeros(1, 16, 8, 8),
-        tile=(8, 8, 8),
-        settings=PredictSettings(batch=2),
-        orientation="RAS",
-        device=CPU,
-        on_tile=lambda *step: said.append(step),
-    )
-    assert said == [(2, 3), (3, 3)]
+    run([nn.Identity()], torch.zeros(1, 16, 8, 8), (8, 8, 8), batch=2, said=said.append)
+    assert said == [1, 1, 1], "tiles of different rows never share a forward pass"
+    said.clear()
+    run([nn.Identity()], torch.zeros(1, 16, 8, 8), (8, 8, 8), batch=2, axis=2, said=said.append)
+    assert said == [2, 1]

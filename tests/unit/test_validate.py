@@ -12,9 +12,11 @@ from hypothesis import strategies as some
 
 from medseg.config import PredictSettings
 from medseg.data.cache import PreparedCase
-from medseg.engine.validate import decide, dice_sums, mean_dice, overlaps
+from medseg.engine.validate import dice_sums, mean_dice, overlaps
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
+from medseg.transforms import native
+from medseg.transforms.prepare import Undo
 
 TABLE = LabelTable.of({"a": 1, "b": 5, "c": 9})
 REGIONS = LabelTable.of({"whole": [1, 2], "core": [2]})
@@ -40,8 +42,9 @@ def test_overlaps_against_brute_force(seed, kind):
 
 def test_decisions():
     scores = torch.tensor([[0.0, 1.0], [2.0, -1.0]]).reshape(2, 2, 1, 1)
-    assert decide(scores, exclusive=True).ravel().tolist() == [1, 0]
-    assert decide(scores, exclusive=False).reshape(2, 2).tolist() == [[0, 1], [1, 0]]
+    itself = Undo.nothing((2, 1, 1))
+    assert native.labels(scores, itself, exclusive=True).ravel().tolist() == [1, 0]
+    assert native.labels(scores, itself, exclusive=False).reshape(2, 2).tolist() == [[0, 1], [1, 0]]
 
 
 def test_means_leave_out_what_is_not_defined():
