@@ -98,6 +98,12 @@ class PredictSettings(Settings):
     batch: int = Field(default=1, ge=1)
     """Tiles a forward pass."""
     precision: Precision = "32"
+    skip_air: bool = True
+    """Leave out tiles that see only air around the patient (CT), or the scan's lowest value (padding): background."""
+    coarse: Path | None = None
+    """Run folder of a faster model that finds `--labels` first, so that this one sees only their surroundings."""
+    coarse_margin_mm: float = Field(default=20.0, ge=0)
+    """By how much the box around what `coarse` finds is enlarged."""
 
 
 class InitSettings(Settings):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+Quality = Literal["fast", "standard", "best"]
 
 
 def command(
@@ -37,6 +39,19 @@ def command(
     gate_threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Probability from which a slice is flagged.")
     ] = 0.5,
+    roi: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this box: 10:120,:,30:60 (voxels i,j,k of the scan as stored, from 0, the last left out), or "
+            "around a mask's file."
+        ),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="Only these labels, as in liver,spleen; by a coarse pass first if the model has one.")
+    ] = "",
+    quality: Annotated[
+        Quality, typer.Option(help="fast: less overlap, no mirroring, one run; best: what training allows.")
+    ] = "standard",
     centre: Annotated[str, typer.Option(help="Where the scans were taken, for models that are told.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     set_: Annotated[
@@ -53,6 +68,9 @@ def command(
 
     A scan that cannot be read is reported and the others go on; OUT/predict.json says what became of each. Exit code 1
     when any failed.
+
+    --roi and --labels: all else becomes background, and clean-up sees only what is left. --quality sets the overlap of
+    tiles, mirrored passes and how many run folders take part; what is set by --set comes after it.
 
     --gate: a lesion in a slice that is not flagged is lost. How often that was so on the gate's own held-out slices is
     said; `medseg evaluate RUN --gate ...` measures it on the run's cases.
@@ -74,7 +92,8 @@ def command(
     *inputs, out = scan
     devices.set_threads(threads)
     changes = [*(set_ or []), *([f"dicom.repair={repair}"] if repair else [])]
-    predictor = Predictor.load([run, *(fold or [])], device=device, changes=changes)
+    wanted = [name.strip() for name in labels.split(",") if name.strip()]
+    predictor = Predictor.load([run, *(fold or [])], device=device, changes=changes, quality=quality, labels=wanted)
     for text in channel or []:
         if "=" not in text:
             raise Refusal("--channel", found=f"'{text}'", needed="NAME=FILE", remedy="write it so")
@@ -96,6 +115,7 @@ def command(
             announce=lambda text: print(text, file=sys.stderr, flush=True),
             on_tile=show,
             gate=gating,
+            roi=roi,
         )
     failed = sum(outcome.state != "done" for outcome in outcomes)
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")

@@ -14,6 +14,7 @@ from medseg.dicom.objects import NOTE_OF_CHECK
 from medseg.engine import runner
 from medseg.engine.load import CHOICE, load_valid
 from medseg.engine.predict import Predictor, TileCallback
+from medseg.engine.region import Roi, needs_one_scan
 from medseg.labels import LabelTable
 from medseg.prediction import Classification, Prediction
 from medseg.readers import read
@@ -36,6 +37,7 @@ def predict_all(
     use: Callable[[Case, Volume, Any], None] | None = None,
     probabilities: bool = False,
     gate: Callable[[Case, Volume, Prediction], tuple[Prediction, dict[str, Any]]] | None = None,
+    roi: Roi | None = None,
 ) -> list[runner.Outcome]:
     """Predict every case into `out/<case><suffix>`; write `out/predict.json`, which says what became of each.
 
@@ -47,6 +49,8 @@ def predict_all(
 
     `gate` limits label maps before they are written, and says how; see `engine.gate`.
 
+    `roi` is the box of every scan that gets labels; see `engine.region`.
+
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
     writers = _writers(formats, predictor.table, announce)
@@ -57,6 +61,7 @@ def predict_all(
             needed="a segmentation: a gate takes labels away from slices",
             remedy="name the segmentation's run first and the slice classifier after --gate",
         )
+    needs_one_scan(roi, len(cases))
     probabilities = probabilities or any(_needs_probabilities(one.module(), one.options) for one in writers)
     out.mkdir(parents=True, exist_ok=True)
 
@@ -69,7 +74,7 @@ def predict_all(
                 check(scan, path)
         valid = load_valid(case, scan, read)
         prediction = predictor.predict(
-            scan, case.id, on_tile, valid=valid, centre=case.centre, probabilities=probabilities
+            scan, case.id, on_tile, valid=valid, centre=case.centre, probabilities=probabilities, roi=roi
         )
         gated: dict[str, Any] = {}
         if gate and isinstance(prediction, Prediction):
@@ -87,6 +92,8 @@ def predict_all(
         outcomes.append(outcome)
         told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason
         announce(f"[{number}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}")
+        for warning in outcome.facts.get("warnings", ()):
+            announce(f"{outcome.case}: {warning}")
     report = {"provenance": dict(predictor.provenance), "cases": [outcome.to_json() for outcome in outcomes]}
     with atomic.replacing(out / "predict.json") as temporary:
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
@@ -159,7 +166,7 @@ def _refuse_unfit(name: str, needed: Chosen, fitting: Mapping[str, Sequence[str]
 
 def _facts(prediction: Prediction | Classification) -> dict[str, Any]:
     if isinstance(prediction, Prediction):
-        return {"volume_ml": measurements.volumes_ml(prediction)}
+        return {"volume_ml": measurements.volumes_ml(prediction), **prediction.facts}
     return chances(prediction)
 
 

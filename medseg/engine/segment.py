@@ -70,7 +70,7 @@ def segment(
         )
         for box in layout.blocks
     ]
-    total = sum(len(band) for one in landings for band in tiling.touching(one.reads, layout.axis))
+    total = count_tiles(tiling, undo, layout, order=order)
     done = 0
 
     def count(tiles_done: int) -> None:
@@ -96,9 +96,15 @@ def segment(
     return target
 
 
-def whole(undo: Undo, *, axis: int, batch: int = 1) -> Layout:
-    """Everything in one piece along an axis."""
-    return Layout(axis, (native.everything(undo.cropped),), batch)
+def count_tiles(tiling: tiles.Tiling, undo: Undo, layout: Layout, *, order: int = 1) -> int:
+    """How many tiles the networks will see; those that lie in two blocks are seen twice."""
+    boxes = [native.reads(undo, block, order) for block in layout.blocks]
+    return sum(len(band) for box in boxes for band in tiling.touching(box, layout.axis))
+
+
+def whole(undo: Undo, *, axis: int, batch: int = 1, blocks: tuple[Slices, ...] | None = None) -> Layout:
+    """Everything, or each of some boxes of the crop, in one piece along an axis."""
+    return Layout(axis, (native.everything(undo.cropped),) if blocks is None else blocks, batch)
 
 
 def tiling(shape: Sequence[int], plan: Plan, settings: PredictSettings) -> tiles.Tiling:

@@ -35,6 +35,15 @@ def inside(undo: Undo, array: np.ndarray) -> np.ndarray:
     return undo.axes.apply(array)[(slice(None), *(slice(start, stop) for start, stop in undo.crop))]
 
 
+def reads(undo: Undo, box: Slices, order: int) -> Slices:
+    """The box on the prepared grid that a box of the crop is made of, by splines of an order."""
+    parts = []
+    for old, new, part in zip(undo.prepared, undo.cropped, box, strict=True):
+        low, high = reach(old, new, order)
+        parts.append(slice(int(low[part.start]), int(high[part.stop - 1]) + 1))
+    return parts[0], parts[1], parts[2]
+
+
 class Landing:
     """Where the scores of a box come down as labels, row after row along one axis.
 
@@ -72,9 +81,7 @@ class Landing:
         self._target = inside(undo, target)
         self._chances = None if probabilities is None else inside(undo, probabilities)
         self._reach = [reach(old, new, order) for old, new in zip(undo.prepared, undo.cropped, strict=True)]
-        spans = zip(self._reach, self.box, strict=True)
-        first, second, third = (slice(int(low[one.start]), int(high[one.stop - 1]) + 1) for (low, high), one in spans)
-        self.reads: Slices = (first, second, third)
+        self.reads = reads(undo, self.box, order)
         low, high = self._reach[axis]
         self.halo = int((high - low).max()) + 1
 
