@@ -17,8 +17,11 @@ from torch import Tensor
 
 from medseg.geometry import AXIS_CODES
 from medseg.refusal import Refusal
+from medseg.transforms.native import stream_order
 
 Sizes = tuple[int, int, int]
+PIECE = 1_000_000
+"""Logits of a tile that are brought into the form of the running means at once."""
 PATIENT_AXES = {"left-right": 0, "anterior-posterior": 1, "inferior-superior": 2}
 
 
@@ -139,8 +142,8 @@ def stream(
         on_tiles: called with the number of tiles just done.
 
     Yields:
-        (first row, logits (N, n, n', n'')): rows from the first to the last one that is final, over the whole box along
-        the other axes. A view that is only good until the next one is asked for.
+        (first row, logits (N, n, n', n'')): `axis` first, then the other two in order; rows from the first to the last
+        one that is final, over the whole box along the others. A view that is only good until the next is asked for.
 
     Raises:
         Refusal: an answer is not finite.
@@ -154,7 +157,7 @@ def stream(
             if window is None:
                 window = _Window(scores.shape[1], box, axis, tiling.tile[axis] + halo, kind, torch.device(home))
             for corner, score in zip(corners, scores, strict=True):
-                window.blend(corner, score.to(home), weights(tiling.tile, tiling.blend).to(home))
+                window.blend(corner, score, weights(tiling.tile, tiling.blend).to(home))
             if on_tiles:
                 on_tiles(len(corners))
         assert window is not None  # a band has at least one tile
@@ -166,7 +169,7 @@ def stream(
 
 
 class _Window:
-    """Running weighted means of the rows that tiles of one position along the axis reach."""
+    """Running weighted means of the rows that tiles of one position along the axis reach; the axis comes first."""
 
     def __init__(
         self,
@@ -177,44 +180,51 @@ class _Window:
         kind: torch.dtype,
         home: torch.device,
     ):
-        sizes = [part.stop - part.start for part in box]
-        sizes[axis] = min(rows, sizes[axis])
-        self._box, self._axis = box, axis
+        self._axes = stream_order(axis)
+        self._box = [box[one] for one in self._axes]
         self.base = box[axis].start
+        sizes = [part.stop - part.start for part in self._box]
+        sizes[0] = min(rows, sizes[0])
         self._mean = torch.zeros((channels, *sizes), dtype=kind, device=home)
         self._norm = torch.zeros(sizes, device=home)
 
     def blend(self, corner: Sequence[int], score: Tensor, weight: Tensor) -> None:
-        """Take a tile's logits (N, ...) into the means, as far as it lies in the window."""
+        """Take a tile's logits (N, i, j, k) into the means, as far as it lies in the window."""
+        score = score.permute(0, *(1 + axis for axis in self._axes))
+        weight = weight.permute(self._axes)
         theirs, ours = [], []
-        for axis, (at, side, size, part) in enumerate(
-            zip(corner, weight.shape, self._norm.shape, self._box, strict=True)
-        ):
-            base = self.base if axis == self._axis else part.start
-            start, stop = max(at, base), min(at + side, base + size, part.stop)
-            theirs.append(slice(start - at, stop - at))
+        for place, (axis, part) in enumerate(zip(self._axes, self._box, strict=True)):
+            base = self.base if place == 0 else part.start
+            start = max(corner[axis], base)
+            stop = min(corner[axis] + weight.shape[place], base + self._norm.shape[place], part.stop)
+            theirs.append(slice(start - corner[axis], stop - corner[axis]))
             ours.append(slice(start - base, stop - base))
-        weight = weight[tuple(theirs)]
         norm = self._norm[tuple(ours)]
-        norm += weight
-        share = (weight / norm).to(self._mean.dtype)
-        self._mean[(slice(None), *ours)].lerp_(score[(slice(None), *theirs)].to(self._mean.dtype), share)
+        norm += weight[tuple(theirs)]
+        share = weight[tuple(theirs)] / norm
+        mean, score = self._mean[(slice(None), *ours)], score[(slice(None), *theirs)]
+        # piece by piece: networks answer in half precision and with the channels innermost, and a copy of all of it in
+        # the order and kind of the means would be the largest array there is
+        step = max(1, PIECE // max(1, math.prod(score.shape[2:]) * len(score)))
+        for first in range(0, score.shape[1], step):
+            rows = slice(first, first + step)
+            piece = torch.empty(score[:, rows].shape, dtype=mean.dtype, device=mean.device).copy_(score[:, rows])
+            mean[:, rows].lerp_(piece, share[rows].to(mean.dtype))
 
     def up_to(self, row: int) -> Tensor:
         """The means of the rows before `row`."""
-        return self._mean.narrow(1 + self._axis, 0, row - self.base)
+        return self._mean[:, : row - self.base]
 
     def move(self, base: int) -> None:
         """Drop the rows before `base`."""
         step = base - self.base
         if step <= 0:
             return
-        for tensor, axis in ((self._mean, 1 + self._axis), (self._norm, self._axis)):
-            size = tensor.shape[axis]
-            for start in range(0, size - step, step):  # pieces that do not overlap with where they come from
-                count = min(step, size - step - start)
-                tensor.narrow(axis, start, count).copy_(tensor.narrow(axis, start + step, count))
-            tensor.narrow(axis, max(0, size - step), min(step, size)).zero_()
+        for rows in (self._norm, *self._mean):
+            for start in range(0, len(rows) - step, step):  # pieces that do not overlap with where they come from
+                count = min(step, len(rows) - step - start)
+                rows[start : start + count] = rows[start + step : start + step + count]
+            rows[max(0, len(rows) - step) :] = 0
         self.base = base
 
 
@@ -223,10 +233,11 @@ def _mean(members: Sequence[Seen], corners: Sequence[Sequence[int]], tiling: Til
     total: Tensor | None = None
     for member in members:
         scores = member.forward(torch.stack([cut(member.image, corner, tiling) for corner in corners]))
+        scores = scores.float() if len(members) > 1 else scores
         total = scores if total is None else total.add_(scores)
     assert total is not None  # there is always at least one member
     mean = total.div_(len(members)) if len(members) > 1 else total
-    if not torch.isfinite(mean.sum()):
+    if not torch.isfinite(mean.sum(dtype=torch.float32)):
         raise Refusal(
             "network output",
             found="values that are not finite",
