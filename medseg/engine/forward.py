@@ -11,7 +11,7 @@ from medseg.engine import device as devices
 from medseg.engine.networks import answers
 
 Forward = Callable[[Tensor], Tensor]
-"""Tiles (B, C, i, j, k) float32 -> logits (B, N, i, j, k) float32."""
+"""Tiles (B, C, i, j, k) float32 -> logits (B, N, i, j, k), floating point of any kind and order in memory."""
 
 
 def forward(network: nn.Module, *, passes: Sequence[tuple[int, ...]], precision: str, device: torch.device) -> Forward:
@@ -27,7 +27,9 @@ def forward(network: nn.Module, *, passes: Sequence[tuple[int, ...]], precision:
         total: Tensor | None = None
         for axes in passes:
             with torch.no_grad(), devices.autocast(device, precision):
-                out = answers(network(tiles.flip(axes) if axes else tiles))[0].float()
+                out = answers(network(tiles.flip(axes) if axes else tiles))[0]
+            if len(passes) > 1:
+                out = out.float()
             out = out.flip(axes) if axes else out
             total = out if total is None else total.add_(out)
         assert total is not None  # there is always at least one pass
