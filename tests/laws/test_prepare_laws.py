@@ -164,7 +164,7 @@ def test_prepared_grid_keeps_the_field_of_view(scan, axes, spacing):
 @settings(max_examples=40, deadline=None)
 @given(scans(), st.tuples(*(st.sampled_from([0.45, 1.0, 1.7]) for _ in range(3))), st.integers(0, 99))
 def test_target_is_the_highest_class_after_linear_resampling(scan, spacing, seed):
-    from medseg.resample import matrix
+    from medseg.resample import part
 
     labels = label_map(scan, seed)
     _, undo = prepare.image(scan, plan(spacing))
@@ -172,7 +172,8 @@ def test_target_is_the_highest_class_after_linear_resampling(scan, spacing, seed
     classes = torch.from_numpy(ORGANS.encode(undo.axes.apply(labels.array)[0])[0].astype(np.int64))
     soft = torch.nn.functional.one_hot(classes, 4).permute(3, 0, 1, 2).double()
     for axis in range(3):
-        weights = matrix(undo.cropped[axis], undo.prepared[axis], 1).double()
+        sizes = undo.cropped[axis], undo.prepared[axis]
+        weights = part(torch.eye(sizes[0]), 0, sizes=sizes, order=1, rows=slice(0, sizes[1])).double()
         soft = torch.tensordot(soft, weights, dims=([1], [1]))  # moves the axis to the end; three times restores it
     chosen = soft.gather(0, torch.from_numpy(got.astype(np.int64)))
     assert (chosen >= soft.amax(0, keepdim=True) - 1e-5).all()  # float32 may decide a tie otherwise
