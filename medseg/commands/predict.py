@@ -58,6 +58,10 @@ def command(
         typer.Option("--set", help="Inference settings: overlap=0.75, mirror=[left-right], dicom.gap_mm=5, ..."),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Most memory of the whole process, such as 6GiB. [default: what is free]")
+    ] = None,
+    max_gpu_memory: Annotated[str | None, typer.Option(help="The same of the GPU. [default: what is free]")] = None,
     ahead: Annotated[
         bool | None,
         typer.Option(
@@ -90,6 +94,7 @@ def command(
     from medseg.engine import scans
     from medseg.engine.batch import predict_all
     from medseg.engine.gate import Gate
+    from medseg.engine.memory import Limits
     from medseg.engine.predict import Predictor
     from medseg.refusal import Refusal
 
@@ -101,7 +106,10 @@ def command(
     devices.set_threads(threads)
     changes = [*(set_ or []), *([f"dicom.repair={repair}"] if repair else [])]
     wanted = [name.strip() for name in labels.split(",") if name.strip()]
-    predictor = Predictor.load([run, *(fold or [])], device=device, changes=changes, quality=quality, labels=wanted)
+    limits = Limits.of(max_memory, max_gpu_memory)
+    predictor = Predictor.load(
+        [run, *(fold or [])], device=device, changes=changes, quality=quality, labels=wanted, limits=limits
+    )
     for text in channel or []:
         if "=" not in text:
             raise Refusal("--channel", found=f"'{text}'", needed="NAME=FILE", remedy="write it so")
@@ -110,7 +118,7 @@ def command(
     by_study = by_channel or predictor.dicom.select is not None
     found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study, by_channel=by_channel)
     cases = [replace(case, centre=centre) for case in found]
-    gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
+    gating = Gate.load(gate, threshold=gate_threshold, device=device, limits=limits) if gate else None
     with interrupts.by_sigterm(), showing.cases(progress) as show:
         if gating:
             show(gating.cost)

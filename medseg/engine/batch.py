@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg import plugins
+from medseg import plugins, scratch
 from medseg.case import Case
 from medseg.config import Chosen, output
+from medseg.engine import device as devices
 from medseg.engine import runner, stages
+from medseg.engine.budget import SCRATCH_SHARE
 from medseg.engine.load import load_valid
 from medseg.engine.predict import Predictor
 from medseg.engine.record import Record, facts
@@ -75,12 +77,18 @@ def predict_all(
     probabilities = probabilities or any(_needs_probabilities(one.module(), one.options) for one in writers)
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out / "predict.json", predictor.provenance)
-    batch = _Batch(predictor, writers, out, series, probabilities, gate, roi, use, _courses(cases, on_step))
+    batch = _Batch(predictor, writers, out, series, probabilities, gate, roi, use, _courses(cases, on_step), announce)
     outcomes: list[runner.Outcome] = []
+    above = predictor.limits.host_bytes() // SCRATCH_SHARE
     try:
-        with closing(runner.run_all(batch.begun(cases), batch.work, ahead=ahead, on_stage=batch.tell)) as ended:
+        with (
+            scratch.on_disk(out, above=above),
+            closing(runner.run_all(batch.begun(cases), batch.work, ahead=ahead, on_stage=batch.tell)) as ended,
+        ):
             for outcome in ended:
                 outcomes.append(outcome)
+                if outcome.state != "done":
+                    devices.give_back()
                 record.keep(outcome)
                 told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason or "as was asked"
                 announce(
@@ -90,6 +98,7 @@ def predict_all(
                     announce(f"{outcome.case}: {warning}")
     finally:
         record.write()
+        devices.give_back()
     return outcomes
 
 
@@ -111,6 +120,7 @@ class _Batch:
     roi: Roi | None
     use: Callable[[Case, Volume, Any], None] | None
     courses: Mapping[str, Course]
+    announce: Callable[[str], None]
 
     def begun(self, cases: Iterable[Case]) -> Iterator[Case]:
         """The cases, each told of when its reading begins, whichever thread reads it."""
@@ -137,6 +147,7 @@ class _Batch:
             centre=case.centre,
             probabilities=self.probabilities,
             roi=self.roi,
+            on_forecast=lambda forecast: self.announce(f"{case.id}: {forecast.sentence()}"),
         )
         gated: dict[str, Any] = {}
         if self.gate and isinstance(prediction, Prediction):
