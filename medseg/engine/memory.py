@@ -76,6 +76,10 @@ class Limits:
             )
 
 
+FREE = Limits()
+"""What is free when it is asked."""
+
+
 def size(text: str, *, where: str) -> int:
     """Bytes of a size such as 6GiB, 6GB or 500 MiB.
 

@@ -23,7 +23,7 @@ from medseg.engine import device as devices
 from medseg.engine import quality as qualities
 from medseg.engine.forward import Forward, forward
 from medseg.engine.load import load_image
-from medseg.engine.memory import Limits
+from medseg.engine.memory import FREE, Limits
 from medseg.engine.run import Run
 from medseg.engine.segment import Layout, count_tiles, segment, tiling
 from medseg.engine.skipping import over_air
@@ -69,7 +69,7 @@ class Predictor:
     """Those that are kept; none: all."""
     coarse: Predictor | None = None
     """Finds `labels` first."""
-    limits: Limits = Limits()
+    limits: Limits = FREE
     """Of memory."""
 
     @classmethod
@@ -81,7 +81,7 @@ class Predictor:
         changes: Sequence[str] = (),
         quality: qualities.Quality = "standard",
         labels: Sequence[str] = (),
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = FREE,
     ) -> Predictor:
         """Load the runs' best weights. Several runs are an ensemble: their logits are averaged.
 

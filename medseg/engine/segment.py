@@ -38,7 +38,7 @@ class Layout:
 
 
 Smaller = Callable[[Sequence[Slices], bool], Layout]
-"""Boxes of the crop that have no labels yet, and whether it was a GPU whose memory ran out -> how to go on with less."""
+"""Boxes of the crop without labels yet, and whether it was a GPU whose memory ran out -> how to go on with less."""
 
 
 def segment(
@@ -133,11 +133,6 @@ def count_tiles(tiling: tiles.Tiling, undo: Undo, layout: Layout, *, order: int 
     """How many tiles the networks will see; those that lie in two blocks are seen twice."""
     boxes = [native.reads(undo, block, order) for block in layout.blocks]
     return sum(len(band) for box in boxes for band in tiling.touching(box, layout.axis))
-
-
-def whole(undo: Undo, *, axis: int, batch: int = 1, blocks: tuple[Slices, ...] | None = None) -> Layout:
-    """Everything, or each of some boxes of the crop, in one piece along an axis."""
-    return Layout(axis, (native.everything(undo.cropped),) if blocks is None else blocks, batch)
 
 
 def tiling(shape: Sequence[int], plan: Plan, settings: PredictSettings) -> tiles.Tiling:

@@ -15,7 +15,7 @@ from medseg.data.split import Split
 from medseg.engine import budget, need, tiles
 from medseg.engine import device as devices
 from medseg.engine.forward import forward
-from medseg.engine.memory import Limits
+from medseg.engine.memory import FREE
 from medseg.engine.need import Need
 from medseg.engine.segment import segment, tiling
 from medseg.labels import IGNORE, LabelTable
@@ -142,7 +142,7 @@ def _labels(
         results=budget.result_sizes(undo, channels, exclusive=exclusive, kept=0),
         batch=budget.most(settings),
     )
-    course = budget.Course(task, Limits())
+    course = budget.Course(task, FREE)
     labels = segment(
         [seen],
         places,
