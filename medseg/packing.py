@@ -11,5 +11,5 @@ LEVEL = 2
 
 
 def packed(raw: BinaryIO) -> igzip.IGzipFile:
-    """What is written to it goes into `raw` as gzip, without a name or a date: the same content makes the same bytes."""
+    """What is written to it goes into `raw` as gzip, without name and date: the same content makes the same bytes."""
     return igzip.IGzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=LEVEL)

@@ -47,8 +47,7 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
             needed="probabilities",
             remedy="predict with this output, or keep the probabilities",
         )
-    kind = np.dtype(np.uint8 if options.bits == 8 else np.uint16)
-    most = np.iinfo(kind).max
+    kind, most = f"uint{options.bits}", 2**options.bits - 1
     names = "; ".join(prediction.table.names)
     nifti.write(path, prediction.target, chances.shape, kind, _steps(chances, most), step=1 / most, comment=names)
 

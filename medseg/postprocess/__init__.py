@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from medseg.labels import LabelTable
-from medseg.pieces import Pieces
 from medseg.plugins import nearest
 from medseg.refusal import Refusal
 
@@ -35,8 +34,3 @@ def channels(target: np.ndarray, table: LabelTable, labels: tuple[str, ...]) -> 
         yield target[0], [position + 1 for position in positions]
     else:
         yield from ((target[position], [1]) for position in positions)
-
-
-def pieces(channel: np.ndarray, values: list[int], connectivity: int) -> Pieces:
-    """Connected pieces of each of the values by itself."""
-    return Pieces(channel, np.isin(np.arange(np.iinfo(channel.dtype).max + 1), values), connectivity=connectivity)

@@ -26,7 +26,7 @@ def apply(target: np.ndarray, *, table: LabelTable, spacing_mm: np.ndarray, opti
     """`target`, filled in place. What two labels enclose goes to the one that is named first."""
     for channel, values in channels(target, table, options.labels):
         if max(channel.shape) > 1:
-            found = Pieces(channel, np.ones(np.iinfo(channel.dtype).max + 1, bool), connectivity=6, pairs=True)
+            found = Pieces(channel, None, connectivity=6)
             owner = _owners(found, values)
             found.paint(owner, owner > 0)
     return target

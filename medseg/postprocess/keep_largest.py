@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from medseg.labels import LabelTable
-from medseg.postprocess import channels, pieces
+from medseg.pieces import Pieces
+from medseg.postprocess import channels
 from medseg.settings import Settings
 
 NEEDS_MM = False
@@ -23,7 +24,7 @@ class Options(Settings):
 def apply(target: np.ndarray, *, table: LabelTable, spacing_mm: np.ndarray, options: Options) -> np.ndarray:
     """`target`, cleaned in place. Of components of equal size the one stays that begins first, by k, then j, then i."""
     for channel, values in channels(target, table, options.labels):
-        found = pieces(channel, values, options.connectivity)
+        found = Pieces(channel, values, connectivity=options.connectivity)
         goes = np.ones(len(found.sizes), bool)
         largest_first = np.argsort(-found.sizes[1:], kind="stable") + 1
         goes[largest_first[np.unique(found.values[largest_first], return_index=True)[1]]] = False

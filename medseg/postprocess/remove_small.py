@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from medseg.labels import LabelTable
-from medseg.postprocess import channels, pieces
+from medseg.pieces import Pieces
+from medseg.postprocess import channels
 from medseg.settings import Settings
 
 ROUNDING = 1e-9
@@ -30,6 +31,6 @@ def apply(target: np.ndarray, *, table: LabelTable, spacing_mm: np.ndarray, opti
     """`target`, cleaned in place."""
     voxels = options.min_ml * 1000 / float(np.prod(spacing_mm)) * (1 - ROUNDING)
     for channel, values in channels(target, table, options.labels):
-        found = pieces(channel, values, options.connectivity)
+        found = Pieces(channel, values, connectivity=options.connectivity)
         found.paint(np.zeros_like(found.values), found.sizes < voxels)
     return target

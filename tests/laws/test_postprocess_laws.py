@@ -76,7 +76,7 @@ def filled(mask: np.ndarray) -> np.ndarray:
     return np.expand_dims(ndimage.binary_fill_holes(mask.squeeze(tuple(flat))), flat) if mask.size > 1 else mask
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(made=targets(), slab=st.sampled_from([1, 3, 20, 70, 2**22]), data=st.data())
 def test_slabs_give_what_the_whole_gives(made, slab, data):
     target, table = made
