@@ -21,6 +21,8 @@ UPTAKE = {"SUVbw": "g/ml", "SUVlbm": "g/ml", "SUVbsa": "cm2/ml", "BQML": "Bq/ml"
 """Units of PET by what its reader says that the values are."""
 DIGITS = 6
 """Significant digits of a measured number wherever it is written, so that all outputs of a result agree."""
+PART = 2**19
+"""Values whose deviations are in memory at once."""
 
 
 class Values(NamedTuple):
@@ -183,9 +185,11 @@ def _sorted_by_class(numbers: np.ndarray, scan: np.ndarray, sizes: list[int]) ->
 
 def _values(found: np.ndarray) -> Values:
     """Of (n,) values, which are put into another order."""
+    mean = found.mean(dtype=np.float64)
+    squares = (np.square(part - mean).sum() for part in np.array_split(found, -(-len(found) // PART)))
     return Values(
-        mean=float(found.mean(dtype=np.float64)),
-        sd=float(found.std(dtype=np.float64)),
+        mean=float(mean),
+        sd=float(np.sqrt(sum(squares) / len(found))),
         min=float(found.min()),
         max=float(found.max()),
         median=float(np.median(found, overwrite_input=True)),

@@ -59,11 +59,11 @@ class Pieces:
                 continue
             labels = self._latest[1] if self._latest and self._latest[0] is slab else self._labels(slab.planes)[0]
             labels = labels[..., : slab.own]  # the plane that is shared must stay until the next slab has seen it
-            starts, lengths, ids = _runs(labels)
-            starts, lengths, ids = (each[goes[ids]] for each in (starts, lengths, ids))
-            where = np.arange(lengths.sum()) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+            _, lengths, ids = _runs(labels)
             planes = self._values[..., slab.planes][..., : slab.own].T
-            planes[np.unravel_index(where, planes.shape)] = np.repeat(values[pieces[ids]], lengths)
+            hit = np.repeat(goes[ids], lengths).reshape(planes.shape)
+            new = np.repeat(values.astype(planes.dtype)[pieces][ids], lengths).reshape(planes.shape)
+            np.copyto(planes, new, where=hit)
 
     def _find(self) -> None:
         sizes: list[np.ndarray] = [np.zeros(1)]
