@@ -226,7 +226,7 @@ class Course:
         boxes: Sequence[Slices] | None = None,
         tell: Callable[[Forecast], None] | None = None,
     ):
-        """`tell` is called with each plan before the work by it begins; for the others, and what is raised, see `plan`."""
+        """As `plan`; `tell` is called with each plan before the work by it begins."""
         self._tell = tell or (lambda forecast: None)
         self.forecast = plan(task, limits, boxes=boxes)
         self._tell(self.forecast)
