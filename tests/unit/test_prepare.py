@@ -147,3 +147,11 @@ def test_more_than_256_classes():
     got = prepare.target(scan, undo, table)
     assert got.dtype == np.uint16
     assert got[0, :, 0, 0].tolist() == [n for n in range(1, 301) for _ in range(2)]
+
+
+def test_a_scan_that_was_changed_in_memory_alone_keeps_its_changes(tmp_path):
+    np.save(tmp_path / "scan.npy", np.zeros((1, 40, 50, 60), np.float32))
+    array = np.load(tmp_path / "scan.npy", mmap_mode="c")
+    array[:] = 7
+    prepared, _ = prepare.image(Volume(array, np.eye(4)), PLAN)
+    assert (prepared == 7).all() and (array == 7).all()
