@@ -102,8 +102,12 @@ class Landing:
         return array.transpose(0, *(1 + axis for axis in self._axes))
 
     def take(self, first: int, scores: Tensor) -> None:
-        """Make labels of scores (C, n, n', n''), the axis of the stream first. Their rows begin with prepared row `first`
-        and end where they are not final yet; along the other axes they cover `reads`."""
+        """Make labels of scores (C, n, n', n''), the axis of the stream first. Their rows begin with prepared row
+        `first` and end where they are not final yet; along the other axes they cover `reads`.
+
+        Raises:
+            ValueError: rows that are still wanted come no more.
+        """
         across, last = (self.box[axis] for axis in self._axes[1:])
         wanted = self._reaches[0][0]
         if self.done < self.box[self.axis].stop and first > wanted[self.done]:
