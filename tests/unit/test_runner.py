@@ -157,6 +157,23 @@ def test_a_stop_ends_the_batch_and_what_was_begun_is_on_record(stop, ahead):
     assert threading.active_count() == threads
 
 
+def test_what_is_written_when_the_batch_stops_is_done():
+    written = threading.Event()
+
+    def work(case: Case) -> Steps:
+        yield
+        if case.id != "good":
+            assert written.wait(PATIENCE_S)
+            raise Cancelled
+        yield
+        written.set()
+        yield
+        return ("good.nii",), {}
+
+    outcomes = [(one.case, one.state, one.files) for one in run_all(CASES, work, ahead=True)]
+    assert outcomes == [("good", "done", ("good.nii",)), ("refused", "cancelled", ())]
+
+
 def test_what_a_thread_is_at_ends_at_its_next_stage():
     """Cancelled while the first case is being written, in very many files."""
     begun = threading.Event()
