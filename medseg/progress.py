@@ -27,6 +27,7 @@ WORDS = {
     TILES: "segmenting",
     "clean-up": "cleaning up",
     "write": "writing",
+    "measure": "measuring",
 }
 """Stages, as people call them."""
 _shown = False

@@ -157,11 +157,31 @@ def test_a_stop_ends_the_batch_and_what_was_begun_is_on_record(stop, ahead):
     assert threading.active_count() == threads
 
 
-def test_what_a_thread_is_at_ends_at_its_next_stage():
-    """Cancelled while the first case is being written, in very many files."""
-    begun = threading.Event()
+def test_what_is_written_when_the_batch_stops_is_done():
+    written = threading.Event()
 
     def work(case: Case) -> Steps:
+        yield
+        if case.id != "good":
+            assert written.wait(PATIENCE_S)
+            raise Cancelled
+        yield
+        written.set()
+        yield
+        return ("good.nii",), {}
+
+    outcomes = [(one.case, one.state, one.files) for one in run_all(CASES, work, ahead=True)]
+    assert outcomes == [("good", "done", ("good.nii",)), ("refused", "cancelled", ())]
+
+
+def test_what_a_thread_is_at_ends_at_its_next_stage():
+    """Cancelled while the first case is being written, in very many files; and nothing of it stays either."""
+    begun = threading.Event()
+    arrays: list[weakref.ref[np.ndarray]] = []
+
+    def work(case: Case) -> Steps:
+        scan = np.zeros(10)
+        arrays.append(weakref.ref(scan))
         yield
         if case.id != "good":
             assert begun.wait(PATIENCE_S)
@@ -171,10 +191,15 @@ def test_what_a_thread_is_at_ends_at_its_next_stage():
         while time.monotonic() < patience:
             with stages.stage("write"):
                 begun.set()
-        return (), {}
+        return (str(scan.size),), {}
 
-    outcomes = [(one.case, one.state) for one in run_all(CASES, work, ahead=True)]
-    assert outcomes == [("good", "cancelled"), ("refused", "cancelled")]
+    gc.disable()
+    try:
+        outcomes = [(one.case, one.state) for one in run_all(CASES, work, ahead=True)]
+        assert outcomes == [("good", "cancelled"), ("refused", "cancelled")]
+        assert [array() for array in arrays] == [None] * len(arrays)
+    finally:
+        gc.enable()
 
 
 @both
