@@ -71,8 +71,11 @@ def _zeros(shape: list[int], kind: np.dtype) -> np.ndarray:
 
 
 def let_go(array: np.ndarray) -> None:
-    """Tell the system that what is in memory of an array on disk is not needed now; does nothing to one in memory."""
+    """Tell the system that what is in memory of an array on disk is not needed now; does nothing to one in memory, nor
+    to one whose changes are in memory alone (`mode="c"`): they would be lost."""
     while array is not None and not isinstance(array, mmap.mmap):
+        if isinstance(array, np.memmap) and array.mode == "c":
+            return
         array = array.base  # type: ignore[assignment]
     if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         array.madvise(mmap.MADV_DONTNEED)

@@ -123,9 +123,14 @@ class Predictor:
         self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str
     ) -> tuple[torch.Tensor, transform.Undo]:
         """What a member sees of a scan, (C, i, j, k), and the way back."""
-        image, undo = transform.image(scan, member.plan, valid=valid, square=self.table.unit == "image")
-        if member.plan.centres:
-            image = transform.with_planes(image, transform.centre_code(centre, member.plan.centres))
+        image, undo = transform.image(
+            scan,
+            member.plan,
+            valid=valid,
+            square=self.table.unit == "image",
+            planes=transform.centre_code(centre, member.plan.centres) if member.plan.centres else (),
+            device=self.device,
+        )
         return torch.from_numpy(image), undo
 
     def _forward(self, member: Member, passes: Sequence[tuple[int, ...]]) -> Forward:
