@@ -33,7 +33,7 @@ RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 """Parts of a recipe that may change when a run is resumed on purpose."""
 STATE = ("steps", "optimiser", "ema", "devices")
 """Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
-DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json", precision.FILE)
+DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Announce | None = None) -> Run:
