@@ -75,7 +75,7 @@ def settle(run: Run, images: Images, *, device: torch.device, announce: Announce
     """Compare the labels in bf16 with those in float32, pin the format in the run's plan, and put on record why.
 
     Two answers are compared, so no truth is needed. The first `MOST` cases are looked at, on the prepared grid, with
-    the recipe's tiles, without mirrored passes (which bring the two closer).
+    the recipe's tiles, without mirrored passes, which would only smooth both.
 
     Args:
         run: a folder with weights. One that was unzipped takes what is written into it along when it goes.
@@ -86,11 +86,12 @@ def settle(run: Run, images: Images, *, device: torch.device, announce: Announce
     """
     network, weights = run.load_network()
     common: dict[str, Any] = {"weights_sha256": weights, "machine": devices.described(device)}
+    lacking = "" if images else "there is no case to compare on"
     if not devices.has_bf16(device):
-        reason = f"bf16 was not tried: this {device.type} has no instructions for it"
-        evidence = Evidence(verdict=None, reason=reason, **common)
-    elif not images:
-        evidence = Evidence(verdict=None, reason="bf16 was not tried: there is no case to compare on", **common)
+        lacking = f"this {device.type} has no instructions for it"
+    if lacking:  # which takes nothing away from what was seen elsewhere
+        reason = f"bf16 was not tried: {lacking}"
+        evidence = _known(run, weights) or Evidence(verdict=None, reason=reason, **common)
     else:
         shown = dict(itertools.islice(images.items(), MOST[run.table.unit]))
         with devices.evaluating(network.to(device)):
@@ -102,12 +103,19 @@ def settle(run: Run, images: Images, *, device: torch.device, announce: Announce
 
 def settle_once(run: Run, images: Images, *, device: torch.device, announce: Announce) -> Evidence:
     """`settle`, unless that was done with these very weights: then what was seen holds."""
-    if run.path(FILE).exists():
-        known = run.parsed(FILE, Evidence)
-        if known.verdict and known.weights_sha256 == run.load_network()[1]:
-            _record(run, known)
-            return known
-    return settle(run, images, device=device, announce=announce)
+    known = _known(run, run.load_network()[1])
+    if known is None:
+        return settle(run, images, device=device, announce=announce)
+    _record(run, known)
+    return known
+
+
+def _known(run: Run, weights: str) -> Evidence | None:
+    """What was seen of the weights with this sha256, if they were compared."""
+    if not run.path(FILE).exists():
+        return None
+    known = run.parsed(FILE, Evidence)
+    return known if known.verdict and known.weights_sha256 == weights else None
 
 
 def telling(cases: Sequence[PreparedCase]) -> list[PreparedCase]:
@@ -126,7 +134,8 @@ def telling(cases: Sequence[PreparedCase]) -> list[PreparedCase]:
 def _record(run: Run, evidence: Evidence) -> None:
     run.write(FILE, evidence.model_dump(mode="json"))
     run.pin_precision(evidence.verdict)
-    card.state(run.path("card.md"), CARD_LINE, f"{evidence.verdict or '32'}: {evidence.reason}")
+    if (page := run.path("card.md")).exists():  # not yet in a run whose training was stopped
+        card.state(page, CARD_LINE, f"{evidence.verdict or '32'}: {evidence.reason}")
 
 
 def _compared(network: nn.Module, run: Run, images: Images, device: torch.device) -> dict[str, Any]:

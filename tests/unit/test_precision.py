@@ -102,6 +102,19 @@ def test_a_machine_without_bf16_pins_nothing_but_says_so(tmp_path, monkeypatch):
     assert Predictor.load([run.folder], device="cpu").settings.precision == "32"
 
 
+def test_a_machine_without_bf16_leaves_a_proof_as_it_is(tmp_path, monkeypatch):
+    run = made(tmp_path / "run")
+    before = settled(run)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert settled(Run(run.folder)) == before and Run(run.folder).plan.inference_precision == "bf16"
+
+
+def test_a_run_without_a_card_yet(tmp_path):
+    run = made(tmp_path / "run")
+    run.path("card.md").unlink()
+    assert settled(run).verdict == "bf16" and not run.path("card.md").exists()
+
+
 def test_without_cases_nothing_is_pinned(tmp_path):
     assert settled(made(tmp_path / "run"), images=0).verdict is None
 
