@@ -63,10 +63,11 @@ class OfLabels:
             fine, reason = False, f"no label was found {of_cases}, so there was nothing to compare with bf16"
         else:
             fine = dice[worst] >= BAR
-            reason = f"Dice between bf16 and float32 labels {of_cases} is {_down(dice[worst])} " + (
-                f"or more for each of {len(dice)} labels" if fine else f"for {names[worst]}, below {BAR}"
+            reason = f"Dice between bf16 and float32 labels {of_cases} is " + (
+                f"{_down(dice[worst])} or more for every label found ({len(dice)} of {len(names)})"
+                if fine
+                else f"{_down(dice[worst])} for {names[worst]}, below {BAR}"
             )
-            reason += f"; {len(absent)} more occurred in none" if absent else ""
         labels = {
             names[place]: {
                 "dice": dice[place],
