@@ -23,10 +23,10 @@ from medseg.settings import Settings
 from medseg.transforms.augment import Options as AugmentSettings
 
 S = TypeVar("S", bound=Settings)
-Precision = Annotated[
-    Literal["32", "bf16", "16"], BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
-]
-"""Number format; written without quotes, YAML makes 32 a number."""
+AS_TEXT = BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
+"""Written without quotes, YAML makes 32 a number."""
+Precision = Annotated[Literal["32", "bf16", "16"], AS_TEXT]
+"""Number format."""
 
 
 class Chosen(Settings):
@@ -97,7 +97,9 @@ class PredictSettings(Settings):
     """Test-time mirroring along these patient axes; every combination is averaged. Not for left/right labels."""
     batch: int = Field(default=1, ge=1)
     """Tiles a forward pass."""
-    precision: Precision = "32"
+    precision: Annotated[Literal["auto", "32", "bf16", "16"], AS_TEXT] = "auto"
+    """Number format. auto: bf16 where the run has shown on its validation cases that labels stay the same (see
+    precision.json in the run folder) and the device has instructions for it, else 32. While training, auto is 32."""
 
 
 class InitSettings(Settings):

@@ -18,9 +18,9 @@ from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
 from medseg.engine import device as devices
-from medseg.engine import tiles, validate
+from medseg.engine import precision, tiles, validate
 from medseg.engine.forward import Forward, forward
-from medseg.engine.load import load_image
+from medseg.engine.load import load_image, load_valid
 from medseg.engine.run import Run
 from medseg.engine.segment import segment, tiling, whole
 from medseg.labels import LabelTable
@@ -91,6 +91,8 @@ class Predictor:
         settings = config.changed(first.recipe.predict, [text for text in changes if not text.startswith(DICOM)])
         reading = config.changed(first.recipe.dicom, of_dicom, key=DICOM)
         devices.check_precision(chosen, settings.precision, where="precision")
+        pinned = [run.plan.inference_precision for run in opened]
+        number_format, why = precision.chosen(settings.precision, pinned, chosen)
         loaded = [run.load_network() for run in opened]
         _check_channels(reading, first.plan)
         provenance = {
@@ -99,6 +101,7 @@ class Predictor:
             "weights sha256": ", ".join(sha256 for _, sha256 in loaded),
             "medseg": medseg.__version__,
             "seed": ", ".join(str(run.recipe.seed) for run in opened),
+            "precision": f"{number_format} ({why})",
             "licence of the weights": first.recipe.licence,
             "intended use": first.recipe.intended_use,
         }
@@ -108,7 +111,7 @@ class Predictor:
             ),
             recipe=first.recipe,
             table=first.table,
-            settings=settings,
+            settings=settings.model_copy(update={"precision": number_format}),
             dicom=reading,
             device=chosen,
             provenance=provenance,
@@ -132,6 +135,12 @@ class Predictor:
             device=self.device,
         )
         return torch.from_numpy(image), undo
+
+    def prepared(self, case: Case) -> np.ndarray:
+        """A case as the first member's network sees it, float32 (C, i, j, k)."""
+        scan = self.read_scan(case)
+        image, _ = self._image(self.members[0], scan, load_valid(case, scan, read), case.centre)
+        return image.numpy()
 
     def _forward(self, member: Member, passes: Sequence[tuple[int, ...]]) -> Forward:
         return forward(member.network, passes=passes, precision=self.settings.precision, device=self.device)

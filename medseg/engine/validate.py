@@ -65,7 +65,7 @@ def dice_sums(
     sums = torch.zeros((len(table.labels), 2), dtype=torch.float64)
     with devices.evaluating(network):
         for case in cases:
-            truth, predicted = np.asarray(case.target), _labels(network, case, plan, table, settings, device)
+            truth, predicted = np.asarray(case.target), labels(network, case.image, plan, table, settings, device)
             if split is not None:
                 held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
                 truth, predicted = truth[..., held_out], predicted[..., held_out]
@@ -91,7 +91,7 @@ def aurocs(
     truths, scores = [], []
     with devices.evaluating(network):
         for case in cases:
-            found = probabilities(_answers(network, case, plan, settings, device), exclusive=table.exclusive)
+            found = probabilities(answers(network, case.image, plan, settings, device), exclusive=table.exclusive)
             target = np.asarray(case.target)
             truth = np.stack([table.mask(target, place) for place in range(len(table.labels))])
             columns = np.ones(found[0].numel(), bool)
@@ -104,33 +104,35 @@ def aurocs(
 
 
 def _seen(
-    network: nn.Module, case: PreparedCase, plan: Plan, settings: PredictSettings, device: torch.device
+    network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> tuple[tiles.Seen, tiles.Tiling]:
-    passes = tiles.flips(settings.mirror, plan.orientation)
-    run = forward(network, passes=passes, precision=settings.precision, device=device)
-    image = torch.from_numpy(np.array(case.image, dtype=np.float32))
-    return tiles.Seen(image, run), tiling(image.shape[1:], plan, settings)
+    # what auto goes by is only settled when the weights are chosen
+    precision = "32" if settings.precision == "auto" else settings.precision
+    run = forward(network, passes=tiles.flips(settings.mirror, plan.orientation), precision=precision, device=device)
+    seen = torch.from_numpy(np.array(image, dtype=np.float32))
+    return tiles.Seen(seen, run), tiling(seen.shape[1:], plan, settings)
 
 
-def _labels(
+def labels(
     network: nn.Module,
-    case: PreparedCase,
+    image: np.ndarray,
     plan: Plan,
     table: LabelTable,
     settings: PredictSettings,
     device: torch.device,
 ) -> np.ndarray:
-    """Network target on the prepared grid."""
-    seen, places = _seen(network, case, plan, settings, device)
-    undo = Undo.nothing(case.image.shape[1:])
+    """Network target of a prepared image (C, i, j, k), on its own grid."""
+    seen, places = _seen(network, image, plan, settings, device)
+    undo = Undo.nothing(image.shape[1:])
     layout = whole(undo, axis=0, batch=settings.batch)
     return segment([seen], places, undo, layout, channels=table.network_channels, exclusive=table.exclusive)
 
 
-def _answers(
-    network: nn.Module, case: PreparedCase, plan: Plan, settings: PredictSettings, device: torch.device
+def answers(
+    network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> torch.Tensor:
-    return tiles.answers(*_seen(network, case, plan, settings, device), batch=settings.batch)
+    """Logits of a classifier for a prepared image (C, i, j, k); see `tiles.answers`."""
+    return tiles.answers(*_seen(network, image, plan, settings, device), batch=settings.batch)
 
 
 def mean_dice(sums: torch.Tensor) -> tuple[float, list[float]]:
