@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +43,14 @@ def command(
         typer.Option("--set", help="Inference settings: overlap=0.75, mirror=[left-right], dicom.gap_mm=5, ..."),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
+    ahead: Annotated[
+        bool | None,
+        typer.Option(
+            help="Read the next scan and write the last result while the network works: faster, and up to three cases "
+            "are in memory. [default: on a GPU]"
+        ),
+    ] = None,
+    progress: Annotated[str, typer.Option(help="people, or json: an object a line on standard error.")] = "people",
 ) -> None:
     """Segment scans into the folder OUT (the last argument), each in its own geometry.
 
@@ -59,7 +66,8 @@ def command(
     """
     from dataclasses import replace
 
-    from medseg import progress
+    from medseg import interrupts
+    from medseg import progress as showing
     from medseg.engine import device as devices
     from medseg.engine import scans
     from medseg.engine.batch import predict_all
@@ -84,18 +92,19 @@ def command(
     found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study, by_channel=by_channel)
     cases = [replace(case, centre=centre) for case in found]
     gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
-    if gating:
-        print(gating.cost, file=sys.stderr, flush=True)
-    with progress.share("segmenting") as show:
+    with interrupts.by_sigterm(), showing.cases(progress) as show:
+        if gating:
+            show(gating.cost)
         outcomes = predict_all(
             predictor,
             cases,
             out,
             formats=output or [],
             series=series,
-            announce=lambda text: print(text, file=sys.stderr, flush=True),
-            on_tile=show,
+            announce=show,
+            on_step=show,
             gate=gating,
+            ahead=predictor.device.type == "cuda" if ahead is None else ahead,
         )
     failed = sum(outcome.state != "done" for outcome in outcomes)
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")

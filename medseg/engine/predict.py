@@ -18,7 +18,7 @@ from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
 from medseg.engine import device as devices
-from medseg.engine import precision, tiles, validate
+from medseg.engine import precision, stages, tiles, validate
 from medseg.engine.forward import Forward, forward
 from medseg.engine.load import load_image, load_valid
 from medseg.engine.run import Run
@@ -126,15 +126,16 @@ class Predictor:
         self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str
     ) -> tuple[torch.Tensor, transform.Undo]:
         """What a member sees of a scan, (C, i, j, k), and the way back."""
-        image, undo = transform.image(
-            scan,
-            member.plan,
-            valid=valid,
-            square=self.table.unit == "image",
-            planes=transform.centre_code(centre, member.plan.centres) if member.plan.centres else (),
-            device=self.device,
-        )
-        return torch.from_numpy(image), undo
+        with stages.stage("prepare"):
+            image, undo = transform.image(
+                scan,
+                member.plan,
+                valid=valid,
+                square=self.table.unit == "image",
+                planes=transform.centre_code(centre, member.plan.centres) if member.plan.centres else (),
+                device=self.device,
+            )
+            return torch.from_numpy(image), undo
 
     def prepared(self, case: Case) -> np.ndarray:
         """A case as the first member's network sees it, float32 (C, i, j, k)."""
@@ -171,7 +172,8 @@ class Predictor:
             image, undo = self._image(member, scan, None, centre)
             for axes in passes:
                 seen = tiles.Seen(image, self._forward(member, [axes]))
-                each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
+                with stages.stage("network"):
+                    each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
                 if on_tile:
                     on_tile(len(each), len(self.members) * len(passes))
         found = self._chances(torch.stack(each).mean(dim=0))
@@ -201,7 +203,8 @@ class Predictor:
         Args:
             scan: with the channels of the plan, in their order.
             case: id for files and reports.
-            on_tile: called with (tiles done, tiles in all).
+            on_tile: called with (tiles done, tiles in all); what it raises, such as `progress.Cancelled`, ends the work
+                and lets go of everything.
             valid: boolean (1, I, J, K) of the pixels that count, for photographs; None: found in the image.
             centre: see `scores`.
             probabilities: keep them too, all classes at once on the scan's grid.
@@ -236,7 +239,8 @@ class Predictor:
                     needed=f"millimetres for the clean-up step {step.name}",
                     remedy="leave that step out of the recipe",
                 )
-            target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
+            with stages.stage("clean-up"):
+                target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
         return Prediction(case, self.table, scan.with_array(target), self.provenance, chances, scan)
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:

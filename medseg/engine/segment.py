@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from medseg.config import PredictSettings
-from medseg.engine import tiles
+from medseg.engine import stages, tiles
 from medseg.plan import Plan
 from medseg.transforms import native
 from medseg.transforms.prepare import Slices, Undo
@@ -91,7 +91,7 @@ def segment(
             home=layout.home,
             on_tiles=count,
         )
-        for first, scores in rows:
+        for first, scores in stages.each("network", rows, between="reduce"):
             landing.take(first, scores)
     return target
 

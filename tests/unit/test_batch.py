@@ -109,3 +109,9 @@ def test_a_report_cannot_refer_to_a_label_map(cases: list[Case], tmp_path: Path)
     formats = ["dicom_seg:type=labelmap", "dicom_sr"]
     with pytest.raises(Refusal, match="type=labelmap beside the output dicom_sr"):
         predict_all(Predictor(), cases, tmp_path / "out", formats=formats, announce=lambda _: None)  # type: ignore[arg-type]
+
+
+def test_a_record_is_there_even_of_nothing(tmp_path: Path) -> None:
+    assert predict_all(Predictor(), [], tmp_path / "out") == []  # type: ignore[arg-type]
+    record = json.loads((tmp_path / "out" / "predict.json").read_text())
+    assert record == {"provenance": {"model": "unit test"}, "cases": []}
