@@ -30,6 +30,7 @@ class Prediction:
         scan: what was segmented, on the same grid, for outputs that measure it; None if it was not kept.
         uid: of this result alone; the objects written from it derive their identifiers from it and so can name one
             another.
+        facts: how this case was worked on, for its record.
     """
 
     case: str
@@ -39,6 +40,7 @@ class Prediction:
     probabilities: np.ndarray | None = None
     scan: Volume | None = None
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg import plugins
+from medseg import plugins, scratch
 from medseg.case import Case
 from medseg.config import Chosen, output
+from medseg.engine import device as devices
 from medseg.engine import runner, stages
+from medseg.engine.budget import SCRATCH_SHARE
 from medseg.engine.load import load_valid
 from medseg.engine.predict import Predictor
 from medseg.engine.record import Record, facts
+from medseg.engine.region import Roi, needs_one_scan
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.progress import Course, Step
@@ -39,6 +42,7 @@ def predict_all(
     use: Callable[[Case, Volume, Any], None] | None = None,
     probabilities: bool = False,
     gate: Gating | None = None,
+    roi: Roi | None = None,
     ahead: bool = False,
 ) -> list[runner.Outcome]:
     """Predict every case into `out/<case><suffix>`; keep `out/predict.json`, which says what became of each.
@@ -50,6 +54,8 @@ def predict_all(
     against that case only.
 
     `gate` limits label maps before they are written, and says how; see `engine.gate`.
+
+    `roi` is the box of every scan that gets labels; see `engine.region`.
 
     `on_step` is told of every stage and every tile. If it raises `progress.Cancelled`, the batch ends: the case is on
     record as cancelled, and nothing of it stays in memory.
@@ -67,22 +73,32 @@ def predict_all(
             needed="a segmentation: a gate takes labels away from slices",
             remedy="name the segmentation's run first and the slice classifier after --gate",
         )
+    needs_one_scan(roi, len(cases))
     probabilities = probabilities or any(_needs_probabilities(one.module(), one.options) for one in writers)
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out / "predict.json", predictor.provenance)
-    batch = _Batch(predictor, writers, out, series, probabilities, gate, use, _courses(cases, on_step))
+    batch = _Batch(predictor, writers, out, series, probabilities, gate, roi, use, _courses(cases, on_step), announce)
     outcomes: list[runner.Outcome] = []
+    above = predictor.limits.host_bytes() // SCRATCH_SHARE
     try:
-        with closing(runner.run_all(batch.begun(cases), batch.work, ahead=ahead, on_stage=batch.tell)) as ended:
+        with (
+            scratch.on_disk(out, above=above),
+            closing(runner.run_all(batch.begun(cases), batch.work, ahead=ahead, on_stage=batch.tell)) as ended,
+        ):
             for outcome in ended:
                 outcomes.append(outcome)
+                if outcome.state != "done":
+                    devices.give_back()
                 record.keep(outcome)
                 told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason or "as was asked"
                 announce(
                     f"[{len(outcomes)}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}"
                 )
+                for warning in outcome.facts.get("warnings", ()):
+                    announce(f"{outcome.case}: {warning}")
     finally:
         record.write()
+        devices.give_back()
     return outcomes
 
 
@@ -101,8 +117,10 @@ class _Batch:
     series: str | None
     probabilities: bool
     gate: Gating | None
+    roi: Roi | None
     use: Callable[[Case, Volume, Any], None] | None
     courses: Mapping[str, Course]
+    announce: Callable[[str], None]
 
     def begun(self, cases: Iterable[Case]) -> Iterator[Case]:
         """The cases, each told of when its reading begins, whichever thread reads it."""
@@ -122,7 +140,14 @@ class _Batch:
         course = self.courses[case.id]
         course.megabytes = scan.array.nbytes / 1e6
         prediction = self.predictor.predict(
-            scan, case.id, course.tiles, valid=valid, centre=case.centre, probabilities=self.probabilities
+            scan,
+            case.id,
+            course.tiles,
+            valid=valid,
+            centre=case.centre,
+            probabilities=self.probabilities,
+            roi=self.roi,
+            on_forecast=lambda forecast: self.announce(f"{case.id}: {forecast.sentence()}"),
         )
         gated: dict[str, Any] = {}
         if self.gate and isinstance(prediction, Prediction):
@@ -134,7 +159,7 @@ class _Batch:
             with stages.stage("write"):
                 chosen.module().write(prediction, path, chosen.options)
         with stages.stage("measure"):
-            found = facts(prediction, scan) | gated | {"tiles": course.total}
+            found = facts(prediction, scan) | gated
         yield
         if self.use:
             with stages.stage("use"):

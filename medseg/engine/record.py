@@ -43,7 +43,7 @@ def facts(prediction: Prediction | Classification, scan: Volume) -> dict[str, An
     """What the record says of a result, and of the scan that it was made from."""
     of_scan = {"megavoxels": round(scan.array.size / 1e6, 3), **_reading(scan)}
     if isinstance(prediction, Prediction):
-        return {"volume_ml": measurements.volumes_ml(prediction), **of_scan}
+        return {"volume_ml": measurements.volumes_ml(prediction), **of_scan, **prediction.facts}
     return chances(prediction) | of_scan
 
 

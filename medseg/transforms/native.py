@@ -40,6 +40,15 @@ def inside(undo: Undo, array: np.ndarray) -> np.ndarray:
     return undo.axes.apply(array)[(slice(None), *(slice(start, stop) for start, stop in undo.crop))]
 
 
+def reads(undo: Undo, box: Slices, order: int) -> Slices:
+    """The box on the prepared grid that a box of the crop is made of, by splines of an order."""
+    parts = []
+    for old, new, span in zip(undo.prepared, undo.cropped, box, strict=True):
+        low, high = reach(old, new, order)
+        parts.append(slice(int(low[span.start]), int(high[span.stop - 1]) + 1))
+    return parts[0], parts[1], parts[2]
+
+
 class Landing:
     """Where the scores of a box come down as labels, row after row along one axis.
 
@@ -78,10 +87,8 @@ class Landing:
         self.axis = axis
         self.done = self.box[axis].start
         self._order, self._exclusive = order, exclusive
+        self.reads = reads(undo, self.box, order)
         reaches = [reach(old, new, order) for old, new in zip(undo.prepared, undo.cropped, strict=True)]
-        spans = zip(reaches, self.box, strict=True)
-        first, second, third = (slice(int(low[one.start]), int(high[one.stop - 1]) + 1) for (low, high), one in spans)
-        self.reads: Slices = (first, second, third)
         low, high = reaches[axis]
         self.halo = int((high - low).max()) + 1
         # from here on the stream's own order of axes: the one that rows come along, then the others

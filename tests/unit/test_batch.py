@@ -14,6 +14,7 @@ import pytest
 from medseg import plugins, readers
 from medseg.case import Case
 from medseg.engine.batch import predict_all
+from medseg.engine.memory import FREE
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
@@ -27,6 +28,7 @@ class Predictor:
     """As `engine.predict.Predictor` looks to a batch; the lower half of a scan is liver."""
 
     table = LABELS
+    limits = FREE
     provenance = MappingProxyType({"model": "unit test"})
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
