@@ -95,8 +95,8 @@ class PredictSettings(Settings):
     blend: Literal["gaussian", "constant"] = "gaussian"
     mirror: tuple[Literal["left-right", "anterior-posterior", "inferior-superior"], ...] = ()
     """Test-time mirroring along these patient axes; every combination is averaged. Not for left/right labels."""
-    batch: int = Field(default=1, ge=1)
-    """Tiles a forward pass."""
+    batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Most tiles a forward pass; fewer where memory is short. auto: up to 8 on a GPU, 1 elsewhere."""
     precision: Precision = "32"
     skip_air: bool = True
     """Leave out tiles that see only air around the patient (CT), or the scan's lowest value (padding): background."""

@@ -142,6 +142,11 @@ class LabelTable:
         lie on top of the whole; of equal ones the later on top."""
         return sorted(range(len(self.labels)), key=lambda place: -len(self.labels[place].members))
 
+    @property
+    def painted_kind(self) -> np.dtype:
+        """Type of painted maps."""
+        return np.dtype(np.uint8 if max(label.index for label in self.labels) < 256 else np.uint16)
+
     @cached_property
     def known_values(self) -> frozenset[int]:
         """Every number that may stand in a training label map, 0 included."""
@@ -203,11 +208,10 @@ class LabelTable:
 
     def paint(self, target: np.ndarray) -> np.ndarray:
         """Network target as `encode` makes it -> label map (I, J, K) with the numbers of this table."""
-        kind = np.uint8 if max(label.index for label in self.labels) < 256 else np.uint16
         if self.exclusive:
-            numbers = np.array([0, *(label.index for label in self.labels)], dtype=kind)
+            numbers = np.array([0, *(label.index for label in self.labels)], dtype=self.painted_kind)
             return numbers[np.where(target[0] < len(numbers), target[0], 0)]
-        painted = np.zeros(target.shape[1:], dtype=kind)
+        painted = np.zeros(target.shape[1:], dtype=self.painted_kind)
         for place in self.painting_order:
             painted[target[place] == 1] = self.labels[place].index
         return painted

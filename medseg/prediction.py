@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,9 @@ import numpy as np
 
 from medseg.labels import LabelTable
 from medseg.volume import Volume
+
+SLAB = 2**21
+"""Voxels that are painted or written at once, or one plane."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,12 @@ class Prediction:
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""
         return self.target.with_array(self.table.paint(self.target.array)[None])
+
+    def slabs(self) -> Iterator[np.ndarray]:
+        """`painted`, some planes (I, J, k) at a time, from first to last."""
+        planes = max(1, SLAB // self.target.array[0, ..., 0].size)
+        for start in range(0, self.target.shape[2], planes):
+            yield self.table.paint(self.target.array[..., start : start + planes])
 
     def mask(self, position: int) -> np.ndarray:
         """Boolean (I, J, K) of `table.labels[position]`."""

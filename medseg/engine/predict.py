@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
+from medseg.engine import budget, need, region, stages, tiles, validate
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
-from medseg.engine import region, tiles, validate
 from medseg.engine.forward import Forward, forward
 from medseg.engine.load import load_image
+from medseg.engine.memory import FREE, Limits
 from medseg.engine.run import Run
-from medseg.engine.segment import Layout, count_tiles, segment, tiling, whole
+from medseg.engine.segment import Layout, count_tiles, segment, tiling
 from medseg.engine.skipping import over_air
 from medseg.labels import LabelTable
 from medseg.plan import AXIS_OF, Plan
@@ -67,6 +69,8 @@ class Predictor:
     """Those that are kept; none: all."""
     coarse: Predictor | None = None
     """Finds `labels` first."""
+    limits: Limits = FREE
+    """Of memory."""
 
     @classmethod
     def load(
@@ -77,6 +81,7 @@ class Predictor:
         changes: Sequence[str] = (),
         quality: qualities.Quality = "standard",
         labels: Sequence[str] = (),
+        limits: Limits = FREE,
     ) -> Predictor:
         """Load the runs' best weights. Several runs are an ensemble: their logits are averaged.
 
@@ -87,6 +92,7 @@ class Predictor:
                 DICOM.
             quality: see `engine.quality`; `changes` come after it.
             labels: names of those that are wanted; the others become background. Empty: all.
+            limits: of memory; by default, what is free when a scan comes.
 
         Raises:
             Refusal: a run is incomplete or damaged, the runs do not share plan and labels, or a label is unknown.
@@ -109,7 +115,8 @@ class Predictor:
         settings = config.changed(usual, [text for text in changes if not text.startswith(DICOM)])
         reading = config.changed(first.recipe.dicom, of_dicom, key=DICOM)
         devices.check_precision(chosen, settings.precision, where="precision")
-        coarse = cls._load_coarse(first, settings, labels, device)
+        limits.enforce(chosen)
+        coarse = cls._load_coarse(first, settings, labels, device, limits)
         loaded = [run.load_network() for run in opened]
         _check_channels(reading, first.plan)
         provenance = {
@@ -135,17 +142,20 @@ class Predictor:
             provenance=provenance,
             labels=tuple(labels),
             coarse=coarse,
+            limits=limits,
         )
 
     @classmethod
-    def _load_coarse(cls, run: Run, settings: PredictSettings, labels: Sequence[str], device: str) -> Predictor | None:
+    def _load_coarse(
+        cls, run: Run, settings: PredictSettings, labels: Sequence[str], device: str, limits: Limits
+    ) -> Predictor | None:
         """The model that finds the wanted labels first, if there are any and the settings name one."""
         if not labels:
             return None
         region.check_labels(labels, run.table)
         if settings.coarse is None:
             return None
-        coarse = cls.load([settings.coarse], device=device)
+        coarse = cls.load([settings.coarse], device=device, limits=limits)
         region.check_labels(labels, coarse.table, f"coarse model {settings.coarse}")
         if coarse.plan.channels != run.plan.channels:
             raise Refusal(
@@ -161,19 +171,58 @@ class Predictor:
         """Of the first member; channels, orientation and spacing are those of all."""
         return self.members[0].plan
 
-    def _image(
-        self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str
-    ) -> tuple[torch.Tensor, transform.Undo]:
-        """What a member sees of a scan, (C, i, j, k), and the way back."""
-        image, undo = transform.image(
-            scan,
-            member.plan,
-            valid=valid,
-            square=self.table.unit == "image",
-            planes=transform.centre_code(centre, member.plan.centres) if member.plan.centres else (),
+    @cached_property
+    def _need(self) -> need.Need:
+        """Of memory, by a forward pass of the first member; the others have the same layers."""
+        member, chosen = self.members[0], self.recipe.model
+        tensors = member.network.parameters()
+        return need.measure(
+            self._forward(member, tiles.flips(self.settings.mirror, self.plan.orientation)),
+            channels=self.plan.in_channels,
+            tile=self.plan.patch,
+            context=self.plan.context,
+            divisor=chosen.module().divisor(chosen.options),
+            casts=0 if self.settings.precision == "32" else sum(one.nbytes // 2 for one in tensors),
             device=self.device,
         )
-        return torch.from_numpy(image), undo
+
+    def _task(self, undo: transform.Undo, *, probabilities: bool) -> budget.Task:
+        """What decides how the work on a scan is cut up, before anything of it is made."""
+        kept = len(self.table.labels) if probabilities else 0
+        channels, exclusive = self.table.network_channels, self.table.exclusive
+        return budget.Task(
+            undo,
+            self.plan.orientation,
+            tiling(undo.prepared, self.plan, self.settings),
+            self._need,
+            channels,
+            self.device,
+            images=(self._image_size(undo),) * len(self.members),
+            results=budget.result_sizes(undo, channels, exclusive=exclusive, kept=kept),
+            kept=kept,
+            several=len(self.members) > 1,
+            batch=budget.most(self.settings),
+        )
+
+    def _image_size(self, undo: transform.Undo) -> int:
+        """Bytes of what a member sees."""
+        return 4 * self.plan.in_channels * math.prod(undo.prepared)
+
+    def _image(
+        self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str, *, slowest: int = 0
+    ) -> tuple[torch.Tensor, transform.Undo]:
+        """What a member sees of a scan, (C, i, j, k), and the way back."""
+        with stages.stage("prepare"):
+            image, undo = transform.image(
+                scan,
+                member.plan,
+                valid=valid,
+                square=self.table.unit == "image",
+                planes=transform.centre_code(centre, member.plan.centres) if member.plan.centres else (),
+                slowest=slowest,
+                device=self.device,
+            )
+            return torch.from_numpy(image), undo
 
     def _forward(self, member: Member, passes: Sequence[tuple[int, ...]]) -> Forward:
         return forward(member.network, passes=passes, precision=self.settings.precision, device=self.device)
@@ -188,11 +237,19 @@ class Predictor:
         centre: str = "",
         probabilities: bool = False,
         roi: region.Roi | None = None,
+        on_forecast: Callable[[budget.Forecast], None] | None = None,
     ) -> Prediction | Classification:
         """Labels of one scan on its grid, or probabilities of its classes, whichever the network was trained for."""
         if self.table.unit == "voxel":
             return self.predict_volume(
-                scan, case, on_tile, valid=valid, centre=centre, probabilities=probabilities, roi=roi
+                scan,
+                case,
+                on_tile,
+                valid=valid,
+                centre=centre,
+                probabilities=probabilities,
+                roi=roi,
+                on_forecast=on_forecast,
             )
         if roi is not None:
             raise Refusal(
@@ -214,7 +271,8 @@ class Predictor:
             image, undo = self._image(member, scan, None, centre)
             for axes in passes:
                 seen = tiles.Seen(image, self._forward(member, [axes]))
-                each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
+                with stages.stage("network"):
+                    each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
                 if on_tile:
                     on_tile(len(each), len(self.members) * len(passes))
         found = self._chances(torch.stack(each).mean(dim=0))
@@ -239,29 +297,42 @@ class Predictor:
         centre: str = "",
         probabilities: bool = False,
         roi: region.Roi | None = None,
+        on_forecast: Callable[[budget.Forecast], None] | None = None,
     ) -> Prediction:
         """Labels of one scan, on its grid.
 
         Args:
             scan: with the channels of the plan, in their order.
             case: id for files and reports.
-            on_tile: called with (tiles done, tiles in all).
+            on_tile: called with (tiles done, tiles in all); what it raises, such as `progress.Cancelled`, ends the work
+                and lets go of everything.
             valid: boolean (1, I, J, K) of the pixels that count, for photographs; None: found in the image.
             centre: see `scores`.
             probabilities: keep them too, all classes at once on the scan's grid.
             roi: the box that gets labels, see `region.Roi`; all else is background. None: the surroundings of the
                 wanted labels where a coarse model finds them, or everything.
+            on_forecast: told how the work is cut up and what memory it will take, before a network runs; and again
+                where memory runs out all the same.
+
+        Raises:
+            Refusal: no way to cut it up stays within the limits of memory.
         """
         where = self._region(scan, roi, on_tile, valid, centre)
+        undo = transform.way_back(scan, self.plan)
+        devices.give_back()  # what is kept of the last scan would be counted twice
+        course = budget.Course(
+            self._task(undo, probabilities=probabilities), self.limits, boxes=where.blocks(undo), tell=on_forecast
+        )
+        layout, axis = course.forecast.layout, course.forecast.layout.axis
         passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         members = []
         for member in self.members:
-            image, undo = self._image(member, scan, valid, centre)
+            slowest = axis if self._image_size(undo) > scratch.threshold() else 0
+            image, undo = self._image(member, scan, valid, centre, slowest=slowest)
             members.append(tiles.Seen(image, self._forward(member, passes)))
         chances = None
         if probabilities:
-            chances = scratch.zeros((len(self.table.labels), *scan.shape), np.float32)
-        layout = whole(undo, axis=2, batch=self.settings.batch, blocks=where.blocks(undo))
+            chances = scratch.zeros((len(self.table.labels), *scan.shape), np.float32, slowest=undo.permutation[axis])
         places, facts = self._tiling(scan, undo, layout)
         target = segment(
             members,
@@ -272,6 +343,7 @@ class Predictor:
             exclusive=self.table.exclusive,
             on_tile=on_tile,
             probabilities=chances,
+            smaller=course.smaller,
         )
         if self.labels:
             region.keep(target, chances, self.table, self.labels)
@@ -287,9 +359,10 @@ class Predictor:
                     needed=f"millimetres for the clean-up step {step.name}",
                     remedy="leave that step out of the recipe",
                 )
-            target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
+            with stages.stage("clean-up"):
+                target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
         warnings = [*where.facts.get("warnings", ()), *facts.get("warnings", ())]
-        facts = {**where.facts, **facts, **({"warnings": warnings} if warnings else {})}
+        facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
         told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
         return Prediction(case, self.table, scan.with_array(target), told, chances, scan, facts=facts)
 

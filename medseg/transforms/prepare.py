@@ -21,12 +21,10 @@ from medseg.geometry import AxisMap, axis_map
 from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan, Sizes
 from medseg.refusal import Refusal
-from medseg.resample import linear, neighbours
-from medseg.transforms import intensity, photograph, slabs
+from medseg.transforms import intensity, masks, photograph, slabs
+from medseg.transforms.masks import Slices
+from medseg.transforms.slabs import Box, nonzero_box, whole_box
 from medseg.volume import Volume
-
-Slices = tuple[slice, slice, slice]
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,12 @@ class Undo:
     def cropped(self) -> Sizes:
         """(I, J, K) of the crop box."""
         first, second, third = (stop - start for start, stop in self.crop)
+        return first, second, third
+
+    @property
+    def kept(self) -> Slices:
+        """The crop box as slices."""
+        first, second, third = (slice(start, stop) for start, stop in self.crop)
         return first, second, third
 
     @property
@@ -140,7 +144,7 @@ def image(
     if "fundus_enhance" in plan.steps:
         field = None if valid is None else np.ascontiguousarray(undo.axes.apply(valid)[0, ..., 0])
         canonical = photograph.enhanced(volume, canonical, field)
-    cropped = canonical[(slice(None), *(slice(start, stop) for start, stop in undo.crop))]
+    cropped = canonical[(slice(None), *undo.kept)]
     if square and plan.crop == "field":
         cropped = photograph.square(canonical)
         undo = replace(undo, prepared=_prepared(volume, plan, cropped.shape[1:]))
@@ -182,21 +186,21 @@ def target(volume: Volume, undo: Undo, table: LabelTable) -> np.ndarray:
             remedy="resample the label map to its image's grid",
         )
     canonical = undo.axes.apply(volume.array)
-    cropped = canonical[(slice(None), *(slice(start, stop) for start, stop in undo.crop))]
+    cropped = canonical[(slice(None), *undo.kept)]
     if table.unit == "slice":
         return _slices(volume, np.ascontiguousarray(canonical[0]), undo, table)
     encoded = table.encode(np.ascontiguousarray(cropped[0]))
     if undo.cropped == undo.prepared:
         return np.ascontiguousarray(encoded)
     if table.exclusive:
-        return _resample_classes(encoded[0], undo.prepared)[None]
+        return masks.classes(encoded[0], undo.prepared)[None]
     result = np.zeros((len(encoded), *undo.prepared), np.uint8)
     for region, out in zip(encoded, result, strict=True):
         for box in ndimage.find_objects((region == 1).astype(np.uint8)):
-            values, place = _resample_box(region == 1, box, undo.prepared)
+            values, place = masks.box(region == 1, box, undo.prepared)
             out[place] = np.maximum(out[place], values >= 0.5)
         if (region == IGNORE).any():
-            values, place = _resample_box(region == IGNORE, _everything(region.shape), undo.prepared)
+            values, place = masks.box(region == IGNORE, masks.everything(region.shape), undo.prepared)
             out[place][values >= 0.5] = IGNORE
     return result
 
@@ -224,7 +228,7 @@ def crop_box(canonical: np.ndarray, crop: str) -> Box:
     """Box (start, stop) per axis of what is kept of (C, I, J, K) under the plan's `crop`."""
     if crop == "field":
         return nonzero_box(photograph.lit(canonical))
-    return nonzero_box(canonical) if crop == "nonzero" else _whole(canonical)
+    return nonzero_box(canonical) if crop == "nonzero" else whole_box(canonical)
 
 
 def prepared_shape(
@@ -248,23 +252,6 @@ def prepared_shape(
         )
     fixed = size or (0, 0, 0)
     return fixed[0] or first, fixed[1] or second, fixed[2] or third
-
-
-def nonzero_box(array: np.ndarray) -> Box:
-    """Smallest box holding every voxel of (C, I, J, K) where any channel is not 0; everything if all are 0."""
-    filled = [np.zeros(size, bool) for size in array.shape[1:]]
-    along = int(np.argmax(np.abs(array.strides[1:])))  # as the file lies, for the box does not depend on it
-    step = slabs.planes_of(array[0].size // array.shape[1 + along])
-    for first in range(0, array.shape[1 + along], step):
-        rows = [slice(first, first + step) if axis == along else slice(None) for axis in range(3)]
-        mask = (array[(slice(None), *rows)] != 0).any(axis=0)
-        for axis in range(3):
-            filled[axis][rows[axis]] |= mask.any(axis=tuple(other for other in range(3) if other != axis))
-        scratch.let_go(array)
-    if not filled[0].any():
-        return _whole(array)
-    first, second, third = ((int(np.argmax(one)), len(one) - int(np.argmax(one[::-1]))) for one in filled)
-    return first, second, third
 
 
 def _refuse_other_channels(volume: Volume, plan: Plan) -> None:
@@ -315,62 +302,6 @@ def _slices(volume: Volume, canonical: np.ndarray, undo: Undo, table: LabelTable
             remedy="set prepare.spacing_mm to native, and prepare.size (if any) to [.., .., 0]",
         )
     return table.encode_slices(canonical[:, :, start:stop])
-
-
-def _whole(array: np.ndarray) -> Box:
-    first, second, third = ((0, size) for size in array.shape[1:])
-    return first, second, third
-
-
-def _everything(shape: tuple[int, ...]) -> Slices:
-    first, second, third = (slice(0, size) for size in shape)
-    return first, second, third
-
-
-def _resample_classes(classes: np.ndarray, shape: Sizes) -> np.ndarray:
-    """Class numbers (I, J, K) on a grid of another shape: linear per class, then the highest."""
-    best = np.zeros(shape, np.float32)
-    winner = np.zeros(shape, classes.dtype)
-    boxes = [_everything(classes.shape), *ndimage.find_objects(classes)]
-    for number, box in enumerate(boxes):
-        if box is None:
-            continue
-        values, place = _resample_box(classes == number, box, shape)
-        wins = values >= np.maximum(best[place], np.float32(1e-6))
-        winner[place][wins] = number
-        np.maximum(best[place], values, out=best[place])
-    return winner
-
-
-def _resample_box(mask: np.ndarray, box: Slices, shape: Sizes) -> tuple[np.ndarray, Slices]:
-    """A mask that is empty outside `box`, resampled linearly: the values where they may differ from 0, and where."""
-    place = _reached(box, mask.shape, shape)
-    return _linear_box(torch.from_numpy(mask), place, shape).numpy(), place
-
-
-def _reached(box: Slices, old: tuple[int, ...], new: Sizes) -> Slices:
-    """Where, on a grid of shape `new`, linear interpolation reads any voxel of `box` on a grid of shape `old`."""
-    place = []
-    for part, old_size, new_size in zip(box, old, new, strict=True):
-        lower, upper, _ = neighbours(old_size, new_size)
-        start = int(torch.searchsorted(upper, part.start))
-        place.append(slice(start, max(start, int(torch.searchsorted(lower, part.stop))) if part.stop else start))
-    return place[0], place[1], place[2]
-
-
-def _linear_box(values: torch.Tensor, place: Slices, shape: Sizes) -> torch.Tensor:
-    """The part `place` of `values` (i, j, k) resampled linearly to `shape`, as float32."""
-    steps, read = [], []
-    for axis, part in enumerate(place):
-        lower, upper, weight = (part_of[part] for part_of in neighbours(values.shape[axis], shape[axis]))
-        first, last = (int(lower[0]), int(upper[-1])) if len(lower) else (0, -1)
-        read.append(slice(first, last + 1))
-        steps.append((lower - first, upper - first, weight))
-    values = values[tuple(read)].float()
-    for axis, step in enumerate(steps):
-        if values.shape[axis] != len(step[0]) or bool(step[2].any()):
-            values = linear(values, axis, *step)
-    return values
 
 
 def _tuples(value: Any) -> Any:

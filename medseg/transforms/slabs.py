@@ -18,6 +18,7 @@ from medseg.plan import AXIS_OF
 from medseg.resample import part, reach, resample
 from medseg.transforms import intensity
 
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 VOXELS = 1 << 21
 """Voxels of a slab (8 MB of float32), unless a single plane has more."""
 
@@ -62,6 +63,30 @@ def planes_of(area: int) -> int:
 def lying(array: np.ndarray, axis: int) -> np.ndarray:
     """View of (I, J, K) with `axis` first and the other two in falling order."""
     return array.transpose([axis, *(other for other in (2, 1, 0) if other != axis)])
+
+
+def nonzero_box(array: np.ndarray) -> Box:
+    """Smallest box (start, stop) per axis holding every voxel of (C, I, J, K) where any channel is not 0; everything if
+    all are 0."""
+    filled = [np.zeros(size, bool) for size in array.shape[1:]]
+    along = int(np.argmax(np.abs(array.strides[1:])))  # as the file lies, for the box does not depend on it
+    step = planes_of(array[0].size // array.shape[1 + along])
+    for start in range(0, array.shape[1 + along], step):
+        rows = [slice(start, start + step) if axis == along else slice(None) for axis in range(3)]
+        mask = (array[(slice(None), *rows)] != 0).any(axis=0)
+        for axis in range(3):
+            filled[axis][rows[axis]] |= mask.any(axis=tuple(other for other in range(3) if other != axis))
+        scratch.let_go(array)
+    if not filled[0].any():
+        return whole_box(array)
+    first, second, third = ((int(np.argmax(one)), len(one) - int(np.argmax(one[::-1]))) for one in filled)
+    return first, second, third
+
+
+def whole_box(array: np.ndarray) -> Box:
+    """All of (C, I, J, K)."""
+    first, second, third = ((0, size) for size in array.shape[1:])
+    return first, second, third
 
 
 def fill(out: np.ndarray, channel: Channel, numbers: intensity.Scale, *, order: int, device: torch.device) -> None:
