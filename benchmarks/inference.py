@@ -114,7 +114,7 @@ def table(runs: Mapping[str, Sequence[Mapping[str, Any]]], dice: Mapping[str, An
     peaks = {name: max(one["peak"] for one in several) for name, several in runs.items()}
     base = best.get(BASE)
     lines = [
-        f"| | s | median | faster | {' | '.join(STAGES)} | rest | peak MiB | of nnU-Net's | load s | imports s | Dice |",
+        f"| | s | median | faster | {' | '.join(STAGES)} | rest | peak MiB | of {BASE}'s | load s | imports s | Dice |",
         "|---|" + "---:|" * (len(STAGES) + 9),
     ]
     for name, one in best.items():
@@ -166,7 +166,7 @@ def prepare(work: Path) -> None:
     import trained
 
     work.mkdir(parents=True, exist_ok=True)
-    trained.for_nnunet(trained.learn(work), work)
+    trained.for_nnunet(trained.learned(work), work)
     image, labels = phantom.phantom(0)
     phantom.write(image, work / "scan_0000.nii.gz")
     phantom.write(labels, work / "truth.nii.gz")

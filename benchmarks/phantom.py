@@ -55,10 +55,10 @@ def phantom(seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray,
     return np.rint(hu).astype(np.int16), labels
 
 
-def write(array: np.ndarray, path: Path) -> Path:
+def write(array: np.ndarray, path: Path, spacing_mm: tuple[float, float, float] = SPACING_MM) -> Path:
     """As gzipped NIfTI, axes towards R, A and S."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, np.diag([*SPACING_MM, 1])), path)
+    nib.save(nib.Nifti1Image(array, np.diag([*spacing_mm, 1])), path)
     return path
 
 

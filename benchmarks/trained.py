@@ -75,14 +75,16 @@ def recipe(folder: Path) -> config.Recipe:
     return config.parse(data, where="benchmark")
 
 
-def learn(folder: Path) -> Run:
-    """Train into `folder`/run, which then predicts with the patch of the benchmark."""
-    for seed in CASES:
-        image, labels = phantom.phantom(seed)
-        phantom.write(image, folder / "data" / "images" / f"case{seed}.nii.gz")
-        phantom.write(labels, folder / "data" / "labels" / f"case{seed}.nii.gz")
-    (folder / "data" / "labels.yaml").write_text(yaml.safe_dump({"labels": phantom.LABELS}), encoding="utf-8")
-    run = train(recipe(folder), folder / "run")
+def learned(folder: Path) -> Run:
+    """The run in `folder`/run, trained if it is not there, with the patch that the benchmark predicts with."""
+    run = Run(folder / "run")
+    if not run.path("card.md").exists():  # the last thing that training writes
+        for seed in CASES:
+            image, labels = phantom.phantom(seed)
+            phantom.write(image, folder / "data" / "images" / f"case{seed}.nii.gz")
+            phantom.write(labels, folder / "data" / "labels" / f"case{seed}.nii.gz")
+        (folder / "data" / "labels.yaml").write_text(yaml.safe_dump({"labels": phantom.LABELS}), encoding="utf-8")
+        train(recipe(folder), run.folder)
     plan = run.plan.model_copy(update={"patch": PATCH, "batch": 1})
     run.write("plan.json", plan.model_dump(mode="json"))
     return Run(run.folder)
