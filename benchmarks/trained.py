@@ -51,7 +51,7 @@ def recipe(folder: Path) -> config.Recipe:
             "modalities": ["CT"],
             "spacing_mm": [1.0, 1.0, 1.0],
             "patch": list(LEARNING_PATCH),
-            "batch": 2,
+            "batch": 1,
             "crop": "none",
         },
         "cache": str(folder / "cache"),
