@@ -21,7 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
+DEVICE = "cuda"
 CLASSES = 105
+MODEL = {"name": "stunet", "size": "B", "deep_supervision": False}
+PLANE = (512, 512)
 PATCH = (128, 128, 128)
 SPACING_MM = (0.75, 0.75, 1.5)
 NETWORK_MM = 1.5
@@ -30,8 +33,8 @@ CONVOLUTIONS = ((32, 128), (64, 128), (128, 64), (256, 32))
 """Channels and side of the maps on which the card's peak is looked for."""
 
 
-def made_run(folder: Path, precision: str, *, device: str = "cuda", **options: Any) -> Path:
-    """A run folder of STU-Net-B (or as `options` of the network have it) with random weights."""
+def made_run(folder: Path, precision: str) -> Path:
+    """A run folder with random weights."""
     from medseg import config
     from medseg.engine import checkpoint
     from medseg.engine.run import Run, build_network
@@ -42,7 +45,7 @@ def made_run(folder: Path, precision: str, *, device: str = "cuda", **options: A
         {
             "name": "gpu_benchmark",
             "dataset": {"name": "none"},
-            "model": {"name": "stunet", "size": "B", "deep_supervision": False, **options},
+            "model": MODEL,
             "predict": {"precision": precision},
         },
         where="benchmark",
@@ -62,7 +65,7 @@ def made_run(folder: Path, precision: str, *, device: str = "cuda", **options: A
     torch.manual_seed(0)
     network = build_network(recipe, plan, table).eval()
     with torch.inference_mode():
-        logits = network.to(device)(torch.randn(1, 1, *PATCH, device=device))[0]
+        logits = network.to(DEVICE)(torch.randn(1, 1, *PATCH, device=DEVICE))[0]
         lead = logits[1:].amax(0) - logits[0]
         network.seg_outputs[-1].bias[0] += lead.flatten()[::37].quantile(BACKGROUND)
     folder.mkdir(parents=True)
@@ -107,9 +110,9 @@ def peak_flops(precision: torch.dtype) -> float:
     """FLOP/s of the fastest 3 x 3 x 3 convolution that was tried, channels last."""
     best = 0.0
     for channels, side in CONVOLUTIONS:
-        layer = torch.nn.Conv3d(channels, channels, 3, padding=1, bias=False, device="cuda", dtype=precision)
+        layer = torch.nn.Conv3d(channels, channels, 3, padding=1, bias=False, device=DEVICE, dtype=precision)
         layer = layer.to(memory_format=torch.channels_last_3d)
-        x = torch.randn(1, channels, side, side, side, device="cuda", dtype=precision)
+        x = torch.randn(1, channels, side, side, side, device=DEVICE, dtype=precision)
         x = x.to(memory_format=torch.channels_last_3d)
         with torch.inference_mode():
             for _ in range(3):
@@ -127,7 +130,7 @@ def flops_of_a_tile(network: torch.nn.Module) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(torch.zeros(1, 1, *PATCH, device="cuda"))
+        network(torch.zeros(1, 1, *PATCH, device=DEVICE))
     return int(counter.get_total_flops())
 
 
@@ -177,11 +180,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        hu, _ = phantom.phantom(0, (512, 512, given.slices))
+        hu, _ = phantom.phantom(0, (*PLANE, given.slices))
         scan = phantom.write(hu, folder / "scan.nii.gz", SPACING_MM)
         dicom(hu, folder / "series")
         run = given.run or made_run(folder / "run", given.precision)
-        predictor = Predictor.load([run], device="cuda", changes=[f"precision={given.precision}"])
+        predictor = Predictor.load([run], device=DEVICE, changes=[f"precision={given.precision}"])
         peak = peak_flops({"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32}[given.precision])
         flops = flops_of_a_tile(predictor.members[0].network)
         print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {given.precision}")

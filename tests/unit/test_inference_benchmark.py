@@ -20,6 +20,7 @@ from medseg.plan import Normalisation
 from tests import tiny
 
 BENCHMARKS = tiny.ROOT / "benchmarks"
+LINUX = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is read as Linux tells it")
 CT = Normalisation(kind="ct", lower=-900, upper=300, mean=30, sd=140)
 
 
@@ -151,6 +152,7 @@ def test_labels_that_differ_and_weights_that_learned_nothing_are_named(tmp_path)
     assert "| 1 | 0.25 |" in row  # MiB, and the share of nnU-Net's
 
 
+@LINUX
 @pytest.mark.parametrize("name", ["medseg float32", "MONAI", "MONAI tuned"])
 def test_a_program_segments_and_says_what_it_took(name, tmp_path):
     import inference
@@ -170,6 +172,7 @@ def test_a_program_segments_and_says_what_it_took(name, tmp_path):
     )
 
 
+@LINUX
 def test_memory_is_counted_from_the_start_of_the_work(capsys):
     import work
 
@@ -191,12 +194,32 @@ def test_the_series_and_the_file_hold_one_scan(tmp_path):
     assert np.allclose(np.abs(series.affine[:3, :3]), np.abs(scan.affine[:3, :3]))
 
 
+def test_the_gpu_benchmark_runs_through_on_a_stand_in(monkeypatch, capsys):
+    """A CPU in the place of the card, and everything small."""
+    import gpu_inference
+
+    small = {"name": "stunet", "size": "S", "width": 2, "pools": [[2, 2, 2]], "deep_supervision": False}
+    changes = {"DEVICE": "cpu", "MODEL": small, "PLANE": (24, 24), "PATCH": (16, 16, 16), "CONVOLUTIONS": ((2, 4),)}
+    for name, value in changes.items():
+        monkeypatch.setattr(gpu_inference, name, value)
+    answers = {"is_available": True, "get_device_name": "a card", "max_memory_allocated": 2**30}
+    for name in ("is_available", "get_device_name", "max_memory_allocated", "synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: answers.get(name))
+    monkeypatch.setattr(sys, "argv", ["gpu_inference.py", "--slices", "12", "--rounds", "1", "--precision", "32"])
+    gpu_inference.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("a card, torch")
+    assert [line.partition(":")[0] for line in lines[2:]] == ["NIfTI to NIfTI", "DICOM to DICOM SEG"]
+    assert all("GPU 1.00 GiB" in line for line in lines[2:])
+
+
 def test_random_weights_leave_most_voxels_to_the_background(tmp_path, monkeypatch):
     import gpu_inference
 
+    monkeypatch.setattr(gpu_inference, "DEVICE", "cpu")
+    monkeypatch.setattr(gpu_inference, "MODEL", {"name": "stunet", "size": "S", "width": 2, "deep_supervision": False})
     monkeypatch.setattr(gpu_inference, "PATCH", (32, 32, 32))
-    folder = gpu_inference.made_run(tmp_path / "run", "32", device="cpu", size="S", width=2)
-    network, _ = Run.open(Path(folder)).load_network()
+    network, _ = Run.open(gpu_inference.made_run(tmp_path / "run", "32")).load_network()
     with torch.inference_mode():
         labels = network(torch.randn(1, 1, 32, 32, 32)).argmax(1)
     assert 0.5 < (labels == 0).float().mean() < 0.95
