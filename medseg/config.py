@@ -100,6 +100,9 @@ class PredictSettings(Settings):
     precision: Annotated[Literal["auto", "32", "bf16", "16"], AS_TEXT] = "auto"
     """Number format. auto: bf16 where the run has shown on its validation cases that labels stay the same (see
     precision.json in the run folder) and the device has instructions for it, else 32. While training, auto is 32."""
+    backend: Literal["auto", "eager", "compile", "openvino"] = "auto"
+    """What computes the network: eager (PyTorch as it is), compile (PyTorch's compiler) or openvino. auto: what `medseg
+    tune` found the fastest for this model on this machine, else eager. Training always takes eager."""
 
 
 class InitSettings(Settings):

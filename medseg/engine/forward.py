@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,11 +31,12 @@ def forward(network: nn.Module, *, passes: Sequence[tuple[int, ...]], precision:
     return mirrored(once(network, precision=precision, device=device), passes)
 
 
-def once(network: nn.Module, *, precision: str, device: torch.device) -> Forward:
-    """A single pass through a network in evaluation mode on `device`."""
+def once(network: Callable[[Tensor], Any], *, precision: str, device: torch.device, compiled: bool = False) -> Forward:
+    """A single pass through a network in evaluation mode on `device`; one that is compiled chose its own kernels."""
+    kernels = contextlib.nullcontext if compiled else partial(_convolutions, device, precision)
 
     def run(tiles: Tensor) -> Tensor:
-        with torch.no_grad(), devices.autocast(device, precision), _convolutions(device, precision):
+        with torch.no_grad(), devices.autocast(device, precision), kernels():
             return answers(network(devices.moved(tiles, device)))[0]
 
     return run
