@@ -106,6 +106,9 @@ class PredictSettings(Settings):
     """Run folder of a faster model that finds `--labels` first, so that this one sees only their surroundings."""
     coarse_margin_mm: float = Field(default=20.0, ge=0)
     """By how much the box around what `coarse` finds is enlarged."""
+    backend: Literal["auto", "eager", "compile", "openvino"] = "auto"
+    """What computes the network: eager (PyTorch as it is), compile (PyTorch's compiler) or openvino. auto: what `medseg
+    tune` found the fastest for this model on this machine, else eager. Training always takes eager."""
 
 
 class InitSettings(Settings):

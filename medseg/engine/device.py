@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from medseg.cores import available_cores
+from medseg.cores import physical_cores
 from medseg.refusal import Refusal
 
 # mallopt parameter numbers of glibc: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
@@ -57,8 +57,29 @@ def choose(wanted: str) -> torch.device:
 
 
 def set_threads(threads: int) -> None:
-    """CPU threads for torch; 0 = every core that this process may use."""
-    torch.set_num_threads(threads or available_cores())
+    """CPU threads for torch; 0 = one for every core that this process may use."""
+    torch.set_num_threads(threads or physical_cores())
+
+
+def tune_kernels(device: torch.device) -> None:
+    """On CUDA, let cuDNN time its algorithms for each shape, unless runs are to repeat bit by bit."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+
+
+def moved(tiles: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same on `device`; to CUDA by way of pinned memory, so that the copy does not wait for what computes there."""
+    if device.type == "cuda" and tiles.device.type == "cpu":
+        return tiles.pin_memory().to(device, non_blocking=True)
+    return tiles.to(device)
+
+
+def near(image: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """An image on the GPU if it takes at most a quarter of what is free there, so that tiles are cut there; else as it
+    is."""
+    if device.type != "cuda" or image.nbytes * 4 > torch.cuda.mem_get_info(device)[0]:
+        return image
+    return image.to(device)
 
 
 def check_precision(device: torch.device, precision: str, *, where: str) -> None:
