@@ -10,7 +10,7 @@ import torch
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
 from medseg.refusal import Refusal
-from medseg.transforms import prepare, slabs
+from medseg.transforms import prepare
 from medseg.volume import Volume
 from tests.tiny import ENVIRONMENT
 
@@ -71,19 +71,6 @@ def test_everything_but_reading_and_writing_is_done_on_the_device(order, kind, m
     )
     array, _ = prepare.image(Volume(np.ones((1, 9, 8, 7)), np.eye(4)), plan, device=torch.device("meta"))
     assert (array == 5).all()
-
-
-@pytest.mark.parametrize("depth", [5, 40, 70])
-def test_the_number_of_threads_changes_no_bit(depth, monkeypatch):
-    monkeypatch.setattr(slabs, "VOXELS", 30 * 60 * 40)
-    array = np.random.default_rng(depth).normal(size=(1, 60, 30, depth))
-    plan = PLAN.model_copy(update={"order": 3, "normalisation": (Normalisation(),), "spacing_mm": (0.7, 0.9, 0.8)})
-    before, found = torch.get_num_threads(), set()
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        found.add(prepare.image(Volume(array, np.eye(4)), plan)[0].tobytes())
-    torch.set_num_threads(before)
-    assert len(found) == 1
 
 
 @pytest.mark.parametrize("buffer", [bytes, bytearray])
