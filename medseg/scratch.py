@@ -73,7 +73,7 @@ def _zeros(shape: list[int], kind: np.dtype) -> np.ndarray:
 def let_go(array: np.ndarray) -> None:
     """Tell the system that what is in memory of an array on disk is not needed now; does nothing to one in memory, nor
     to one whose changes are in memory alone (`mode="c"`): they would be lost."""
-    while isinstance(array, np.ndarray):
+    while isinstance(array, np.ndarray):  # in the end there is a map of a file, bytes, or nothing
         if isinstance(array, np.memmap) and array.mode == "c":
             return
         array = array.base  # type: ignore[assignment]
