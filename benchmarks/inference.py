@@ -9,8 +9,8 @@ them. Memory is the peak of the resident set above what it was when imports and 
 
 WORK keeps data, weights and labels; results go to WORK/results.json and as a Markdown table to the terminal. `mallopt`
 behind a peer's name: with the allocator settings that medseg sets itself, which users of the peer do not have. "As it
-comes": no setting given, so the run's own proof decides on bf16, and `medseg tune WORK/run` (if it was called) on the back
-end; the other rows of medseg run PyTorch as it is.
+comes": no setting given, so that the run's own proof decides on bf16, and `medseg tune WORK/run`, if it was called, on
+the back end; the other rows of medseg are PyTorch's eager mode.
 """
 
 from __future__ import annotations

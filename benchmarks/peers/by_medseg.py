@@ -29,7 +29,7 @@ def main() -> None:
     out = Path(given["out"])
 
     def work() -> None:
-        case = Case(id="scan", patient="scan", images={"CT": Path(given["scan"])})
+        case = Case(id="scan", patient="scan", images={predictor.plan.channels[0]: Path(given["scan"])})
         outcomes = predict_all(predictor, [case], out, announce=lambda text: None)
         assert outcomes[0].state == "done", outcomes[0].reason
 
