@@ -8,7 +8,9 @@ one after another, several rounds. Imports and the loading of weights are not pa
 them. Memory is the peak of the resident set above what it was when imports and weights were there.
 
 WORK keeps data, weights and labels; results go to WORK/results.json and as a Markdown table to the terminal. `mallopt`
-behind a peer's name: with the allocator settings that medseg sets itself, which users of the peer do not have.
+behind a peer's name: with the allocator settings that medseg sets itself, which users of the peer do not have. "As it
+comes": no setting given, so that the run's own proof decides on bf16, and `medseg tune WORK/run`, if it was called, on
+the back end; the other rows of medseg are PyTorch's eager mode.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ AGREE = (
     ("medseg bf16", MEDSEG),
     ("medseg bf16, air skipped", "medseg bf16"),
     ("medseg float32, air skipped", MEDSEG),
+    ("medseg as it comes", MEDSEG),
 )
 """Pairs whose labels must be the same; the others are told."""
 TOLD = (("nnU-Net, torch resampling", BASE), ("MONAI", BASE), ("MONAI tuned", "MONAI"))
@@ -58,8 +61,9 @@ def programs(work: Path, nnunet_python: str | None, every_peer_tuned: bool) -> d
     found = {}
     for precision, name in (("32", "float32"), ("bf16", "bf16")):
         for skip in (False, True):
-            changes = [f"precision={precision}", f"skip_air={str(skip).lower()}"]
+            changes = [f"precision={precision}", f"skip_air={str(skip).lower()}", "backend=eager"]
             found[f"medseg {name}" + ", air skipped" * skip] = Program("by_medseg", ours, {**run, "changes": changes})
+    found["medseg as it comes"] = Program("by_medseg", ours, {**run, "changes": []})
     peers = {}
     if nnunet_python:
         for resampling, name in (("default", BASE), ("torch", f"{BASE}, torch resampling")):

@@ -11,8 +11,8 @@ from scipy import ndimage
 SHAPE = (200, 200, 200)
 SPACING_MM = (0.8, 0.8, 1.2)
 LABELS = {"body": 1, "liver": 2, "kidneys": 3, "lesions": 4}
-HU = {"air": -1000, "body": 40, "fat": -90, "bone": 600, "liver": 120, "kidneys": 200, "lesions": 20}
-NOISE_HU = 25
+HU = {"air": -1000, "body": 40, "fat": -90, "bone": 600, "liver": 120, "kidneys": 220, "lesions": 360}
+NOISE_HU = 15
 LESIONS = 8
 
 
