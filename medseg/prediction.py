@@ -30,6 +30,7 @@ class Prediction:
         scan: what was segmented, on the same grid, for outputs that measure it; None if it was not kept.
         uid: of this result alone; the objects written from it derive their identifiers from it and so can name one
             another.
+        facts: how this case was worked on, for its record.
     """
 
     case: str
@@ -39,6 +40,7 @@ class Prediction:
     probabilities: np.ndarray | None = None
     scan: Volume | None = None
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""
@@ -80,10 +82,15 @@ class Classification:
 
     @property
     def decisions(self) -> np.ndarray:
-        """(classes, n) boolean: the likeliest class, or each with a probability above one half."""
-        if self.table.exclusive:
-            return np.arange(len(self.probabilities))[:, None] == self.probabilities.argmax(0)
-        return self.probabilities > 0.5
+        """(classes, n) boolean; see `decided`."""
+        return decided(self.probabilities, exclusive=self.table.exclusive)
+
+
+def decided(probabilities: np.ndarray, *, exclusive: bool) -> np.ndarray:
+    """(classes, n) probabilities -> boolean: the likeliest class, or each with a probability above one half."""
+    if exclusive:
+        return np.arange(len(probabilities))[:, None] == probabilities.argmax(0)
+    return probabilities > 0.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,48 @@
+"""medseg, file to label file, by its batch: a process of its own, see work.py."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from work import job, measured
+
+
+def main() -> None:
+    given = job()
+    started = time.perf_counter()
+    import nibabel
+    import torch
+
+    from medseg.case import Case
+    from medseg.config import PredictSettings
+    from medseg.engine.batch import predict_all
+    from medseg.engine.predict import Predictor
+    from medseg.outputs import nifti
+    from medseg.readers import read
+
+    assert nibabel and nifti and read  # imported when first used, which must not count as work
+    imported = time.perf_counter()
+    if given["threads"]:
+        torch.set_num_threads(given["threads"])
+    known = PredictSettings.model_fields
+    changes = [change for change in given["changes"] if change.partition("=")[0] in known]
+    predictor = Predictor.load([Path(given["model"])], device="cpu", changes=changes)
+    loaded = time.perf_counter()
+    out = Path(given["out"])
+
+    def work() -> None:
+        case = Case(id="scan", patient="scan", images={"CT": Path(given["scan"])})
+        outcomes = predict_all(predictor, [case], out, announce=lambda text: None)
+        assert outcomes[0].state == "done", outcomes[0].reason
+
+    def stages() -> dict[str, float]:
+        said = json.loads((out / "predict.json").read_text(encoding="utf-8"))["cases"][0]
+        return {stage["name"]: stage["seconds"] for stage in said.get("stages", [])}
+
+    measured(work, stages, imports=imported - started, load=loaded - imported, settings=changes)
+
+
+if __name__ == "__main__":
+    main()
