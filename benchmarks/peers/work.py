@@ -56,8 +56,8 @@ def job() -> dict[str, Any]:
 
 
 def measured(work: Callable[[], Any], stages: Callable[[], dict[str, float]], **facts: Any) -> None:
-    """Do the work and say what it took: seconds by the clock and of the processors, and the peak of resident memory above
-    that at its start."""
+    """Do the work and say what it took: seconds, those of the processors, and the peak of resident memory above that at
+    its start."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far was that of the imports
     before = status("VmRSS")
     started, worked = time.perf_counter(), time.process_time()
