@@ -19,7 +19,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from medseg.prediction import Classification, Prediction
@@ -88,7 +88,14 @@ def train(recipe: str | Path, out: str | Path | None = None, overrides: Sequence
 
 
 def predict(
-    model: str | Path, scan: str | Path, *, series: str | None = None, device: str = "auto"
+    model: str | Path,
+    scan: str | Path,
+    *,
+    series: str | None = None,
+    device: str = "auto",
+    roi: str | Path | Sequence[slice] | None = None,
+    labels: Sequence[str] = (),
+    quality: Literal["fast", "standard", "best"] = "standard",
 ) -> Prediction | Classification:
     """Segment one scan, or tell its class, whichever the model was trained for.
 
@@ -97,6 +104,10 @@ def predict(
         scan: file or DICOM folder.
         series: see `read`.
         device: auto, cpu, cuda or mps.
+        roi: the only box that gets labels, in voxels of the scan as it is stored: three slices, a text such as
+            "10:120,:,30:60", or a mask's file. None: everything.
+        labels: names of those that are wanted; empty: all.
+        quality: overlap of tiles and mirrored passes in one word.
 
     Returns:
         `medseg.prediction.Prediction` on the scan's own grid, or `medseg.prediction.Classification`.
@@ -108,8 +119,8 @@ def predict(
     from medseg.engine import scans
     from medseg.engine.predict import Predictor
 
-    predictor = Predictor.load([Path(model)], device=device)
+    predictor = Predictor.load([Path(model)], device=device, quality=quality, labels=labels)
     case = scans.single(Path(scan), predictor.plan.channels)
     if predictor.dicom.channels and series is None:
         case = scans.of_study(case, predictor.plan.channels)
-    return predictor.predict(predictor.read_scan(case, series=series), case.id)
+    return predictor.predict(predictor.read_scan(case, series=series), case.id, roi=roi)

@@ -15,9 +15,10 @@ from typing import Any
 import typer
 
 from medseg.atomic import DISK_FULL
+from medseg.interrupts import Terminated
 from medseg.refusal import Refusal
 
-REFUSED, INTERRUPTED = 2, 130
+REFUSED, INTERRUPTED, TERMINATED = 2, 130, 143
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 """Error numbers of a path that may not be used so: no permission, a disk to read from only, a file for a folder."""
 
@@ -51,15 +52,15 @@ def _add(app: typer.Typer, folder: Path, package: str) -> None:
 
 
 def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
-    """Ctrl-C is said in a line; versions of typer differ in what they make of it."""
+    """Ctrl-C is said in a line (SIGTERM, too, where a verb takes it so); versions of typer differ in what they do."""
 
     @functools.wraps(verb)
     def run(*args: Any, **options: Any) -> None:
         try:
             verb(*args, **options)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             print("stopped; no unfinished file was left under a final name", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
 
     return run
 

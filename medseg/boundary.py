@@ -71,16 +71,20 @@ def memory_bytes() -> int:
 
 
 def refuse_not_finite(array: np.ndarray, path: Path) -> None:
-    """Refuse NaN and infinite voxels in (C, I, J, K), with their number and the first one's index."""
+    """Refuse NaN and infinite voxels in (C, I, J, K), with their number and the index of the first in memory."""
     if not np.issubdtype(array.dtype, np.floating):
         return
+    outermost = int(np.argmax(np.abs(array.strides[1:])))
     count, first = 0, None
-    for channel, volume in enumerate(array):  # channel by channel: the mask then stays small
-        bad = ~np.isfinite(volume)
-        here = int(np.count_nonzero(bad))
-        if here and first is None:
-            first = (channel, *(int(index) for index in np.argwhere(bad)[0]))
-        count += here
+    for channel, volume in enumerate(array):
+        for index, plane in enumerate(np.moveaxis(volume, outermost, 0)):  # the mask of a plane stays small
+            bad = ~np.isfinite(plane)
+            here = int(np.count_nonzero(bad))
+            if here and first is None:
+                place = [int(found) for found in np.argwhere(bad)[0]]
+                place.insert(outermost, index)
+                first = (channel, *place)
+            count += here
     if first is not None:
         raise Refusal(
             path,

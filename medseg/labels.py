@@ -142,6 +142,11 @@ class LabelTable:
         lie on top of the whole; of equal ones the later on top."""
         return sorted(range(len(self.labels)), key=lambda place: -len(self.labels[place].members))
 
+    @property
+    def painted_kind(self) -> np.dtype:
+        """Type of painted maps."""
+        return np.dtype(np.uint8 if max(label.index for label in self.labels) < 256 else np.uint16)
+
     @cached_property
     def known_values(self) -> frozenset[int]:
         """Every number that may stand in a training label map, 0 included."""
@@ -203,11 +208,10 @@ class LabelTable:
 
     def paint(self, target: np.ndarray) -> np.ndarray:
         """Network target as `encode` makes it -> label map (I, J, K) with the numbers of this table."""
-        kind = np.uint8 if max(label.index for label in self.labels) < 256 else np.uint16
         if self.exclusive:
-            numbers = np.array([0, *(label.index for label in self.labels)], dtype=kind)
+            numbers = np.array([0, *(label.index for label in self.labels)], dtype=self.painted_kind)
             return numbers[np.where(target[0] < len(numbers), target[0], 0)]
-        painted = np.zeros(target.shape[1:], dtype=kind)
+        painted = np.zeros(target.shape[1:], dtype=self.painted_kind)
         for place in self.painting_order:
             painted[target[place] == 1] = self.labels[place].index
         return painted
@@ -220,12 +224,10 @@ class LabelTable:
 
     def boxes(self, target: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
         """Smallest box (I, J, K) around each label with voxels in a network target, by its position in the table."""
-        from scipy import ndimage
-
         if self.exclusive:
-            found = ndimage.find_objects(target[0], max_label=len(self.labels))
+            found = _objects(target[0], len(self.labels))
         else:
-            found = [ndimage.find_objects(channel, max_label=1)[0] for channel in target]
+            found = [_objects(channel, 1)[0] for channel in target]
         return {position: box for position, box in enumerate(found) if box is not None}
 
     def known(self, target: np.ndarray, position: int) -> np.ndarray | None:
@@ -270,6 +272,17 @@ class LabelTable:
             unit=data.get("unit", "voxel"),
             ignore=data.get("ignore"),
         )
+
+
+def _objects(values: np.ndarray, most: int) -> list[tuple[slice, slice, slice] | None]:
+    """Box around each number from 1 to `most`. SciPy goes through the axes from first to last, so that they are put in
+    the order in which they lie in memory."""
+    from scipy import ndimage
+
+    order = np.argsort(values.strides)[::-1]
+    back = np.argsort(order)
+    found = ndimage.find_objects(values.transpose(order), max_label=most)
+    return [None if box is None else (box[back[0]], box[back[1]], box[back[2]]) for box in found]
 
 
 def _steers(sign: str) -> bool:

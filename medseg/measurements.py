@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from medseg import scratch
 from medseg.labels import Label
 from medseg.prediction import Prediction
 from medseg.volume import Volume
@@ -20,6 +21,8 @@ UPTAKE = {"SUVbw": "g/ml", "SUVlbm": "g/ml", "SUVbsa": "cm2/ml", "BQML": "Bq/ml"
 """Units of PET by what its reader says that the values are."""
 DIGITS = 6
 """Significant digits of a measured number wherever it is written, so that all outputs of a result agree."""
+PART = 2**19
+"""Values whose deviations are in memory at once."""
 
 
 class Values(NamedTuple):
@@ -95,7 +98,7 @@ def voxels(prediction: Prediction) -> list[int]:
     """How many each label of the table has."""
     array, count = prediction.target.array, len(prediction.table.labels)
     if not prediction.table.exclusive:
-        return [int(np.count_nonzero(region == 1)) for region in array]
+        return [sum(int(np.count_nonzero(plane == 1)) for plane in _planes(region)) for region in array]
     sizes = np.zeros(count + 1, np.int64)
     for plane in _planes(array[0]):  # whole, the numbers would be copied at eight bytes each
         sizes += np.bincount(plane.ravel(), minlength=count + 1)[: count + 1]
@@ -163,7 +166,8 @@ def _groups(prediction: Prediction, scan: np.ndarray, sizes: list[int]) -> Itera
 def _sorted_by_class(numbers: np.ndarray, scan: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
     """(C, n) for each class 1, 2, ...: plane by plane, values are sorted by class and put behind what earlier planes
     have, so that no label costs a pass over the scan."""
-    groups = [np.empty((len(scan), size), scan.dtype) for size in sizes]
+    held = scratch.zeros((len(scan), 1, 1, sum(sizes)), scan.dtype)[:, 0, 0]
+    groups = np.split(held, np.cumsum(sizes)[:-1], axis=1)
     filled = [0] * len(sizes)
     axis = _outermost(numbers)
     for classes, values in zip(np.moveaxis(numbers, axis, 0), np.moveaxis(scan, axis + 1, 0), strict=True):
@@ -181,9 +185,11 @@ def _sorted_by_class(numbers: np.ndarray, scan: np.ndarray, sizes: list[int]) ->
 
 def _values(found: np.ndarray) -> Values:
     """Of (n,) values, which are put into another order."""
+    mean = found.mean(dtype=np.float64)
+    squares = (np.square(part - mean).sum() for part in np.array_split(found, -(-len(found) // PART)))
     return Values(
-        mean=float(found.mean(dtype=np.float64)),
-        sd=float(found.std(dtype=np.float64)),
+        mean=float(mean),
+        sd=float(np.sqrt(sum(squares) / len(found))),
         min=float(found.min()),
         max=float(found.max()),
         median=float(np.median(found, overwrite_input=True)),

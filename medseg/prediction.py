@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,9 @@ import numpy as np
 
 from medseg.labels import LabelTable
 from medseg.volume import Volume
+
+SLAB = 2**21
+"""Voxels that are painted or written at once, or one plane."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class Prediction:
         scan: what was segmented, on the same grid, for outputs that measure it; None if it was not kept.
         uid: of this result alone; the objects written from it derive their identifiers from it and so can name one
             another.
+        facts: how this case was worked on, for its record.
     """
 
     case: str
@@ -36,10 +40,17 @@ class Prediction:
     probabilities: np.ndarray | None = None
     scan: Volume | None = None
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""
         return self.target.with_array(self.table.paint(self.target.array)[None])
+
+    def slabs(self) -> Iterator[np.ndarray]:
+        """`painted`, some planes (I, J, k) at a time, from first to last."""
+        planes = max(1, SLAB // self.target.array[0, ..., 0].size)
+        for start in range(0, self.target.shape[2], planes):
+            yield self.table.paint(self.target.array[..., start : start + planes])
 
     def mask(self, position: int) -> np.ndarray:
         """Boolean (I, J, K) of `table.labels[position]`."""

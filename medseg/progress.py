@@ -1,18 +1,35 @@
-"""Progress that a person can read: a live bar on a terminal, a line now and then in a log file."""
+"""Progress: a live bar on a terminal, a line now and then in a log file, a JSON object a line for programs."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from medseg.refusal import Refusal
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 SECONDS_BETWEEN_LINES = 10
 SECONDS_BEFORE_BAR = 2
+SECONDS_BETWEEN_OBJECTS = 0.2
+TILES = "network"
+"""The stage of a case that comes in tiles."""
+ENDS = ("done", "refused", "failed", "cancelled")
+WORDS = {
+    "read": "reading",
+    "prepare": "preparing",
+    TILES: "segmenting",
+    "clean-up": "cleaning up",
+    "write": "writing",
+    "measure": "measuring",
+}
+"""Stages, as people call them."""
 _shown = False
 """Whether a bar is on the terminal: work inside of other work shows none of its own."""
 
@@ -69,6 +86,158 @@ def share(what: str) -> Iterator[Callable[[int, int], None]]:
     yield say
 
 
+class Cancelled(Exception):
+    """Raised by a function that is told of progress, to end the work: nobody wants its result any more."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the work on a case stands.
+
+    Attributes:
+        case: its id.
+        number, cases: first, second ... of how many.
+        stage: what is being done (read, prepare, network, clean-up, write ...), or one of `ENDS`.
+        done, total: tiles. `done / total` never gets smaller within a case; total is 0 before it is known.
+        megabytes: of the scan, as its voxels lie in memory; 0 before it is read.
+        seconds_left: of the tiles, from how fast those of this case were; None before that is known.
+    """
+
+    case: str
+    number: int
+    cases: int
+    stage: str
+    done: int = 0
+    total: int = 0
+    megabytes: float = 0.0
+    seconds_left: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Of the tiles, 0 to 1."""
+        return self.done / self.total if self.total else float(self.stage == "done")
+
+    def __str__(self) -> str:
+        text = f"{self.case} ({self.number} of {self.cases}): {WORDS.get(self.stage, self.stage)}"
+        if not self.total:
+            return text
+        text += f", {100 * self.share:.0f} %, {self.done}/{self.total} tiles"
+        text += f", {self.share * self.megabytes:.0f} of {self.megabytes:.0f} MB"
+        return text if self.seconds_left is None else f"{text}, about {self.seconds_left:.0f} s left"
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--progress json` prints it; `done_megabytes` are those under the tiles that are done."""
+        left = None if self.seconds_left is None else round(self.seconds_left, 1)
+        done = round(self.share * self.megabytes, 1)
+        return {**asdict(self), "seconds_left": left, "megabytes": round(self.megabytes, 1), "done_megabytes": done}
+
+
+class Course:
+    """Tells of the steps of one case, and sees to it that what is told is true.
+
+    Attributes:
+        megabytes: of the scan, once it is known.
+        total: tiles.
+    """
+
+    def __init__(self, tell: Callable[[Step], None], case: str, number: int, cases: int):
+        self.megabytes, self.total = 0.0, 0
+        self._tell, self._who = tell, (case, number, cases)
+        self._stage, self._done = "", 0
+        self._begun: tuple[float, int] | None = None
+        self._left: float | None = None
+
+    def stage(self, name: str) -> None:
+        """The case begins a stage, or has come to an end."""
+        if name == self._stage:
+            return
+        self._stage = name
+        if name == TILES and self._begun is None:
+            self._begun = time.monotonic(), 0
+        if name == "done":
+            self._done = self.total
+        self._left = None
+        self._say()
+
+    def tiles(self, done: int, total: int) -> None:
+        """So many tiles are done. What is planned anew, with other tiles, goes on from the share that was told."""
+        self.stage(TILES)
+        if not total:  # nothing to do says nothing of what was done
+            return
+        now = time.monotonic()
+        if self._begun and done > self._begun[1]:
+            started, skipped = self._begun
+            self._left = (now - started) / (done - skipped) * max(0, total - done)
+        if not self._done:  # the first ones may be slow, or only left out: the rate is that of those after them
+            self._begun = now, done
+        told = -(-self._done * total // self.total) if self.total else 0
+        self._done, self.total = min(max(done, told), total), total
+        self._say()
+
+    def _say(self) -> None:
+        self._tell(Step(*self._who, self._stage, self._done, self.total, self.megabytes, self._left))
+
+
+@contextmanager
+def cases(how: str = "people") -> Iterator[Callable[[Step | str], None]]:
+    """Yield a function that shows each `Step` of any number of cases, and messages, on standard error.
+
+    Args:
+        how: people, see `counting`; or json, for programs: an object a line, `Step.to_json()` or {"message": ...}; not
+            more than five a second, but every change of stage.
+
+    Raises:
+        Refusal: neither.
+    """
+    if how not in ("people", "json"):
+        raise Refusal("--progress", found=f"'{how}'", needed="people or json", remedy="choose one of them")
+    if how == "json":
+        yield _objects()
+    elif sys.stderr.isatty():
+        with _bar(counted=False) as bar:
+            task = bar.add_task("", total=None)
+
+            def show(step: Step | str) -> None:
+                if isinstance(step, str):
+                    print(step, file=sys.stderr, flush=True)
+                else:
+                    bar.update(task, description=str(step), completed=step.done, total=step.total or None)
+
+            yield show
+    else:
+        yield _lines()
+
+
+def _objects() -> Callable[[Step | str], None]:
+    said, former = 0.0, ("", "")
+
+    def say(step: Step | str) -> None:
+        nonlocal said, former
+        now = time.monotonic()
+        if isinstance(step, str):
+            print(json.dumps({"message": step}), file=sys.stderr, flush=True)
+        elif (step.case, step.stage) != former or step.done == step.total or now - said >= SECONDS_BETWEEN_OBJECTS:
+            said, former = now, (step.case, step.stage)
+            print(json.dumps(step.to_json()), file=sys.stderr, flush=True)
+
+    return say
+
+
+def _lines() -> Callable[[Step | str], None]:
+    said = time.monotonic()
+
+    def say(step: Step | str) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if isinstance(step, str):
+            print(step, file=sys.stderr, flush=True)
+        elif now - said > SECONDS_BETWEEN_LINES and step.stage not in ENDS:  # what became of a case is a message
+            said = now
+            print(step, file=sys.stderr, flush=True)
+
+    return say
+
+
 def _late_bar(what: str, total: int, stack: ExitStack) -> Callable[[], None]:
     """A function to call after each of `total` things; the bar that it opens closes with `stack`."""
     started, finished = time.monotonic(), 0
@@ -88,15 +257,16 @@ def _late_bar(what: str, total: int, stack: ExitStack) -> Callable[[], None]:
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar(*, counted: bool = True) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     global _shown
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    bar, text = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False)
+    columns = (text, bar, MofNCompleteColumn(), TimeRemainingColumn()) if counted else (bar, text)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         _shown = True
         try:
-            yield bar
+            yield progress
         finally:
             _shown = False

@@ -6,6 +6,7 @@ import math
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +23,8 @@ class _Place:
     above: float
 
 
+_maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+"""Those of the arrays on disk that are alive."""
 _place: ContextVar[_Place | None] = ContextVar("scratch", default=None)
 
 
@@ -67,12 +70,30 @@ def _zeros(shape: list[int], kind: np.dtype) -> np.ndarray:
             os.posix_fallocate(file.fileno(), 0, size)
         else:
             file.truncate(size)
-        return np.memmap(file, kind, "r+", shape=tuple(shape))
+        array = np.memmap(file, kind, "r+", shape=tuple(shape))
+    _maps.add(array._mmap)  # type: ignore[attr-defined]
+    return array
+
+
+def threshold() -> float:
+    """Bytes above which `zeros` takes the disk here; infinite where it never does."""
+    place = _place.get()
+    return math.inf if place is None else place.above
 
 
 def let_go(array: np.ndarray) -> None:
-    """Tell the system that what is in memory of an array on disk is not needed now; does nothing to one in memory."""
-    while array is not None and not isinstance(array, mmap.mmap):
+    """Tell the system that what is in memory of an array on disk is not needed now; does nothing to one in memory, nor
+    to one whose changes are in memory alone (`mode="c"`): they would be lost."""
+    while isinstance(array, np.ndarray):  # in the end there is a map of a file, bytes, or nothing
+        if isinstance(array, np.memmap) and array.mode == "c":
+            return
         array = array.base  # type: ignore[assignment]
     if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         array.madvise(mmap.MADV_DONTNEED)
+
+
+def let_go_all() -> None:
+    """The same for all arrays on disk that `zeros` made."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for one in list(_maps):
+            one.madvise(mmap.MADV_DONTNEED)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+Quality = Literal["fast", "standard", "best"]
 
 
 def command(
@@ -37,6 +38,19 @@ def command(
     gate_threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Probability from which a slice is flagged.")
     ] = 0.5,
+    roi: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this box: 10:120,:,30:60 (voxels i,j,k of the scan as stored, from 0, the last left out), or "
+            "around a mask's file."
+        ),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="Only these labels, as in liver,spleen; by a coarse pass first if the model has one.")
+    ] = "",
+    quality: Annotated[
+        Quality, typer.Option(help="fast: less overlap, no mirroring, one run; best: what training allows.")
+    ] = "standard",
     centre: Annotated[str, typer.Option(help="Where the scans were taken, for models that are told.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     set_: Annotated[
@@ -44,6 +58,18 @@ def command(
         typer.Option("--set", help="Inference settings: overlap=0.75, mirror=[left-right], dicom.gap_mm=5, ..."),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Most memory of the whole process, such as 6GiB. [default: what is free]")
+    ] = None,
+    max_gpu_memory: Annotated[str | None, typer.Option(help="The same of the GPU. [default: what is free]")] = None,
+    ahead: Annotated[
+        bool | None,
+        typer.Option(
+            help="Read the next scan and write the last result while the network works: faster, and up to three cases "
+            "are in memory. [default: on a GPU]"
+        ),
+    ] = None,
+    progress: Annotated[str, typer.Option(help="people, or json: an object a line on standard error.")] = "people",
 ) -> None:
     """Segment scans into the folder OUT (the last argument), each in its own geometry.
 
@@ -54,16 +80,21 @@ def command(
     A scan that cannot be read is reported and the others go on; OUT/predict.json says what became of each. Exit code 1
     when any failed.
 
+    --roi and --labels: all else becomes background, and clean-up sees only what is left. --quality sets the overlap of
+    tiles, mirrored passes and how many run folders take part; what is set by --set comes after it.
+
     --gate: a lesion in a slice that is not flagged is lost. How often that was so on the gate's own held-out slices is
     said; `medseg evaluate RUN --gate ...` measures it on the run's cases.
     """
     from dataclasses import replace
 
-    from medseg import progress
+    from medseg import interrupts
+    from medseg import progress as showing
     from medseg.engine import device as devices
     from medseg.engine import scans
     from medseg.engine.batch import predict_all
     from medseg.engine.gate import Gate
+    from medseg.engine.memory import Limits
     from medseg.engine.predict import Predictor
     from medseg.refusal import Refusal
 
@@ -74,7 +105,11 @@ def command(
     *inputs, out = scan
     devices.set_threads(threads)
     changes = [*(set_ or []), *([f"dicom.repair={repair}"] if repair else [])]
-    predictor = Predictor.load([run, *(fold or [])], device=device, changes=changes)
+    wanted = [name.strip() for name in labels.split(",") if name.strip()]
+    limits = Limits.of(max_memory, max_gpu_memory)
+    predictor = Predictor.load(
+        [run, *(fold or [])], device=device, changes=changes, quality=quality, labels=wanted, limits=limits
+    )
     for text in channel or []:
         if "=" not in text:
             raise Refusal("--channel", found=f"'{text}'", needed="NAME=FILE", remedy="write it so")
@@ -83,19 +118,21 @@ def command(
     by_study = by_channel or predictor.dicom.select is not None
     found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study, by_channel=by_channel)
     cases = [replace(case, centre=centre) for case in found]
-    gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
-    if gating:
-        print(gating.cost, file=sys.stderr, flush=True)
-    with progress.share("segmenting") as show:
+    gating = Gate.load(gate, threshold=gate_threshold, device=device, limits=limits) if gate else None
+    with interrupts.by_sigterm(), showing.cases(progress) as show:
+        if gating:
+            show(gating.cost)
         outcomes = predict_all(
             predictor,
             cases,
             out,
             formats=output or [],
             series=series,
-            announce=lambda text: print(text, file=sys.stderr, flush=True),
-            on_tile=show,
+            announce=show,
+            on_step=show,
             gate=gating,
+            roi=roi,
+            ahead=predictor.device.type == "cuda" if ahead is None else ahead,
         )
     failed = sum(outcome.state != "done" for outcome in outcomes)
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")

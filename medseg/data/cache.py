@@ -25,7 +25,7 @@ from medseg.plan import Plan
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import Undo
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same plan and sources would give other arrays or files than before."""
 PREPARATION = (
     "orientation",

@@ -17,6 +17,7 @@ import pydicom.config
 from pydicom import uid
 from pydicom.pixels import get_decoder
 
+from medseg import scratch
 from medseg.boundary import parsing, refuse_absurd
 from medseg.cores import available_cores
 from medseg.dicom import codec, parse
@@ -46,21 +47,26 @@ def load(frames: Sequence[Frame]) -> np.ndarray:
     Raises:
         Refusal: pixels that cannot be decoded, or are not of the size that the header says.
     """
-    rows, columns = frames[0].size
     whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
     stack: np.ndarray | None = None
     with _quiet(), counting("reading slices", total=len(frames)) as done:
         for k, plane in _in_order(_jobs(frames, whole)):
             wanted = np.dtype(np.float32) if plane.dtype.kind == "f" or not whole else plane.dtype
             if stack is None:
-                stack = np.empty((len(frames), rows, columns), wanted)
+                stack = _empty(len(frames), frames[0].size, wanted)
             elif stack.dtype != np.promote_types(stack.dtype, wanted):
-                stack = stack.astype(np.float32 if wanted.kind == "f" else wanted)
+                narrow, stack = stack, _empty(len(frames), frames[0].size, wanted)
+                stack[:k] = narrow[:k]
             stack[k] = plane
             done()
     if stack is None:
         raise ValueError("no frames")
     return stack.transpose(2, 1, 0)
+
+
+def _empty(count: int, size: tuple[int, int], kind: np.dtype) -> np.ndarray:
+    """(slices, rows, columns), in memory or on disk."""
+    return scratch.zeros((1, size[1], size[0], count), kind, slowest=2)[0].transpose(2, 1, 0)
 
 
 @contextlib.contextmanager

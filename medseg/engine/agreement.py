@@ -41,7 +41,7 @@ class OfLabels:
         self, network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
     ) -> np.ndarray:
         """Network target (1 or R, i, j, k) of a prepared image."""
-        return validate.labels(network, image, plan, self.table, settings, device)
+        return validate.labels(network, image, plan, self.table, settings, device)[0]
 
     def add(self, full: np.ndarray, half: np.ndarray) -> None:
         """The answers of a case in float32 and in bf16."""

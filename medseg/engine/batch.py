@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg import atomic, measurements, plugins
+from medseg import plugins, scratch
 from medseg.case import Case
 from medseg.config import Chosen, output
-from medseg.dicom.objects import NOTE_OF_CHECK
-from medseg.engine import runner
-from medseg.engine.load import CHOICE, load_valid
-from medseg.engine.predict import Predictor, TileCallback
+from medseg.engine import device as devices
+from medseg.engine import runner, stages
+from medseg.engine.budget import SCRATCH_SHARE
+from medseg.engine.load import load_valid
+from medseg.engine.predict import Predictor
+from medseg.engine.record import Record, facts
+from medseg.engine.region import Roi, needs_one_scan
 from medseg.labels import LabelTable
-from medseg.prediction import Classification, Prediction
+from medseg.prediction import Prediction
+from medseg.progress import Course, Step
 from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
+Gating = Callable[[Case, Volume, Prediction], tuple[Prediction, dict[str, Any]]]
 MAPS = "maps"
 """What outputs say that they write if it is probabilities and no labels."""
 
@@ -32,12 +38,14 @@ def predict_all(
     formats: Sequence[str] = (),
     series: str | None = None,
     announce: Callable[[str], None] = print,
-    on_tile: TileCallback | None = None,
+    on_step: Callable[[Step], None] | None = None,
     use: Callable[[Case, Volume, Any], None] | None = None,
     probabilities: bool = False,
-    gate: Callable[[Case, Volume, Prediction], tuple[Prediction, dict[str, Any]]] | None = None,
+    gate: Gating | None = None,
+    roi: Roi | None = None,
+    ahead: bool = False,
 ) -> list[runner.Outcome]:
-    """Predict every case into `out/<case><suffix>`; write `out/predict.json`, which says what became of each.
+    """Predict every case into `out/<case><suffix>`; keep `out/predict.json`, which says what became of each.
 
     Formats: outputs, each by its name alone or with options as in `config.output`; by default a NIfTI label map, or a
     table of probabilities where the model tells classes.
@@ -46,6 +54,14 @@ def predict_all(
     against that case only.
 
     `gate` limits label maps before they are written, and says how; see `engine.gate`.
+
+    `roi` is the box of every scan that gets labels; see `engine.region`.
+
+    `on_step` is told of every stage and every tile. If it raises `progress.Cancelled`, the batch ends: the case is on
+    record as cancelled, and nothing of it stays in memory.
+
+    `ahead`: the next case is read and the last one written while the network works; see `runner.run_all`. `use`, `gate`
+    and `on_step` are called in the caller's thread all the same.
 
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
@@ -57,47 +73,107 @@ def predict_all(
             needed="a segmentation: a gate takes labels away from slices",
             remedy="name the segmentation's run first and the slice classifier after --gate",
         )
+    needs_one_scan(roi, len(cases))
     probabilities = probabilities or any(_needs_probabilities(one.module(), one.options) for one in writers)
     out.mkdir(parents=True, exist_ok=True)
-
-    def work(case: Case) -> tuple[tuple[str, ...], dict[str, Any]]:
-        places = {out / f"{case.id}{chosen.module().SUFFIX}": chosen for chosen in writers}
-        _spare_inputs(places, case)
-        scan = predictor.read_scan(case, series=series)
-        for path, chosen in places.items():  # before a network runs for minutes
-            if check := getattr(chosen.module(), "check", None):
-                check(scan, path)
-        valid = load_valid(case, scan, read)
-        prediction = predictor.predict(
-            scan, case.id, on_tile, valid=valid, centre=case.centre, probabilities=probabilities
-        )
-        gated: dict[str, Any] = {}
-        if gate and isinstance(prediction, Prediction):
-            prediction, gated = gate(case, scan, prediction)
-        files = []
-        for path, chosen in places.items():
-            chosen.module().write(prediction, path, chosen.options)
-            files.append(path.name)
-        if use:
-            use(case, scan, prediction)
-        return tuple(files), _facts(prediction) | gated | _reading(scan)
-
-    outcomes = []
-    for number, outcome in enumerate(runner.run_all(cases, work), start=1):
-        outcomes.append(outcome)
-        told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason
-        announce(f"[{number}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}")
-    report = {"provenance": dict(predictor.provenance), "cases": [outcome.to_json() for outcome in outcomes]}
-    with atomic.replacing(out / "predict.json") as temporary:
-        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
+    record = Record(out / "predict.json", predictor.provenance)
+    batch = _Batch(predictor, writers, out, series, probabilities, gate, roi, use, _courses(cases, on_step), announce)
+    outcomes: list[runner.Outcome] = []
+    above = predictor.limits.host_bytes() // SCRATCH_SHARE
+    try:
+        with (
+            scratch.on_disk(out, above=above),
+            closing(runner.run_all(batch.begun(cases), batch.work, ahead=ahead, on_stage=batch.tell)) as ended,
+        ):
+            for outcome in ended:
+                outcomes.append(outcome)
+                if outcome.state != "done":
+                    devices.give_back()
+                record.keep(outcome)
+                told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason or "as was asked"
+                announce(
+                    f"[{len(outcomes)}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}"
+                )
+                for warning in outcome.facts.get("warnings", ()):
+                    announce(f"{outcome.case}: {warning}")
+    finally:
+        record.write()
+        devices.give_back()
     return outcomes
 
 
-def _reading(scan: Volume) -> dict[str, str]:
-    """Facts for predict.json: which series was taken, and what the check of it found."""
-    names = {CHOICE: "series", NOTE_OF_CHECK: "check of the series"}
-    return {name: scan.source.notes[key] for key, name in names.items() if scan.source.notes.get(key)}
+def _courses(cases: Sequence[Case], on_step: Callable[[Step], None] | None) -> dict[str, Course]:
+    tell = on_step or (lambda step: None)
+    return {case.id: Course(tell, case.id, number, len(cases)) for number, case in enumerate(cases, start=1)}
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is the same for all cases, and the work on one; see `predict_all`."""
+
+    predictor: Predictor
+    writers: Sequence[Chosen]
+    out: Path
+    series: str | None
+    probabilities: bool
+    gate: Gating | None
+    roi: Roi | None
+    use: Callable[[Case, Volume, Any], None] | None
+    courses: Mapping[str, Course]
+    announce: Callable[[str], None]
+
+    def begun(self, cases: Iterable[Case]) -> Iterator[Case]:
+        """The cases, each told of when its reading begins, whichever thread reads it."""
+        for case in cases:
+            self.tell(case, "read")
+            yield case
+
+    def tell(self, case: Case, stage: str) -> None:
+        self.courses[case.id].stage(stage)
+
+    def work(self, case: Case) -> runner.Steps:
+        places = {self.out / f"{case.id}{chosen.module().SUFFIX}": chosen for chosen in self.writers}
+        with stages.stage("read"):
+            scan = self._scan(case, places)
+            valid = load_valid(case, scan, read)
+        yield
+        course = self.courses[case.id]
+        course.megabytes = scan.array.nbytes / 1e6
+        prediction = self.predictor.predict(
+            scan,
+            case.id,
+            course.tiles,
+            valid=valid,
+            centre=case.centre,
+            probabilities=self.probabilities,
+            roi=self.roi,
+            on_forecast=lambda forecast: self.announce(f"{case.id}: {forecast.sentence()}"),
+        )
+        gated: dict[str, Any] = {}
+        if self.gate and isinstance(prediction, Prediction):
+            with stages.stage("gate"):
+                prediction, gated = self.gate(case, scan, prediction)
+        course.stage("write")
+        yield
+        for path, chosen in places.items():
+            with stages.stage("write"):
+                chosen.module().write(prediction, path, chosen.options)
+        with stages.stage("measure"):
+            found = facts(prediction, scan) | gated
+        yield
+        if self.use:
+            with stages.stage("use"):
+                self.use(case, scan, prediction)
+        return tuple(path.name for path in places), found
+
+    def _scan(self, case: Case, places: Mapping[Path, Chosen]) -> Volume:
+        """The scan, which every output has agreed to, before a network runs for minutes."""
+        _spare_inputs(places, case)
+        scan = self.predictor.read_scan(case, series=self.series)
+        for path, chosen in places.items():
+            if check := getattr(chosen.module(), "check", None):
+                check(scan, path)
+        return scan
 
 
 def _needs_probabilities(module: Any, options: Any) -> bool:
@@ -155,25 +231,6 @@ def _refuse_unfit(name: str, needed: Chosen, fitting: Mapping[str, Sequence[str]
                 needed=f"{option} {' or '.join(values)}",
                 remedy=f"choose that, or leave {name} out",
             )
-
-
-def _facts(prediction: Prediction | Classification) -> dict[str, Any]:
-    if isinstance(prediction, Prediction):
-        return {"volume_ml": measurements.volumes_ml(prediction)}
-    return chances(prediction)
-
-
-def chances(classification: Classification) -> dict[str, Any]:
-    """Facts for predict.json: the probability of each class; of slices, the highest and how many are decided so."""
-    names, found = classification.table.names, classification.probabilities
-    if classification.table.unit == "image":
-        return {"probability": {name: round(float(row[0]), 4) for name, row in zip(names, found, strict=True)}}
-    decided = classification.decisions.sum(axis=1)
-    return {
-        "slices": found.shape[1],
-        "highest probability": {name: round(float(row.max()), 4) for name, row in zip(names, found, strict=True)},
-        "slices decided so": {name: int(count) for name, count in zip(names, decided, strict=True)},
-    }
 
 
 def _spare_inputs(places: Iterable[Path], case: Case) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from medseg import atomic
-from medseg.outputs import nifti, nrrd
+from medseg import atomic, nifti
+from medseg.outputs import nrrd
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 

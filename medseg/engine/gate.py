@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from medseg.case import Case
+from medseg.engine.memory import FREE, Limits
 from medseg.engine.predict import Predictor
 from medseg.engine.run import Run
 from medseg.prediction import Evidence, Prediction
@@ -35,12 +36,12 @@ class Gate:
     cost: str = ""
 
     @classmethod
-    def load(cls, run: Path, *, threshold: float = 0.5, device: str = "auto") -> Gate:
+    def load(cls, run: Path, *, threshold: float = 0.5, device: str = "auto", limits: Limits = FREE) -> Gate:
         """Raises:
         Refusal: the run is none of a slice classifier, or the threshold is no probability.
         """
         opened = Run.open(run)
-        predictor = Predictor.load([opened.folder], device=device)
+        predictor = Predictor.load([opened.folder], device=device, limits=limits)
         if predictor.table.unit != "slice":
             raise Refusal(
                 run,

@@ -197,7 +197,7 @@ def _plan(recipe: Recipe, channels: tuple[str, ...]) -> Plan:
             remedy="list them in this order, or name the channels with --channels",
         )
     for how in asked.normalisation:
-        intensity.scale(np.zeros((1, 1, 1), np.float32), how)  # refuses one that lacks a number
+        intensity.scale([np.zeros(1, np.float32)], how)  # refuses one that lacks a number
     context = networks.context(recipe.model)
     return Plan(
         orientation=asked.orientation,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
-from medseg.engine import backends, precision, tiles, tuning, validate
+from medseg.engine import backends, budget, need, precision, region, stages, tiles, tuning, validate
 from medseg.engine import device as devices
+from medseg.engine import quality as qualities
 from medseg.engine.forward import Forward, mirrored
 from medseg.engine.load import load_image, load_valid
+from medseg.engine.memory import FREE, Limits
 from medseg.engine.run import Run
-from medseg.engine.segment import segment, tiling, whole
+from medseg.engine.segment import Layout, count_tiles, segment, tiling
+from medseg.engine.skipping import over_air
 from medseg.labels import LabelTable
 from medseg.plan import AXIS_OF, Plan
 from medseg.prediction import Classification, Prediction
@@ -63,9 +67,24 @@ class Predictor:
     dicom: DicomSettings
     device: torch.device
     provenance: Mapping[str, str]
+    labels: tuple[str, ...] = ()
+    """Those that are kept; none: all."""
+    coarse: Predictor | None = None
+    """Finds `labels` first."""
+    limits: Limits = FREE
+    """Of memory."""
 
     @classmethod
-    def load(cls, runs: Sequence[Path], *, device: str = "auto", changes: Sequence[str] = ()) -> Predictor:
+    def load(
+        cls,
+        runs: Sequence[Path],
+        *,
+        device: str = "auto",
+        changes: Sequence[str] = (),
+        quality: qualities.Quality = "standard",
+        labels: Sequence[str] = (),
+        limits: Limits = FREE,
+    ) -> Predictor:
         """Load the runs' best weights. Several runs are an ensemble: their logits are averaged.
 
         Args:
@@ -73,11 +92,15 @@ class Predictor:
             device: auto, cpu, cuda or mps.
             changes: `key=value` changes of the recipe's inference settings, and `dicom.key=value` of how it reads
                 DICOM.
+            quality: see `engine.quality`; `changes` come after it.
+            labels: names of those that are wanted; the others become background. Empty: all.
+            limits: of memory; by default, what is free when a scan comes.
 
         Raises:
-            Refusal: a run is incomplete or damaged, or the runs do not share plan and labels.
+            Refusal: a run is incomplete or damaged, the runs do not share plan and labels, or a label is unknown.
         """
         devices.tune_allocator()
+        runs = qualities.runs(quality, runs)
         opened = [Run.open(path) for path in runs]
         first = opened[0]
         for other in opened[1:]:
@@ -90,11 +113,14 @@ class Predictor:
                 )
         chosen = devices.choose(device)
         of_dicom = [text.removeprefix(DICOM) for text in changes if text.startswith(DICOM)]
-        settings = config.changed(first.recipe.predict, [text for text in changes if not text.startswith(DICOM)])
+        usual = qualities.settings(quality, first.recipe, first.table)
+        settings = config.changed(usual, [text for text in changes if not text.startswith(DICOM)])
         reading = config.changed(first.recipe.dicom, of_dicom, key=DICOM)
         devices.check_precision(chosen, settings.precision, where="precision")
         pinned = [run.plan.inference_precision for run in opened]
         number_format, why = precision.chosen(settings.precision, pinned, chosen)
+        limits.enforce(chosen)
+        coarse = cls._load_coarse(first, settings, labels, device, limits)
         loaded = [run.load_network() for run in opened]
         _check_channels(reading, first.plan)
         members, computed_by = _members(opened, loaded, settings.backend, number_format, chosen)
@@ -108,6 +134,8 @@ class Predictor:
             "backend": computed_by,
             "licence of the weights": first.recipe.licence,
             "intended use": first.recipe.intended_use,
+            **({} if quality == "standard" else {"quality": quality}),
+            **({"labels asked for": ", ".join(labels)} if labels else {}),
         }
         return cls(
             members=members,
@@ -117,21 +145,89 @@ class Predictor:
             dicom=reading,
             device=chosen,
             provenance=provenance,
+            labels=tuple(labels),
+            coarse=coarse,
+            limits=limits,
         )
+
+    @classmethod
+    def _load_coarse(
+        cls, run: Run, settings: PredictSettings, labels: Sequence[str], device: str, limits: Limits
+    ) -> Predictor | None:
+        """The model that finds the wanted labels first, if there are any and the settings name one."""
+        if not labels:
+            return None
+        region.check_labels(labels, run.table)
+        if settings.coarse is None:
+            return None
+        coarse = cls.load([settings.coarse], device=device, limits=limits)
+        region.check_labels(labels, coarse.table, f"coarse model {settings.coarse}")
+        if coarse.plan.channels != run.plan.channels:
+            raise Refusal(
+                settings.coarse,
+                found=f"a coarse model of the channels {', '.join(coarse.plan.channels)}",
+                needed=f"one of {', '.join(run.plan.channels)}, which is what it will be given",
+                remedy="name another run as predict.coarse, or none: coarse=null",
+            )
+        return coarse
 
     @property
     def plan(self) -> Plan:
         """Of the first member; channels, orientation and spacing are those of all."""
         return self.members[0].plan
 
+    @cached_property
+    def _need(self) -> need.Need:
+        """Of memory, by a forward pass of the first member; the others have the same layers."""
+        member, chosen = self.members[0], self.recipe.model
+        tensors = member.network.parameters()
+        return need.measure(
+            self._forward(member, tiles.flips(self.settings.mirror, self.plan.orientation)),
+            channels=self.plan.in_channels,
+            tile=self.plan.patch,
+            context=self.plan.context,
+            divisor=chosen.module().divisor(chosen.options),
+            casts=0 if self.settings.precision == "32" else sum(one.nbytes // 2 for one in tensors),
+            device=self.device,
+        )
+
+    def _task(self, undo: transform.Undo, *, probabilities: bool) -> budget.Task:
+        """What decides how the work on a scan is cut up, before anything of it is made."""
+        kept = len(self.table.labels) if probabilities else 0
+        channels, exclusive = self.table.network_channels, self.table.exclusive
+        return budget.Task(
+            undo,
+            self.plan.orientation,
+            tiling(undo.prepared, self.plan, self.settings),
+            self._need,
+            channels,
+            self.device,
+            images=(self._image_size(undo),) * len(self.members),
+            results=budget.result_sizes(undo, channels, exclusive=exclusive, kept=kept),
+            kept=kept,
+            several=len(self.members) > 1,
+            batch=budget.most(self.settings),
+        )
+
+    def _image_size(self, undo: transform.Undo) -> int:
+        """Bytes of what a member sees."""
+        return 4 * self.plan.in_channels * math.prod(undo.prepared)
+
     def _image(
-        self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str
+        self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str, *, slowest: int = 0
     ) -> tuple[torch.Tensor, transform.Undo]:
         """What a member sees of a scan, (C, i, j, k), and the way back."""
-        image, undo = transform.image(scan, member.plan, valid=valid, square=self.table.unit == "image")
-        if member.plan.centres:
-            image = transform.with_planes(image, transform.centre_code(centre, member.plan.centres))
-        return devices.near(torch.from_numpy(image), self.device), undo
+        with stages.stage("prepare"):
+            image, undo = transform.image(
+                scan,
+                member.plan,
+                valid=valid,
+                square=self.table.unit == "image",
+                planes=transform.centre_code(centre, member.plan.centres) if member.plan.centres else (),
+                slowest=slowest,
+                device=self.device,
+            )
+            return devices.near(torch.from_numpy(image), self.device), undo
 
     def prepared(self, case: Case) -> np.ndarray:
         """A case as the first member's network sees it, float32 (C, i, j, k)."""
@@ -151,10 +247,28 @@ class Predictor:
         valid: np.ndarray | None = None,
         centre: str = "",
         probabilities: bool = False,
+        roi: region.Roi | None = None,
+        on_forecast: Callable[[budget.Forecast], None] | None = None,
     ) -> Prediction | Classification:
         """Labels of one scan on its grid, or probabilities of its classes, whichever the network was trained for."""
         if self.table.unit == "voxel":
-            return self.predict_volume(scan, case, on_tile, valid=valid, centre=centre, probabilities=probabilities)
+            return self.predict_volume(
+                scan,
+                case,
+                on_tile,
+                valid=valid,
+                centre=centre,
+                probabilities=probabilities,
+                roi=roi,
+                on_forecast=on_forecast,
+            )
+        if roi is not None:
+            raise Refusal(
+                "--roi",
+                found=f"a model that tells a class for every {self.table.unit}",
+                needed="a model that labels voxels",
+                remedy="leave it out, or cut the scan itself",
+            )
         return self.classify(scan, case, on_tile, centre=centre)
 
     def classify(
@@ -168,7 +282,8 @@ class Predictor:
             image, undo = self._image(member, scan, None, centre)
             for axes in passes:
                 seen = tiles.Seen(image, self._forward(member, [axes]))
-                each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
+                with stages.stage("network"):
+                    each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
                 if on_tile:
                     on_tile(len(each), len(self.members) * len(passes))
         found = self._chances(torch.stack(each).mean(dim=0))
@@ -192,35 +307,57 @@ class Predictor:
         valid: np.ndarray | None = None,
         centre: str = "",
         probabilities: bool = False,
+        roi: region.Roi | None = None,
+        on_forecast: Callable[[budget.Forecast], None] | None = None,
     ) -> Prediction:
         """Labels of one scan, on its grid.
 
         Args:
             scan: with the channels of the plan, in their order.
             case: id for files and reports.
-            on_tile: called with (tiles done, tiles in all).
+            on_tile: called with (tiles done, tiles in all); what it raises, such as `progress.Cancelled`, ends the work
+                and lets go of everything.
             valid: boolean (1, I, J, K) of the pixels that count, for photographs; None: found in the image.
             centre: see `scores`.
             probabilities: keep them too, all classes at once on the scan's grid.
+            roi: the box that gets labels, see `region.Roi`; all else is background. None: the surroundings of the
+                wanted labels where a coarse model finds them, or everything.
+            on_forecast: told how the work is cut up and what memory it will take, before a network runs; and again
+                where memory runs out all the same.
+
+        Raises:
+            Refusal: no way to cut it up stays within the limits of memory.
         """
+        where = self._region(scan, roi, on_tile, valid, centre)
+        undo = transform.way_back(scan, self.plan)
+        devices.give_back()  # what is kept of the last scan would be counted twice
+        course = budget.Course(
+            self._task(undo, probabilities=probabilities), self.limits, boxes=where.blocks(undo), tell=on_forecast
+        )
+        layout, axis = course.forecast.layout, course.forecast.layout.axis
         passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         members = []
         for member in self.members:
-            image, undo = self._image(member, scan, valid, centre)
+            slowest = axis if self._image_size(undo) > scratch.threshold() else 0
+            image, undo = self._image(member, scan, valid, centre, slowest=slowest)
             members.append(tiles.Seen(image, self._forward(member, passes)))
         chances = None
         if probabilities:
-            chances = scratch.zeros((len(self.table.labels), *scan.shape), np.float32)
+            chances = scratch.zeros((len(self.table.labels), *scan.shape), np.float32, slowest=undo.permutation[axis])
+        places, facts = self._tiling(scan, undo, layout)
         target = segment(
             members,
-            tiling(undo.prepared, self.plan, self.settings),
+            places,
             undo,
-            whole(undo, axis=2, batch=self.settings.batch),
+            layout,
             channels=self.table.network_channels,
             exclusive=self.table.exclusive,
             on_tile=on_tile,
             probabilities=chances,
+            smaller=course.smaller,
         )
+        if self.labels:
+            region.keep(target, chances, self.table, self.labels)
         if self.plan.steps:  # what the network says of the darkness around a photograph means nothing
             inside = photograph.enhanced_part(photograph.lit(scan.array) if valid is None else valid)
             target = target * inside
@@ -233,8 +370,41 @@ class Predictor:
                     needed=f"millimetres for the clean-up step {step.name}",
                     remedy="leave that step out of the recipe",
                 )
-            target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
-        return Prediction(case, self.table, scan.with_array(target), self.provenance, chances, scan)
+            with stages.stage("clean-up"):
+                target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
+        warnings = [*where.facts.get("warnings", ()), *facts.get("warnings", ())]
+        facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
+        told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
+        return Prediction(case, self.table, scan.with_array(target), told, chances, scan, facts=facts)
+
+    def _region(
+        self,
+        scan: Volume,
+        roi: region.Roi | None,
+        on_tile: TileCallback | None,
+        valid: np.ndarray | None,
+        centre: str,
+    ) -> region.Region:
+        """Where labels are wanted: as the user says, or around what a coarse model finds."""
+        if roi is not None:
+            return region.given(roi, scan)
+        if self.coarse is None:
+            return region.Region()
+        waiting = on_tile and (lambda done, total: on_tile(0, total))  # it is the fine pass whose tiles are counted
+        found = self.coarse.predict_volume(scan, "coarse pass", waiting, valid=valid, centre=centre)
+        return region.around(found, self.labels, margin_mm=self.settings.coarse_margin_mm)
+
+    def _tiling(self, scan: Volume, undo: transform.Undo, layout: Layout) -> tuple[tiles.Tiling, dict[str, Any]]:
+        """The tiles that are worth a network's while, and facts about the others."""
+        places = tiling(undo.prepared, self.plan, self.settings)
+        total = count_tiles(places, undo, layout)
+        if not self.settings.skip_air:
+            return places, {"tiles": total}
+        plans = [member.plan for member in self.members]
+        skipping, warning = over_air(scan, undo, plans, self.table.network_channels, exclusive=self.table.exclusive)
+        places = replace(places, skipping=skipping)
+        seen = count_tiles(places, undo, layout)
+        return places, {"tiles": seen, "tiles skipped": total - seen, **({"warnings": [warning]} if warning else {})}
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan."""

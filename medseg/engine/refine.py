@@ -72,12 +72,14 @@ def refine_all(
         )
     out.mkdir(parents=True, exist_ok=True)
 
-    def work(case: Case) -> tuple[tuple[str, ...], dict[str, object]]:
+    def work(case: Case) -> runner.Steps:
         maps = _read_map(case.images["map"])
+        yield
         axes = axis_map(maps.affine, run.plan.orientation)
         refined = _refined(network, maps.array, axes, step, chosen)
         if valid:
             refined = refined * _mask(masks, case.id, valid, maps)
+        yield
         name = f"{case.id}{output.SUFFIX}"
         output.save(refined, out / name)
         return (name,), {"largest change": round(float(np.abs(refined - maps.array).max()), 4)}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
+from medseg import scratch
 from medseg.config import PredictSettings
-from medseg.engine import tiles
+from medseg.engine import device as devices
+from medseg.engine import memory, stages, tiles
 from medseg.plan import Plan
 from medseg.transforms import native
 from medseg.transforms.prepare import Slices, Undo
@@ -34,6 +37,10 @@ class Layout:
     home: str = "cpu"
 
 
+Smaller = Callable[[Sequence[Slices], bool], Layout]
+"""Boxes of the crop without labels yet, and whether it was a GPU whose memory ran out -> how to go on with less."""
+
+
 def segment(
     members: Sequence[tiles.Seen],
     tiling: tiles.Tiling,
@@ -45,6 +52,7 @@ def segment(
     order: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
     probabilities: np.ndarray | None = None,
+    smaller: Smaller | None = None,
 ) -> np.ndarray:
     """Network target on the scan's grid.
 
@@ -52,25 +60,17 @@ def segment(
         members: what is averaged; their images are what `undo` came with.
         channels: of the networks' answers.
         exclusive, order, probabilities: see `native.Landing`.
-        on_tile: called with (tiles done, tiles in all).
+        on_tile: called with (tiles done, tiles in all); the latter grows where memory ran out and some are seen again.
+        smaller: asked when memory runs out; rows that have their labels keep them. None: the error goes on.
 
     Returns:
         As `native.blank`.
+
+    Raises:
+        Refusal: `smaller` knows of nothing smaller.
     """
     target = native.blank(undo, channels, exclusive=exclusive, slowest=layout.axis)
-    landings = [
-        native.Landing(
-            undo,
-            target,
-            exclusive=exclusive,
-            axis=layout.axis,
-            box=box,
-            order=order,
-            probabilities=probabilities,
-        )
-        for box in layout.blocks
-    ]
-    total = sum(len(band) for one in landings for band in tiling.touching(one.reads, layout.axis))
+    land = partial(native.Landing, undo, target, exclusive=exclusive, order=order, probabilities=probabilities)
     done = 0
 
     def count(tiles_done: int) -> None:
@@ -79,26 +79,60 @@ def segment(
         if on_tile:
             on_tile(done, total)
 
-    for landing in landings:
-        rows = tiles.stream(
-            members,
-            tiling,
-            landing.reads,
-            axis=layout.axis,
-            halo=landing.halo,
-            batch=layout.batch,
-            kind=layout.kind,
-            home=layout.home,
-            on_tiles=count,
-        )
-        for first, scores in rows:
-            landing.take(first, scores)
+    left: tuple[Slices, ...] = layout.blocks
+    total = count_tiles(tiling, undo, layout, order=order)
+    while left:
+        landing = land(axis=layout.axis, box=left[0])
+        short = _fill(landing, members, tiling, layout, count, forgiving=smaller is not None)
+        left = left[1:]
+        if short and smaller:
+            devices.give_back()
+            rest = native.with_part(landing.box, landing.axis, slice(landing.done, landing.box[landing.axis].stop))
+            layout = smaller((rest, *left), short == "gpu")
+            left = layout.blocks
+            total = done + count_tiles(tiling, undo, layout, order=order)
     return target
 
 
-def whole(undo: Undo, *, axis: int, batch: int = 1) -> Layout:
-    """Everything in one piece along an axis."""
-    return Layout(axis, (native.everything(undo.cropped),), batch)
+def _fill(
+    landing: native.Landing,
+    members: Sequence[tiles.Seen],
+    tiling: tiles.Tiling,
+    layout: Layout,
+    count: Callable[[int], None],
+    *,
+    forgiving: bool,
+) -> str:
+    """Labels of a block. Where `forgiving`: the memory that ran out on the way ("gpu" or "host"), else empty.
+
+    A function of its own, so that what it held is gone when there has to be room for a second attempt.
+    """
+    rows = tiles.stream(
+        members,
+        tiling,
+        landing.reads,
+        axis=layout.axis,
+        halo=landing.halo,
+        batch=layout.batch,
+        kind=layout.kind,
+        home=layout.home,
+        on_tiles=count,
+    )
+    try:
+        for first, scores in stages.each("network", rows, between="reduce"):
+            landing.take(first, scores)
+            scratch.let_go_all()
+    except (MemoryError, RuntimeError) as error:
+        if not forgiving or not memory.ran_out(error):
+            raise
+        return "gpu" if isinstance(error, torch.OutOfMemoryError) else "host"
+    return ""
+
+
+def count_tiles(tiling: tiles.Tiling, undo: Undo, layout: Layout, *, order: int = 1) -> int:
+    """How many tiles the networks will see; those that lie in two blocks are seen twice."""
+    boxes = [native.reads(undo, block, order) for block in layout.blocks]
+    return sum(len(band) for box in boxes for band in tiling.touching(box, layout.axis))
 
 
 def tiling(shape: Sequence[int], plan: Plan, settings: PredictSettings) -> tiles.Tiling:

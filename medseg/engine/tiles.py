@@ -15,10 +15,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from medseg.engine.skipping import Skipping
 from medseg.geometry import AXIS_CODES
 from medseg.refusal import Refusal
+from medseg.transforms.native import stream_order
 
 Sizes = tuple[int, int, int]
+PIECE = 1_000_000
+"""Logits of a tile that are brought into the form of the running means at once."""
 PATIENT_AXES = {"left-right": 0, "anterior-posterior": 1, "inferior-superior": 2}
 
 
@@ -84,12 +88,14 @@ class Tiling:
             body, and what training patches are padded with.
         blend: see `weights`.
         context: slices along k that tiles have in addition on each side; 0 beyond the image, as in training.
+        skipping: which tiles are left out; None: none.
     """
 
     tile: Sizes
     corners: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     blend: str = "gaussian"
     context: int = 0
+    skipping: Skipping | None = None
 
     @classmethod
     def of(
@@ -103,7 +109,8 @@ class Tiling:
         return cls(tile, (first, second, third), blend, context)
 
     def touching(self, box: Sequence[slice], axis: int) -> list[list[tuple[int, ...]]]:
-        """Corners of the tiles that touch a box, those at one position along `axis` together, in order."""
+        """Corners of the tiles that touch a box and are not left out, those at one position along `axis` together, in
+        order."""
         along = [
             [at for at in corners if at < part.stop and at + side > part.start]
             for corners, side, part in zip(self.corners, self.tile, box, strict=True)
@@ -111,8 +118,13 @@ class Tiling:
         bands = []
         for at in along[axis]:
             places = [[at] if other == axis else along[other] for other in range(3)]
-            bands.append(list(itertools.product(*places)))
-        return bands
+            bands.append([corner for corner in itertools.product(*places) if self._wanted(corner)])
+        return [band for band in bands if band]
+
+    def _wanted(self, corner: Sequence[int]) -> bool:
+        if self.skipping is None:
+            return True
+        return self.skipping.wanted([slice(at, at + side) for at, side in zip(corner, self.tile, strict=True)])
 
 
 def stream(
@@ -139,82 +151,95 @@ def stream(
         on_tiles: called with the number of tiles just done.
 
     Yields:
-        (first row, logits (N, n, n', n'')): rows from the first to the last one that is final, over the whole box along
-        the other axes. A view that is only good until the next one is asked for.
+        (first row, logits (N, n, n', n'')): `axis` first, then the other two in order; rows from the first to the last
+        one that is final, over the whole box along the others. A view that is only good until the next is asked for.
 
     Raises:
         Refusal: an answer is not finite.
     """
-    bands = tiling.touching(box, axis)
-    window, final = None, box[axis].start
-    for place, band in enumerate(bands):
+    rows = tiling.tile[axis] + halo
+    window = None
+    if tiling.skipping is not None:
+        window = _Window(tiling.skipping.background, box, axis, rows, kind, torch.device(home))
+    for band in tiling.touching(box, axis):
+        if window is not None:
+            yield from window.before(band[0][axis], halo)
         for first in range(0, len(band), batch):
             corners = band[first : first + batch]
             scores = _mean(members, corners, tiling)
-            if window is None:
-                window = _Window(scores.shape[1], box, axis, tiling.tile[axis] + halo, kind, torch.device(home))
+            if window is None:  # every voxel will get an answer
+                window = _Window(torch.zeros(scores.shape[1]), box, axis, rows, kind, torch.device(home))
             for corner, score in zip(corners, scores, strict=True):
-                window.blend(corner, score.to(home), weights(tiling.tile, tiling.blend).to(home))
+                window.blend(corner, score, weights(tiling.tile, tiling.blend).to(home))
             if on_tiles:
                 on_tiles(len(corners))
-        assert window is not None  # a band has at least one tile
-        following = bands[place + 1][0][axis] if place + 1 < len(bands) else box[axis].stop
-        if following > final:
-            final = following
-            yield window.base, window.up_to(final)
-            window.move(final - halo)
+    assert window is not None  # where no tile is left out, one touches the box
+    yield from window.before(box[axis].stop, halo)
 
 
 class _Window:
-    """Running weighted means of the rows that tiles of one position along the axis reach."""
+    """Running weighted means of the rows that tiles of one position along the axis reach; the axis comes first. Until a
+    tile answers for it, a voxel has the logits of `background`."""
 
     def __init__(
         self,
-        channels: int,
+        background: Tensor,
         box: tuple[slice, slice, slice],
         axis: int,
         rows: int,
         kind: torch.dtype,
         home: torch.device,
     ):
-        sizes = [part.stop - part.start for part in box]
-        sizes[axis] = min(rows, sizes[axis])
-        self._box, self._axis = box, axis
-        self.base = box[axis].start
-        self._mean = torch.zeros((channels, *sizes), dtype=kind, device=home)
+        self._axes = stream_order(axis)
+        self._box = [box[one] for one in self._axes]
+        self.base = self._final = box[axis].start
+        sizes = [part.stop - part.start for part in self._box]
+        sizes[0] = min(rows, sizes[0])
+        self._background = background.tolist()
+        self._mean = background.to(home, kind).reshape(-1, 1, 1, 1).repeat(1, *sizes)
         self._norm = torch.zeros(sizes, device=home)
 
     def blend(self, corner: Sequence[int], score: Tensor, weight: Tensor) -> None:
-        """Take a tile's logits (N, ...) into the means, as far as it lies in the window."""
+        """Take a tile's logits (N, i, j, k) into the means, as far as it lies in the window."""
+        score = score.permute(0, *(1 + axis for axis in self._axes))
+        weight = weight.permute(self._axes)
         theirs, ours = [], []
-        for axis, (at, side, size, part) in enumerate(
-            zip(corner, weight.shape, self._norm.shape, self._box, strict=True)
-        ):
-            base = self.base if axis == self._axis else part.start
-            start, stop = max(at, base), min(at + side, base + size, part.stop)
-            theirs.append(slice(start - at, stop - at))
+        for place, (axis, part) in enumerate(zip(self._axes, self._box, strict=True)):
+            base = self.base if place == 0 else part.start
+            start = max(corner[axis], base)
+            stop = min(corner[axis] + weight.shape[place], base + self._norm.shape[place], part.stop)
+            theirs.append(slice(start - corner[axis], stop - corner[axis]))
             ours.append(slice(start - base, stop - base))
-        weight = weight[tuple(theirs)]
         norm = self._norm[tuple(ours)]
-        norm += weight
-        share = (weight / norm).to(self._mean.dtype)
-        self._mean[(slice(None), *ours)].lerp_(score[(slice(None), *theirs)].to(self._mean.dtype), share)
+        norm += weight[tuple(theirs)]
+        share = weight[tuple(theirs)] / norm
+        mean, score = self._mean[(slice(None), *ours)], score[(slice(None), *theirs)]
+        # piece by piece: networks answer in half precision and with the channels innermost, and a copy of all of it in
+        # the order and kind of the means would be the largest array there is
+        step = max(1, PIECE // max(1, math.prod(score.shape[2:]) * len(score)))
+        for first in range(0, score.shape[1], step):
+            rows = slice(first, first + step)
+            piece = torch.empty(score[:, rows].shape, dtype=mean.dtype, device=mean.device).copy_(score[:, rows])
+            mean[:, rows].lerp_(piece, share[rows].to(mean.dtype))
 
-    def up_to(self, row: int) -> Tensor:
-        """The means of the rows before `row`."""
-        return self._mean.narrow(1 + self._axis, 0, row - self.base)
+    def before(self, row: int, halo: int) -> Iterator[tuple[int, Tensor]]:
+        """The first row and the means of the rows up to `row`, which are final; then all but `halo` of them are
+        dropped. In several goes where no tile reaches so far."""
+        while self._final < row:
+            self._final = min(row, self.base + len(self._norm))
+            yield self.base, self._mean[:, : self._final - self.base]
+            self._move(self._final - halo)
 
-    def move(self, base: int) -> None:
+    def _move(self, base: int) -> None:
         """Drop the rows before `base`."""
         step = base - self.base
         if step <= 0:
             return
-        for tensor, axis in ((self._mean, 1 + self._axis), (self._norm, self._axis)):
-            size = tensor.shape[axis]
-            for start in range(0, size - step, step):  # pieces that do not overlap with where they come from
-                count = min(step, size - step - start)
-                tensor.narrow(axis, start, count).copy_(tensor.narrow(axis, start + step, count))
-            tensor.narrow(axis, max(0, size - step), min(step, size)).zero_()
+        for rows, fresh in zip((self._norm, *self._mean), (0.0, *self._background), strict=True):
+            for start in range(0, len(rows) - step, step):  # pieces that do not overlap with where they come from
+                count = min(step, len(rows) - step - start)
+                rows[start : start + count] = rows[start + step : start + step + count]
+            rows[max(0, len(rows) - step) :] = fresh
         self.base = base
 
 
@@ -223,10 +248,11 @@ def _mean(members: Sequence[Seen], corners: Sequence[Sequence[int]], tiling: Til
     total: Tensor | None = None
     for member in members:
         scores = member.forward(torch.stack([cut(member.image, corner, tiling) for corner in corners]))
+        scores = scores.float() if len(members) > 1 else scores
         total = scores if total is None else total.add_(scores)
     assert total is not None  # there is always at least one member
     mean = total.div_(len(members)) if len(members) > 1 else total
-    if not torch.isfinite(mean.sum()):
+    if not torch.isfinite(mean.sum(dtype=torch.float32)):
         raise Refusal(
             "network output",
             found="values that are not finite",

@@ -12,10 +12,12 @@ from torch import nn
 from medseg.config import PredictSettings
 from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
+from medseg.engine import budget, need, tiles
 from medseg.engine import device as devices
-from medseg.engine import tiles
 from medseg.engine.forward import forward
-from medseg.engine.segment import segment, tiling, whole
+from medseg.engine.memory import FREE
+from medseg.engine.need import Need
+from medseg.engine.segment import segment, tiling
 from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan
 from medseg.ranking import auroc
@@ -64,8 +66,10 @@ def dice_sums(
     """
     sums = torch.zeros((len(table.labels), 2), dtype=torch.float64)
     with devices.evaluating(network):
+        wanted = None
         for case in cases:
-            truth, predicted = np.asarray(case.target), labels(network, case.image, plan, table, settings, device)
+            truth = np.asarray(case.target)
+            predicted, wanted = labels(network, case.image, plan, table, settings, device, wanted)
             if split is not None:
                 held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
                 truth, predicted = truth[..., held_out], predicted[..., held_out]
@@ -120,19 +124,43 @@ def labels(
     table: LabelTable,
     settings: PredictSettings,
     device: torch.device,
-) -> np.ndarray:
-    """Network target of a prepared image (C, i, j, k), on its own grid."""
+    wanted: Need | None = None,
+) -> tuple[np.ndarray, Need]:
+    """Network target of a prepared image (C, i, j, k), on its own grid, and what the network needs for it."""
     seen, places = _seen(network, image, plan, settings, device)
+    wanted = wanted or need.measure(
+        seen.forward, channels=len(seen.image), tile=plan.patch, context=plan.context, device=device
+    )
     undo = Undo.nothing(image.shape[1:])
-    layout = whole(undo, axis=0, batch=settings.batch)
-    return segment([seen], places, undo, layout, channels=table.network_channels, exclusive=table.exclusive)
+    channels, exclusive = table.network_channels, table.exclusive
+    task = budget.Task(
+        undo,
+        plan.orientation,
+        places,
+        wanted,
+        channels,
+        device,
+        results=budget.result_sizes(undo, channels, exclusive=exclusive, kept=0),
+        batch=budget.most(settings),
+    )
+    course = budget.Course(task, FREE)
+    found = segment(
+        [seen],
+        places,
+        undo,
+        course.forecast.layout,
+        channels=channels,
+        exclusive=exclusive,
+        smaller=course.smaller,
+    )
+    return found, wanted
 
 
 def answers(
     network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> torch.Tensor:
     """Logits of a classifier for a prepared image (C, i, j, k); see `tiles.answers`."""
-    return tiles.answers(*_seen(network, image, plan, settings, device), batch=settings.batch)
+    return tiles.answers(*_seen(network, image, plan, settings, device), batch=budget.most(settings) or 1)
 
 
 def mean_dice(sums: torch.Tensor) -> tuple[float, list[float]]:

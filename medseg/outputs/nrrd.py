@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.atomic import replacing
+from medseg import nrrd
 from medseg.geometry import LPS_FROM_RAS
 from medseg.prediction import Prediction
 from medseg.settings import Settings
@@ -23,12 +23,9 @@ class Options(Settings):
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:
-    """Write the painted labels as uint8, or uint16 above 255, in LPS space."""
-    import SimpleITK as sitk
-
-    image = image_of(prediction.painted())
-    with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+    """Write the painted labels as uint8, or uint16 above 255, in LPS space, slab by slab."""
+    target, kind = prediction.target, prediction.table.painted_kind
+    nrrd.write(path, nrrd.header((1, *target.shape), kind, target.affine), prediction.slabs())
 
 
 def image_of(volume: Volume) -> Any:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from medseg import codes
-from medseg.atomic import replacing
-from medseg.geometry import LPS_FROM_RAS
+from medseg import codes, nrrd, scratch
 from medseg.labels import Label
 from medseg.prediction import Prediction
 from medseg.settings import Settings
@@ -18,7 +15,6 @@ from medseg.settings import Settings
 SUFFIX = ".seg.nrrd"
 WRITES = "labels"
 READ_BACK_BY = "sitk"
-TYPES = {"uint8": "unsigned char", "uint16": "unsigned short"}
 
 
 class Options(Settings):
@@ -41,53 +37,29 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
     Labels that share voxels lie in layers, few of them, along an axis before the others. Names, colours and codes are
     in the fields that Slicer documents for this format; the provenance is in fields of our own, which it keeps.
     """
-    layers, segments = _layers(prediction)
-    lines = [*_header(layers, prediction.target.affine), *_fields(segments, prediction), "", ""]
-    with replacing(path) as temporary, temporary.open("wb") as raw:
-        raw.write("\n".join(lines).encode("utf-8"))
-        with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as handle:
-            for k in range(layers.shape[3]):
-                handle.write(layers[..., k].transpose(2, 1, 0).astype(layers.dtype.newbyteorder("<")).tobytes())
+    target, table = prediction.target, prediction.table
+    segments, layers = _segments(prediction)
+    lines = nrrd.header((max(1, len(layers)), *target.shape), table.painted_kind, target.affine)
+    planes = (np.stack([layer[0, ..., k] for layer in layers]) for k in range(target.shape[2] if layers else 0))
+    nrrd.write(path, [*lines, *_fields(segments, prediction)], planes if layers else prediction.slabs())
 
 
-def _layers(prediction: Prediction) -> tuple[np.ndarray, list[_Segment]]:
-    """(L, I, J, K) of the table's numbers, each label in the first layer where its voxels are free."""
-    table, target = prediction.table, prediction.target
-    painted = table.paint(target.array)[None]
-    boxes = table.boxes(target.array)
-    if not boxes:
-        return painted, [_Segment(label, 0, (0, -1) * 3) for label in table.labels]
-    layers, segments = [] if not table.exclusive else [painted[0]], []
+def _segments(prediction: Prediction) -> tuple[list[_Segment], list[np.ndarray]]:
+    """The labels, and layers (1, I, J, K) of the table's numbers, each label in the first layer where its voxels are
+    free; no layers where one that is painted holds all."""
+    table, target, layers = prediction.table, prediction.target.array, list[np.ndarray]()
+    boxes, segments = table.boxes(target), []
     for position, box in boxes.items():
         label, layer = table.labels[position], 0
         if not table.exclusive:
-            mask = prediction.mask(position)
-            free = (n for n, taken in enumerate(layers) if not taken[mask].any())
+            mask = target[(position, *box)] == 1
+            free = (n for n, taken in enumerate(layers) if not taken[(0, *box)][mask].any())
             layer = next(free, len(layers))
             if layer == len(layers):
-                layers.append(np.zeros_like(painted[0]))
-            layers[layer][mask] = label.index
+                layers.append(scratch.zeros((1, *target.shape[1:]), table.painted_kind, slowest=2))
+            layers[layer][(0, *box)][mask] = label.index
         segments.append(_Segment(label, layer, tuple(end for side in box for end in (side.start, side.stop - 1))))
-    return (painted if table.exclusive else np.stack(layers)), segments
-
-
-def _header(layers: np.ndarray, affine: np.ndarray) -> list[str]:
-    several = len(layers) > 1
-    sizes = layers.shape if several else layers.shape[1:]
-    lps = LPS_FROM_RAS @ affine
-    axes = ["({:.17g},{:.17g},{:.17g})".format(*lps[:3, column]) for column in range(4)]
-    return [
-        "NRRD0004",
-        f"type: {TYPES[layers.dtype.name]}",
-        f"dimension: {len(sizes)}",
-        "space: left-posterior-superior",
-        f"sizes: {' '.join(map(str, sizes))}",
-        f"space directions: {'none ' if several else ''}{' '.join(axes[:3])}",
-        f"kinds: {'list ' if several else ''}domain domain domain",
-        "endian: little",
-        "encoding: gzip",
-        f"space origin: {axes[3]}",
-    ]
+    return segments or [_Segment(label, 0, (0, -1) * 3) for label in table.labels], layers
 
 
 def _fields(segments: list[_Segment], prediction: Prediction) -> list[str]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from medseg.labels import LabelTable
-from medseg.postprocess import components, edit_each
+from medseg.pieces import Pieces
+from medseg.postprocess import channels
 from medseg.settings import Settings
 
 ROUNDING = 1e-9
 """Relative: a component of exactly the volume stays, whatever the product of the spacings rounds to."""
-
 
 NEEDS_MM = True
 
@@ -29,13 +28,9 @@ class Options(Settings):
 
 
 def apply(target: np.ndarray, *, table: LabelTable, spacing_mm: np.ndarray, options: Options) -> np.ndarray:
-    """Same shape and type as `target`."""
+    """`target`, cleaned in place."""
     voxels = options.min_ml * 1000 / float(np.prod(spacing_mm)) * (1 - ROUNDING)
-    return edit_each(target, table, options.labels, partial(_large, voxels=voxels, connectivity=options.connectivity))
-
-
-def _large(mask: np.ndarray, voxels: float, connectivity: int) -> np.ndarray:
-    parts = components(mask, connectivity)
-    keep = np.bincount(parts.ravel()) >= voxels
-    keep[0] = False
-    return keep[parts]
+    for channel, values in channels(target, table, options.labels):
+        found = Pieces(channel, values, connectivity=options.connectivity)
+        found.paint(np.zeros_like(found.values), found.sizes < voxels)
+    return target

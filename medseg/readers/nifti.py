@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import logging
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medseg.boundary import parsing, refuse_absurd, refuse_not_finite
+from medseg.boundary import parsing, refuse_not_finite
+from medseg.readers import _voxels
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.volume import Source, Volume
@@ -22,10 +21,7 @@ SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgh", ".mgz")
 MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 DISAGREEMENT_MM = 0.1
 """sform and qform may differ by single precision and by a shear that a qform cannot hold; more is worth a line."""
-GZIP = b"\x1f\x8b"
 HEADER_BYTES = 1024
-BEHIND_BYTES = 2**24
-"""What may follow the voxels (MGH's tags, padding) without the header's saying so."""
 
 
 class Options(Settings):
@@ -55,53 +51,12 @@ def read(path: Path, options: Options) -> Volume:
     return Volume(array, affine, Source(path, reader="nifti"))
 
 
-def _start(path: Path) -> bytes:
-    """The first bytes of the file, decompressed: enough for any header."""
-    with path.open("rb") as handle:
-        raw = handle.read(HEADER_BYTES)
-    return _inflated(path, path.read_bytes(), HEADER_BYTES) if raw[:2] == GZIP else raw
-
-
-def _content(path: Path, claimed: int) -> bytes:
-    """The whole file, decompressed to its end, so that gzip's checksum is compared (nibabel stops before it).
-
-    Args:
-        claimed: bytes that the header promises; what goes far beyond is refused before it is in memory.
-    """
-    raw = path.read_bytes()
-    refuse_absurd(path, claimed, len(raw), "voxels")
-    if raw[:2] != GZIP:
-        return raw
-    content = _inflated(path, raw, claimed + BEHIND_BYTES + 1)
-    if len(content) > claimed + BEHIND_BYTES:
-        raise Refusal(
-            path,
-            found=f"more than {len(content) - 1} bytes, of which the header explains {claimed}",
-            needed="a file of the size that its header says",
-            remedy="check the header, or copy or download the file again",
-        )
-    return content
-
-
-def _inflated(path: Path, raw: bytes, most: int) -> bytes:
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
-            return stream.read(most)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Refusal(
-            path,
-            found=f"a damaged or truncated gzip stream of {len(raw)} bytes ({error})",
-            needed="a complete file",
-            remedy="copy or download it again",
-        ) from error
-
-
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(C, I, J, K) and affine in mm."""
     import nibabel as nib
 
     header_path, data_path = _pair(path)
-    raw = _start(header_path)
+    raw = _voxels.start(header_path, HEADER_BYTES)
     with parsing(path, needed="a NIfTI header", remedy="copy or convert the file again"):
         kind, pair = _kind(raw, nib)
         if kind is None:
@@ -111,22 +66,20 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 needed="a NIfTI-1 or NIfTI-2 file",
                 remedy="convert it to NIfTI with a tool that knows its orientation",
             )
-        header = kind.header_class.from_fileobj(io.BytesIO(raw))
+        block = raw[: kind.header_class.template_dtype.itemsize]  # without extensions, of whatever length they are
+        header = kind.header_class(block)
         # nibabel's check turns a voxel size of 0 into 1, so this is taken from the header as it is
-        pixdim = np.asarray(
-            kind.header_class.from_fileobj(io.BytesIO(raw), check=False)["pixdim"][1:4], dtype=np.float64
-        )
+        pixdim = np.asarray(kind.header_class(block, check=False)["pixdim"][1:4], dtype=np.float64)
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
         slope, intercept = header.get_slope_inter()
         unit = header.get_xyzt_units()[0]
-    stored = _voxels(path, data_path if pair else header_path, shape, dtype, offset)
     with parsing(path, needed="a readable sform or qform", remedy="repair the header's orientation"):
         affine = _affine(path, header, pixdim)
     affine[:3] *= MM_PER_UNIT[unit]
-    array = _channels_first(path, stored)
     if slope is None or (slope == 1 and intercept == 0):
-        return array, affine
-    return _scaled(array, slope, intercept), affine
+        slope, intercept = None, 0.0
+    stored = _voxels.Stored(shape, dtype, offset, slope, intercept)
+    return _voxels.load(path, data_path if pair else header_path, stored), affine
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
@@ -153,59 +106,6 @@ def _kind(raw: bytes, nib: Any) -> tuple[Any, bool]:
     return None, False
 
 
-def _voxels(path: Path, data_path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> np.ndarray:
-    """Read-only view of the stored voxels, in native byte order."""
-    if dtype.kind not in "iuf":
-        raise Refusal(
-            path,
-            found=f"voxels of type {dtype}",
-            needed="integer or real voxels",
-            remedy="convert colours or complex numbers to one real channel each",
-        )
-    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    possible = bool(shape) and min(shape) >= 1 and offset >= 0
-    raw = _content(data_path, offset + expected) if possible else b""
-    if not possible or len(raw) - offset < expected:
-        raise Refusal(
-            path,
-            found=f"{max(len(raw) - offset, 0)} bytes of voxels for shape {tuple(map(int, shape))} of {dtype}",
-            needed=f"{expected} bytes",
-            remedy="the file is truncated or its header damaged; copy or download it again",
-        )
-    stored = np.ndarray(shape, dtype, buffer=raw, offset=offset, order="F")
-    if dtype.itemsize > 8:  # long double differs between machines, and nothing downstream takes it
-        return stored.astype(np.float64)
-    return stored if dtype.isnative else stored.astype(dtype.newbyteorder("="))
-
-
-def _channels_first(path: Path, stored: np.ndarray) -> np.ndarray:
-    """(I, J[, K[, C]]) or (I, J, K, 1, C) as ITK writes vectors -> (C, I, J, K), a view."""
-    shape = list(stored.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    if len(shape) == 5 and shape[3] == 1:
-        del shape[3]
-    if len(shape) > 4:
-        raise Refusal(
-            path,
-            found=f"{len(shape)} axes {tuple(shape)}",
-            needed="three axes, or four with the channels last",
-            remedy="split the file along its extra axes",
-        )
-    shape += [1] * (3 - len(shape))
-    volume = stored.reshape(shape, order="F")
-    return volume[None] if volume.ndim == 3 else np.moveaxis(volume, 3, 0)
-
-
-def _scaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """stored * slope + intercept as float32, in double precision slice by slice to keep memory low."""
-    scaled = np.empty(array.shape[::-1], dtype=np.float32).T
-    for channel in range(array.shape[0]):
-        for k in range(array.shape[3]):
-            scaled[channel, :, :, k] = array[channel, :, :, k].astype(np.float64) * slope + intercept
-    return scaled
-
-
 def _affine(path: Path, header: Any, pixdim: np.ndarray) -> np.ndarray:
     """nibabel's choice between sform and qform, refused when there is none or it is singular."""
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
@@ -230,7 +130,7 @@ def _read_mgh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(C, I, J, K) and affine in mm; MGH is always in mm and never scaled."""
     import nibabel as nib
 
-    raw = _start(path)
+    raw = _voxels.start(path, HEADER_BYTES)
     with parsing(path, needed="an MGH header", remedy="copy or convert the file again"):
         header = nib.MGHImage.header_class.from_fileobj(io.BytesIO(raw))
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
@@ -242,4 +142,4 @@ def _read_mgh(path: Path) -> tuple[np.ndarray, np.ndarray]:
             needed="an affine that places every voxel",
             remedy="convert it to NIfTI with mri_convert, giving the orientation",
         )
-    return _channels_first(path, _voxels(path, path, shape, dtype, offset)), affine
+    return _voxels.load(path, path, _voxels.Stored(shape, dtype, offset)), affine

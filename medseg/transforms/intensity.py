@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from medseg.plan import Normalisation
 from medseg.refusal import Refusal
@@ -20,6 +23,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
 PERCENTILES = (0.5, 99.5)
 RELATIVE_SD = 1e-6
 """A spread below this part of the values' size is rounding noise of float32: the channel is constant."""
+HALF = 1 << 16
+"""Values of one half of the 32 bits of a number."""
+SIGN = np.uint32(1 << 31)
 
 
 class Scale(NamedTuple):
@@ -33,12 +39,15 @@ class Scale(NamedTuple):
     """Voxels that are 0 stay 0 (they are outside the skull-stripped head)."""
 
 
-def scale(array: np.ndarray, how: Normalisation) -> Scale:
+AS_IS = Scale(None, None, 0.0, 1.0)
+
+
+def scale(slabs: Iterable[np.ndarray], how: Normalisation) -> Scale:
     """The numbers that normalise one channel.
 
     Args:
-        array: (I, J, K); statistics add up in memory order, so pass a contiguous array in canonical orientation if the
-            result must not depend on how the file was laid out.
+        slabs: float32 arrays that are the channel together, and can be gone through twice; statistics add up in their
+            order, and in the order of each in memory.
         how: what the plan says.
 
     Raises:
@@ -53,25 +62,58 @@ def scale(array: np.ndarray, how: Normalisation) -> Scale:
         case "suv":
             return _scale(how.lower, how.upper, how.mean or 0.0, how.sd or 1.0)
         case "percentile":
-            lower, upper = np.percentile(array, PERCENTILES)
-            return _between(float(lower), float(upper))
+            return _between(*percentiles(slabs, PERCENTILES))
         case "zscore":
-            return _spread(array, how, keep_zero=False)
+            return _spread(slabs, how, keep_zero=False)
         case "zscore_nonzero":
-            return _spread(array[array != 0], how, keep_zero=True)
+            return _spread((slab[slab != 0] for slab in slabs), how, keep_zero=True)
     return _scale(how.lower, how.upper, 0.0, 1.0)
 
 
-def normalise(array: np.ndarray, how: Normalisation) -> None:
-    """Normalise one float32 channel (I, J, K) in place. A constant channel becomes 0 (`zscore`), never NaN."""
-    numbers = scale(array, how)
-    background = array == 0 if numbers.keep_zero else None
+def normalise(values: Tensor, numbers: Scale) -> None:
+    """Normalise float32 values in place. A constant channel becomes 0 (`zscore`), never NaN."""
+    background = values == 0 if numbers.keep_zero else None
     if numbers.lower is not None or numbers.upper is not None:
-        np.clip(array, numbers.lower, numbers.upper, out=array)
-    array -= np.float32(numbers.mean)
-    array /= np.float32(numbers.sd)
+        values.clamp_(numbers.lower, numbers.upper)
+    values.sub_(numbers.mean).div_(numbers.sd)
     if background is not None:
-        array[background] = 0
+        values.masked_fill_(background, 0)
+
+
+def percentiles(slabs: Iterable[np.ndarray], wanted: tuple[float, ...]) -> list[float]:
+    """Exact percentiles of float32 values, interpolated between neighbours, without a copy of them all.
+
+    Values are counted by the upper halves of their bits, and then those of the few halves that matter by their lower
+    ones. `slabs` is gone through twice.
+    """
+    counts = np.zeros(HALF, np.int64)
+    for slab in slabs:
+        counts += np.bincount(_sortable(slab) >> 16, minlength=HALF)
+    places = [(counts.sum() - 1) * one / 100 for one in wanted]
+    ranks = sorted({rank for place in places for rank in (math.floor(place), math.ceil(place))})
+    upper = {rank: int(np.searchsorted(np.cumsum(counts), rank, side="right")) for rank in ranks}
+    finer = {half: np.zeros(HALF, np.int64) for half in upper.values()}
+    for slab in slabs:
+        bits = _sortable(slab)
+        for half, count in finer.items():
+            count += np.bincount(bits[bits >> 16 == half] & (HALF - 1), minlength=HALF)
+    values = {}
+    for rank, half in upper.items():
+        lower = np.searchsorted(np.cumsum(finer[half]), rank - counts[:half].sum(), side="right")
+        values[rank] = _value(half << 16 | int(lower))
+    pairs = ((values[math.floor(place)], values[math.ceil(place)], place % 1) for place in places)
+    return [low + (high - low) * part for low, high, part in pairs]
+
+
+def _sortable(values: np.ndarray) -> np.ndarray:
+    """Whole numbers of 32 bits in the same order as float32 values."""
+    bits = values.ravel().view(np.uint32)
+    return np.where(bits & SIGN, ~bits, bits | SIGN)
+
+
+def _value(bits: int) -> float:
+    """The number whose `_sortable` is `bits`."""
+    return float(np.uint32(bits ^ SIGN if bits & SIGN else ~bits & 0xFFFFFFFF).view(np.float32))
 
 
 def _scale(lower: float | None, upper: float | None, mean: float, sd: float) -> Scale:
@@ -87,15 +129,21 @@ def _between(lower: float, upper: float) -> Scale:
     return Scale(lower, upper, lower, spread if spread > RELATIVE_SD * size else 1.0)
 
 
-def _spread(values: np.ndarray, how: Normalisation, *, keep_zero: bool) -> Scale:
-    """Mean and standard deviation of the clipped values, summed in float64."""
-    if values.size == 0:
+def _spread(slabs: Iterable[np.ndarray], how: Normalisation, *, keep_zero: bool) -> Scale:
+    """Mean and standard deviation of the clipped values in float64: those of each slab, put together (Chan, Golub and
+    LeVeque 1979)."""
+    size, mean, squares = 0, 0.0, 0.0
+    for slab in slabs:
+        values = slab if how.lower is None and how.upper is None else np.clip(slab, how.lower, how.upper)
+        if values.size:
+            away = float(values.mean(dtype=np.float64)) - mean
+            total = size + values.size
+            squares += float(values.var(dtype=np.float64)) * values.size + away**2 * (size * values.size / total)
+            mean += away * (values.size / total)
+            size = total
+    if not size:
         return Scale(how.lower, how.upper, 0.0, 1.0, keep_zero)
-    if how.lower is not None or how.upper is not None:
-        values = np.clip(values, how.lower, how.upper)
-    mean = float(values.mean(dtype=np.float64))
-    sd = float(values.std(dtype=np.float64))
-    return _scale(how.lower, how.upper, mean, sd)._replace(keep_zero=keep_zero)
+    return _scale(how.lower, how.upper, mean, math.sqrt(squares / size))._replace(keep_zero=keep_zero)
 
 
 def _check(how: Normalisation) -> None:

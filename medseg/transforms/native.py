@@ -13,11 +13,16 @@ import torch
 from torch import Tensor
 
 from medseg import scratch
-from medseg.resample import part, reach
+from medseg.resample import part as part_of
+from medseg.resample import reach
 from medseg.transforms.prepare import Slices, Undo
 
-VOXELS = 1_000_000
-"""Native voxels that are worked on at once (4 MB a float32 array: it stays in the processor's cache)."""
+VOXELS = 2_000_000
+"""Native voxels that are worked on at once: small enough for what is made of them to stay in the processor's cache."""
+STRIP = 32
+"""Rows of those, across the stream, in which the channels that can win are found."""
+CELL = 16
+"""Prepared samples, along the last axis, for which a channel's highest and lowest score are compared."""
 
 
 def blank(undo: Undo, channels: int, *, exclusive: bool, slowest: int = 0) -> np.ndarray:
@@ -35,13 +40,26 @@ def inside(undo: Undo, array: np.ndarray) -> np.ndarray:
     return undo.axes.apply(array)[(slice(None), *(slice(start, stop) for start, stop in undo.crop))]
 
 
+def reads(undo: Undo, box: Slices, order: int) -> Slices:
+    """The box on the prepared grid that a box of the crop is made of, by splines of an order."""
+    parts = []
+    for old, new, span in zip(undo.prepared, undo.cropped, box, strict=True):
+        low, high = reach(old, new, order)
+        parts.append(slice(int(low[span.start]), int(high[span.stop - 1]) + 1))
+    return parts[0], parts[1], parts[2]
+
+
 class Landing:
     """Where the scores of a box come down as labels, row after row along one axis.
 
+    A channel whose highest score in a neighbourhood is below another's lowest cannot win there, for a linear
+    interpolation lies between the scores that it is made of. So most channels are never resampled in most places.
+
     Attributes:
+        box: of the crop, canonical, that gets labels.
         reads: box on the prepared grid that the labels of `box` are made of.
         halo: prepared rows along `axis` before the newest that may still be wanted.
-        done: first row of `box` along `axis`, in the crop, that has no labels yet.
+        done: first row of `box` along `axis` that has no labels yet.
     """
 
     def __init__(
@@ -66,77 +84,139 @@ class Landing:
             probabilities: (channels, I, J, K) float32 on the scan's grid, written too; None: not wanted.
         """
         self.box = box or everything(undo.cropped)
-        self.axis, self.order, self.exclusive = axis, order, exclusive
+        self.axis = axis
         self.done = self.box[axis].start
-        self._undo = undo
-        self._target = inside(undo, target)
-        self._chances = None if probabilities is None else inside(undo, probabilities)
-        self._reach = [reach(old, new, order) for old, new in zip(undo.prepared, undo.cropped, strict=True)]
-        spans = zip(self._reach, self.box, strict=True)
-        first, second, third = (slice(int(low[one.start]), int(high[one.stop - 1]) + 1) for (low, high), one in spans)
-        self.reads: Slices = (first, second, third)
-        low, high = self._reach[axis]
+        self._order, self._exclusive = order, exclusive
+        self.reads = reads(undo, self.box, order)
+        reaches = [reach(old, new, order) for old, new in zip(undo.prepared, undo.cropped, strict=True)]
+        low, high = reaches[axis]
         self.halo = int((high - low).max()) + 1
+        # from here on the stream's own order of axes: the one that rows come along, then the others
+        self._axes = stream_order(axis)
+        self._target = self._turned(inside(undo, target))
+        self._chances = None if probabilities is None else self._turned(inside(undo, probabilities))
+        self._reaches = [reaches[one] for one in self._axes]
+        self._sizes = [(undo.prepared[one], undo.cropped[one]) for one in self._axes]
+
+    def _turned(self, array: np.ndarray) -> np.ndarray:
+        return array.transpose(0, *(1 + axis for axis in self._axes))
 
     def take(self, first: int, scores: Tensor) -> None:
-        """Scores (C, n, n', n'') whose rows along `axis` begin with prepared row `first` and end where they are not
-        final yet; along the other axes they cover `reads`."""
-        ready = first + scores.shape[1 + self.axis]
-        for rows in self._stretches(ready):
-            place = with_part(self.box, self.axis, rows)
-            starts = [first if axis == self.axis else one.start for axis, one in enumerate(self.reads)]
-            if self._chances is not None:
-                self._keep_chances(scores, place, starts)
-            elif self.exclusive:
-                self._target[(0, *place)] = self._winner(scores, place, starts)
-            else:
-                for number, channel in enumerate(scores):
-                    self._target[(number, *place)] = (self._resampled(channel, place, starts) > 0).cpu().numpy()
+        """Make labels of scores (C, n, n', n''), the axis of the stream first. Their rows begin with prepared row
+        `first` and end where they are not final yet; along the other axes they cover `reads`.
+
+        Raises:
+            ValueError: rows that are still wanted come no more.
+        """
+        across, last = (self.box[axis] for axis in self._axes[1:])
+        wanted = self._reaches[0][0]
+        if self.done < self.box[self.axis].stop and first > wanted[self.done]:
+            raise ValueError(f"scores from row {first}, when those from row {wanted[self.done]} are wanted")
+        starts = [first, *(self.reads[axis].start for axis in self._axes[1:])]
+        for rows in self._stretches(first + scores.shape[1]):
+            for start in range(across.start, across.stop, STRIP):
+                place = (rows, slice(start, min(start + STRIP, across.stop)), last)
+                if self._chances is not None:
+                    self._all_channels(scores, place, starts, self._chances)
+                elif self._exclusive:
+                    self._target[(0, *place)] = self._winners(scores, place, starts)
+                else:
+                    self._regions(scores, place, starts)
             self.done = rows.stop
 
     def _stretches(self, ready: int) -> Iterator[slice]:
         """Rows that can be made now, a handy number at a time."""
-        _, high = self._reach[self.axis]
+        _, high = self._reaches[0]
         stop = min(self.box[self.axis].stop, int(np.searchsorted(high, ready)))
-        area = math.prod(one.stop - one.start for axis, one in enumerate(self.box) if axis != self.axis)
+        area = math.prod(self.box[axis].stop - self.box[axis].start for axis in self._axes[1:])
         step = max(1, VOXELS // area)
         for start in range(self.done, stop, step):
             yield slice(start, min(start + step, stop))
 
-    def _winner(self, scores: Tensor, place: Slices, starts: list[int]) -> np.ndarray:
-        best = self._resampled(scores[0], place, starts).clone()  # where nothing is resampled it is the scores' own
-        winner = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
-        for number, channel in enumerate(scores[1:], start=1):
-            values = self._resampled(channel, place, starts)
-            winner.masked_fill_(values > best, number)
-            torch.maximum(best, values, out=best)
+    def _winners(self, scores: Tensor, place: Slices, starts: list[int]) -> np.ndarray:
+        rivals = self._rivals(scores, place, starts)
+        sizes = [part.stop - part.start for part in place]
+        best = torch.full(sizes, -torch.inf, device=scores.device)
+        winner = torch.zeros(sizes, dtype=torch.int16, device=scores.device)
+        if len(rivals) == 1:
+            winner.fill_(next(iter(rivals)))
+            return winner.cpu().numpy()
+        for number, part in rivals.items():
+            values = self._resampled(scores[number], (*place[:2], part), starts)
+            here = (slice(None), slice(None), slice(part.start - place[2].start, part.stop - place[2].start))
+            winner[here].masked_fill_(values > best[here], number)
+            torch.maximum(best[here], values, out=best[here])
         return winner.cpu().numpy()
 
-    def _keep_chances(self, scores: Tensor, place: Slices, starts: list[int]) -> None:
+    def _regions(self, scores: Tensor, place: Slices, starts: list[int]) -> None:
+        """Nothing is written where a region cannot be."""
+        for number, part in self._rivals(scores, place, starts).items():
+            values = self._resampled(scores[number], (*place[:2], part), starts)
+            self._target[(number, *place[:2], part)] = (values > 0).cpu().numpy()
+
+    def _rivals(self, scores: Tensor, place: Slices, starts: list[int]) -> dict[int, slice]:
+        """Channels that may win somewhere (regions: be above 0), and the native stretch along the last axis where."""
+        if self._order == 3:  # a cubic spline overshoots
+            return dict.fromkeys(range(len(scores)), place[2])
+        seen = self._held(scores, place, starts)
+        cells = -(-seen.shape[3] // CELL)
+        high = _by_cell(seen.amax(dim=(1, 2)).float(), cells, -torch.inf).amax(dim=2)
+        if self._exclusive:
+            low = -_by_cell(-seen.amin(dim=(1, 2)).float(), cells, -torch.inf)
+            may = high >= low.amin(dim=2).amax(dim=0)
+        else:
+            may = high > 0
+        edges = self._read(2, place[2]).start + CELL * np.arange(cells + 1)
+        native = np.searchsorted(self._reaches[2][0], edges).clip(place[2].start, place[2].stop).tolist()
+        native[0], native[-1] = place[2].start, place[2].stop
+        found = {}
+        for number, cells_of in enumerate(may.cpu().numpy()):
+            [there] = cells_of.nonzero()
+            if len(there) and native[there[0]] < native[there[-1] + 1]:
+                found[number] = slice(native[there[0]], native[there[-1] + 1])
+        return found
+
+    def _all_channels(self, scores: Tensor, place: Slices, starts: list[int], chances: np.ndarray) -> None:
         """Labels, and the probabilities that they follow from."""
         values = torch.stack([self._resampled(channel, place, starts) for channel in scores])
-        assert self._chances is not None  # the caller has looked
-        if self.exclusive:
+        if self._exclusive:
             self._target[(0, *place)] = values.argmax(0).cpu().numpy()
-            self._chances[(slice(None), *place)] = values.softmax(0)[-len(self._chances) :].cpu().numpy()
+            chances[(slice(None), *place)] = values.softmax(0)[-len(chances) :].cpu().numpy()
         else:
             self._target[(slice(None), *place)] = (values > 0).cpu().numpy()
-            self._chances[(slice(None), *place)] = values.sigmoid().cpu().numpy()
+            chances[(slice(None), *place)] = values.sigmoid().cpu().numpy()
+
+    def _read(self, axis: int, part: slice) -> slice:
+        """Prepared samples that a native stretch along one of the stream's axes is made of."""
+        low, high = self._reaches[axis]
+        return slice(int(low[part.start]), int(high[part.stop - 1]) + 1)
 
     def _resampled(self, channel: Tensor, place: Slices, starts: list[int]) -> Tensor:
         """The native box `place` of one channel, of which `channel` holds the prepared part that begins at `starts`."""
-        values, firsts = channel, []
-        for axis, (rows, start) in enumerate(zip(place, starts, strict=True)):
-            low, high = self._reach[axis]
-            first = int(low[rows.start])
-            values = values.narrow(axis, first - start, int(high[rows.stop - 1]) + 1 - first)
-            firsts.append(first)
-        values = values.float()
-        for axis, (rows, first) in enumerate(zip(place, firsts, strict=True)):
-            sizes = self._undo.prepared[axis], self._undo.cropped[axis]
+        values = self._held(channel[None], place, starts)[0].float()
+        for axis, (rows, sizes) in enumerate(zip(place, self._sizes, strict=True)):
             if sizes[0] != sizes[1]:
-                values = part(values, axis, sizes=sizes, order=self.order, rows=rows, first=first)
+                first = self._read(axis, rows).start
+                values = part_of(values, axis, sizes=sizes, order=self._order, rows=rows, first=first)
         return values
+
+    def _held(self, scores: Tensor, place: Slices, starts: list[int]) -> Tensor:
+        """View of what a native box is made of."""
+        box = [self._read(axis, part) for axis, part in enumerate(place)]
+        one, other, last = (slice(held.start - at, held.stop - at) for held, at in zip(box, starts, strict=True))
+        return scores[:, one, other, last]
+
+
+def _by_cell(profile: Tensor, cells: int, filling: float) -> Tensor:
+    """(C, n) -> (C, cells, CELL + 1): neighbours share a sample, since what lies between them is made of both."""
+    missing = cells * CELL + 1 - profile.shape[1]
+    return torch.nn.functional.pad(profile, (0, missing), value=filling).unfold(1, CELL + 1, CELL)
+
+
+def stream_order(axis: int) -> tuple[int, int, int]:
+    """The axes i, j, k with that of the stream first."""
+    first, second = (other for other in range(3) if other != axis)
+    return axis, first, second
 
 
 def with_part(box: Slices, axis: int, part: slice) -> Slices:

@@ -1,30 +1,30 @@
 """From a scan to the array that a network sees, and back: canonical orientation, crop, normalise, resample.
 
 The same scan stored in any of the 48 axis orders gives the same bits: axes are permuted and flipped exactly, sizes do
-not hang on the last digits of an affine, and statistics are taken from contiguous canonical arrays. Downsampling does
+not hang on the last digits of an affine, and all sums are taken over the same canonical slabs. Downsampling does
 not smooth first, as in nnU-Net, unless the plan says so.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from medseg import scratch
 from medseg.geometry import AxisMap, axis_map
 from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan, Sizes
 from medseg.refusal import Refusal
-from medseg.resample import linear, neighbours, resample
-from medseg.transforms import intensity, photograph
+from medseg.transforms import intensity, masks, photograph, slabs
+from medseg.transforms.masks import Slices
+from medseg.transforms.slabs import Box, nonzero_box, whole_box
 from medseg.volume import Volume
-
-Slices = tuple[slice, slice, slice]
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ class Undo:
         return first, second, third
 
     @property
+    def kept(self) -> Slices:
+        """The crop box as slices."""
+        first, second, third = (slice(start, stop) for start, stop in self.crop)
+        return first, second, third
+
+    @property
     def prepared_affine(self) -> np.ndarray:
         """Prepared voxel index -> RAS+ mm."""
         canonical = self.axes.affine(np.array(self.affine), self.shape)
@@ -86,10 +92,34 @@ class Undo:
         return cls(shape, rows, (0, 1, 2), (False, False, False), (first, second, third), shape)
 
 
+def way_back(volume: Volume, plan: Plan) -> Undo:
+    """How the prepared array of a scan would lie on it, without making it; nothing but the crop box looks at voxels.
+
+    Raises:
+        Refusal: the number of channels is not the plan's, or PET is not in SUV.
+    """
+    _refuse_other_channels(volume, plan)
+    _refuse_other_units(volume, plan)
+    axes = axis_map(volume.affine, plan.orientation)
+    crop = crop_box(axes.apply(volume.array), plan.crop)
+    prepared = _prepared(volume, plan, [stop - start for start, stop in crop])
+    return Undo(volume.shape, _tuples(volume.affine.tolist()), axes.permutation, axes.flips, crop, prepared)
+
+
 def image(
-    volume: Volume, plan: Plan, *, valid: np.ndarray | None = None, square: bool = False
+    volume: Volume,
+    plan: Plan,
+    *,
+    valid: np.ndarray | None = None,
+    square: bool = False,
+    planes: tuple[float, ...] = (),
+    slowest: int = 0,
+    device: torch.device | None = None,
 ) -> tuple[np.ndarray, Undo]:
     """What the network sees of a scan.
+
+    The scan is read, normalised and resampled slab after slab: what is in memory besides the scan and the result, which
+    may both lie on disk, does not grow with the scan's length. The steps for photographs take the picture as a whole.
 
     Args:
         volume: any axis order, any real kind of numbers.
@@ -97,43 +127,37 @@ def image(
         valid: boolean (1, I, J, K) of the pixels that count, for the steps that ask for it; None: found in the image.
         square: fill up a picture that is cropped to its field of view to a square, so that nothing is stretched. There
             is no way back from it: for classifiers alone.
+        planes: further channels, each of one number everywhere, behind the scan's.
+        slowest: axis of the result that lies furthest apart in memory, see `scratch.zeros`.
+        device: that resamples; None: the CPU.
 
     Returns:
-        Contiguous float32 (C, i, j, k), and the way back. The prepared grid keeps the scan's field of view (to within
-        half a voxel): its sizes are the plan's, or the scan's extent over the plan's spacing, rounded.
+        float32 (C, i, j, k) from `scratch.zeros`, the same bits wherever it lies, and the way back. The prepared grid
+        keeps the scan's field of view (to within half a voxel): its sizes are the plan's, or the scan's extent over the
+        plan's spacing, rounded.
 
     Raises:
-        Refusal: the number of channels is not the plan's, or the plan's numbers make no sense.
+        Refusal: the number of channels is not the plan's, PET is not in SUV, or the plan's numbers make no sense.
     """
-    if len(volume.array) != len(plan.normalisation):
-        raise Refusal(
-            volume.source.path,
-            found=f"{len(volume.array)} channels",
-            needed=f"{len(plan.normalisation)}: {', '.join(plan.channels) or 'one for each normalisation'}",
-            remedy="give the images that the plan names, or prepare anew with these channels",
-        )
-    _refuse_other_units(volume, plan)
-    axes = axis_map(volume.affine, plan.orientation)
-    canonical = axes.apply(volume.array)
-    crop = crop_box(canonical, plan.crop)
+    undo = way_back(volume, plan)
+    canonical = undo.axes.apply(volume.array)
     if "fundus_enhance" in plan.steps:
-        field = None if valid is None else np.ascontiguousarray(axes.apply(valid)[0, ..., 0])
+        field = None if valid is None else np.ascontiguousarray(undo.axes.apply(valid)[0, ..., 0])
         canonical = photograph.enhanced(volume, canonical, field)
-    cropped = canonical[(slice(None), *(slice(start, stop) for start, stop in crop))]
+    cropped = canonical[(slice(None), *undo.kept)]
     if square and plan.crop == "field":
         cropped = photograph.square(canonical)
-    spacing = [float(volume.spacing_mm[axis]) for axis in axes.permutation]
-    prepared = prepared_shape(cropped.shape[1:], spacing, plan.spacing_mm, plan.size)
-    undo = Undo(volume.shape, _tuples(volume.affine.tolist()), axes.permutation, axes.flips, crop, prepared)
-    result = np.empty((len(cropped), *prepared), np.float32)
-    for channel, how, out in zip(cropped, plan.normalisation, result, strict=True):
-        values = out if channel.shape == prepared else np.empty(channel.shape, np.float32)
-        values[:] = channel
-        intensity.normalise(values, how)
-        if values is not out:
-            if plan.antialias:
-                values = _smoothed(values, prepared)
-            out[:] = resample(torch.from_numpy(values)[None], prepared, plan.order)[0].numpy()
+        undo = replace(undo, prepared=_prepared(volume, plan, cropped.shape[1:]))
+    result = scratch.zeros((len(cropped) + len(planes), *undo.prepared), np.float32, slowest=slowest)
+    for values, how, out in zip(cropped, plan.normalisation, result, strict=False):
+        channel = slabs.Channel(values, slabs.axis_of(plan.orientation))
+        numbers = intensity.scale(channel, how)
+        if plan.antialias:
+            smooth = _smoothed(channel, numbers, undo.prepared)
+            channel, numbers = slabs.Channel(smooth, channel.axis), intensity.AS_IS
+        slabs.fill(out, channel, numbers, order=plan.order, device=device or torch.device("cpu"))
+    for value, out in zip(planes, result[len(cropped) :], strict=True):
+        out[:] = value
     return result, undo
 
 
@@ -162,21 +186,21 @@ def target(volume: Volume, undo: Undo, table: LabelTable) -> np.ndarray:
             remedy="resample the label map to its image's grid",
         )
     canonical = undo.axes.apply(volume.array)
-    cropped = canonical[(slice(None), *(slice(start, stop) for start, stop in undo.crop))]
+    cropped = canonical[(slice(None), *undo.kept)]
     if table.unit == "slice":
         return _slices(volume, np.ascontiguousarray(canonical[0]), undo, table)
     encoded = table.encode(np.ascontiguousarray(cropped[0]))
     if undo.cropped == undo.prepared:
         return np.ascontiguousarray(encoded)
     if table.exclusive:
-        return _resample_classes(encoded[0], undo.prepared)[None]
+        return masks.classes(encoded[0], undo.prepared)[None]
     result = np.zeros((len(encoded), *undo.prepared), np.uint8)
     for region, out in zip(encoded, result, strict=True):
         for box in ndimage.find_objects((region == 1).astype(np.uint8)):
-            values, place = _resample_box(region == 1, box, undo.prepared)
+            values, place = masks.box(region == 1, box, undo.prepared)
             out[place] = np.maximum(out[place], values >= 0.5)
         if (region == IGNORE).any():
-            values, place = _resample_box(region == IGNORE, _everything(region.shape), undo.prepared)
+            values, place = masks.box(region == IGNORE, masks.everything(region.shape), undo.prepared)
             out[place][values >= 0.5] = IGNORE
     return result
 
@@ -204,11 +228,11 @@ def crop_box(canonical: np.ndarray, crop: str) -> Box:
     """Box (start, stop) per axis of what is kept of (C, I, J, K) under the plan's `crop`."""
     if crop == "field":
         return nonzero_box(photograph.lit(canonical))
-    return nonzero_box(canonical) if crop == "nonzero" else _whole(canonical)
+    return nonzero_box(canonical) if crop == "nonzero" else whole_box(canonical)
 
 
 def prepared_shape(
-    shape: tuple[int, ...],
+    shape: Sequence[int],
     spacing_mm: list[float],
     wanted: tuple[float, float, float] | str,
     size: Sizes | None = None,
@@ -230,19 +254,14 @@ def prepared_shape(
     return fixed[0] or first, fixed[1] or second, fixed[2] or third
 
 
-def nonzero_box(array: np.ndarray) -> Box:
-    """Smallest box holding every voxel of (C, I, J, K) where any channel is not 0; everything if all are 0."""
-    mask = array[0] != 0
-    for channel in array[1:]:
-        mask |= channel != 0
-    ranges = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        filled = np.flatnonzero(mask.any(axis=others))
-        if not len(filled):
-            return _whole(array)
-        ranges.append((int(filled[0]), int(filled[-1]) + 1))
-    return ranges[0], ranges[1], ranges[2]
+def _refuse_other_channels(volume: Volume, plan: Plan) -> None:
+    if len(volume.array) != len(plan.normalisation):
+        raise Refusal(
+            volume.source.path,
+            found=f"{len(volume.array)} channels",
+            needed=f"{len(plan.normalisation)}: {', '.join(plan.channels) or 'one for each normalisation'}",
+            remedy="give the images that the plan names, or prepare anew with these channels",
+        )
 
 
 def _refuse_other_units(volume: Volume, plan: Plan) -> None:
@@ -256,10 +275,20 @@ def _refuse_other_units(volume: Volume, plan: Plan) -> None:
         )
 
 
-def _smoothed(channel: np.ndarray, shape: Sizes) -> np.ndarray:
-    """Gaussian with sd (factor - 1) / 2 along every axis that gets shorter, as scikit-image's `resize` does."""
-    sd = [max(0.0, (old / new - 1) / 2) for old, new in zip(channel.shape, shape, strict=True)]
-    return ndimage.gaussian_filter(channel, sd, mode="nearest")
+def _prepared(volume: Volume, plan: Plan, cropped: Sequence[int]) -> Sizes:
+    """(i, j, k) of what becomes of a canonical crop of this size."""
+    axes = axis_map(volume.affine, plan.orientation)
+    spacing = [float(volume.spacing_mm[axis]) for axis in axes.permutation]
+    return prepared_shape(cropped, spacing, plan.spacing_mm, plan.size)
+
+
+def _smoothed(channel: slabs.Channel, numbers: intensity.Scale, shape: Sizes) -> np.ndarray:
+    """The whole normalised channel under a Gaussian with sd (factor - 1) / 2 along every axis that gets shorter, as
+    scikit-image's `resize` does."""
+    values = np.array(channel.array, np.float32, order="C")
+    intensity.normalise(torch.from_numpy(values), numbers)
+    sd = [max(0.0, (old / new - 1) / 2) for old, new in zip(values.shape, shape, strict=True)]
+    return ndimage.gaussian_filter(values, sd, mode="nearest")
 
 
 def _slices(volume: Volume, canonical: np.ndarray, undo: Undo, table: LabelTable) -> np.ndarray:
@@ -273,62 +302,6 @@ def _slices(volume: Volume, canonical: np.ndarray, undo: Undo, table: LabelTable
             remedy="set prepare.spacing_mm to native, and prepare.size (if any) to [.., .., 0]",
         )
     return table.encode_slices(canonical[:, :, start:stop])
-
-
-def _whole(array: np.ndarray) -> Box:
-    first, second, third = ((0, size) for size in array.shape[1:])
-    return first, second, third
-
-
-def _everything(shape: tuple[int, ...]) -> Slices:
-    first, second, third = (slice(0, size) for size in shape)
-    return first, second, third
-
-
-def _resample_classes(classes: np.ndarray, shape: Sizes) -> np.ndarray:
-    """Class numbers (I, J, K) on a grid of another shape: linear per class, then the highest."""
-    best = np.zeros(shape, np.float32)
-    winner = np.zeros(shape, classes.dtype)
-    boxes = [_everything(classes.shape), *ndimage.find_objects(classes)]
-    for number, box in enumerate(boxes):
-        if box is None:
-            continue
-        values, place = _resample_box(classes == number, box, shape)
-        wins = values >= np.maximum(best[place], np.float32(1e-6))
-        winner[place][wins] = number
-        np.maximum(best[place], values, out=best[place])
-    return winner
-
-
-def _resample_box(mask: np.ndarray, box: Slices, shape: Sizes) -> tuple[np.ndarray, Slices]:
-    """A mask that is empty outside `box`, resampled linearly: the values where they may differ from 0, and where."""
-    place = _reached(box, mask.shape, shape)
-    return _linear_box(torch.from_numpy(mask), place, shape).numpy(), place
-
-
-def _reached(box: Slices, old: tuple[int, ...], new: Sizes) -> Slices:
-    """Where, on a grid of shape `new`, linear interpolation reads any voxel of `box` on a grid of shape `old`."""
-    place = []
-    for part, old_size, new_size in zip(box, old, new, strict=True):
-        lower, upper, _ = neighbours(old_size, new_size)
-        start = int(torch.searchsorted(upper, part.start))
-        place.append(slice(start, max(start, int(torch.searchsorted(lower, part.stop))) if part.stop else start))
-    return place[0], place[1], place[2]
-
-
-def _linear_box(values: torch.Tensor, place: Slices, shape: Sizes) -> torch.Tensor:
-    """The part `place` of `values` (i, j, k) resampled linearly to `shape`, as float32."""
-    steps, read = [], []
-    for axis, part in enumerate(place):
-        lower, upper, weight = (part_of[part] for part_of in neighbours(values.shape[axis], shape[axis]))
-        first, last = (int(lower[0]), int(upper[-1])) if len(lower) else (0, -1)
-        read.append(slice(first, last + 1))
-        steps.append((lower - first, upper - first, weight))
-    values = values[tuple(read)].float()
-    for axis, step in enumerate(steps):
-        if values.shape[axis] != len(step[0]) or bool(step[2].any()):
-            values = linear(values, axis, *step)
-    return values
 
 
 def _tuples(value: Any) -> Any:

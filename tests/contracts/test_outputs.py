@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg import plugins, readers
+from medseg import plugins, readers, scratch
 from medseg.labels import LabelTable
 from medseg.prediction import Classification, Prediction
 from medseg.refusal import Refusal
@@ -48,7 +48,7 @@ def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def test_the_list_equals_the_folder() -> None:
-    listed = {"nifti", "nrrd", "seg_nrrd", *NEEDS_DICOM, *SHAPES, "scores", "maps"}
+    listed = {"nifti", "nrrd", "seg_nrrd", *NEEDS_DICOM, *SHAPES, "scores", "maps", "probabilities"}
     assert set(plugins.names("outputs")) == listed | ABOUT_LABELS
     assert set(FOR_LABELS) - set(WITH_VOXELS) == ABOUT_LABELS | SHAPES
     assert {plugins.find("outputs", name).WRITES for name in plugins.names("outputs")} == {"labels", "maps", "classes"}
@@ -150,6 +150,38 @@ def test_maps_are_a_colour_picture_in_the_place_of_the_photograph(tmp_path: Path
     assert back.source.reader == maps.READ_BACK_BY and np.array_equal(back.affine, photograph.affine)
     np.testing.assert_allclose(back.array / 255, chances, atol=0.501 / 255)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(("bits", "step"), [(8, 1 / 255), (16, 1 / 65535)])
+@pytest.mark.parametrize("table", [LABELS, LabelTable.of({"liver": 1})], ids=["three labels", "one label"])
+def test_probabilities_come_back_to_within_half_a_step(
+    table: LabelTable, bits: int, step: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.outputs.probabilities.SLAB", 200)  # two planes of 7 x 11
+    output = plugins.find("outputs", "probabilities")
+    options, volume = output.Options(bits=bits), scan(tmp_path)
+    assert output.needs_probabilities(options)
+    with scratch.on_disk(tmp_path / "scratch", above=0):
+        chances = scratch.zeros((len(table.labels), *volume.shape), np.float32)
+    chances[:] = np.random.default_rng(0).random(chances.shape)
+    chances[0, 0, 0, :2] = 0, 1
+    made = Prediction("a", table, volume.with_array(np.zeros((1, *volume.shape), np.uint8)), probabilities=chances)
+    path = tmp_path / "new" / f"a{output.SUFFIX}"
+    output.write(made, path, options)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    back, image = readers.read(path), nib.load(path)
+    assert back.source.reader == output.READ_BACK_BY
+    np.testing.assert_allclose(back.array, chances, atol=step * 0.5001)
+    np.testing.assert_allclose(back.affine, volume.affine, atol=1e-4)
+    assert back.array[0, 0, 0, 0] == 0 and back.array[0, 0, 0, 1] == 1
+    assert image.get_data_dtype() == f"uint{bits}" and image.dataobj.slope == np.float32(step)
+    assert image.header.extensions[0].get_content().rstrip(b"\0").decode() == "; ".join(table.names)
+
+
+def test_probabilities_that_were_not_kept_are_refused(tmp_path: Path) -> None:
+    output, expected = plugins.find("outputs", "probabilities"), prediction(scan(tmp_path), REGIONS)
+    with pytest.raises(Refusal, match="labels alone"):
+        output.write(expected, tmp_path / "a.nii.gz", output.Options())
 
 
 @pytest.mark.parametrize(("unit", "said"), [("mm", "mm"), ("px", "unknown")])

@@ -8,13 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from medseg import scratch
 from medseg.geometry import AxisMap
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
 from medseg.transforms import native as native_grid
-from medseg.transforms import prepare
+from medseg.transforms import prepare, slabs
 from medseg.volume import Volume
 
 AXIS_ORDERS = [
@@ -50,6 +52,19 @@ def one_hot(target: np.ndarray, table: LabelTable) -> torch.Tensor:
     return torch.stack([torch.from_numpy((target[0] == n).astype(np.float32)) for n in range(table.network_channels)])
 
 
+def normalised(values: np.ndarray, kind: str) -> np.ndarray:
+    """By the definition of each kind, with the numbers of `plan`."""
+    if kind == "window":
+        return (values.clip(-50, 50) + 50) / 100
+    if kind == "percentile":
+        lower, upper = np.percentile(values, [0.5, 99.5])
+        return (values.clip(lower, upper) - lower) / ((upper - lower) or 1)
+    counted = (values[values != 0] if kind == "zscore_nonzero" else values).clip(-50, 50)
+    mean, sd = (counted.mean(), counted.std()) if counted.size else (0, 1)
+    result = (values.clip(-50, 50) - mean) / (sd or 1)
+    return np.where(values == 0, 0, result) if kind == "zscore_nonzero" else result
+
+
 @st.composite
 def grids(draw) -> np.ndarray:
     """Oblique affines up to 20 degrees about each axis, where no voxel axis lies between two world axes."""
@@ -80,8 +95,9 @@ def label_map(scan: Volume, seed: int) -> Volume:
 
 
 @pytest.mark.parametrize("kind", ["ct", "window", "zscore", "zscore_nonzero", "percentile", "suv", "none"])
-@pytest.mark.parametrize("crop", ["none", "nonzero"])
-def test_all_48_axis_orders_give_the_same_bits(kind, crop):
+@pytest.mark.parametrize(("crop", "slab"), [("none", 200), ("nonzero", 10**6)])
+def test_all_48_axis_orders_give_the_same_bits(kind, crop, slab, monkeypatch):
+    monkeypatch.setattr(slabs, "VOXELS", slab)
     generator = np.random.default_rng(3)
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", [11, -17, 8], degrees=True).as_matrix() * [0.78125, 0.9, 3.1]
@@ -96,6 +112,45 @@ def test_all_48_axis_orders_give_the_same_bits(kind, crop):
         again, undo = prepare.image(reordered(scan, axes), settings)
         assert again.tobytes() == first.tobytes() and again.shape == first.shape, axes
         assert np.array_equal(prepare.target(reordered(labels, axes), undo, ORGANS), first_target)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    scans(channels=2),
+    st.sampled_from(["none", "nonzero"]),
+    st.sampled_from(["RAS", "SPL", "LIA"]),
+    st.sampled_from(["zscore", "zscore_nonzero", "percentile", "window"]),
+    st.sampled_from([0, 1, 3]),
+    st.tuples(*(st.sampled_from([0.4, 1.0, 2.3]) for _ in range(3))),
+    st.sampled_from([1, 30, 10**6]),
+)
+def test_slab_after_slab_equals_the_whole_at_once(scan, crop, orientation, kind, order, spacing, voxels):
+    settings = plan(spacing, kind=kind, channels=2, crop=crop, orientation=orientation, order=order)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slabs, "VOXELS", voxels)
+        got, undo = prepare.image(scan, settings)
+    assert undo == prepare.way_back(scan, settings)
+    box = tuple(slice(*part) for part in undo.crop)
+    for channel, one in zip(undo.axes.apply(scan.array), got, strict=True):
+        values = normalised(channel[box].astype(np.float64), kind)
+        axes = [(np.arange(n) + 0.5) * (o / n) - 0.5 for o, n in zip(values.shape, one.shape, strict=True)]
+        places = np.meshgrid(*axes, indexing="ij")
+        expected = ndimage.map_coordinates(values, places, order=order, mode="nearest")
+        assert one.shape == undo.prepared and np.abs(one - expected).max() <= 1e-4 * max(1, np.ptp(values))
+
+
+@settings(max_examples=30, deadline=None)
+@given(scans(), st.integers(0, 2), st.booleans(), st.sampled_from(["RAS", "SPL"]))
+def test_the_same_bits_wherever_the_result_lies(scan, slowest, spilled, orientation):
+    settings = plan((0.7, 1.2, 1.0), orientation=orientation)
+    first, undo = prepare.image(scan, settings)
+    with scratch.on_disk(None, above=0 if spilled else 10**9):
+        again, same = prepare.image(scan, settings, slowest=slowest, planes=(1.0, 0.0))
+    assert isinstance(again, np.memmap) == spilled and same == undo and again.shape == (3, *undo.prepared)
+    strides = again.strides[1:]
+    assert all(strides[slowest] >= strides[axis] for axis in range(3) if again.shape[1 + axis] > 1)
+    assert np.ascontiguousarray(again[:1]).tobytes() == first.tobytes()
+    assert (again[1] == 1).all() and (again[2] == 0).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -164,7 +219,7 @@ def test_prepared_grid_keeps_the_field_of_view(scan, axes, spacing):
 @settings(max_examples=40, deadline=None)
 @given(scans(), st.tuples(*(st.sampled_from([0.45, 1.0, 1.7]) for _ in range(3))), st.integers(0, 99))
 def test_target_is_the_highest_class_after_linear_resampling(scan, spacing, seed):
-    from medseg.resample import matrix
+    from medseg.resample import part
 
     labels = label_map(scan, seed)
     _, undo = prepare.image(scan, plan(spacing))
@@ -172,7 +227,8 @@ def test_target_is_the_highest_class_after_linear_resampling(scan, spacing, seed
     classes = torch.from_numpy(ORGANS.encode(undo.axes.apply(labels.array)[0])[0].astype(np.int64))
     soft = torch.nn.functional.one_hot(classes, 4).permute(3, 0, 1, 2).double()
     for axis in range(3):
-        weights = matrix(undo.cropped[axis], undo.prepared[axis], 1).double()
+        sizes = undo.cropped[axis], undo.prepared[axis]
+        weights = part(torch.eye(sizes[0]), 0, sizes=sizes, order=1, rows=slice(0, sizes[1])).double()
         soft = torch.tensordot(soft, weights, dims=([1], [1]))  # moves the axis to the end; three times restores it
     chosen = soft.gather(0, torch.from_numpy(got.astype(np.int64)))
     assert (chosen >= soft.amax(0, keepdim=True) - 1e-5).all()  # float32 may decide a tie otherwise

@@ -14,6 +14,7 @@ import pytest
 from medseg import plugins, readers
 from medseg.case import Case
 from medseg.engine.batch import predict_all
+from medseg.engine.memory import FREE
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
@@ -27,6 +28,7 @@ class Predictor:
     """As `engine.predict.Predictor` looks to a batch; the lower half of a scan is liver."""
 
     table = LABELS
+    limits = FREE
     provenance = MappingProxyType({"model": "unit test"})
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
@@ -109,3 +111,9 @@ def test_a_report_cannot_refer_to_a_label_map(cases: list[Case], tmp_path: Path)
     formats = ["dicom_seg:type=labelmap", "dicom_sr"]
     with pytest.raises(Refusal, match="type=labelmap beside the output dicom_sr"):
         predict_all(Predictor(), cases, tmp_path / "out", formats=formats, announce=lambda _: None)  # type: ignore[arg-type]
+
+
+def test_a_record_is_there_even_of_nothing(tmp_path: Path) -> None:
+    assert predict_all(Predictor(), [], tmp_path / "out") == []  # type: ignore[arg-type]
+    record = json.loads((tmp_path / "out" / "predict.json").read_text())
+    assert record == {"provenance": {"model": "unit test"}, "cases": []}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import mmap
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg import readers
+from medseg import readers, scratch
 from medseg.refusal import Refusal
 
 AFFINE = np.array([[0, 0, 2.0, 10], [-0.5, 0, 0, 20], [0, 1.5, 0, 30], [0, 0, 0, 1]])
@@ -143,3 +145,68 @@ def test_mgz(tmp_path: Path) -> None:
     volume = readers.read(tmp_path / "a.mgz")
     np.testing.assert_array_equal(volume.array[0], array)
     np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-5)
+
+
+def lies_in_a_file(array: np.ndarray) -> bool:
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = array.base
+    return isinstance(array, mmap.mmap)
+
+
+def test_voxels_stay_in_a_file_that_holds_them_as_they_are(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    nib.save(nib.Nifti1Pair(array, AFFINE), tmp_path / "pair.img")
+    for path in (save(tmp_path / "a.nii", array), tmp_path / "pair.img"):
+        found = readers.read(path).array
+        assert lies_in_a_file(found) and not found.flags.writeable
+        np.testing.assert_array_equal(found[0], array)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", ">f8", "<f4"])
+@pytest.mark.parametrize("slope", [None, 0.25])
+def test_pieces_make_the_whole(
+    name: str, dtype: str, slope: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.readers._voxels.CHUNK_BYTES", 56)  # an odd part of everything
+    array = np.random.default_rng(0).integers(-999, 999, (3, 4, 5, 2)).astype(dtype)
+    image = nib.Nifti1Image(array, AFFINE, nib.Nifti1Header(endianness=dtype[0]))
+    image.set_data_dtype(dtype)
+    if slope:
+        image.header.set_slope_inter(slope, -7)
+    nib.save(image, tmp_path / name)
+    wanted = nib.load(tmp_path / name).get_fdata(dtype=np.float64)
+    with scratch.on_disk(tmp_path, above=0):
+        found = readers.read(tmp_path / name).array
+    assert lies_in_a_file(found) and found.dtype == (np.float32 if slope else np.dtype(dtype).newbyteorder("="))
+    np.testing.assert_allclose(np.moveaxis(found, 0, 3), wanted, rtol=1e-6)
+
+
+def test_gzip_in_several_members_is_read_to_the_end(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    raw = path.read_bytes()
+    packed = gzip.compress(raw[:360]) + gzip.compress(raw[360:])
+    (tmp_path / "b.nii.gz").write_bytes(packed + bytes(100))  # as tapes and some archives pad it
+    np.testing.assert_array_equal(readers.read(tmp_path / "b.nii.gz").array, readers.read(path).array)
+    (tmp_path / "b.nii.gz").write_bytes(packed + b"no gzip")
+    with pytest.raises(Refusal, match="damaged or truncated gzip"):
+        readers.read(tmp_path / "b.nii.gz")
+
+
+def test_more_than_the_header_says_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = save(tmp_path / "a.nii", np.zeros((2, 3, 4), np.uint8)).read_bytes()
+    monkeypatch.setattr("medseg.readers._voxels.BEHIND_BYTES", 1000)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(raw + bytes(1000)))
+    assert not readers.read(tmp_path / "a.nii.gz").array.any()
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(raw + bytes(1001)))
+    with pytest.raises(Refusal, match="more than 1376 bytes, of which the header explains 376"):
+        readers.read(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_what_else_a_header_says_may_be_long(kind: type, tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    image = kind(array, AFFINE)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 5000))
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_array_equal(readers.read(tmp_path / "a.nii").array[0], array)

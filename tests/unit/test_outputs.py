@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import highdicom as hd
@@ -14,6 +15,7 @@ import SimpleITK as sitk
 from medseg import readers
 from medseg.engine.convert import convert
 from medseg.labels import LabelTable
+from medseg.nifti import image_of
 from medseg.outputs import dicom_seg, nifti, nrrd
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
@@ -35,6 +37,21 @@ def test_nifti_affine_and_bytes(tmp_path: Path) -> None:
     assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
     assert image.get_data_dtype() == np.uint8
     assert image.header.get_xyzt_units()[0] == "mm"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("table", [LABELS, REGIONS, LabelTable.of({"a": 7, "b": 300, "c": 2})])
+def test_slabs_make_the_file_that_nibabel_makes_of_the_whole(
+    table: LabelTable, order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.prediction.SLAB", 100)  # two planes of 6 x 7
+    target = np.random.default_rng(0).integers(0, 4 if table.exclusive else 2, (1 if table.exclusive else 3, 6, 7, 9))
+    affine = np.array([[0, 0, 2.0, 10], [-0.5, 0, 0, 20], [0, 1.5, 0, 30], [0, 0, 0, 1]])
+    made = Prediction("c", table, Volume(np.asarray(target, np.uint8, order=order), affine))
+    painted = made.painted()
+    np.testing.assert_array_equal(np.concatenate(list(made.slabs()), axis=2), painted.array[0])
+    nifti.write(made, tmp_path / "a.nii.gz", nifti.Options())
+    assert gzip.decompress((tmp_path / "a.nii.gz").read_bytes()) == image_of(painted, tmp_path / "a.nii.gz").to_bytes()
 
 
 def test_a_sheared_nifti_says_nothing_in_the_qform(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ ONE = LabelTable.of({"thing": 1})
 
 def clean(name: str, target: np.ndarray, table: LabelTable, spacing=(1.0, 1.0, 1.0), **options) -> np.ndarray:
     step = plugins.find("postprocess", name)
-    return step.apply(target, table=table, spacing_mm=np.array(spacing), options=step.Options(**options))
+    return step.apply(target.copy(), table=table, spacing_mm=np.array(spacing), options=step.Options(**options))
 
 
 def flat(*rows: str) -> np.ndarray:

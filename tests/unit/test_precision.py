@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from PIL import Image
 
 from medseg.config import PredictSettings
 from medseg.data.cache import PreparedCase, open_case
@@ -54,7 +56,7 @@ def test_a_run_is_pinned_by_what_bf16_does_to_its_labels(tmp_path, offset, verdi
     run, told = made(tmp_path / "run", offset=offset), []
     precision.settle(run, {"a": lambda: IMAGE, "b": lambda: -IMAGE}, device=CPU, announce=told.append)
     evidence = json.loads(run.path("precision.json").read_text())
-    assert evidence["verdict"] == verdict == Run.open(run.folder).plan.inference_precision
+    assert evidence["verdict"] == verdict == run.plan.inference_precision == Run(run.folder).plan.inference_precision
     assert evidence["cases"] == ["a", "b"] and evidence["answers"] == 2 * 12 * 10 * 9
     assert evidence["weights_sha256"] == run.load_network()[1] and evidence["machine"]["torch"] == torch.__version__
     assert set(evidence["seconds"]) == {"32", "bf16"}
@@ -279,6 +281,21 @@ def test_raw_scans_show_what_the_prepared_ones_do(trained):
     np.testing.assert_array_equal(image(), open_case(place).image)
     after = precision.settle(run, {name: image}, device=CPU, announce=lambda text: None)
     assert after.labels == before.labels and after.reason == before.reason
+
+
+def test_raw_photographs_come_with_their_centre_and_the_pixels_that_count(tmp_path):
+    generator = np.random.default_rng(0)
+    for name, picture in (("eye", generator.integers(0, 256, (20, 24, 3))), ("mask", np.tri(20, 24, dtype=int) * 255)):
+        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    channels = ("red", "green", "blue")
+    predictor = Predictor.load([tiny.untrained_run(tmp_path / "run", channels=channels).folder], device="cpu")
+    changes = {"steps": ("fundus_enhance",), "centres": ("A", "B"), "spacing_mm": "native", "unit": "px"}
+    plan = predictor.plan.model_copy(update=changes)
+    predictor = replace(predictor, members=(replace(predictor.members[0], plan=plan),))
+    case = replace(single(tmp_path / "eye.png", channels), centre="B")
+    image, masked = (predictor.prepared(one) for one in (case, replace(case, valid=tmp_path / "mask.png")))
+    assert image.shape == masked.shape and not np.array_equal(image, masked)
+    assert not image[3].any() and image[4].all()
 
 
 def test_weights_that_changed_are_looked_at_anew(trained, tmp_path):

@@ -27,9 +27,9 @@ def run(networks, image: Tensor, tile, orientation: str = "RAS", *, mirror=(), a
     box = tuple(slice(0, size) for size in image.shape[1:])
     rows = []
     for first, scores in stream(members, places, box, axis=axis, batch=batch, on_tiles=said):
-        assert first == sum(one.shape[1 + axis] for one in rows), "no row comes twice, and none is left out"
+        assert first == sum(one.shape[1] for one in rows), "no row comes twice, and none is left out"
         rows.append(scores.clone())
-    return torch.cat(rows, 1 + axis)
+    return torch.cat(rows, 1).movedim(1, 1 + axis)
 
 
 class Position(nn.Module):

@@ -1,0 +1,369 @@
+"""How the work on one scan is cut up so that it stays within a limit of memory; everything that takes some is named.
+
+Labels should not depend on the machine. So means are float32 as long as any way to cut fits, and only what costs time
+is given up: more blocks across the stream, whose tiles at the seams are seen twice. Half precision comes last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from medseg import scratch
+from medseg.config import PredictSettings
+from medseg.engine import memory
+from medseg.engine.cuts import Cut, cuts
+from medseg.engine.memory import MIB, Limits, text
+from medseg.engine.need import Need
+from medseg.engine.segment import Layout
+from medseg.engine.tiles import Tiling
+from medseg.plan import AXIS_OF
+from medseg.refusal import Refusal
+from medseg.transforms import native
+from medseg.transforms.prepare import Slices, Undo
+
+SCRATCH_SHARE = 16
+"""Arrays of a whole scan go to the disk when one takes more than this part of the limit."""
+BATCHES = (8, 4, 2, 1)
+"""Tiles a forward pass that a GPU is offered; a CPU is as fast with one."""
+HOST_COST = 2.0
+"""How much longer a tile takes when the GPU's answers are collected on the host: logits of a hundred classes have to
+travel, and a few CPU cores add them up more slowly than a GPU computes them."""
+LIBRARIES = 64 * MIB
+"""What libraries take when they are first used: kernels made for a shape, stacks of threads, tables."""
+PREPARING = 160 * MIB
+"""Slabs that a scan is prepared by and a result is written by, see `transforms.slabs`."""
+TEMPORARIES = 8
+"""Float32 arrays of `Cut.strip` voxels that are alive while scores become labels; see `native.Landing`."""
+LESS = 0.7
+"""What is tried of the memory that could not be had."""
+ROUND = 16 * MIB
+AXES = {"x": "left-right", "y": "anterior-posterior", "z": "inferior-superior"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What decides how much memory a scan needs.
+
+    Attributes:
+        orientation: of the prepared grid, the plan's.
+        channels: of the networks' answers.
+        images, results: bytes of each array of the whole scan that is still to be made: prepared, and on the scan.
+        kept: how many channels are kept as probabilities.
+        order: of the resampling of scores.
+        device: where networks answer.
+        several: whether there are several networks, so that one's answers wait for the next one's.
+        batch: most tiles a forward pass; None: as suits the device.
+    """
+
+    undo: Undo
+    orientation: str
+    tiling: Tiling
+    need: Need
+    channels: int
+    device: torch.device
+    images: tuple[int, ...] = ()
+    results: tuple[int, ...] = ()
+    kept: int = 0
+    order: int = 1
+    several: bool = False
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes of one memory at the worst moment of a scan.
+
+    Attributes:
+        process: held before and besides: the program, its libraries, the weights, the scan.
+        images: prepared, as far as they are not on the disk.
+        results: labels and probabilities, likewise.
+        preparing: while the scan is prepared, or the result written.
+        network: a forward pass, answers included.
+        means: running means of the answers.
+        reducing: while labels are made of them.
+    """
+
+    process: int
+    images: int = 0
+    results: int = 0
+    preparing: int = 0
+    network: int = 0
+    means: int = 0
+    reducing: int = 0
+
+    @property
+    def working(self) -> int:
+        """What another way to cut changes."""
+        return self.means + max(self.network, self.reducing)
+
+    @property
+    def total(self) -> int:
+        return self.process + self.images + self.results + max(self.preparing, self.working)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A layout and what it will take.
+
+    Attributes:
+        tiles: that the networks see, if none is skipped.
+        gpu: None without one.
+        room: that there was.
+    """
+
+    task: Task
+    layout: Layout
+    tiles: int
+    host: Estimate
+    gpu: Estimate | None
+    room: Room
+
+    def sentence(self) -> str:
+        """For people, in one line."""
+        task, layout = self.task, self.layout
+        sizes = " x ".join(map(str, task.undo.prepared))
+        along = AXES[AXIS_OF[task.orientation[layout.axis]]]
+        blocks = f" in {len(layout.blocks)} blocks" * (len(layout.blocks) > 1)
+        batch = f", {layout.batch} tiles at a time" * (layout.batch > 1)
+        kind = str(layout.kind).removeprefix("torch.")
+        home = "CPU" if layout.home == "cpu" else "GPU"
+        used = f"about {text(self.host.total)} of {text(self.room.host)}"
+        if self.gpu:
+            used += f", and {text(self.gpu.total)} of {text(self.room.gpu)} on the GPU"
+        return (
+            f"{sizes} voxels, {task.channels} classes: along {along}{blocks}{batch}, means in {kind} on the {home}; "
+            f"{used}"
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Facts for the record."""
+        gpu = {"gpu_estimate_mib": round(self.gpu.total / MIB)} if self.gpu else {}
+        return {"memory_plan": self.sentence(), "memory_estimate_mib": round(self.host.total / MIB), **gpu}
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that all may take together, and that what can be cut may take."""
+
+    host: float
+    gpu: float
+    host_working: float = math.inf
+    gpu_working: float = math.inf
+
+    def holds(self, host: Estimate, gpu: Estimate | None) -> bool:
+        if host.total > self.host or host.working > self.host_working:
+            return False
+        return gpu is None or (gpu.total <= self.gpu and gpu.working <= self.gpu_working)
+
+
+def plan(task: Task, limits: Limits, *, boxes: Sequence[Slices] | None = None) -> Forecast:
+    """The layout with the least work that stays within the limits.
+
+    Args:
+        boxes: of the crop, canonical, that get labels; None: all of it.
+
+    Raises:
+        Refusal: no layout does; it says which limit would do.
+    """
+    boxes = (native.everything(task.undo.cropped),) if boxes is None else boxes
+    room = Room(limits.host_bytes(), limits.gpu_bytes(task.device))
+    found = _best(task, boxes, room)
+    if found is None:
+        raise _too_little(task, boxes, room, limits)
+    return found
+
+
+def smaller(forecast: Forecast, boxes: Sequence[Slices], *, gpu: bool) -> Forecast:
+    """A plan for what is left after memory ran out: half of the batch, or less for means and tiles.
+
+    Args:
+        boxes: of the crop that have no labels yet.
+        gpu: whether it was the GPU's memory.
+
+    Raises:
+        Refusal: there is none.
+    """
+    task = replace(forecast.task, images=(), results=())  # they are there already
+    layout, room = forecast.layout, forecast.room
+    short = forecast.gpu if gpu and forecast.gpu else forecast.host
+    if layout.batch > 1:
+        task = replace(task, batch=layout.batch // 2)
+    elif short is forecast.gpu:
+        room = replace(room, gpu_working=LESS * short.working)
+    else:
+        room = replace(room, host_working=LESS * short.working)
+    found = _best(task, boxes, room)
+    if found is None:
+        raise Refusal(
+            "memory",
+            found=f"that it ran out with about {text(short.total)} in use"
+            + " on the GPU" * (short is forecast.gpu)
+            + ", and no way to do with less",
+            needed=f"about {text(short.total)}",
+            remedy="end other programs, or use a machine with more memory"
+            + ", or --device cpu" * (forecast.gpu is not None),
+        )
+    return found
+
+
+class Course:
+    """The plan for one scan, and those that take its place when memory runs out all the same.
+
+    Attributes:
+        forecast: the latest.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        limits: Limits,
+        *,
+        boxes: Sequence[Slices] | None = None,
+        tell: Callable[[Forecast], None] | None = None,
+    ):
+        """As `plan`; `tell` is called with each plan before the work by it begins."""
+        self._tell = tell or (lambda forecast: None)
+        self.forecast = plan(task, limits, boxes=boxes)
+        self._tell(self.forecast)
+
+    def smaller(self, boxes: Sequence[Slices], gpu: bool) -> Layout:
+        """See `smaller` and `segment.Smaller`."""
+        self.forecast = smaller(self.forecast, boxes, gpu=gpu)
+        self._tell(self.forecast)
+        return self.forecast.layout
+
+
+def most(settings: PredictSettings) -> int | None:
+    """Tiles a forward pass as the settings have it; None: as suits the device."""
+    return None if settings.batch == "auto" else settings.batch
+
+
+def result_sizes(undo: Undo, channels: int, *, exclusive: bool, kept: int) -> tuple[int, ...]:
+    """Bytes of a network target and of the probabilities that are kept; see `native.blank`."""
+    voxels = math.prod(undo.shape)
+    labels = voxels * (2 if exclusive and channels > 256 else 1 if exclusive else channels)
+    return (labels, 4 * voxels * kept) if kept else (labels,)
+
+
+def _best(task: Task, boxes: Sequence[Slices], room: Room) -> Forecast | None:
+    """The first way that fits, and the largest batch with it."""
+    process, above = _process(task), scratch.threshold()
+    for way in _ways(task, boxes):
+        for batch in _batches(task):
+            host, gpu = way.host(task, batch, process[0], above), way.gpu(task, batch, process[1])
+            if room.holds(host, gpu):
+                layout = Layout(way.cut.axis, way.cut.blocks, batch, way.kind, way.home)
+                return Forecast(task, layout, way.cut.tiles, host, gpu, room)
+    return None
+
+
+def _process(task: Task) -> tuple[int, int]:
+    """Bytes held now, of the host's memory and the GPU's."""
+    gpu = torch.cuda.memory_allocated(task.device) if task.device.type == "cuda" else 0
+    return memory.resident() + LIBRARIES, gpu
+
+
+def _batches(task: Task) -> list[int]:
+    if task.batch is None:
+        return list(BATCHES) if task.device.type == "cuda" else [1]
+    return [task.batch >> step for step in range(task.batch.bit_length())]
+
+
+@dataclass(frozen=True)
+class _Way:
+    cut: Cut
+    kind: torch.dtype
+    home: str
+
+    def means(self, task: Task) -> int:
+        item = 4 if self.kind == torch.float32 else 2
+        return self.cut.window(task.tiling.tile) * (item * task.channels + 4)
+
+    def reducing(self, task: Task) -> int:
+        ratio = math.prod(task.undo.prepared) / math.prod(task.undo.cropped)
+        return int(4 * self.cut.strip() * max(1.0, ratio) * (TEMPORARIES + 3 * bool(task.kept) * task.channels))
+
+    def network(self, task: Task, batch: int) -> int:
+        """With the answers of another network, or a half-precision network's in float32."""
+        answers = 4 * task.channels * math.prod(task.tiling.tile) * batch
+        return task.need.of(task.tiling.tile, batch) + answers * task.several
+
+    def host(self, task: Task, batch: int, process: int, above: float) -> Estimate:
+        apart = task.device.type == "cuda"
+        answers = 4 * task.channels * math.prod(task.tiling.tile) * batch
+        axis, here = self.cut.axis, self.home == "cpu"
+        band = min(1.0, 2 * task.tiling.tile[axis] / task.undo.prepared[axis])  # of what is mapped from the disk
+        images, results = (
+            sum(size if size <= above else int(band * size) for size in sizes) for sizes in (task.images, task.results)
+        )
+        return Estimate(
+            process=process,
+            images=images,
+            results=results,
+            preparing=PREPARING if task.images or task.results else 0,
+            network=(answers * here if apart else self.network(task, batch)),
+            means=self.means(task) * here,
+            reducing=self.reducing(task) * here,
+        )
+
+    def gpu(self, task: Task, batch: int, process: int) -> Estimate | None:
+        if task.device.type != "cuda":
+            return None
+        here = self.home != "cpu"
+        return Estimate(
+            process=process,
+            network=self.network(task, batch),
+            means=self.means(task) * here,
+            reducing=self.reducing(task) * here,
+        )
+
+
+def _ways(task: Task, boxes: Sequence[Slices]) -> Iterator[_Way]:
+    """In the order of preference: float32, less work, the body's long axis (along which files mostly lie), less
+    memory."""
+    homes = {str(task.device): 1.0, "cpu": HOST_COST} if task.device.type == "cuda" else {"cpu": 1.0}
+    found = list(cuts(task.undo, task.tiling, boxes, task.order))
+    for kind in (torch.float32, torch.float16):
+        ways = [(cost, _Way(cut, kind, home)) for cut in found for home, cost in homes.items()]
+
+        def rank(one: tuple[float, _Way]) -> tuple[float, bool, int]:
+            cost, way = one
+            long = AXIS_OF[task.orientation[way.cut.axis]] == "z"
+            return cost * way.cut.tiles, not long, way.cut.window(task.tiling.tile)
+
+        yield from (way for _, way in sorted(ways, key=rank))
+
+
+def _too_little(task: Task, boxes: Sequence[Slices], room: Room, limits: Limits) -> Refusal:
+    """With the smallest limit that can be met."""
+    ways, process = list(_ways(task, boxes)), _process(task)
+    on_gpu = [way.gpu(task, 1, process[1]) for way in ways]
+    least = min((gpu.total for gpu in on_gpu if gpu), default=0)
+    if least > room.gpu:
+        return _refusal("GPU memory", "--max-gpu-memory", room.gpu, least + memory.CUDA_CONTEXT, limits.gpu)
+    fitting = [way for way, gpu in zip(ways, on_gpu, strict=True) if gpu is None or gpu.total <= room.gpu]
+    above = scratch.threshold()
+    if math.isfinite(above):  # another limit moves other arrays to the disk
+        least = 0
+        for _ in range(1 + len(task.images) + len(task.results)):
+            least = min(way.host(task, 1, process[0], least / SCRATCH_SHARE).total for way in fitting)
+    else:
+        least = min(way.host(task, 1, process[0], above).total for way in fitting)
+    return _refusal("memory", "--max-memory", room.host, least, limits.host)
+
+
+def _refusal(where: str, flag: str, room: float, least: int, limit: int | None) -> Refusal:
+    enough = int(np.ceil(1.02 * least / ROUND)) * ROUND  # a process is never quite as large as the last one
+    return Refusal(
+        where,
+        found=f"a limit of {text(room)}" if limit is not None else f"{text(room)} that may be taken",
+        needed=f"at least {enough // MIB} MiB for this scan and model",
+        remedy=f"raise it to {flag} {enough // MIB}MiB"
+        if limit is not None
+        else "end other programs, or use a machine with more memory",
+    )
