@@ -22,7 +22,7 @@ from medseg.engine import backends, budget, need, precision, region, stages, til
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
 from medseg.engine.forecast import Forecast, Task
-from medseg.engine.forward import Forward, mirrored
+from medseg.engine.forward import Forward, forward, mirrored
 from medseg.engine.load import load_image, load_valid
 from medseg.engine.memory import FREE, Limits
 from medseg.engine.run import Run
@@ -182,8 +182,9 @@ class Predictor:
         """Of memory, by a forward pass of the first member; the others have the same layers."""
         member, chosen = self.members[0], self.recipe.model
         tensors = member.network.parameters()
-        return need.measure(
-            self._forward(member, tiles.flips(self.settings.mirror, self.plan.orientation)),
+        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
+        return need.measure(  # of the network itself: other back ends compile for one size of tile
+            forward(member.network, passes=passes, precision=self.settings.precision, device=self.device),
             channels=self.plan.in_channels,
             tile=self.plan.patch,
             context=self.plan.context,
@@ -228,7 +229,11 @@ class Predictor:
                 slowest=slowest,
                 device=self.device,
             )
-            return devices.near(torch.from_numpy(image), self.device), undo
+            return devices.near(torch.from_numpy(image), self.device, room=self._room_for_image()), undo
+
+    def _room_for_image(self) -> int:
+        """Bytes of the GPU that a member's image may take: of what nobody plans with, and none under a limit."""
+        return 0 if self.limits.gpu is not None else self.limits.gpu_bytes(self.device) // (16 * len(self.members))
 
     def prepared(self, case: Case) -> np.ndarray:
         """A case as the first member's network sees it, float32 (C, i, j, k)."""
