@@ -64,6 +64,22 @@ def write(path: Path, card: Card) -> None:
         temporary.write_bytes(page)
 
 
+def state(path: Path, name: str, text: str) -> None:
+    """Add a fact to the provenance of a card that is there, in place of a former one of this name. The rest of the
+    page, which people may have written in, stays as it is.
+
+    Raises:
+        OSError: there is no such card, or the folder cannot be written to.
+    """
+    start, heading = f"- **{plain(name)}:**", "## Provenance"
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(start)]
+    if heading not in lines:
+        lines += ["", heading, ""]
+    lines.insert(lines.index(heading) + 2, f"{start} {plain(text)}")
+    with replacing(path) as temporary:
+        temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8"))
+
+
 def render(card: Card) -> str:
     """The card as Markdown text. What is unknown is said to be, and not left out."""
     parts = [f"# {plain(card.name)}"]

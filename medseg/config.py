@@ -23,10 +23,10 @@ from medseg.settings import Settings
 from medseg.transforms.augment import Options as AugmentSettings
 
 S = TypeVar("S", bound=Settings)
-Precision = Annotated[
-    Literal["32", "bf16", "16"], BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
-]
-"""Number format; written without quotes, YAML makes 32 a number."""
+AS_TEXT = BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
+"""Written without quotes, YAML makes 32 a number."""
+Precision = Annotated[Literal["32", "bf16", "16"], AS_TEXT]
+"""Number format."""
 
 
 class Chosen(Settings):
@@ -97,13 +97,18 @@ class PredictSettings(Settings):
     """Test-time mirroring along these patient axes; every combination is averaged. Not for left/right labels."""
     batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Most tiles a forward pass; fewer where memory is short. auto: up to 8 on a GPU, 1 elsewhere."""
-    precision: Precision = "32"
+    precision: Annotated[Literal["auto", "32", "bf16", "16"], AS_TEXT] = "auto"
+    """Number format. auto: bf16 where the run has shown on its validation cases that labels stay the same (see
+    precision.json in the run folder) and the device has instructions for it, else 32. While training, auto is 32."""
     skip_air: bool = True
     """Leave out tiles that see only air around the patient (CT), or the scan's lowest value (padding): background."""
     coarse: Path | None = None
     """Run folder of a faster model that finds `--labels` first, so that this one sees only their surroundings."""
     coarse_margin_mm: float = Field(default=20.0, ge=0)
     """By how much the box around what `coarse` finds is enlarged."""
+    backend: Literal["auto", "eager", "compile", "openvino"] = "auto"
+    """What computes the network: eager (PyTorch as it is), compile (PyTorch's compiler) or openvino. auto: what `medseg
+    tune` found the fastest for this model on this machine, else eager. Training always takes eager."""
 
 
 class InitSettings(Settings):

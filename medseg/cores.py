@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TypeVar
 
 from medseg.refusal import Refusal
@@ -15,11 +16,58 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+SYSTEM = Path("/sys")
+PROCESS = Path("/proc/self")
+
+
 def available_cores() -> int:
-    """Processor cores that this process may use; fewer than the machine has, in a container."""
+    """Processor cores that this process may use, those of one core that runs two threads counted twice; fewer than the
+    machine has, in a container."""
+    return min(len(_allowed()), _quota() or len(_allowed()))
+
+
+def physical_cores() -> int:
+    """The same, each core counted once: two threads on one core only get in each other's way when both multiply."""
+    siblings = set()
+    for number in _allowed():
+        file = SYSTEM / f"devices/system/cpu/cpu{number}/topology/thread_siblings_list"
+        siblings.add(file.read_text().strip() if file.exists() else str(number))
+    return min(len(siblings), _quota() or len(siblings))
+
+
+def _allowed() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _quota() -> int | None:
+    """Cores' worth of time that the control groups of this process grant it, rounded down; None: no limit.
+
+    Linux only: version 2 writes "quota period" into cpu.max, version 1 into two files, in microseconds.
+    """
+    listed = PROCESS / "cgroup"
+    limits = []
+    for line in listed.read_text().splitlines() if listed.exists() else ():
+        _, kinds, group = line.split(":", 2)
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        root = SYSTEM / "fs/cgroup" / ("cpu" if kinds else "")
+        place = root / group.lstrip("/")
+        for folder in (place, *(above for above in place.parents if above.is_relative_to(root))):
+            limits += _limit(folder)
+    return max(1, int(min(limits))) if limits else None
+
+
+def _limit(folder: Path) -> list[float]:
+    """Cores' worth of time of one control group; none where it has no limit."""
+    if (folder / "cpu.max").exists():
+        quota, period = (folder / "cpu.max").read_text().split()
+    elif (folder / "cpu.cfs_quota_us").exists():
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+    else:
+        return []
+    return [int(quota) / int(period)] if quota not in ("max", "-1") else []
 
 
 def in_order(

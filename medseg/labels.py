@@ -224,12 +224,10 @@ class LabelTable:
 
     def boxes(self, target: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
         """Smallest box (I, J, K) around each label with voxels in a network target, by its position in the table."""
-        from scipy import ndimage
-
         if self.exclusive:
-            found = ndimage.find_objects(target[0], max_label=len(self.labels))
+            found = _objects(target[0], len(self.labels))
         else:
-            found = [ndimage.find_objects(channel, max_label=1)[0] for channel in target]
+            found = [_objects(channel, 1)[0] for channel in target]
         return {position: box for position, box in enumerate(found) if box is not None}
 
     def known(self, target: np.ndarray, position: int) -> np.ndarray | None:
@@ -274,6 +272,17 @@ class LabelTable:
             unit=data.get("unit", "voxel"),
             ignore=data.get("ignore"),
         )
+
+
+def _objects(values: np.ndarray, most: int) -> list[tuple[slice, slice, slice] | None]:
+    """Box around each number from 1 to `most`. SciPy goes through the axes from first to last, so that they are put in
+    the order in which they lie in memory."""
+    from scipy import ndimage
+
+    order = np.argsort(values.strides)[::-1]
+    back = np.argsort(order)
+    found = ndimage.find_objects(values.transpose(order), max_label=most)
+    return [None if box is None else (box[back[0]], box[back[1]], box[back[2]]) for box in found]
 
 
 def _steers(sign: str) -> bool:

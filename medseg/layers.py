@@ -117,7 +117,7 @@ class Upsample(nn.Module):
 
 def initialise_he(module: nn.Module) -> None:
     """For `Module.apply`: He normal weights for the LeakyReLU slope, zero biases (He et al. 2015, arXiv:1502.01852)."""
-    if isinstance(module, nn.Conv3d):
+    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, a=SLOPE)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -67,7 +67,7 @@ class Pieces:
 
     def _find(self) -> None:
         sizes: list[np.ndarray] = [np.zeros(1)]
-        values, outside = [np.zeros(1, np.int64)], [np.zeros(1, bool)]
+        values, firsts, outside = [np.zeros(1, np.int64)], [np.full(1, -1)], [np.zeros(1, bool)]
         joints, pairs = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)]
         base, below = 0, np.zeros(0)
         for planes, own in self._planes():
@@ -76,11 +76,13 @@ class Pieces:
             self._slabs.append(slab)
             self._latest = slab, labels
             starts, lengths, ids = _runs(labels)
-            lengths = np.minimum(lengths, np.maximum(own * labels[..., 0].size - starts, 0))
+            area = labels[..., 0].size
+            first = np.zeros(count + 1, np.int64)
+            first[ids[::-1]] = starts[::-1]  # of several that are assigned, the last one stays
+            firsts.append(first[1:] + planes.start * area)
+            values.append(coded.T.reshape(-1)[first[1:]].astype(np.int64) - (self._wanted is None))
+            lengths = np.minimum(lengths, np.maximum(own * area - starts, 0))
             sizes.append(np.bincount(ids, lengths, count + 1)[1:])
-            found = np.zeros(count + 1, np.int64)
-            found[ids] = coded.T.reshape(-1)[starts]
-            values.append(found[1:] - (self._wanted is None))
             outside.append(self._outside(labels, planes, count)[1:])
             if len(below):
                 joints.append(_distinct(below, _numbers(labels[..., 0], base)))
@@ -88,7 +90,7 @@ class Pieces:
             if self._wanted is None:
                 pairs.append(_touching(labels) + base)
             base += count
-        self._piece = _joined(np.concatenate(joints), base + 1)
+        self._piece = _joined(np.concatenate(joints), np.concatenate(firsts))
         count = int(self._piece.max()) + 1
         self.sizes = np.bincount(self._piece, np.concatenate(sizes), count).astype(np.int64)
         self.values = np.zeros(count, np.int64)
@@ -175,7 +177,11 @@ def _distinct(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.stack([codes >> np.uint64(32), codes & np.uint64(2**32 - 1)], axis=1).astype(np.int64)
 
 
-def _joined(ends: np.ndarray, count: int) -> np.ndarray:
-    """(count,) the number of the piece to which each part belongs; pieces come in the order of their first parts."""
+def _joined(ends: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+    """The number of the piece to which each part belongs, by where the first of its parts begins."""
+    count = len(firsts)
     graph = coo_array((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), (count, count))
-    return csgraph.connected_components(graph, directed=False)[1]
+    pieces, piece = csgraph.connected_components(graph, directed=False)
+    begins = np.full(pieces, np.iinfo(np.int64).max)
+    np.minimum.at(begins, piece, firsts)
+    return np.argsort(np.argsort(begins))[piece]

@@ -78,7 +78,8 @@ class PrepareSettings(Settings):
 
 
 class Plan(Settings):
-    """Resolved settings: all that decides the prepared arrays and the patches; the cache is keyed by its hash."""
+    """Resolved settings: all that decides the prepared arrays, which key the cache, and the patches; and what was
+    settled about the network once it was trained."""
 
     orientation: str
     spacing_mm: Triple | Literal["native"]
@@ -99,6 +100,8 @@ class Plan(Settings):
     centres: tuple[str, ...] = ()
     """Further input channels behind those of the image: 1 all over for the case's own centre, 0 for the others."""
     channels_on_other_grids: Literal["refuse", "resample", "register"] = "refuse"
+    inference_precision: Literal["32", "bf16"] | None = None
+    """Number format that `predict.precision: auto` takes, proven by precision.json; None: not settled, so 32."""
 
     @property
     def in_channels(self) -> int:

@@ -82,10 +82,15 @@ class Classification:
 
     @property
     def decisions(self) -> np.ndarray:
-        """(classes, n) boolean: the likeliest class, or each with a probability above one half."""
-        if self.table.exclusive:
-            return np.arange(len(self.probabilities))[:, None] == self.probabilities.argmax(0)
-        return self.probabilities > 0.5
+        """(classes, n) boolean; see `decided`."""
+        return decided(self.probabilities, exclusive=self.table.exclusive)
+
+
+def decided(probabilities: np.ndarray, *, exclusive: bool) -> np.ndarray:
+    """(classes, n) probabilities -> boolean: the likeliest class, or each with a probability above one half."""
+    if exclusive:
+        return np.arange(len(probabilities))[:, None] == probabilities.argmax(0)
+    return probabilities > 0.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,6 +162,8 @@ class Course:
     def tiles(self, done: int, total: int) -> None:
         """So many tiles are done. What is planned anew, with other tiles, goes on from the share that was told."""
         self.stage(TILES)
+        if not total:  # nothing to do says nothing of what was done
+            return
         now = time.monotonic()
         if self._begun and done > self._begun[1]:
             started, skipped = self._begun

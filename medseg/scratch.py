@@ -84,7 +84,7 @@ def threshold() -> float:
 def let_go(array: np.ndarray) -> None:
     """Tell the system that what is in memory of an array on disk is not needed now; does nothing to one in memory, nor
     to one whose changes are in memory alone (`mode="c"`): they would be lost."""
-    while array is not None and not isinstance(array, mmap.mmap):
+    while isinstance(array, np.ndarray):  # in the end there is a map of a file, bytes, or nothing
         if isinstance(array, np.memmap) and array.mode == "c":
             return
         array = array.base  # type: ignore[assignment]

@@ -25,7 +25,8 @@ def command(
     from rich.table import Column, Table
 
     from medseg import config, progress
-    from medseg.engine import device, gather
+    from medseg.cores import available_cores
+    from medseg.engine import gather
     from medseg.engine.check import examine, split_problems
     from medseg.engine.material import reader
 
@@ -38,7 +39,7 @@ def command(
             progress=lambda number, total, case: done(),
             channels_may_differ=loaded.prepare.channels_on_other_grids != "refuse",
             unknown_labels_may_occur=loaded.prepare.unknown_labels == "background",
-            workers=device.available_cores(),
+            workers=available_cores(),
         )
     problems = [*checked.problems, *split_problems(cases, loaded.split, checked.presence)]
     if json_file:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
 
-from medseg.cores import available_cores
+from medseg.cores import physical_cores
 from medseg.refusal import Refusal
 
 # mallopt parameter numbers of glibc: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
@@ -56,19 +57,37 @@ def choose(wanted: str) -> torch.device:
 
 
 def set_threads(threads: int) -> None:
-    """CPU threads for torch; 0 = every core that this process may use."""
-    torch.set_num_threads(threads or available_cores())
+    """CPU threads for torch; 0 = one for every core that this process may use."""
+    torch.set_num_threads(threads or physical_cores())
+
+
+def tune_kernels(device: torch.device) -> None:
+    """On CUDA, let cuDNN time its algorithms for each shape, unless runs are to repeat bit by bit."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+
+
+def moved(tiles: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same on `device`; to CUDA by way of pinned memory, so that the copy does not wait for what computes there."""
+    if device.type == "cuda" and tiles.device.type == "cpu":
+        return tiles.pin_memory().to(device, non_blocking=True)
+    return tiles.to(device)
+
+
+def near(image: torch.Tensor, device: torch.device, *, room: int) -> torch.Tensor:
+    """An image on the GPU if it takes no more than `room` bytes, so that tiles are cut there; else as it is."""
+    return image.to(device) if device.type == "cuda" and image.nbytes <= room else image
 
 
 def check_precision(device: torch.device, precision: str, *, where: str) -> None:
-    """Refuse a number format for which the device has no kernels; `where` names the setting.
+    """Refuse a number format for which the device has no kernels; `where` names the setting. auto takes none such.
 
     A CPU without them would emulate bf16, which takes 20 to 100 times as long as 32.
 
     Raises:
         Refusal: 16 on any CPU, or bf16 on a CPU without the instructions for it.
     """
-    if device.type != "cpu" or precision == "32" or (precision == "bf16" and _cpu_has_bf16()):
+    if device.type != "cpu" or precision in ("auto", "32") or (precision == "bf16" and _cpu_has_bf16()):
         return
     found = "16 on a CPU" if precision == "16" else "bf16 on a CPU without bf16 instructions, where it is far slower"
     raise Refusal(where, found=found, needed="32 on this machine", remedy=f"set {where}=32, or use a GPU")
@@ -77,6 +96,23 @@ def check_precision(device: torch.device, precision: str, *, where: str) -> None
 def _cpu_has_bf16() -> bool:
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # absent from builds without oneDNN
     return supported is not None and bool(supported())
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is computed by instructions of its own there, and so worth a try. Not tried on MPS."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and _cpu_has_bf16()
+
+
+def described(device: torch.device) -> dict[str, str]:
+    """What computes: kind, name, and version of torch."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    return {"device": device.type, "name": name, "torch": torch.__version__}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -88,8 +124,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     check_precision(device, precision, where="precision")
     if precision == "32":
         return contextlib.nullcontext()
-    kind = torch.bfloat16 if precision == "bf16" else torch.float16
-    return torch.autocast(device.type, dtype=kind)
+    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "16": torch.float16}[precision])
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from medseg import progress
 from medseg.case import CaseSet
 from medseg.config import Recipe
+from medseg.cores import available_cores
 from medseg.data import splits
 from medseg.data.splits import Split
 from medseg.engine import device as devices
@@ -71,7 +72,7 @@ def reader(recipe: Recipe) -> Read:
 
 def workers(recipe: Recipe) -> int:
     """Processes for preparation; auto: one for each core."""
-    return recipe.prepare.workers if recipe.prepare.workers != "auto" else devices.available_cores()
+    return recipe.prepare.workers if recipe.prepare.workers != "auto" else available_cores()
 
 
 def _check_parts(recipe: Recipe, cases: CaseSet) -> None:

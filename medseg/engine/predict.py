@@ -18,12 +18,12 @@ from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
-from medseg.engine import budget, need, region, stages, tiles, validate
+from medseg.engine import backends, budget, need, precision, region, stages, tiles, tuning, validate
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
 from medseg.engine.forecast import Forecast, Task
-from medseg.engine.forward import Forward, forward
-from medseg.engine.load import load_image
+from medseg.engine.forward import Forward, forward, mirrored
+from medseg.engine.load import load_image, load_valid
 from medseg.engine.memory import FREE, Limits
 from medseg.engine.run import Run
 from medseg.engine.segment import Layout, count_tiles, segment, tiling
@@ -48,6 +48,8 @@ class Member:
 
     network: nn.Module
     plan: Plan
+    run: Forward
+    """A single pass, by whichever back end."""
 
 
 @dataclass(frozen=True)
@@ -116,28 +118,31 @@ class Predictor:
         settings = config.changed(usual, [text for text in changes if not text.startswith(DICOM)])
         reading = config.changed(first.recipe.dicom, of_dicom, key=DICOM)
         devices.check_precision(chosen, settings.precision, where="precision")
+        pinned = [run.plan.inference_precision for run in opened]
+        number_format, why = precision.chosen(settings.precision, pinned, chosen)
         limits.enforce(chosen)
         coarse = cls._load_coarse(first, settings, labels, device, limits)
         loaded = [run.load_network() for run in opened]
         _check_channels(reading, first.plan)
+        members, computed_by = _members(opened, loaded, settings.backend, number_format, chosen)
         provenance = {
             "model": first.recipe.name,
             "network": first.recipe.model.name,
             "weights sha256": ", ".join(sha256 for _, sha256 in loaded),
             "medseg": medseg.__version__,
             "seed": ", ".join(str(run.recipe.seed) for run in opened),
+            "precision": f"{number_format} ({why})",
+            "backend": computed_by,
             "licence of the weights": first.recipe.licence,
             "intended use": first.recipe.intended_use,
             **({} if quality == "standard" else {"quality": quality}),
             **({"labels asked for": ", ".join(labels)} if labels else {}),
         }
         return cls(
-            members=tuple(
-                Member(network.to(chosen), run.plan) for run, (network, _) in zip(opened, loaded, strict=True)
-            ),
+            members=members,
             recipe=first.recipe,
             table=first.table,
-            settings=settings,
+            settings=settings.model_copy(update={"precision": number_format}),
             dicom=reading,
             device=chosen,
             provenance=provenance,
@@ -177,8 +182,9 @@ class Predictor:
         """Of memory, by a forward pass of the first member; the others have the same layers."""
         member, chosen = self.members[0], self.recipe.model
         tensors = member.network.parameters()
-        return need.measure(
-            self._forward(member, tiles.flips(self.settings.mirror, self.plan.orientation)),
+        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
+        return need.measure(  # of the network itself: other back ends compile for one size of tile
+            forward(member.network, passes=passes, precision=self.settings.precision, device=self.device),
             channels=self.plan.in_channels,
             tile=self.plan.patch,
             context=self.plan.context,
@@ -223,10 +229,20 @@ class Predictor:
                 slowest=slowest,
                 device=self.device,
             )
-            return torch.from_numpy(image), undo
+            return devices.near(torch.from_numpy(image), self.device, room=self._room_for_image()), undo
+
+    def _room_for_image(self) -> int:
+        """Bytes of the GPU that a member's image may take: of what nobody plans with, and none under a limit."""
+        return 0 if self.limits.gpu is not None else self.limits.gpu_bytes(self.device) // (16 * len(self.members))
+
+    def prepared(self, case: Case) -> np.ndarray:
+        """A case as the first member's network sees it, float32 (C, i, j, k)."""
+        scan = self.read_scan(case)
+        image, _ = self._image(self.members[0], scan, load_valid(case, scan, read), case.centre)
+        return image.cpu().numpy()
 
     def _forward(self, member: Member, passes: Sequence[tuple[int, ...]]) -> Forward:
-        return forward(member.network, passes=passes, precision=self.settings.precision, device=self.device)
+        return mirrored(member.run, passes)
 
     def predict(
         self,
@@ -426,6 +442,19 @@ class Predictor:
                 else "give the photograph as PNG, JPEG or TIFF",
             )
         return scan
+
+
+def _members(
+    runs: Sequence[Run], loaded: Sequence[tuple[nn.Module, str]], backend: str, number_format: str, device: torch.device
+) -> tuple[tuple[Member, ...], str]:
+    """The networks on the device; and what computes them, and why."""
+    members, computed_by = [], []
+    for run, (network, weights) in zip(runs, loaded, strict=True):
+        name, why = tuning.chosen(backend, tuning.identity(weights, run.plan, number_format, device))
+        once = backends.build(name, network.to(device), run.plan, precision=number_format, device=device)
+        members.append(Member(network, run.plan, once))
+        computed_by.append(f"{name} {backends.version(name)} ({why})")
+    return tuple(members), ", ".join(dict.fromkeys(computed_by))
 
 
 def _check_channels(dicom: DicomSettings, plan: Plan) -> None:

@@ -3,7 +3,7 @@
 recipe.yaml  plan.json  labels.json  split.json  fingerprint.json      what it was made from
 weights.safetensors                                                    the best weights, with their checksum
 last.safetensors                                                       resumable training state
-log.jsonl  card.md  metrics.json  report.html                          what came out
+log.jsonl  card.md  precision.json  metrics.json  report.html          what came out
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 
@@ -27,6 +27,9 @@ from medseg.engine import checkpoint
 from medseg.labels import LabelTable
 from medseg.plan import Plan
 from medseg.refusal import Refusal
+from medseg.settings import Settings
+
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,24 @@ class Run:
                 path, found=f"damaged JSON ({error})", needed="the file as it was written", remedy="restore the folder"
             ) from error
 
+    def parsed(self, name: str, kind: type[S]) -> S:
+        """A JSON file as the settings that it holds."""
+        with self._parsing(name):
+            return kind.model_validate(self.read(name))
+
     @cached_property
     def recipe(self) -> config.Recipe:
         return config.load(self.path("recipe.yaml"))
 
     @cached_property
     def plan(self) -> Plan:
-        with self._parsing("plan.json"):
-            return Plan.model_validate(self.read("plan.json"))
+        return self.parsed("plan.json", Plan)
+
+    def pin_precision(self, precision: Literal["32", "bf16"] | None) -> None:
+        """Write into the plan in which number format predictions are made; None: it is not settled."""
+        plan = self.plan.model_copy(update={"inference_precision": precision})
+        self.write("plan.json", plan.model_dump(mode="json"))
+        vars(self)["plan"] = plan  # where cached_property keeps what it has read
 
     @cached_property
     def table(self) -> LabelTable:

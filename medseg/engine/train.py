@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import lightning_fabric
+import numpy as np
 import torch
 from lightning_fabric.strategies import Strategy
 
@@ -18,7 +21,7 @@ from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource
 from medseg.data.splits import Split
 from medseg.engine import device as devices
-from medseg.engine import fit, shard, validate, weights
+from medseg.engine import fit, precision, shard, validate, weights
 from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
@@ -47,14 +50,16 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     devices.tune_allocator()
     devices.set_threads(recipe.train.threads)
     for name in ("train", "predict"):  # validation computes as prediction does
-        precision = getattr(recipe, name).precision
-        devices.check_precision(devices.choose(recipe.train.device), precision, where=f"{name}.precision")
+        wanted = getattr(recipe, name).precision
+        devices.check_precision(devices.choose(recipe.train.device), wanted, where=f"{name}.precision")
     fabric = _fabric(recipe)
     if not fabric.is_global_zero:  # one process speaks for all
         announce = _say_nothing
     with fabric.rank_zero_first():  # the others find the run folder and the cache filled
         _claim(folder, recipe, resume=resume and fabric.is_global_zero)
         material = assemble(recipe, folder, announce=announce)
+        if material.plan.inference_precision and fabric.is_global_zero:  # of weights that may not be the last ones
+            Run(folder).pin_precision(None)
     run = Run(folder)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe, material.plan, material.cases.labels)
@@ -79,6 +84,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     position = fit.fit(parts, fabric)
     if fabric.is_global_zero:
         _write_card(run, recipe, material, position.best)
+        if recipe.predict.precision == "auto":
+            precision.settle_once(run, _held_out(parts), device=fabric.device, announce=announce)
         measure = {"dice": "Dice", "auroc": "AUROC"}[validate.measure(material.cases.labels)]
         announce(f"best validation {measure} {position.best:.4f}; the model is {folder}")
     return run
@@ -181,6 +188,17 @@ def _validation(material: Material) -> list[PreparedCase]:
     return [
         replace(case, image=with_planes(case.image, planes[case.id])) if case.id in planes else case for case in opened
     ]
+
+
+def _held_out(parts: fit.Parts) -> precision.Images:
+    """Images of the validation cases; of a split by slice, for networks that see single slices, those that validate."""
+    images: dict[str, Callable[[], np.ndarray]] = {}
+    for case in precision.telling(parts.validation):
+        if parts.slices is None:
+            images[case.id] = partial(np.asarray, case.image)
+        elif places := [k for k in range(case.image.shape[3]) if parts.slices.slice_side(case.id, k) == "validation"]:
+            images[case.id] = partial(np.take, case.image, places, axis=3)
+    return images
 
 
 def _groups(recipe: Recipe, material: Material) -> list[list[Path]]:

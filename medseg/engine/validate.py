@@ -70,7 +70,7 @@ def dice_sums(
         wanted = None
         for case in cases:
             truth = np.asarray(case.target)
-            predicted, wanted = _labels(network, case, plan, table, settings, device, wanted)
+            predicted, wanted = labels(network, case.image, plan, table, settings, device, wanted)
             if split is not None:
                 held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
                 truth, predicted = truth[..., held_out], predicted[..., held_out]
@@ -96,7 +96,7 @@ def aurocs(
     truths, scores = [], []
     with devices.evaluating(network):
         for case in cases:
-            found = probabilities(_answers(network, case, plan, settings, device), exclusive=table.exclusive)
+            found = probabilities(answers(network, case.image, plan, settings, device), exclusive=table.exclusive)
             target = np.asarray(case.target)
             truth = np.stack([table.mask(target, place) for place in range(len(table.labels))])
             columns = np.ones(found[0].numel(), bool)
@@ -109,29 +109,30 @@ def aurocs(
 
 
 def _seen(
-    network: nn.Module, case: PreparedCase, plan: Plan, settings: PredictSettings, device: torch.device
+    network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> tuple[tiles.Seen, tiles.Tiling]:
-    passes = tiles.flips(settings.mirror, plan.orientation)
-    run = forward(network, passes=passes, precision=settings.precision, device=device)
-    image = torch.from_numpy(np.array(case.image, dtype=np.float32))
-    return tiles.Seen(image, run), tiling(image.shape[1:], plan, settings)
+    # what auto goes by is only settled when the weights are chosen
+    precision = "32" if settings.precision == "auto" else settings.precision
+    run = forward(network, passes=tiles.flips(settings.mirror, plan.orientation), precision=precision, device=device)
+    seen = torch.from_numpy(np.array(image, dtype=np.float32))
+    return tiles.Seen(seen, run), tiling(seen.shape[1:], plan, settings)
 
 
-def _labels(
+def labels(
     network: nn.Module,
-    case: PreparedCase,
+    image: np.ndarray,
     plan: Plan,
     table: LabelTable,
     settings: PredictSettings,
     device: torch.device,
-    wanted: Need | None,
+    wanted: Need | None = None,
 ) -> tuple[np.ndarray, Need]:
-    """Network target on the prepared grid, and what the network needs for it."""
-    seen, places = _seen(network, case, plan, settings, device)
+    """Network target of a prepared image (C, i, j, k), on its own grid, and what the network needs for it."""
+    seen, places = _seen(network, image, plan, settings, device)
     wanted = wanted or need.measure(
         seen.forward, channels=len(seen.image), tile=plan.patch, context=plan.context, device=device
     )
-    undo = Undo.nothing(case.image.shape[1:])
+    undo = Undo.nothing(image.shape[1:])
     channels, exclusive = table.network_channels, table.exclusive
     task = Task(
         undo,
@@ -144,7 +145,7 @@ def _labels(
         batch=budget.most(settings),
     )
     course = budget.Course(task, FREE)
-    labels = segment(
+    found = segment(
         [seen],
         places,
         undo,
@@ -153,13 +154,14 @@ def _labels(
         exclusive=exclusive,
         smaller=course.smaller,
     )
-    return labels, wanted
+    return found, wanted
 
 
-def _answers(
-    network: nn.Module, case: PreparedCase, plan: Plan, settings: PredictSettings, device: torch.device
+def answers(
+    network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> torch.Tensor:
-    return tiles.answers(*_seen(network, case, plan, settings, device), batch=budget.most(settings) or 1)
+    """Logits of a classifier for a prepared image (C, i, j, k); see `tiles.answers`."""
+    return tiles.answers(*_seen(network, image, plan, settings, device), batch=budget.most(settings) or 1)
 
 
 def mean_dice(sums: torch.Tensor) -> tuple[float, list[float]]:

@@ -60,7 +60,7 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Co
 
     import torch
 
-    from medseg.engine.device import available_cores
+    from medseg.cores import available_cores
 
     path = config.getoption("--small-runs", default=None)  # unknown when the whole suite runs
     if path is None:

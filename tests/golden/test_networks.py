@@ -1,7 +1,8 @@
-"""STU-Net and Swin UNETR against outputs of the original implementations, on weights made by a rule (see fill.py).
+"""3-D networks against outputs of the original implementations, on weights made by a rule (see fill.py).
 
-The arrays were computed by uni-medical/STU-Net@0652eaf and by MONAI 1.6.1 (legacy merging: MONAI 1.4.0) on a CPU. Each
-JSON file names its source, every state_dict key with its shape, and the decimation of every stored array.
+The arrays were computed by uni-medical/STU-Net@0652eaf, by MONAI 1.6.1 (legacy merging: MONAI 1.4.0) and by
+dynamic_network_architectures 0.4.4 (U-Net), on a CPU. Each JSON file names its source, every state_dict key with its
+shape, and the decimation of every stored array.
 """
 
 from __future__ import annotations
@@ -22,12 +23,21 @@ LIMIT = 2e-4
 and 9e-6 (Swin UNETR); the smallest mistake that was tried, tanh-GELU for erf-GELU, makes 1e-3."""
 
 ALL_TWO = ((2, 2, 2),) * 5
+ANISOTROPIC = {
+    "features": (8, 16, 32, 32),
+    "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 1)),
+    "kernels": ((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "convs": (2, 2, 3, 1),
+    "decoder_convs": (1, 2, 2),
+}
 CASES = [
     # file, model, options, channels in and out, limit
     ("stunet_small", "stunet", {"size": "S"}, 1, 105, LIMIT),
     ("stunet_small_in4_c4_pool2", "stunet", {"size": "S", "pools": ALL_TWO}, 4, 4, LIMIT),
     # 440 million weights: the original's own float32 noise is 7e-5.
     pytest.param("stunet_large", "stunet", {"size": "L"}, 1, 105, 5e-4, id="stunet_large"),
+    ("unet_c5", "unet", {"features": (16, 32, 64, 128)}, 1, 5, 1e-4),
+    ("unet_anisotropic_in2_c3", "unet", ANISOTROPIC, 2, 3, 1e-4),
     ("swin_unetr_fs24_v1", "swin_unetr", {"feature_size": 24}, 4, 3, LIMIT),
     (
         "swin_unetr_fs24_v1_legacymerge",

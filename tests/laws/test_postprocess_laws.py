@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from medseg import plugins
 from medseg.labels import LabelTable
+from medseg.pieces import Pieces
 
 SPACING = np.array([10.0, 10.0, 10.0])
 NEIGHBOURS = {6: 1, 18: 2, 26: 3}
@@ -111,3 +112,27 @@ def test_a_hole_inside_what_a_hole_holds():
             found = step.apply(target.copy(), table=table, spacing_mm=SPACING, options=options)
         assert tuple(found[0, 9, 9, 9 - at] for at in (6, 3, 0)) == between
         assert (found[target > 0] == target[target > 0]).all() and not found[0][far > 8].any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(made=targets(), slab=st.sampled_from([1, 3, 20, 2**22]))
+def test_pieces_touch_where_their_voxels_share_a_face(made, slab):
+    values = made[0][0]
+    with patch("medseg.pieces.SLAB", slab):
+        found = Pieces(values, None, connectivity=6)
+    if not values.any():
+        return
+    box = tuple(slice(line.min(), line.max() + 1) for line in np.nonzero(values))
+    inner = values[box]
+    each = [ndimage.label((inner == value).T)[0].T for value in np.unique(inner)]
+    starts = np.cumsum([0, *(numbered.max() for numbered in each)])
+    numbered = sum(np.where(one > 0, one + start, 0) for one, start in zip(each, starts, strict=False))
+    firsts = np.unique(numbered.ravel("F"), return_index=True)[1]
+    numbered = (np.argsort(np.argsort(firsts)) + 1)[numbered - 1]  # by k, then j, then i of their first voxels
+    wanted = set()
+    for axis in range(3):
+        one, other = np.delete(numbered, -1, axis), np.delete(numbered, 0, axis)
+        wanted |= {frozenset(pair) for pair in zip(one[one != other], other[one != other], strict=True)}
+    assert {frozenset(pair) for pair in found.pairs.tolist()} == wanted
+    np.testing.assert_array_equal(found.sizes, np.bincount(numbered.ravel()))
+    np.testing.assert_array_equal(found.values[numbered], inner)

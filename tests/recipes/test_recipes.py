@@ -22,6 +22,7 @@ EXPECTED = {
     "stunet_ct",
     "swin_unetr_brats",
     "swtr_unet_lits",
+    "unet_ct",
     "video_resnet_brats_grade",
 }
 TRIAL = re.compile(r"^# A small trial on a CPU:(.*\n(?:#   .*\n)*)", re.MULTILINE)

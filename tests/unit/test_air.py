@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from medseg.plan import Normalisation, Plan
 from medseg.transforms import air
 from medseg.transforms.prepare import image
 from medseg.volume import Volume
+from tests import reference
 
 CT = Normalisation(kind="ct", lower=-1000, upper=1000, mean=0, sd=500)
 MR = Normalisation(kind="zscore")
@@ -108,13 +110,13 @@ def test_of_other_scans_only_the_lowest_value_is_air():
 def test_a_channel_with_tissue_is_enough():
     array = np.zeros((2, 9, 9, 9), np.float32)
     array[1, 4, 4, 4] = 1
-    assert seen(array, plan(MR, MR)).blocks.sum() == 5**3
+    assert seen(array, plan(MR, MR)).blocks.sum() == seen(array[::-1], plan(MR, MR)).blocks.sum() == 5**3
     array[1] -= 2000
     assert seen(array, plan(CT, MR)).blocks.sum() == 5**3, "CT and PET: not by Hounsfield units"
 
 
 def test_what_is_no_number_may_be_tissue():
-    array = np.zeros((9, 9, 9), np.float32)
+    array = np.full((9, 9, 9), -1000, np.float32)
     array[4, 4, 4] = np.nan
     assert seen(array, plan(CT)).blocks[4, 4, 4]
 
@@ -170,3 +172,18 @@ def test_highest_and_lowest_are_those_of_a_plain_loop(shape, sides, seed):
     for place in np.ndindex(highest.shape):
         block = tuple(slice(at * side, (at + 1) * side) for at, side in zip(place, (sides[2], *sides[:2]), strict=True))
         assert highest[place] == array.transpose(2, 0, 1)[block].max()
+
+
+class TestRealScans:
+    pytestmark = reference.needed
+
+    def test_every_structure_of_a_thorax_lies_in_tissue(self):
+        """Lungs, airways and all, on a CT that ends within the lungs."""
+        folder = reference.ROOT / "ct" / "totalsegmentator"
+        ct, labels = nib.load(folder / "example_ct_sm.nii.gz"), nib.load(folder / "example_seg.nii.gz")
+        noisy = np.asarray(ct.dataobj)
+        wide = np.pad(noisy, ((60, 60), (60, 60), (0, 0)), constant_values=noisy.min())
+        found = seen(wide, plan(CT, orientation="".join(nib.aff2axcodes(ct.affine))), ct.affine)
+        voxels = found.blocks.repeat(found.sides[0], 0).repeat(found.sides[1], 1).repeat(found.sides[2], 2)
+        there = voxels[: wide.shape[0], : wide.shape[1], : wide.shape[2]]
+        assert there[60:-60, 60:-60][np.asarray(labels.dataobj) > 0].all() and there.mean() < 0.4

@@ -103,3 +103,22 @@ def test_written_file(tmp_path: Path) -> None:
     card.write(tmp_path / "card.md", full())
     assert (tmp_path / "card.md").read_text(encoding="utf-8") == card.render(full())
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_fact_is_added_later_and_replaced_and_the_rest_stays(tmp_path: Path) -> None:
+    page = tmp_path / "card.md"
+    card.write(page, full())
+    before = page.read_text(encoding="utf-8").splitlines()
+    card.state(page, "a_b *c*", "first")
+    card.state(page, "a_b *c*", "second, <not> markup")
+    after = page.read_text(encoding="utf-8").splitlines()
+    [added] = set(after) - set(before)
+    assert added == r"- **a_b \*c\*:** second, \<not\> markup" and after[after.index("## Provenance") + 2] == added
+    assert [line for line in after if line != added] == before
+
+
+def test_a_fact_for_a_page_that_people_wrote(tmp_path: Path) -> None:
+    page = tmp_path / "card.md"
+    page.write_text("# Our model\n", encoding="utf-8")
+    card.state(page, "seed", "1")
+    assert page.read_text(encoding="utf-8") == "# Our model\n\n## Provenance\n\n- **seed:** 1\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -117,3 +118,13 @@ def test_parts_are_painted_over_the_whole_whatever_their_order() -> None:
 def test_names_that_cannot_be_read_are_refused(name: str) -> None:
     with pytest.raises(Refusal, match="names that can be read"):
         LabelTable.of({"liver": 1, name: 2})
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_boxes_do_not_depend_on_the_order_in_memory(order: tuple[int, ...]) -> None:
+    target = np.zeros((1, 5, 6, 7), np.uint8)
+    target[0, 1, 2:4, 3:7] = 2
+    laid = np.ascontiguousarray(target.transpose(order)).transpose(np.argsort(order))
+    box = (slice(1, 2), slice(2, 4), slice(3, 7))
+    assert LabelTable.of({"a": 1, "b": 2}).boxes(laid) == {1: box}
+    assert LabelTable.of({"a": [1, 2], "b": [2]}).boxes(np.concatenate([laid * 0, laid // 2])) == {1: box}

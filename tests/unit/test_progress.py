@@ -8,7 +8,7 @@ import sys
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medseg import progress
@@ -135,6 +135,7 @@ told = st.one_of(
 
 
 @given(st.lists(told))
+@example([(1, 1), (0, 0), (0, 1)])
 def test_what_is_told_is_never_more_than_all_and_never_less_than_before(events):
     """Whatever is planned anew in between."""
     steps: list[Step] = []

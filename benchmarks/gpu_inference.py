@@ -1,0 +1,198 @@
+"""STU-Net-B with 105 classes on a CT of 512 x 512 x 300 voxels, on a CUDA GPU: file to label file, the model warm.
+
+    python benchmarks/gpu_inference.py [--run RUN] [--slices 300] [--rounds 3] [--precision bf16]
+
+Told: seconds by stage; the network's share of what the card's bf16 convolutions reach (measured beside it); GPU memory;
+NIfTI in and out, and DICOM in and DICOM SEG out. Without --run the weights are random, with the background's bias set
+so that four fifths of the voxels are background: labels are then speckle, which takes longer to write than organs do.
+Where there is no CUDA GPU it says so and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+DEVICE = "cuda"
+CLASSES = 105
+MODEL = {"name": "stunet", "size": "B", "deep_supervision": False}
+PLANE = (512, 512)
+PATCH = (128, 128, 128)
+SPACING_MM = (0.75, 0.75, 1.5)
+NETWORK_MM = 1.5
+BACKGROUND = 0.8
+CONVOLUTIONS = ((32, 128), (64, 128), (128, 64), (256, 32))
+"""Channels and side of the maps on which the card's peak is looked for."""
+
+
+def made_run(folder: Path, precision: str) -> Path:
+    """A run folder with random weights."""
+    from medseg import config
+    from medseg.engine import checkpoint
+    from medseg.engine.run import Run, build_network
+    from medseg.labels import LabelTable
+    from medseg.plan import Normalisation, Plan
+
+    recipe = config.parse(
+        {
+            "name": "gpu_benchmark",
+            "dataset": {"name": "none"},
+            "model": MODEL,
+            "predict": {"precision": precision},
+        },
+        where="benchmark",
+    )
+    table = LabelTable.of({f"structure {number}": number for number in range(1, CLASSES)})
+    plan = Plan(
+        orientation="RAS",
+        spacing_mm=(NETWORK_MM,) * 3,
+        patch=PATCH,
+        batch=1,
+        normalisation=(Normalisation(kind="ct", lower=-1000, upper=1000, mean=0, sd=400),),
+        crop="none",
+        order=3,
+        channels=("CT",),
+        unit="mm",
+    )
+    torch.manual_seed(0)
+    network = build_network(recipe, plan, table).eval()
+    with torch.inference_mode():
+        logits = network.to(DEVICE)(torch.randn(1, 1, *PATCH, device=DEVICE))[0]
+        lead = logits[1:].amax(0) - logits[0]
+        network.seg_outputs[-1].bias[0] += lead.flatten()[::37].quantile(BACKGROUND)
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(config.dump(recipe), encoding="utf-8")
+    run = Run(folder)
+    run.write("plan.json", plan.model_dump(mode="json"))
+    run.write("labels.json", table.to_json())
+    state = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+    checkpoint.save(folder / "weights.safetensors", state, {"epoch": 0})
+    return folder
+
+
+def dicom(hu: np.ndarray, folder: Path) -> None:
+    """The scan as one file a slice; axes towards the patient's right, front and head."""
+    import pydicom
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    folder.mkdir()
+    study, series, frame = (generate_uid() for _ in range(3))
+    for number, plane in enumerate(hu.transpose(2, 1, 0)[:, ::-1, ::-1]):  # rows run to the back, columns to the left
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, series, frame
+        one.Modality, one.PatientID, one.PatientName, one.InstanceNumber = "CT", "1", "Bench^Mark", number + 1
+        one.PatientBirthDate = one.PatientSex = one.StudyDate = one.StudyTime = one.StudyID = one.AccessionNumber = ""
+        one.ReferringPhysicianName = one.PositionReferenceIndicator = ""
+        one.ImagePositionPatient, one.ImageOrientationPatient = [0, 0, SPACING_MM[2] * number], [1, 0, 0, 0, 1, 0]
+        one.PixelSpacing, one.SliceThickness = [SPACING_MM[1], SPACING_MM[0]], SPACING_MM[2]
+        one.Rows, one.Columns, one.SamplesPerPixel = *plane.shape, 1
+        one.PhotometricInterpretation, one.PixelRepresentation = "MONOCHROME2", 1
+        one.BitsAllocated, one.BitsStored, one.HighBit = 16, 16, 15
+        one.RescaleSlope, one.RescaleIntercept = 1, 0
+        one.PixelData = np.ascontiguousarray(plane).tobytes()
+        pydicom.dcmwrite(folder / f"{number:04d}.dcm", one, enforce_file_format=True)
+
+
+def peak_flops(precision: torch.dtype) -> float:
+    """FLOP/s of the fastest 3 x 3 x 3 convolution that was tried, channels last."""
+    best = 0.0
+    for channels, side in CONVOLUTIONS:
+        layer = torch.nn.Conv3d(channels, channels, 3, padding=1, bias=False, device=DEVICE, dtype=precision)
+        layer = layer.to(memory_format=torch.channels_last_3d)
+        x = torch.randn(1, channels, side, side, side, device=DEVICE, dtype=precision)
+        x = x.to(memory_format=torch.channels_last_3d)
+        with torch.inference_mode():
+            for _ in range(3):
+                layer(x)
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+            for _ in range(10):
+                layer(x)
+            torch.cuda.synchronize()
+        best = max(best, 10 * 2 * 27 * channels**2 * side**3 / (time.perf_counter() - started))
+    return best
+
+
+def flops_of_a_tile(network: torch.nn.Module) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 1, *PATCH, device=DEVICE))
+    return int(counter.get_total_flops())
+
+
+def timed(predictor: Any, scan: Path, out: Path, formats: list[str], rounds: int) -> dict[str, Any]:
+    """The fastest of several rounds, after one that warms everything up."""
+    from medseg.case import Case
+    from medseg.engine.batch import predict_all
+
+    best: dict[str, Any] = {"seconds": float("inf")}
+    case = Case(id="scan", patient="scan", images={predictor.plan.channels[0]: scan})
+    for number in range(rounds + 1):
+        torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        predict_all(predictor, [case], out, formats=formats, announce=lambda text: None)
+        seconds = time.perf_counter() - started
+        said = json.loads((out / "predict.json").read_text(encoding="utf-8"))["cases"][0]
+        if said["state"] != "done":
+            sys.exit(said["reason"])
+        if number and seconds < best["seconds"]:
+            best = {**said, "seconds": seconds, "gpu": torch.cuda.max_memory_allocated()}
+    return best
+
+
+def report(name: str, found: dict[str, Any], flops: int, peak: float) -> None:
+    stages = {stage["name"]: stage["seconds"] for stage in found.get("stages", [])}
+    told = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in stages.items())
+    line = f"{name}: {found['seconds']:.2f} s ({told}); GPU {found['gpu'] / 2**30:.2f} GiB"
+    tiles = found["facts"].get("tiles")
+    if tiles and "network" in stages:
+        line += f"; {tiles} tiles, {flops * tiles / stages['network'] / peak:.0%} of the peak"
+    print(line, flush=True)
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--run", type=Path, help="run folder with weights; else random ones")
+    asked.add_argument("--slices", type=int, default=300)
+    asked.add_argument("--rounds", type=int, default=3)
+    asked.add_argument("--precision", default="bf16", choices=("bf16", "16", "32"))
+    given = asked.parse_args()
+    if not torch.cuda.is_available():
+        print("no CUDA GPU here: nothing was measured")
+        return
+    import phantom
+
+    from medseg.engine.predict import Predictor
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        hu, _ = phantom.phantom(0, (*PLANE, given.slices))
+        scan = phantom.write(hu, folder / "scan.nii.gz", SPACING_MM)
+        dicom(hu, folder / "series")
+        run = given.run or made_run(folder / "run", given.precision)
+        predictor = Predictor.load([run], device=DEVICE, changes=[f"precision={given.precision}"])
+        peak = peak_flops({"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32}[given.precision])
+        flops = flops_of_a_tile(predictor.members[0].network)
+        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {given.precision}")
+        print(f"convolutions reach {peak / 1e12:.0f} TFLOP/s; a tile has {flops / 1e12:.2f} TFLOP")
+        report("NIfTI to NIfTI", timed(predictor, scan, folder / "nifti", ["nifti"], given.rounds), flops, peak)
+        seg = timed(predictor, folder / "series", folder / "dicom", ["dicom_seg"], given.rounds)
+        report("DICOM to DICOM SEG", seg, flops, peak)
+
+
+if __name__ == "__main__":
+    main()
