@@ -18,12 +18,12 @@ SMALL = 32
 """Sides of the tiles that are tried, or the next number that the network takes."""
 SLACK = {"cpu": 2.1, "cuda": 1.25, "mps": 1.25}
 """What a process really comes to hold, over the tensors and copies for convolutions that are alive at once; the rest
-lies in holes between blocks. Measured on a CPU in float32 with an allocator that keeps freed blocks, several tiles one
-after another: residual U-Net 1.92 (64^3 tile) and 1.73 (96^3; in bf16 1.49, with the channels innermost 1.37, with
-glibc's own settings 1.12), Swin UNETR 1.80. torch's allocator for GPUs has smaller holes."""
-ANSWERS = 1.15
-"""The same for answers and their copy, which are made last. With 105 classes (96^3 tile), where they are nearly all:
-residual U-Net 1.10 of everything (1.05 in bf16), STU-Net S 1.19."""
+lies in holes between blocks. Measured on a CPU with an allocator that keeps freed blocks, several tiles one after
+another, the most of each network: residual U-Net 1.92 (64^3 tile, float32) and 1.73 (96^3; bf16 1.49), with the
+channels innermost 1.4 and 1.9; U-Net 1.5 and 1.6; Swin UNETR 1.8. torch's allocator for GPUs has smaller holes."""
+ANSWERS = 1.5
+"""The same for answers and their copy, which come last: sometimes the next ones do not fit into the hole that those of
+the last one left, and a third block is taken. Seen with 105 classes (96^3): residual U-Net 1.2, STU-Net S 1.4."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import memory as peaks
-from medseg.engine import device, memory, need
+from medseg.case import Case
+from medseg.engine import batch, device, memory, need
+from medseg.engine.batch import predict_all
 from medseg.engine.forward import forward
 from medseg.engine.memory import GIB, MIB, Limits
+from medseg.engine.predict import Predictor
 from medseg.plugins import find
+from medseg.progress import Step
 from medseg.refusal import Refusal
 from tests import tiny
 
@@ -43,6 +47,12 @@ def test_what_is_no_size_is_refused(text):
 def test_a_limit_is_refused_before_the_model_is_loaded(tmp_path):
     said = tiny.medseg_command("predict", tmp_path / "no-run", tmp_path, tmp_path / "out", "--max-memory", "lots")
     assert said.code == 2 and "--max-memory: found 'lots'" in said.err
+
+
+def test_a_limit_and_cases_side_by_side_are_refused(tmp_path):
+    words = ("predict", tmp_path / "no-run", tmp_path, tmp_path / "out", "--max-memory", "1GiB", "--ahead")
+    said = tiny.medseg_command(*words)
+    assert said.code == 2 and "--ahead: found it beside --max-memory" in said.err
 
 
 def groups(root: Path, own: str, **limits: str) -> list[int]:
@@ -172,6 +182,32 @@ def test_a_process_stays_within_its_limit_and_gives_the_same_labels(model, scan,
     assert files[0] == files[1]
     facts = json.loads((tmp_path / "tight" / "predict.json").read_text(encoding="utf-8"))["cases"][0]["facts"]
     assert facts["memory_plan"] in tight.told and facts["memory_estimate_mib"] <= least
+
+
+@LINUX
+def test_arrays_on_the_disk_give_the_same_labels_and_leave_no_file(model, scan, tmp_path, monkeypatch):
+    """A small limit, as far as the arrays of a small scan are concerned."""
+    small = peaks.make_scan(tmp_path / "in" / "scan.nii", (20, 30, 20), (40, 30, 20))
+    predictor = Predictor.load([model], device="cpu")
+    on_disk: list[set[str]] = []
+    names: list[set[str]] = []
+
+    def watch(step: Step) -> None:
+        if step.stage == "network":
+            mapped = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+            on_disk.append({line for line in mapped if str(tmp_path) in line and "(deleted)" in line})
+            names.append({path.name for path in (tmp_path / "disk").iterdir()})
+
+    for name, share in (("disk", 10**12), ("memory", batch.SCRATCH_SHARE)):
+        monkeypatch.setattr(batch, "SCRATCH_SHARE", share)
+        cases = [Case("scan", "p", images={"CT": small})]
+        step = watch if name == "disk" else None
+        [outcome] = predict_all(predictor, cases, tmp_path / name, announce=lambda _: None, on_step=step)
+        assert outcome.state == "done", outcome.reason
+    assert len(on_disk[0]) >= 2 and names[0] <= {"predict.json"}, "the image and the labels, without a name"
+    files = [(tmp_path / name / "scan.nii.gz").read_bytes() for name in ("disk", "memory")]
+    assert files[0] == files[1]
+    assert {path.name for path in (tmp_path / "disk").iterdir()} == {"scan.nii.gz", "predict.json"}
 
 
 CANCELLED = """
