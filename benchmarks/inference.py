@@ -117,10 +117,9 @@ def table(runs: Mapping[str, Sequence[Mapping[str, Any]]], dice: Mapping[str, An
     best = {name: min(several, key=lambda one: one["seconds"]) for name, several in runs.items()}
     peaks = {name: max(one["peak"] for one in several) for name, several in runs.items()}
     base = best.get(BASE)
-    lines = [
-        f"| | s | median | faster | {' | '.join(STAGES)} | rest | peak MiB | of {BASE}'s | load s | imports s | Dice |",
-        "|---|" + "---:|" * (len(STAGES) + 9),
-    ]
+    after = ("rest", "peak MiB", f"of {BASE}'s", "load s", "imports s", "Dice")
+    heads = ["", "s", "median", "CPU s", "faster", *STAGES, *after]
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for name, one in best.items():
         several = sorted(each["seconds"] for each in runs[name])
         stages = [one["stages"].get(stage) for stage in STAGES]
@@ -128,6 +127,7 @@ def table(runs: Mapping[str, Sequence[Mapping[str, Any]]], dice: Mapping[str, An
         cells = [
             f"{one['seconds']:.1f}",
             f"{several[len(several) // 2]:.1f}",
+            f"{min(each['cpu'] for each in runs[name]):.1f}",
             f"{base['seconds'] / one['seconds']:.2f}x" if base else "",
             *("" if seconds is None else f"{seconds:.2f}" for seconds in stages),
             f"{rest:.2f}",

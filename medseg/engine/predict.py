@@ -21,6 +21,7 @@ from medseg.dicom.settings import DicomSettings
 from medseg.engine import backends, budget, need, precision, region, stages, tiles, tuning, validate
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
+from medseg.engine.forecast import Forecast, Task
 from medseg.engine.forward import Forward, forward, mirrored
 from medseg.engine.load import load_image, load_valid
 from medseg.engine.memory import FREE, Limits
@@ -192,11 +193,11 @@ class Predictor:
             device=self.device,
         )
 
-    def _task(self, undo: transform.Undo, *, probabilities: bool) -> budget.Task:
+    def _task(self, undo: transform.Undo, *, probabilities: bool) -> Task:
         """What decides how the work on a scan is cut up, before anything of it is made."""
         kept = len(self.table.labels) if probabilities else 0
         channels, exclusive = self.table.network_channels, self.table.exclusive
-        return budget.Task(
+        return Task(
             undo,
             self.plan.orientation,
             tiling(undo.prepared, self.plan, self.settings),
@@ -253,7 +254,7 @@ class Predictor:
         centre: str = "",
         probabilities: bool = False,
         roi: region.Roi | None = None,
-        on_forecast: Callable[[budget.Forecast], None] | None = None,
+        on_forecast: Callable[[Forecast], None] | None = None,
     ) -> Prediction | Classification:
         """Labels of one scan on its grid, or probabilities of its classes, whichever the network was trained for."""
         if self.table.unit == "voxel":
@@ -313,7 +314,7 @@ class Predictor:
         centre: str = "",
         probabilities: bool = False,
         roi: region.Roi | None = None,
-        on_forecast: Callable[[budget.Forecast], None] | None = None,
+        on_forecast: Callable[[Forecast], None] | None = None,
     ) -> Prediction:
         """Labels of one scan, on its grid.
 

@@ -140,7 +140,7 @@ def test_labels_that_differ_and_weights_that_learned_nothing_are_named(tmp_path)
     _, truth = phantom.phantom(0, (24, 24, 24))
     wrong = np.where(truth == 4, 0, truth)
     files = {name: phantom.write(array, tmp_path / f"{name}.nii.gz") for name, array in (("a", truth), ("b", wrong))}
-    one = {"seconds": 2.0, "stages": {"network": 1.5}, "peak": 2**20, "load": 1, "imports": 3}
+    one = {"seconds": 2.0, "cpu": 3.0, "stages": {"network": 1.5}, "peak": 2**20, "load": 1, "imports": 3}
     runs = {
         inference.MEDSEG: [{**one, "labels": files["a"]}, {**one, "seconds": 1.0, "labels": files["a"]}],
         inference.BASE: [{**one, "seconds": 4.0, "peak": 2**22, "labels": files["b"]}],
@@ -148,7 +148,7 @@ def test_labels_that_differ_and_weights_that_learned_nothing_are_named(tmp_path)
     dice, low = inference.judged(runs, files["a"])
     assert low == ["nnU-Net: Dice 0.000 with the truth", "medseg float32 / nnU-Net: Dice 0.0000, needed 0.995"]
     row = next(line for line in inference.table(runs, dice).splitlines() if line.startswith("| medseg float32 |"))
-    assert [cell.strip() for cell in row.split("|")[2:5]] == ["1.0", "2.0", "4.00x"]
+    assert [cell.strip() for cell in row.split("|")[2:6]] == ["1.0", "2.0", "3.0", "4.00x"]
     assert "| 1 | 0.25 |" in row  # MiB, and the share of nnU-Net's
 
 
