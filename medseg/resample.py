@@ -124,8 +124,8 @@ def part(
     """Some of the new samples of one axis, from a tensor that holds only some of the old ones.
 
     Args:
-        tensor: of any shape, or float32 (I, J, K) or (C, I, J, K) where order is 3; its axis `dim` begins with old
-            sample `first` and holds at least what `reach` says.
+        tensor: float32 where order is 3; its axis `dim` begins with old sample `first` and holds at least what `reach`
+            says.
         sizes: old and new size of the whole axis.
         rows: new samples wanted.
     """
@@ -178,27 +178,28 @@ def linear(
 def _cubic_part(tensor: torch.Tensor, dim: int, sizes: tuple[int, int], rows: slice, first: int) -> torch.Tensor:
     """`part` with order 3, as one product for each stretch of the matrix that `rows` touches."""
     low, high = reach(*sizes, 3)
-    result = tensor.new_empty([*tensor.shape[:dim], rows.stop - rows.start, *tensor.shape[dim + 1 :]])
+    before, after = math.prod(tensor.shape[:dim]), math.prod(tensor.shape[dim + 1 :])
+    old = tensor.reshape(before, tensor.shape[dim], after)
+    new = tensor.new_empty(before, rows.stop - rows.start, after)
     for row, start, weights in cubic(*sizes)[rows.start // ROWS : -(-rows.stop // ROWS)]:
         top, bottom = max(row, rows.start), min(row + len(weights), rows.stop)
         left, right = max(start, int(low[top])), min(start + weights.shape[1], int(high[bottom - 1]) + 1)
         _multiply(
             weights[top - row : bottom - row, left - start : right - start].to(tensor.device),
-            tensor.narrow(dim, left - first, right - left),
-            result.narrow(dim, top - rows.start, bottom - top),
-            dim,
+            old[:, left - first : right - first],
+            new[:, top - rows.start : bottom - rows.start],
         )
-    return result
+    return new.reshape(*tensor.shape[:dim], new.shape[1], *tensor.shape[dim + 1 :])
 
 
-def _multiply(weights: torch.Tensor, old: torch.Tensor, new: torch.Tensor, dim: int) -> None:
-    """`weights` times axis `dim` of `old` into that of `new`, (I, J, K) or (C, I, J, K)."""
-    if old.ndim == 4:
-        for one, into in zip(old, new, strict=True):
-            _multiply(weights, one, into, dim - 1)
-    elif dim == 2:
-        torch.bmm(old, weights.T.expand(len(old), -1, -1), out=new)
-    elif dim == 1:
-        torch.bmm(weights.expand(len(old), -1, -1), old, out=new)
+def _multiply(weights: torch.Tensor, old: torch.Tensor, new: torch.Tensor) -> None:
+    """`weights` (m, n) times each of `old` (batch, n, p) into `new` (batch, m, p).
+
+    In one product where that is possible: in a batch, threads wait for one another after each.
+    """
+    if old.shape[2] == 1:
+        torch.mm(old[..., 0], weights.T, out=new[..., 0])
+    elif len(old) == 1:
+        torch.mm(weights, old[0], out=new[0])
     else:
-        torch.bmm(weights.expand(old.shape[1], -1, -1), old.transpose(0, 1), out=new.transpose(0, 1))
+        torch.bmm(weights.expand(len(old), -1, -1), old, out=new)

@@ -6,6 +6,7 @@ import math
 import mmap
 import os
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ class _Place:
 
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 """Those of the arrays on disk that are alive."""
+_maps_lock = threading.Lock()
+"""One thread may make an array while another goes through them."""
 _place: ContextVar[_Place | None] = ContextVar("scratch", default=None)
 
 
@@ -71,7 +74,8 @@ def _zeros(shape: list[int], kind: np.dtype) -> np.ndarray:
         else:
             file.truncate(size)
         array = np.memmap(file, kind, "r+", shape=tuple(shape))
-    _maps.add(array._mmap)  # type: ignore[attr-defined]
+    with _maps_lock:
+        _maps.add(array._mmap)  # type: ignore[attr-defined]
     return array
 
 
@@ -95,5 +99,7 @@ def let_go(array: np.ndarray) -> None:
 def let_go_all() -> None:
     """The same for all arrays on disk that `zeros` made."""
     if hasattr(mmap, "MADV_DONTNEED"):
-        for one in list(_maps):
+        with _maps_lock:
+            alive = list(_maps)
+        for one in alive:
             one.madvise(mmap.MADV_DONTNEED)

@@ -158,6 +158,7 @@ def stream(
         Refusal: an answer is not finite.
     """
     rows = tiling.tile[axis] + halo
+    weight = weights(tiling.tile, tiling.blend).to(home)
     window = None
     if tiling.skipping is not None:
         window = _Window(tiling.skipping.background, box, axis, rows, kind, torch.device(home))
@@ -169,8 +170,9 @@ def stream(
             scores = _mean(members, corners, tiling)
             if window is None:  # every voxel will get an answer
                 window = _Window(torch.zeros(scores.shape[1]), box, axis, rows, kind, torch.device(home))
-            for corner, score in zip(corners, scores, strict=True):
-                window.blend(corner, score, weights(tiling.tile, tiling.blend).to(home))
+            for place, corner in enumerate(corners):
+                window.blend(corner, scores[place], weight)
+            del scores  # before the next ones are made
             if on_tiles:
                 on_tiles(len(corners))
     assert window is not None  # where no tile is left out, one touches the box
@@ -226,7 +228,8 @@ class _Window:
         """The first row and the means of the rows up to `row`, which are final; then all but `halo` of them are
         dropped. In several goes where no tile reaches so far."""
         while self._final < row:
-            self._final = min(row, self.base + len(self._norm))
+            known, self._final = self._final, min(row, self.base + len(self._norm))
+            _refuse_nonfinite(self._mean[:, known - self.base : self._final - self.base])
             yield self.base, self._mean[:, : self._final - self.base]
             self._move(self._final - halo)
 
@@ -251,15 +254,20 @@ def _mean(members: Sequence[Seen], corners: Sequence[Sequence[int]], tiling: Til
         scores = scores.float() if len(members) > 1 else scores
         total = scores if total is None else total.add_(scores)
     assert total is not None  # there is always at least one member
-    mean = total.div_(len(members)) if len(members) > 1 else total
-    if not torch.isfinite(mean.sum(dtype=torch.float32)):
-        raise Refusal(
-            "network output",
-            found="values that are not finite",
-            needed="finite ones",
-            remedy="predict with precision 32; if that does not help, the weights are of no use",
-        )
-    return mean
+    return total.div_(len(members)) if len(members) > 1 else total
+
+
+def _refuse_nonfinite(logits: Tensor) -> None:
+    """Of (N, ...). What is not finite in an answer is so in the means, and nobody has to wait for a GPU at each tile.
+    Channel by channel, for a sum in another kind copies all that it adds up."""
+    if torch.isfinite(torch.stack([channel.sum(dtype=torch.float32) for channel in logits]).sum()):
+        return
+    raise Refusal(
+        "network output",
+        found="values that are not finite",
+        needed="finite ones",
+        remedy="predict with precision 32; if that does not help, the weights are of no use",
+    )
 
 
 def cut(image: Tensor, corner: Sequence[int], tiling: Tiling) -> Tensor:
@@ -290,5 +298,6 @@ def answers(member: Seen, tiling: Tiling, *, batch: int = 1) -> Tensor:
         )
     corners = list(itertools.product(*tiling.corners))
     groups = [corners[first : first + batch] for first in range(0, len(corners), batch)]
-    scores = torch.cat([_mean([member], group, tiling) for group in groups])
-    return scores.flatten(1).T[:, None, None, :].float().cpu()
+    scores = torch.cat([_mean([member], group, tiling) for group in groups]).flatten(1).T.float()
+    _refuse_nonfinite(scores)
+    return scores[:, None, None, :].cpu()

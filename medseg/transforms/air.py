@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from medseg import scratch
 from medseg.plan import Plan, Sizes
 from medseg.transforms.prepare import Undo
 from medseg.volume import Volume
@@ -100,6 +101,7 @@ def _extremes(channel: np.ndarray, sides: Sizes) -> tuple[np.ndarray, float]:
         lowest = min(lowest, float(slab.min()))
         rows = _highest(slab.max(axis=0), sides[middle])
         planes.append(_highest(rows.T, sides[fast]).T)
+        scratch.let_go(channel)
     return np.stack(planes).transpose(np.argsort((slow, middle, fast))), lowest
 
 

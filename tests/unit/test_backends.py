@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
 from medseg.engine import backends
+from medseg.engine.memory import Limits
 from medseg.engine.predict import Predictor
 from medseg.readers import read
 from medseg.refusal import Refusal
@@ -24,6 +26,7 @@ OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reas
 COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 WATCHED = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from medseg.engine.predict import Predictor
 predictor = Predictor.load([Path(sys.argv[1])], device="cpu", changes=["backend=openvino"])
@@ -142,3 +145,36 @@ def test_what_can_be_made_again_lies_where_the_system_has_it(monkeypatch, platfo
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
     assert backends.user_cache() == Path(expected)
+
+
+def test_memory_is_planned_by_the_network_itself(tmp_path):
+    """A compiled one would be compiled anew for the small tiles that are tried."""
+
+    def unasked(tiles):
+        raise AssertionError("a back end was asked")
+
+    predictor = Predictor.load([tiny.untrained_run(tmp_path / "run").folder], device="cpu")
+    members = tuple(replace(member, run=unasked) for member in predictor.members)
+    assert replace(predictor, members=members)._need.of((16, 16, 16)) > 16**3 * 4
+
+
+def test_an_image_takes_no_room_that_a_limit_on_the_gpu_grants(tmp_path):
+    predictor = Predictor.load([tiny.untrained_run(tmp_path / "run").folder], device="cpu")
+    assert replace(predictor, limits=Limits(gpu=2**40))._room_for_image() == 0 < predictor._room_for_image()
+
+
+def test_every_tile_and_mirrored_pass_goes_through_the_back_end(tmp_path):
+    predictor = Predictor.load(
+        [tiny.untrained_run(tmp_path / "run").folder], device="cpu", changes=["mirror=[left-right]"]
+    )
+    asked = []
+
+    def watched(tiles):
+        asked.append(len(tiles))
+        return predictor.members[0].run(tiles)
+
+    members = tuple(replace(member, run=watched) for member in predictor.members)
+    done = []
+    scan = read(tiny.nifti(tmp_path / "scan.nii.gz", tiny.phantom(1)[0]))
+    replace(predictor, members=members).predict_volume(scan, "a", lambda count, total: done.append(total))
+    assert sum(asked) == 2 * done[-1] > 2

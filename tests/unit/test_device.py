@@ -82,3 +82,55 @@ def test_threads():
     device.set_threads(1)
     assert torch.get_num_threads() == 1 <= cores.available_cores()
     device.tune_allocator()
+
+
+class Stand:
+    """In the place of a tensor in the host's memory, where there is no GPU: says what is done with it."""
+
+    nbytes = 1000
+    device = CPU
+
+    def __init__(self):
+        self.done = []
+
+    def pin_memory(self):
+        self.done.append("pinned")
+        return self
+
+    def to(self, device, **options):
+        self.done.append((str(device), options))
+        return self
+
+
+def test_copies_to_a_gpu_do_not_wait():
+    tiles = Stand()
+    device.moved(tiles, torch.device("cuda"))
+    assert tiles.done == ["pinned", ("cuda", {"non_blocking": True})]
+    there = torch.zeros(1)
+    assert device.moved(there, CPU) is there
+
+
+@pytest.mark.parametrize(("where", "room", "goes"), [("cuda", 1000, True), ("cuda", 999, False), ("cpu", 1000, False)])
+def test_an_image_goes_where_there_is_room_for_it(where, room, goes):
+    image = Stand()
+    assert device.near(image, torch.device(where), room=room) is image
+    assert image.done == ([("cuda", {})] if goes else [])
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_kernels_are_chosen_by_time_unless_runs_are_to_repeat(monkeypatch, deterministic):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", deterministic)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    device.tune_kernels(CPU)
+    assert torch.backends.cudnn.benchmark is deterministic
+    device.tune_kernels(torch.device("cuda"))
+    assert torch.backends.cudnn.benchmark is not deterministic
+
+
+def test_threads_are_the_real_cores_unless_a_number_is_given(monkeypatch):
+    told = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.setattr(device, "physical_cores", lambda: 5)
+    device.set_threads(0)
+    device.set_threads(3)
+    assert told == [5, 3]

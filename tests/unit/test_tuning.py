@@ -142,6 +142,12 @@ def test_all_take_turns_and_the_fastest_tile_counts():
     assert order == ["a", "b"] * 3 and shown == [(6, 12), (9, 12), (12, 12)]
 
 
+def test_there_are_three_rounds_however_short_the_time():
+    asked = []
+    tuning.race({("a", "32"): lambda tile: asked.append(1) or tile}, torch.zeros(1), seconds=0)
+    assert len(asked) == 3
+
+
 def test_the_tile_is_always_the_same_and_like_a_normalised_scan():
     tile = tuning.noise((2, 20, 17, 9))
     assert tile.shape == (1, 2, 20, 17, 9) and torch.equal(tile, tuning.noise((2, 20, 17, 9)))
