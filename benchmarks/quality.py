@@ -34,11 +34,12 @@ from medseg.volume import Volume  # noqa: E402
 
 MIRROR = "augment.mirror=[anterior-posterior]"
 """The demo's labels tell left from right."""
-WAYS: tuple[tuple[str, Quality, tuple[str, ...]], ...] = (
-    ("fast", "fast", ()),
-    ("standard", "standard", ()),
-    ("best", "best", ()),
-    ("best, overlap 0.75", "best", ("overlap=0.75",)),
+WAYS: tuple[tuple[str, Quality, int, tuple[str, ...]], ...] = (
+    ("fast", "fast", 2, ()),
+    ("standard", "standard", 2, ()),
+    ("best", "best", 2, ()),
+    ("standard, one run", "standard", 1, ()),
+    ("standard, overlap 0.75", "standard", 2, ("overlap=0.75",)),
 )
 
 
@@ -108,7 +109,8 @@ def main() -> None:
     folders = runs(given.out, given.epochs, given.threads)
     cases = phantoms(given.phantoms)
     loaded = {
-        way: Predictor.load(folders, device="cpu", quality=quality, changes=changes) for way, quality, changes in WAYS
+        way: Predictor.load(folders[:members], device="cpu", quality=quality, changes=changes)
+        for way, quality, members, changes in WAYS
     }
     found: dict[str, Found] = {}
     for _ in range(given.rounds):

@@ -54,7 +54,7 @@ def _quota() -> int | None:
             continue
         root = SYSTEM / "fs/cgroup" / ("cpu" if kinds else "")
         place = root / group.lstrip("/")
-        for folder in (place, *(above for above in place.parents if above.is_relative_to(root)), root):
+        for folder in (place, *(above for above in place.parents if above.is_relative_to(root))):
             limits += _limit(folder)
     return max(1, int(min(limits))) if limits else None
 

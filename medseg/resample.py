@@ -193,10 +193,13 @@ def _cubic_part(tensor: torch.Tensor, dim: int, sizes: tuple[int, int], rows: sl
 
 
 def _multiply(weights: torch.Tensor, old: torch.Tensor, new: torch.Tensor) -> None:
-    """`weights` (m, n) times each of `old` (batch, n, p) into `new` (batch, m, p), by the plainest product there is."""
-    if len(old) > 1 and old.shape[2] > 1:
+    """`weights` (m, n) times each of `old` (batch, n, p) into `new` (batch, m, p).
+
+    In one product where that is possible: in a batch, threads wait for one another after each.
+    """
+    if old.shape[2] == 1:
+        torch.mm(old[..., 0], weights.T, out=new[..., 0])
+    elif len(old) == 1:
+        torch.mm(weights, old[0], out=new[0])
+    else:
         torch.bmm(weights.expand(len(old), -1, -1), old, out=new)
-        return
-    # with the few rows of `weights` on the left, MKL adds up in an order that hangs on the number of threads
-    rows, result = (old[0].T, new[0].T) if len(old) == 1 else (old[..., 0], new[..., 0])
-    torch.mm(rows, weights.T, out=result)

@@ -66,7 +66,7 @@ def command(
         bool | None,
         typer.Option(
             help="Read the next scan and write the last result while the network works: faster, and up to three cases "
-            "are in memory. [default: on a GPU]"
+            "are in memory. [default: on a GPU, without --max-memory]"
         ),
     ] = None,
     progress: Annotated[str, typer.Option(help="people, or json: an object a line on standard error.")] = "people",
@@ -107,6 +107,13 @@ def command(
     changes = [*(set_ or []), *([f"dicom.repair={repair}"] if repair else [])]
     wanted = [name.strip() for name in labels.split(",") if name.strip()]
     limits = Limits.of(max_memory, max_gpu_memory)
+    if ahead and max_memory is not None:
+        raise Refusal(
+            "--ahead",
+            found="it beside --max-memory",
+            needed="one of them: what a plan of memory counts is one case at a time",
+            remedy="leave one out",
+        )
     predictor = Predictor.load(
         [run, *(fold or [])], device=device, changes=changes, quality=quality, labels=wanted, limits=limits
     )
@@ -132,7 +139,7 @@ def command(
             on_step=show,
             gate=gating,
             roi=roi,
-            ahead=predictor.device.type == "cuda" if ahead is None else ahead,
+            ahead=predictor.device.type == "cuda" and max_memory is None if ahead is None else ahead,
         )
     failed = sum(outcome.state != "done" for outcome in outcomes)
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")

@@ -46,9 +46,11 @@ def command(
     table = Table("precision", "back end", *(Column(name, justify="right") for name in columns), "")
     for tuned in found:
         for one in tuned.measured:
-            numbers = (f"{one.seconds:.4f}", f"{one.largest_difference:.2g}", f"{one.equal:.4%}")
+            numbers = ("", "", "")
+            if one.seconds is not None:
+                numbers = (f"{one.seconds:.4f}", f"{one.largest_difference:.2g}", f"{one.equal:.4%}")
             remark = "fastest" if one.backend == tuned.backend else one.reason
-            table.add_row(one.precision, one.backend, *(numbers if one.seconds else ("", "", "")), remark)
+            table.add_row(one.precision, one.backend, *numbers, remark)
     Console().print(table)
     print("Differences are those from float32 as PyTorch computes it.", file=sys.stderr)
 

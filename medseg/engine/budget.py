@@ -17,13 +17,12 @@ from medseg import scratch
 from medseg.config import PredictSettings
 from medseg.engine import memory
 from medseg.engine.cuts import Cut, cuts
+from medseg.engine.forecast import Estimate, Forecast, Room, Task
 from medseg.engine.memory import MIB, Limits, text
-from medseg.engine.need import Need
 from medseg.engine.segment import Layout
-from medseg.engine.tiles import Tiling
 from medseg.plan import AXIS_OF
 from medseg.refusal import Refusal
-from medseg.transforms import native
+from medseg.transforms import native, slabs
 from medseg.transforms.prepare import Slices, Undo
 
 SCRATCH_SHARE = 16
@@ -35,130 +34,13 @@ HOST_COST = 2.0
 travel, and a few CPU cores add them up more slowly than a GPU computes them."""
 LIBRARIES = 64 * MIB
 """What libraries take when they are first used: kernels made for a shape, stacks of threads, tables."""
-PREPARING = 160 * MIB
-"""Slabs that a scan is prepared by and a result is written by, see `transforms.slabs`."""
+SLABS = 10
+"""Float32 slabs that are alive while a scan is prepared, or a result written; see `transforms.slabs`."""
 TEMPORARIES = 8
 """Float32 arrays of `Cut.strip` voxels that are alive while scores become labels; see `native.Landing`."""
-LESS = 0.7
-"""What is tried of the memory that could not be had."""
+LESS = 0.5
+"""Share of what can be saved of the memory that could not be had that is kept at the next attempt."""
 ROUND = 16 * MIB
-AXES = {"x": "left-right", "y": "anterior-posterior", "z": "inferior-superior"}
-
-
-@dataclass(frozen=True)
-class Task:
-    """What decides how much memory a scan needs.
-
-    Attributes:
-        orientation: of the prepared grid, the plan's.
-        channels: of the networks' answers.
-        images, results: bytes of each array of the whole scan that is still to be made: prepared, and on the scan.
-        kept: how many channels are kept as probabilities.
-        order: of the resampling of scores.
-        device: where networks answer.
-        several: whether there are several networks, so that one's answers wait for the next one's.
-        batch: most tiles a forward pass; None: as suits the device.
-    """
-
-    undo: Undo
-    orientation: str
-    tiling: Tiling
-    need: Need
-    channels: int
-    device: torch.device
-    images: tuple[int, ...] = ()
-    results: tuple[int, ...] = ()
-    kept: int = 0
-    order: int = 1
-    several: bool = False
-    batch: int | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Bytes of one memory at the worst moment of a scan.
-
-    Attributes:
-        process: held before and besides: the program, its libraries, the weights, the scan.
-        images: prepared, as far as they are not on the disk.
-        results: labels and probabilities, likewise.
-        preparing: while the scan is prepared, or the result written.
-        network: a forward pass, answers included.
-        means: running means of the answers.
-        reducing: while labels are made of them.
-    """
-
-    process: int
-    images: int = 0
-    results: int = 0
-    preparing: int = 0
-    network: int = 0
-    means: int = 0
-    reducing: int = 0
-
-    @property
-    def working(self) -> int:
-        """What another way to cut changes."""
-        return self.means + max(self.network, self.reducing)
-
-    @property
-    def total(self) -> int:
-        return self.process + self.images + self.results + max(self.preparing, self.working)
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """A layout and what it will take.
-
-    Attributes:
-        tiles: that the networks see, if none is skipped.
-        gpu: None without one.
-        room: that there was.
-    """
-
-    task: Task
-    layout: Layout
-    tiles: int
-    host: Estimate
-    gpu: Estimate | None
-    room: Room
-
-    def sentence(self) -> str:
-        """For people, in one line."""
-        task, layout = self.task, self.layout
-        sizes = " x ".join(map(str, task.undo.prepared))
-        along = AXES[AXIS_OF[task.orientation[layout.axis]]]
-        blocks = f" in {len(layout.blocks)} blocks" * (len(layout.blocks) > 1)
-        batch = f", {layout.batch} tiles at a time" * (layout.batch > 1)
-        kind = str(layout.kind).removeprefix("torch.")
-        home = "CPU" if layout.home == "cpu" else "GPU"
-        used = f"about {text(self.host.total)} of {text(self.room.host)}"
-        if self.gpu:
-            used += f", and {text(self.gpu.total)} of {text(self.room.gpu)} on the GPU"
-        return (
-            f"{sizes} voxels, {task.channels} classes: along {along}{blocks}{batch}, means in {kind} on the {home}; "
-            f"{used}"
-        )
-
-    def to_json(self) -> dict[str, object]:
-        """Facts for the record."""
-        gpu = {"gpu_estimate_mib": round(self.gpu.total / MIB)} if self.gpu else {}
-        return {"memory_plan": self.sentence(), "memory_estimate_mib": round(self.host.total / MIB), **gpu}
-
-
-@dataclass(frozen=True)
-class Room:
-    """Bytes that all may take together, and that what can be cut may take."""
-
-    host: float
-    gpu: float
-    host_working: float = math.inf
-    gpu_working: float = math.inf
-
-    def holds(self, host: Estimate, gpu: Estimate | None) -> bool:
-        if host.total > self.host or host.working > self.host_working:
-            return False
-        return gpu is None or (gpu.total <= self.gpu and gpu.working <= self.gpu_working)
 
 
 def plan(task: Task, limits: Limits, *, boxes: Sequence[Slices] | None = None) -> Forecast:
@@ -190,25 +72,35 @@ def smaller(forecast: Forecast, boxes: Sequence[Slices], *, gpu: bool) -> Foreca
     """
     task = replace(forecast.task, images=(), results=())  # they are there already
     layout, room = forecast.layout, forecast.room
-    short = forecast.gpu if gpu and forecast.gpu else forecast.host
+    on_gpu = gpu and forecast.gpu is not None
+    short = forecast.gpu if on_gpu and forecast.gpu else forecast.host
     if layout.batch > 1:
         task = replace(task, batch=layout.batch // 2)
-    elif short is forecast.gpu:
-        room = replace(room, gpu_working=LESS * short.working)
     else:
-        room = replace(room, host_working=LESS * short.working)
+        least = _least_working(task, boxes, on_gpu)
+        if least >= short.working:
+            raise _run_out(short, on_gpu)
+        cap = least + LESS * (short.working - least)
+        room = replace(room, gpu_working=cap) if on_gpu else replace(room, host_working=cap)
     found = _best(task, boxes, room)
     if found is None:
-        raise Refusal(
-            "memory",
-            found=f"that it ran out with about {text(short.total)} in use"
-            + " on the GPU" * (short is forecast.gpu)
-            + ", and no way to do with less",
-            needed=f"about {text(short.total)}",
-            remedy="end other programs, or use a machine with more memory"
-            + ", or --device cpu" * (forecast.gpu is not None),
-        )
+        raise _run_out(short, on_gpu)
     return found
+
+
+def _least_working(task: Task, boxes: Sequence[Slices], on_gpu: bool) -> int:
+    estimates = [way.gpu(task, 1, 0) if on_gpu else way.host(task, 1, 0, 0) for way in _ways(task, boxes)]
+    return min(one.working for one in estimates if one)
+
+
+def _run_out(short: Estimate, on_gpu: bool) -> Refusal:
+    used = text(short.total) + " on the GPU" * on_gpu
+    return Refusal(
+        "memory",
+        found=f"that it ran out with about {used} in use, and no way to do with less",
+        needed=f"about {used}, free",
+        remedy="end other programs, or use a machine with more memory" + ", or --device cpu" * on_gpu,
+    )
 
 
 class Course:
@@ -305,7 +197,7 @@ class _Way:
             process=process,
             images=images,
             results=results,
-            preparing=PREPARING if task.images or task.results else 0,
+            preparing=_preparing(task.undo) if task.images or task.results else 0,
             network=(answers * here if apart else self.network(task, batch)),
             means=self.means(task) * here,
             reducing=self.reducing(task) * here,
@@ -337,6 +229,13 @@ def _ways(task: Task, boxes: Sequence[Slices]) -> Iterator[_Way]:
             return cost * way.cut.tiles, not long, way.cut.window(task.tiling.tile)
 
         yield from (way for _, way in sorted(ways, key=rank))
+
+
+def _preparing(undo: Undo) -> int:
+    """The slab is `slabs.VOXELS`, or a plane if that is more, or all of a small scan."""
+    first, second, third = (max(sizes) for sizes in zip(undo.canonical, undo.prepared, strict=True))
+    plane = max(first * second, first * third, second * third)
+    return SLABS * 4 * min(max(slabs.VOXELS, plane), first * second * third)
 
 
 def _too_little(task: Task, boxes: Sequence[Slices], room: Room, limits: Limits) -> Refusal:

@@ -12,7 +12,7 @@ from medseg.transforms import native
 from medseg.transforms.prepare import Slices, Undo
 
 PARTS = 8
-"""Most pieces along one axis."""
+"""Most pieces along one axis; none is made shorter than half a tile, for nearly all tiles would be seen twice."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,16 @@ def cuts(undo: Undo, tiling: Tiling, boxes: Sequence[Slices], order: int) -> Ite
             found.append(Piece(slice(first, stop), held.stop - held.start, touching))
         return tuple(found)
 
-    ready = {
-        (number, axis, parts): pieces(box, axis, parts)
-        for (number, box), axis, parts in itertools.product(enumerate(boxes), range(3), range(1, PARTS + 1))
-    }
+    def most(axis: int) -> int:
+        low, high = reaches[axis]
+        longest = max((int(high[box[axis].stop - 1] - low[box[axis].start]) + 1 for box in boxes), default=1)
+        return max(1, min(PARTS, 2 * longest // tiling.tile[axis]))
+
+    counts = [range(1, most(axis) + 1) for axis in range(3)]
+    ready = {(axis, parts): [pieces(box, axis, parts) for box in boxes] for axis in range(3) for parts in counts[axis]}
     for axis in range(3):
         low, high = reaches[axis]
         halo = int((high - low).max()) + 1
-        across, last = (other for other in range(3) if other != axis)
-        for one, other in itertools.product(range(1, PARTS + 1), repeat=2):
-            parts = {axis: 1, across: one, last: other}
-            chosen = tuple(
-                (ready[number, 0, parts[0]], ready[number, 1, parts[1]], ready[number, 2, parts[2]])
-                for number in range(len(boxes))
-            )
-            yield Cut(axis, chosen, halo)
+        for parts in itertools.product(*(range(1, 2) if other == axis else counts[other] for other in range(3))):
+            first, second, third = (ready[other, count] for other, count in enumerate(parts))
+            yield Cut(axis, tuple(zip(first, second, third, strict=True)), halo)

@@ -74,12 +74,9 @@ def moved(tiles: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tiles.to(device)
 
 
-def near(image: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """An image on the GPU if it takes at most a quarter of what is free there, so that tiles are cut there; else as it
-    is."""
-    if device.type != "cuda" or image.nbytes * 4 > torch.cuda.mem_get_info(device)[0]:
-        return image
-    return image.to(device)
+def near(image: torch.Tensor, device: torch.device, *, room: int) -> torch.Tensor:
+    """An image on the GPU if it takes no more than `room` bytes, so that tiles are cut there; else as it is."""
+    return image.to(device) if device.type == "cuda" and image.nbytes <= room else image
 
 
 def check_precision(device: torch.device, precision: str, *, where: str) -> None:

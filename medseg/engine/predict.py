@@ -21,7 +21,8 @@ from medseg.dicom.settings import DicomSettings
 from medseg.engine import backends, budget, need, precision, region, stages, tiles, tuning, validate
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
-from medseg.engine.forward import Forward, mirrored
+from medseg.engine.forecast import Forecast, Task
+from medseg.engine.forward import Forward, forward, mirrored
 from medseg.engine.load import load_image, load_valid
 from medseg.engine.memory import FREE, Limits
 from medseg.engine.run import Run
@@ -181,8 +182,9 @@ class Predictor:
         """Of memory, by a forward pass of the first member; the others have the same layers."""
         member, chosen = self.members[0], self.recipe.model
         tensors = member.network.parameters()
-        return need.measure(
-            self._forward(member, tiles.flips(self.settings.mirror, self.plan.orientation)),
+        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
+        return need.measure(  # of the network itself: other back ends compile for one size of tile
+            forward(member.network, passes=passes, precision=self.settings.precision, device=self.device),
             channels=self.plan.in_channels,
             tile=self.plan.patch,
             context=self.plan.context,
@@ -191,11 +193,11 @@ class Predictor:
             device=self.device,
         )
 
-    def _task(self, undo: transform.Undo, *, probabilities: bool) -> budget.Task:
+    def _task(self, undo: transform.Undo, *, probabilities: bool) -> Task:
         """What decides how the work on a scan is cut up, before anything of it is made."""
         kept = len(self.table.labels) if probabilities else 0
         channels, exclusive = self.table.network_channels, self.table.exclusive
-        return budget.Task(
+        return Task(
             undo,
             self.plan.orientation,
             tiling(undo.prepared, self.plan, self.settings),
@@ -227,7 +229,11 @@ class Predictor:
                 slowest=slowest,
                 device=self.device,
             )
-            return devices.near(torch.from_numpy(image), self.device), undo
+            return devices.near(torch.from_numpy(image), self.device, room=self._room_for_image()), undo
+
+    def _room_for_image(self) -> int:
+        """Bytes of the GPU that a member's image may take: of what nobody plans with, and none under a limit."""
+        return 0 if self.limits.gpu is not None else self.limits.gpu_bytes(self.device) // (16 * len(self.members))
 
     def prepared(self, case: Case) -> np.ndarray:
         """A case as the first member's network sees it, float32 (C, i, j, k)."""
@@ -248,7 +254,7 @@ class Predictor:
         centre: str = "",
         probabilities: bool = False,
         roi: region.Roi | None = None,
-        on_forecast: Callable[[budget.Forecast], None] | None = None,
+        on_forecast: Callable[[Forecast], None] | None = None,
     ) -> Prediction | Classification:
         """Labels of one scan on its grid, or probabilities of its classes, whichever the network was trained for."""
         if self.table.unit == "voxel":
@@ -308,7 +314,7 @@ class Predictor:
         centre: str = "",
         probabilities: bool = False,
         roi: region.Roi | None = None,
-        on_forecast: Callable[[budget.Forecast], None] | None = None,
+        on_forecast: Callable[[Forecast], None] | None = None,
     ) -> Prediction:
         """Labels of one scan, on its grid.
 

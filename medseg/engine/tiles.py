@@ -291,4 +291,4 @@ def answers(member: Seen, tiling: Tiling, *, batch: int = 1) -> Tensor:
     corners = list(itertools.product(*tiling.corners))
     groups = [corners[first : first + batch] for first in range(0, len(corners), batch)]
     scores = torch.cat([_mean([member], group, tiling) for group in groups])
-    return scores.flatten(1).T[:, None, None, :].cpu()
+    return scores.flatten(1).T[:, None, None, :].float().cpu()

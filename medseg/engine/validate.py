@@ -14,6 +14,7 @@ from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
 from medseg.engine import budget, need, tiles
 from medseg.engine import device as devices
+from medseg.engine.forecast import Task
 from medseg.engine.forward import forward
 from medseg.engine.memory import FREE
 from medseg.engine.need import Need
@@ -133,7 +134,7 @@ def labels(
     )
     undo = Undo.nothing(image.shape[1:])
     channels, exclusive = table.network_channels, table.exclusive
-    task = budget.Task(
+    task = Task(
         undo,
         plan.orientation,
         places,

@@ -1,7 +1,7 @@
 """One channel of a scan onto the prepared grid, slab after slab, so that memory does not grow with the scan's length.
 
-Slabs are cut across one canonical axis by a rule that looks at sizes alone, and lie in memory with that axis slowest
-and the others in falling order, however the file has them: the same scan stored in any axis order gives the same bits.
+Slabs are cut across one canonical axis by a rule that looks at sizes alone, and lie in memory in one way, however the
+file has them: the same scan stored in any axis order gives the same bits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from medseg import scratch
 from medseg.plan import AXIS_OF
@@ -42,11 +41,14 @@ class Channel:
         return self.between(0, len(self))
 
     def between(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Some of its planes as contiguous float32 (n, ., .), new arrays, a slab at a time."""
+        """Some of its planes as contiguous float32 (., n, .), new arrays, a slab at a time.
+
+        With the planes in the middle, resampling along either of their axes is one large product.
+        """
         planes = lying(self.array, self.axis)
         step = planes_of(planes.shape[1] * planes.shape[2])
         for first in range(start, stop, step):
-            yield np.array(planes[first : min(first + step, stop)], np.float32, order="C")
+            yield np.array(planes[first : min(first + step, stop)].swapaxes(0, 1), np.float32, order="C")
             scratch.let_go(self.array)
 
 
@@ -107,7 +109,8 @@ def fill(out: np.ndarray, channel: Channel, numbers: intensity.Scale, *, order: 
         for slab in channel.between(max(start, first + len(held)), stop):
             values = torch.from_numpy(slab).to(device)
             intensity.normalise(values, numbers)
-            pieces.append(_in_plane(values, new.shape, order))
+            shape = new.shape[1], values.shape[1], new.shape[2]
+            pieces.append(resample(values[None], shape, order)[0].transpose(0, 1))
         held, first = torch.cat(pieces), start
         values = held if sizes[0] == sizes[1] else part(held, 0, sizes=sizes, order=order, rows=rows, first=first)
         new[rows] = values.cpu().numpy()
@@ -120,8 +123,3 @@ def _stretches(channel: Channel, shape: tuple[int, ...]) -> Iterator[slice]:
     step = max(1, planes_of(max(old[1] * old[2], new[1] * new[2])) * new[0] // max(old[0], new[0]))
     for first in range(0, new[0], step):
         yield slice(first, min(first + step, new[0]))
-
-
-def _in_plane(values: Tensor, shape: tuple[int, ...], order: int) -> Tensor:
-    """Planes (n, ., .) resampled to those of `shape`."""
-    return resample(values[None], (len(values), shape[1], shape[2]), order)[0]

@@ -15,7 +15,7 @@ from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
-from medseg import readers
+from medseg import readers, scratch
 from medseg.dicom import codec, headers, pixels
 from medseg.dicom.frames import Frame
 from medseg.refusal import Refusal
@@ -236,8 +236,13 @@ def test_threads_change_neither_order_nor_values(
 def test_a_series_of_mixed_width_is_widened_once_it_must_be(tmp_path: Path) -> None:
     small = slice_(0, RescaleIntercept=0, RescaleSlope=1, PixelData=SIGNED.tobytes())
     large = slice_(1, RescaleIntercept=40000, RescaleSlope=1, PixelData=SIGNED.tobytes())
-    array = pixels.load(frames_of(ds.write(tmp_path, [small, large])))
+    frames = frames_of(ds.write(tmp_path / "series", [small, large]))
+    array = pixels.load(frames)
     assert array.dtype == np.int32
+    with scratch.on_disk(tmp_path, above=0):
+        on_disk = pixels.load(frames)
+    assert isinstance(on_disk, np.memmap) and on_disk[..., 0].T.flags.c_contiguous
+    np.testing.assert_array_equal(on_disk, array)
     np.testing.assert_array_equal(array.transpose(2, 1, 0), [SIGNED, SIGNED.astype(int) + 40000])
 
 

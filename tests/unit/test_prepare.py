@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from medseg.config import PredictSettings
+from medseg.dicom.settings import DicomSettings
+from medseg.engine.predict import Member, Predictor
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
 from medseg.refusal import Refusal
-from medseg.transforms import prepare, slabs
+from medseg.transforms import prepare
 from medseg.volume import Volume
 from tests.tiny import ENVIRONMENT
 
@@ -71,19 +75,6 @@ def test_everything_but_reading_and_writing_is_done_on_the_device(order, kind, m
     )
     array, _ = prepare.image(Volume(np.ones((1, 9, 8, 7)), np.eye(4)), plan, device=torch.device("meta"))
     assert (array == 5).all()
-
-
-@pytest.mark.parametrize("depth", [5, 40, 70])
-def test_the_number_of_threads_changes_no_bit(depth, monkeypatch):
-    monkeypatch.setattr(slabs, "VOXELS", 30 * 60 * 40)
-    array = np.random.default_rng(depth).normal(size=(1, 60, 30, depth))
-    plan = PLAN.model_copy(update={"order": 3, "normalisation": (Normalisation(),), "spacing_mm": (0.7, 0.9, 0.8)})
-    before, found = torch.get_num_threads(), set()
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        found.add(prepare.image(Volume(array, np.eye(4)), plan)[0].tobytes())
-    torch.set_num_threads(before)
-    assert len(found) == 1
 
 
 @pytest.mark.parametrize("buffer", [bytes, bytearray])
@@ -166,3 +157,26 @@ def test_a_scan_that_was_changed_in_memory_alone_keeps_its_changes(tmp_path):
     array[:] = 7
     prepared, _ = prepare.image(Volume(array, np.eye(4)), PLAN)
     assert (prepared == 7).all() and (array == 7).all()
+
+
+class TheCentres(torch.nn.Module):
+    """Answers with the last two channels that it sees."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, -2:]
+
+
+@pytest.mark.parametrize(("centre", "label"), [("north", 0), ("south", 1)])
+def test_the_network_is_told_the_centre(centre, label):
+    plan = PLAN.model_copy(update={"centres": ("north", "south")})
+    predictor = Predictor(
+        members=(Member(TheCentres(), plan),),
+        recipe=SimpleNamespace(postprocess=()),  # type: ignore[arg-type]
+        table=LabelTable.of({"a": 1}),
+        settings=PredictSettings(),
+        dicom=DicomSettings(),
+        device=torch.device("cpu"),
+        provenance={},
+    )
+    scan = Volume(np.ones((1, 9, 8, 7), np.float32), np.diag([1.0, 1.0, 2.0, 1.0]))
+    assert np.unique(predictor.predict_volume(scan, "case", centre=centre).target.array).tolist() == [label]

@@ -40,7 +40,8 @@ def test_best_overlaps_at_least_by_half_and_mirrors_as_training_did(tmp_path):
     found = quality.settings("best", recipe(tmp_path, "predict.overlap=0.3", axes), PLAIN)
     assert (found.overlap, found.mirror) == (0.5, ("left-right", "anterior-posterior"))
     assert quality.settings("best", recipe(tmp_path, "predict.overlap=0.7"), PLAIN).overlap == 0.7
-    assert quality.settings("best", recipe(tmp_path, "predict.mirror=[left-right]", axes), PLAIN).mirror == (
+    assert quality.settings("best", recipe(tmp_path, "predict.mirror=[inferior-superior]", axes), PLAIN).mirror == (
+        "inferior-superior",
         "left-right",
         "anterior-posterior",
     )

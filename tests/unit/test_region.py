@@ -171,18 +171,19 @@ def test_regions_and_classes_cannot_be_told_apart():
 def test_a_coarse_pass_finds_where_to_look(pair):
     everywhere = replace(pair, coarse=None).predict_volume(scan(), "x")
     said: list[tuple[int, int]] = []
-    near = replace(pair, settings=pair.settings.model_copy(update={"coarse_margin_mm": 4.0}))
+    near = replace(pair, settings=pair.settings.model_copy(update={"coarse_margin_mm": 9.0}))
     found = near.predict_volume(scan(), "x", lambda *step: said.append(step))
     assert (found.target.array == everywhere.target.array).all() and (found.target.array == 1).any()
     assert found.facts["tiles"] < everywhere.facts["tiles"]
     box = [list(map(int, part.split(":"))) for part in found.facts["region"].split(" ")[0].split(",")]
-    where, margin = np.argwhere(everywhere.target.array[0]), 4 / np.array([1.5, 1.5, 2])
+    where, margin = np.argwhere(everywhere.target.array[0]), 9 / np.array([1.5, 1.5, 2])
     for axis, (start, stop) in enumerate(box):  # the coarse voxels are up to three of the fine ones
-        assert abs(start - (where[:, axis].min() - margin[axis])) <= 3
-        assert abs(stop - (where[:, axis].max() + 1 + margin[axis])) <= 3
-    assert "4 mm around left" in found.facts["region"]
+        assert abs(start - max(0, where[:, axis].min() - margin[axis])) <= 3
+        assert abs(stop - min(SHAPE[axis], where[:, axis].max() + 1 + margin[axis])) <= 3
+    assert "9 mm around left" in found.facts["region"]
     assert said[-1] == (found.facts["tiles"],) * 2
     assert [done for done, _ in said] == sorted(done for done, _ in said), "progress never goes back"
+    assert said[0][0] == 0, "the coarse pass is not counted"
 
 
 def test_the_margin_is_20_mm(pair):
@@ -284,6 +285,7 @@ def test_one_mask_for_several_scans_is_refused(runs, tmp_path):
         tiny.nifti(tmp_path / "in" / f"{name}.nii.gz", tiny.phantom(1)[0])
     mask = tiny.nifti(tmp_path / "mask.nii.gz", np.ones(tiny.SHAPE, np.uint8))
     said = medseg_command("predict", runs[0], tmp_path / "in", tmp_path / "out", "--roi", mask)
+    region.needs_one_scan(mask, 1)
     assert said.code == 2 and "one mask for 2 scans" in said.err and not (tmp_path / "out").exists()
     said = medseg_command("predict", runs[0], tmp_path / "in", tmp_path / "out", "--roi", "0:9,:,:", *ONE_THREAD)
     assert said.code == 0, said.err

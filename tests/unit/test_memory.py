@@ -1,0 +1,290 @@
+"""Sizes as people write them, what a process may take, what a network needs, and memory that comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import memory as peaks
+from medseg.case import Case
+from medseg.engine import batch, device, memory, need
+from medseg.engine.batch import predict_all
+from medseg.engine.forward import forward
+from medseg.engine.memory import GIB, MIB, Limits
+from medseg.engine.predict import Predictor
+from medseg.plugins import find
+from medseg.progress import Step
+from medseg.refusal import Refusal
+from tests import tiny
+
+CPU = torch.device("cpu")
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("6GiB", 6 * GIB), ("6GB", 6 * 10**9), ("500MiB", 500 * MIB), (" 1.5 gib ", 3 * GIB // 2), ("1048576B", MIB)],
+)
+def test_sizes(text, count):
+    assert Limits.of(text, text) == Limits(count, count)
+
+
+@pytest.mark.parametrize("text", ["6", "6G", "GiB", "", "-1GiB", "0GiB", "six GiB", "6GiB6"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(Refusal, match=r"--max-gpu-memory: found .* needed a size with its unit"):
+        Limits.of(None, text)
+
+
+def test_a_limit_is_refused_before_the_model_is_loaded(tmp_path):
+    said = tiny.medseg_command("predict", tmp_path / "no-run", tmp_path, tmp_path / "out", "--max-memory", "lots")
+    assert said.code == 2 and "--max-memory: found 'lots'" in said.err
+
+
+def test_a_limit_and_cases_side_by_side_are_refused(tmp_path):
+    words = ("predict", tmp_path / "no-run", tmp_path, tmp_path / "out", "--max-memory", "1GiB", "--ahead")
+    said = tiny.medseg_command(*words)
+    assert said.code == 2 and "--ahead: found it beside --max-memory" in said.err
+
+
+def groups(root: Path, own: str, **limits: str) -> list[int]:
+    for name, text in limits.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="ascii")
+    root.mkdir(exist_ok=True)
+    (root / "own").write_text(own, encoding="ascii")
+    return memory.container_limits(root, root / "own")
+
+
+def test_limits_of_containers(tmp_path):
+    two = {"pod/memory.max": "max\n", "pod/box/memory.max": "2147483648\n", "other/memory.max": "5\n"}
+    assert groups(tmp_path / "2", "0::/pod/box\n", **two) == [2147483648]
+    one = {"memory/docker/memory.limit_in_bytes": "1000\n", "memory/memory.limit_in_bytes": "9223372036854771712\n"}
+    own = "5:devices:/docker\n4:cpu,memory:/docker\n0::/\n"
+    assert groups(tmp_path / "1", own, **one) == [1000, 9223372036854771712]
+    assert groups(tmp_path / "0", "0::/gone\n") == memory.container_limits(tmp_path, tmp_path / "no file") == []
+
+
+@LINUX
+def test_without_a_flag_the_limit_is_what_is_free(monkeypatch):
+    here = memory.available()
+    assert memory.resident() < here < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert Limits().host_bytes() == pytest.approx(here, rel=0.3) and Limits(7).host_bytes() == 7
+    monkeypatch.setattr(memory, "container_limits", lambda: [10**9, 10**8])
+    assert memory.available() == int(memory.MARGIN * 10**8)
+
+
+@LINUX
+def test_resident_is_what_the_system_says():
+    before = memory.resident()
+    held = torch.ones(40 * MIB // 4)
+    assert 35 * MIB < memory.resident() - before < 60 * MIB and held.any()
+
+
+@pytest.mark.parametrize(
+    ("error", "lacking"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB"), True),
+        (RuntimeError("expected 5-D input"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_which_errors_are_a_lack_of_memory(error, lacking):
+    assert memory.ran_out(error) == lacking
+
+
+class Wide(nn.Module):
+    """Four maps of 16 channels and answers of 8 are the most that is alive at once: see below."""
+
+    def __init__(self, smallest: int = 1):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1000))
+        self.smallest = smallest
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] < self.smallest:
+            raise RuntimeError("too small")
+        table = self.weight * 2  # 4,000 bytes whatever the tile
+        one = x.expand(-1, 16, -1, -1, -1) + table[0]
+        other = one.relu()
+        both = torch.cat([one, other], dim=1)  # 16 + 16 + 32 channels are alive here
+        del one, other
+        return both[:, :8] + 1
+
+
+@pytest.mark.parametrize("smallest", [1, 64])
+def test_a_need_is_told_from_small_tiles_or_else_from_a_whole_one(smallest):
+    net = Wide(smallest)
+    run = forward(net, passes=[()], precision="32", device=CPU)
+    found = need.measure(run, channels=1, tile=(96, 64, 64), divisor=(1, 1, 1), device=CPU)
+    voxels = 96 * 64 * 64
+    alive, answers = 64 * 4 * voxels + 4004, 2 * 8 * 4 * voxels
+    expected = need.SLACK["cpu"] * (alive - answers) + need.ANSWERS * answers
+    assert found.of((96, 64, 64)) == pytest.approx(expected, rel=1e-3)
+    assert found.of((96, 64, 64), 3) == pytest.approx(3 * expected, rel=1e-2)
+    assert (found.fixed > 0) == (smallest == 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sides"),
+    [("residual_unet", {"channels": [8, 16]}, (64, 32, 32)), ("stunet", {"width": 4}, (96, 32, 32))],
+)
+def test_small_tiles_foretell_a_whole_one(name, options, sides):
+    module = find("models", name)
+    made = module.Options(**options)
+    run = forward(
+        module.build(made, in_channels=1, out_channels=20).eval(), passes=[(), (2,)], precision="32", device=CPU
+    )
+    foretold = need.measure(run, channels=1, tile=(*sides[:2], 64), divisor=module.divisor(made), device=CPU)
+    seen = need.measure(run, channels=1, tile=(*sides[:2], 64), divisor=None, device=CPU)
+    assert seen.fixed == 0 and foretold.of((*sides[:2], 64)) == pytest.approx(seen.of((*sides[:2], 64)), rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return peaks.make_run(tmp_path_factory.mktemp("model") / "run", classes=150, patch=32, channels=(4, 8))
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory) -> Path:
+    return peaks.make_scan(tmp_path_factory.mktemp("scan") / "scan.nii", (64, 80, 48), (96, 96, 32))
+
+
+@LINUX
+def test_a_process_stays_within_its_limit_and_gives_the_same_labels(model, scan, tmp_path):
+    """The plan with memory enough, the smallest limit that a refusal names, and one that is cut into blocks."""
+    free = peaks.predict(model, scan, tmp_path / "free", threads=1)
+    assert free.code == 0 and free.estimate_mib is not None and free.peak_mib < free.estimate_mib
+    told = free.told.splitlines()
+    assert "96 x 96 x 32 voxels, 150 classes: along" in told[0] and "segmenting" not in told[0]
+    refused = peaks.predict(model, scan, tmp_path / "none", "--max-memory", "100MiB", threads=1)
+    least = int(re.search(r"needed at least (\d+) MiB", refused.told)[1])  # type: ignore[index]
+    assert refused.code == 1 and [path.name for path in (tmp_path / "none").iterdir()] == ["predict.json"]
+    tight = peaks.predict(model, scan, tmp_path / "tight", "--max-memory", f"{least}MiB", threads=1)
+    assert tight.code == 0 and tight.peak_mib < least < free.peak_mib, (tight, free)
+    assert re.search(r"in \d+ blocks", tight.told)
+    assert [path.name for path in (tmp_path / "tight").glob(".*")] == []
+    files = [(tmp_path / name / "scan.nii.gz").read_bytes() for name in ("free", "tight")]
+    assert files[0] == files[1]
+    facts = json.loads((tmp_path / "tight" / "predict.json").read_text(encoding="utf-8"))["cases"][0]["facts"]
+    assert facts["memory_plan"] in tight.told and facts["memory_estimate_mib"] <= least
+
+
+@LINUX
+def test_arrays_on_the_disk_give_the_same_labels_and_leave_no_file(model, scan, tmp_path, monkeypatch):
+    """A small limit, as far as the arrays of a small scan are concerned."""
+    small = peaks.make_scan(tmp_path / "in" / "scan.nii", (20, 30, 20), (40, 30, 20))
+    predictor = Predictor.load([model], device="cpu")
+    on_disk: list[set[str]] = []
+    names: list[set[str]] = []
+
+    def watch(step: Step) -> None:
+        if step.stage == "network":
+            mapped = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+            on_disk.append({line for line in mapped if str(tmp_path) in line and "(deleted)" in line})
+            names.append({path.name for path in (tmp_path / "disk").iterdir()})
+
+    for name, share in (("disk", 10**12), ("memory", batch.SCRATCH_SHARE)):
+        monkeypatch.setattr(batch, "SCRATCH_SHARE", share)
+        cases = [Case("scan", "p", images={"CT": small})]
+        step = watch if name == "disk" else None
+        [outcome] = predict_all(predictor, cases, tmp_path / name, announce=lambda _: None, on_step=step)
+        assert outcome.state == "done", outcome.reason
+    assert len(on_disk[0]) >= 2 and names[0] <= {"predict.json"}, "the image and the labels, without a name"
+    files = [(tmp_path / name / "scan.nii.gz").read_bytes() for name in ("disk", "memory")]
+    assert files[0] == files[1]
+    assert {path.name for path in (tmp_path / "disk").iterdir()} == {"scan.nii.gz", "predict.json"}
+
+
+CANCELLED = """
+import sys, time, gc, re
+from pathlib import Path
+from medseg.engine.predict import Predictor
+from medseg.engine.batch import predict_all
+from medseg.case import Case
+from medseg.progress import Cancelled
+
+def anonymous():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+run, scan, out = map(Path, sys.argv[1:])
+predictor = Predictor.load([run], device="cpu")
+predictor._need
+peak = before = 0.0
+
+def on_step(step):
+    global peak
+    peak = max(peak, anonymous())
+    if step.done and step.done > 8:
+        raise Cancelled
+
+before = anonymous()
+cases = [Case("scan", "p", images={"CT": scan})]
+[outcome] = predict_all(predictor, cases, out, on_step=on_step, announce=lambda _: None)
+started = time.monotonic()
+while anonymous() > before + 40 and time.monotonic() < started + 2:
+    pass
+print(outcome.state, before, peak, anonymous())
+"""
+
+
+@LINUX
+def test_a_cancelled_case_holds_nothing(model, scan, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CANCELLED, str(model), str(scan), str(tmp_path / "out")],
+        env={**tiny.ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(tiny.ROOT), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    state, before, peak, after = done.stdout.split()
+    assert state == "cancelled"
+    assert float(peak) > float(before) + 120, "it held something"
+    assert float(after) < float(before) + 40, done.stdout
+
+
+@LINUX
+def test_what_the_allocator_keeps_is_given_back():
+    code = (
+        "import torch\nfrom medseg.engine import device, memory\ndevice.tune_allocator()\n"
+        "small = [torch.ones(100_000) for _ in range(500)]\nkept = small[::10]\ndel small\n"
+        "before = memory.resident()\ndevice.give_back()\nprint((before - memory.resident()) // 2**20)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=tiny.ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 120
+
+
+def test_giving_back_empties_the_cache_of_a_gpu(monkeypatch):
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(time.monotonic()))
+    device.give_back()
+    assert len(emptied) == 1
+
+
+def test_torch_is_told_of_the_limit_of_a_gpu(monkeypatch):
+    told = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 * GIB, 24 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: told.append(share))
+    Limits.of("1GiB").enforce(torch.device("cuda"))
+    Limits.of("1GiB", "12GiB").enforce(CPU)
+    assert told == []
+    Limits.of("1GiB", "12GiB").enforce(torch.device("cuda"))
+    assert told == [pytest.approx((12 * GIB - memory.CUDA_CONTEXT) / (24 * GIB))]
