@@ -87,6 +87,9 @@ def test_less_memory_costs_tiles():
         forecast = budget.plan(big(), Limits(int(limit * 2**30)))
         assert forecast.host.total <= limit * 2**30 and blocks_are_the_crop(forecast)
         assert forecast.tiles >= before.tiles and forecast.layout.kind == torch.float32
+        for axis, (prepared, native, tile) in enumerate(zip(*BIG, strict=True)):
+            shortest = min(block[axis].stop - block[axis].start for block in forecast.layout.blocks)
+            assert shortest * prepared / native >= tile / 2 - 1
         before = forecast
     assert len(before.layout.blocks) > 4 and f"in {len(before.layout.blocks)} blocks" in before.sentence()
     with pytest.raises(Refusal) as refused:
@@ -141,7 +144,7 @@ def test_a_plan_stays_within_its_limit_or_names_one_that_does(prepared, native, 
 
 
 def test_the_limit_that_is_named_counts_what_goes_to_the_disk(tmp_path):
-    whole_scan = big(results=(512 * 512 * 300,), images=(2 * 2**30,))
+    whole_scan = big(results=(60 * MIB, 50 * MIB), images=(2 * 2**30,))
     with scratch.on_disk(tmp_path, above=2**20), pytest.raises(Refusal) as refused:
         budget.plan(whole_scan, Limits(300 * MIB))
     least = MIB * int(re.search(r"at least (\d+) MiB", str(refused.value))[1])  # type: ignore[index]

@@ -10,11 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from benchmarks import memory as peaks
+from medseg import scratch
 from medseg.case import Case
 from medseg.engine import batch, device, memory, need
 from medseg.engine.batch import predict_all
@@ -23,6 +25,7 @@ from medseg.engine.memory import GIB, MIB, Limits
 from medseg.engine.predict import Predictor
 from medseg.plugins import find
 from medseg.progress import Step
+from medseg.readers import read
 from medseg.refusal import Refusal
 from tests import tiny
 
@@ -215,6 +218,7 @@ import sys, time, gc, re
 from pathlib import Path
 from medseg.engine.predict import Predictor
 from medseg.engine.batch import predict_all
+from medseg import scratch
 from medseg.case import Case
 from medseg.progress import Cancelled
 
@@ -255,6 +259,25 @@ def test_a_cancelled_case_holds_nothing(model, scan, tmp_path):
     assert state == "cancelled"
     assert float(peak) > float(before) + 120, "it held something"
     assert float(after) < float(before) + 40, done.stdout
+
+
+@LINUX
+def test_arrays_on_the_disk_are_let_go_of_and_keep_what_they_hold(tmp_path):
+    with scratch.on_disk(tmp_path, above=0):
+        array = scratch.zeros((1, 40, 512, 512), np.float32)
+    array[:] = 3
+    before = memory.resident()
+    scratch.let_go_all()
+    assert before - memory.resident() > 35 * MIB
+    assert (array[0, ::7] == 3).all()
+
+
+def test_the_plan_is_told_before_the_first_tile(model, scan):
+    predictor, told = Predictor.load([model], device="cpu", limits=Limits.of("64GiB")), []
+    predictor.predict(
+        read(scan), "x", lambda done, total: told.append((done, total)), roi="0:20,0:20,:", on_forecast=told.append
+    )
+    assert "of 64.0 GiB" in told[0].sentence() and told[1] == (1, told[1][1]) and len(told) == 1 + told[1][1]
 
 
 @LINUX
