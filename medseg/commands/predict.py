@@ -66,7 +66,7 @@ def command(
         bool | None,
         typer.Option(
             help="Read the next scan and write the last result while the network works: faster, and up to three cases "
-            "are in memory. [default: on a GPU]"
+            "are in memory. [default: on a GPU without --max-memory]"
         ),
     ] = None,
     progress: Annotated[str, typer.Option(help="people, or json: an object a line on standard error.")] = "people",
@@ -132,7 +132,7 @@ def command(
             on_step=show,
             gate=gating,
             roi=roi,
-            ahead=predictor.device.type == "cuda" if ahead is None else ahead,
+            ahead=predictor.device.type == "cuda" and limits.host is None if ahead is None else ahead,
         )
     failed = sum(outcome.state != "done" for outcome in outcomes)
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")
