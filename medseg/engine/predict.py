@@ -336,10 +336,9 @@ class Predictor:
         """
         where = self._region(scan, roi, on_tile, valid, centre)
         undo = transform.way_back(scan, self.plan)
-        devices.give_back()  # what is kept of the last scan would be counted twice
-        course = budget.Course(
-            self._task(undo, probabilities=probabilities), self.limits, boxes=where.blocks(undo), tell=on_forecast
-        )
+        task = self._task(undo, probabilities=probabilities)
+        devices.give_back()  # what is kept of the last scan, and of measuring, would be counted twice
+        course = budget.Course(task, self.limits, boxes=where.blocks(undo), tell=on_forecast)
         layout, axis = course.forecast.layout, course.forecast.layout.axis
         passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         members = []
