@@ -10,12 +10,13 @@ import torch
 
 from medseg.config import PredictSettings
 from medseg.dicom.settings import DicomSettings
-from medseg.engine.predict import Member, Predictor
+from medseg.engine.predict import Predictor
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
 from medseg.refusal import Refusal
 from medseg.transforms import prepare
 from medseg.volume import Volume
+from tests import tiny
 from tests.tiny import ENVIRONMENT
 
 PLAN = Plan(
@@ -102,6 +103,7 @@ from medseg import scratch
 from medseg.plan import Normalisation
 from medseg.transforms import prepare
 from medseg.volume import Volume
+from tests import tiny
 from tests.unit.test_prepare import PLAN
 both = (Normalisation(kind="zscore_nonzero"), Normalisation(kind="percentile"))
 plan = PLAN.model_copy(update={"normalisation": both, "crop": "nonzero", "order": 3})
@@ -170,7 +172,7 @@ class TheCentres(torch.nn.Module):
 def test_the_network_is_told_the_centre(centre, label):
     plan = PLAN.model_copy(update={"centres": ("north", "south")})
     predictor = Predictor(
-        members=(Member(TheCentres(), plan),),
+        members=(tiny.member(TheCentres(), plan),),
         recipe=SimpleNamespace(postprocess=()),  # type: ignore[arg-type]
         table=LabelTable.of({"a": 1}),
         settings=PredictSettings(),
