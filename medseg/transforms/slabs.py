@@ -85,7 +85,7 @@ def box_of(array: np.ndarray, wanted: Callable[[np.ndarray], np.ndarray]) -> Box
     step = planes_of(array[0].size // array.shape[1 + along])
     for start in range(0, array.shape[1 + along], step):
         rows = [slice(start, start + step) if axis == along else slice(None) for axis in range(3)]
-        mask: np.ndarray = wanted(array[(slice(None), *rows)]).any(axis=0)
+        mask = np.logical_or.reduce(wanted(array[(slice(None), *rows)]))
         for axis in range(3):
             filled[axis][rows[axis]] |= mask.any(axis=tuple(other for other in range(3) if other != axis))
         scratch.let_go(array)

@@ -103,7 +103,6 @@ from medseg import scratch
 from medseg.plan import Normalisation
 from medseg.transforms import prepare
 from medseg.volume import Volume
-from tests import tiny
 from tests.unit.test_prepare import PLAN
 both = (Normalisation(kind="zscore_nonzero"), Normalisation(kind="percentile"))
 plan = PLAN.model_copy(update={"normalisation": both, "crop": "nonzero", "order": 3})
@@ -171,9 +170,10 @@ class TheCentres(torch.nn.Module):
 @pytest.mark.parametrize(("centre", "label"), [("north", 0), ("south", 1)])
 def test_the_network_is_told_the_centre(centre, label):
     plan = PLAN.model_copy(update={"centres": ("north", "south")})
+    model = SimpleNamespace(options=None, module=lambda: SimpleNamespace(divisor=lambda options: None))
     predictor = Predictor(
         members=(tiny.member(TheCentres(), plan),),
-        recipe=SimpleNamespace(postprocess=()),  # type: ignore[arg-type]
+        recipe=SimpleNamespace(postprocess=(), model=model),  # type: ignore[arg-type]
         table=LabelTable.of({"a": 1}),
         settings=PredictSettings(),
         dicom=DicomSettings(),
