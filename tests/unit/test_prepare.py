@@ -175,7 +175,7 @@ def test_the_network_is_told_the_centre(centre, label):
         members=(tiny.member(TheCentres(), plan),),
         recipe=SimpleNamespace(postprocess=(), model=model),  # type: ignore[arg-type]
         table=LabelTable.of({"a": 1}),
-        settings=PredictSettings(precision="32"),
+        settings=PredictSettings(precision="32", skip_air=False),
         dicom=DicomSettings(),
         device=torch.device("cpu"),
         provenance={},
