@@ -176,6 +176,10 @@ def prepare(work: Path) -> None:
     phantom.write(labels, work / "truth.nii.gz")
 
 
+def _save(results: Mapping[str, Any], work: Path) -> None:
+    (work / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("work", type=Path, metavar="WORK", help="folder for data, weights and results")
@@ -194,15 +198,15 @@ def main() -> None:
     if given.only:
         chosen = {name: each for name, each in chosen.items() if name.startswith(tuple(given.only))}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
+    results: dict[str, Any] = {"machine": machine(given.nnunet_python), "load": os.getloadavg(), "runs": runs}
     for number in range(given.rounds):
         for name, program in chosen.items():
             runs[name].append(once(program, name, given.work, given.threads))
             print(f"round {number + 1}: {name} {runs[name][-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
+            _save(results, given.work)  # an hour's work may be stopped
     dice, low = judged(runs, given.work / "truth.nii.gz")
-    facts = machine(given.nnunet_python)
-    results = {"machine": facts, "load": os.getloadavg(), "runs": runs, "dice": dice, "below": low}
-    (given.work / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(", ".join(f"{name} {value}" for name, value in facts.items()) + "\n")
+    _save({**results, "dice": dice, "below": low}, given.work)
+    print(", ".join(f"{name} {value}" for name, value in results["machine"].items()) + "\n")
     print(table(runs, dice))
     if low:
         sys.exit("\n" + "\n".join(f"Below the bar: {line}" for line in low))

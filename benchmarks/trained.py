@@ -25,7 +25,7 @@ LEARNING_PATCH = (96, 96, 48)
 tells nothing of HU once it is normalised."""
 CASES = range(1, 7)
 """Seeds of the phantoms to train and validate on; the one that is timed has seed 0."""
-EPOCHS, STEPS = 6, 50
+EPOCHS, STEPS = 8, 60
 RESAMPLING: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "default": (
         "resample_data_or_seg_to_shape",
@@ -84,7 +84,8 @@ def learned(folder: Path) -> Run:
             image, labels = phantom.phantom(seed)
             phantom.write(image, folder / "data" / "images" / f"case{seed}.nii.gz")
             phantom.write(labels, folder / "data" / "labels" / f"case{seed}.nii.gz")
-        (folder / "data" / "labels.yaml").write_text(yaml.safe_dump({"labels": phantom.LABELS}), encoding="utf-8")
+        labels_file = yaml.safe_dump({"labels": phantom.LABELS}, sort_keys=False)  # classes come in this order
+        (folder / "data" / "labels.yaml").write_text(labels_file, encoding="utf-8")
         train(recipe(folder), run.folder)
     plan = run.plan.model_copy(update={"patch": PATCH, "batch": 1})
     run.write("plan.json", plan.model_dump(mode="json"))

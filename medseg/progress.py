@@ -23,6 +23,7 @@ TILES = "network"
 ENDS = ("done", "refused", "failed", "cancelled")
 WORDS = {
     "read": "reading",
+    "plan": "planning",
     "prepare": "preparing",
     TILES: "segmenting",
     "clean-up": "cleaning up",
@@ -97,7 +98,7 @@ class Step:
     Attributes:
         case: its id.
         number, cases: first, second ... of how many.
-        stage: what is being done (read, prepare, network, clean-up, write ...), or one of `ENDS`.
+        stage: what is being done (read, plan, prepare, network, clean-up, write ...), or one of `ENDS`.
         done, total: tiles. `done / total` never gets smaller within a case; total is 0 before it is known.
         megabytes: of the scan, as its voxels lie in memory; 0 before it is read.
         seconds_left: of the tiles, from how fast those of this case were; None before that is known.

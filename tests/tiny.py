@@ -13,11 +13,14 @@ from unittest import mock
 import nibabel as nib
 import numpy as np
 import torch
+from torch import nn
 
 import medseg
 from medseg import config
 from medseg.__main__ import main
 from medseg.engine import checkpoint
+from medseg.engine.forward import once
+from medseg.engine.predict import Member
 from medseg.engine.run import Run, build_network
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
@@ -138,3 +141,8 @@ def untrained_run(
     network = build_network(made, plan, table)
     checkpoint.save(folder / "weights.safetensors", network.state_dict(), {"epoch": 1, "dice": 0.0})
     return run
+
+
+def member(network: nn.Module, plan: Plan) -> Member:
+    """A network of any kind as a model's, in float32 on the CPU."""
+    return Member(network, plan, once(network, precision="32", device=torch.device("cpu")))

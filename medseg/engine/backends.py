@@ -58,16 +58,18 @@ def version(name: str) -> str:
 
 def same_batch(run: Forward) -> Forward:
     """The same function, which sees no fewer tiles in a batch than ever before: for a smaller one everything would be
-    compiled anew."""
+    compiled anew. After an error it begins again, for it may be memory that was lacking."""
     most = 0
 
     def filled(tiles: Tensor) -> Tensor:
         nonlocal most
         count = len(tiles)
-        most = max(most, count)
         if count < most:
             tiles = torch.cat([tiles, tiles[-1:].expand(most - count, *tiles.shape[1:])])
-        return run(tiles)[:count]
+        most, least = 0, max(most, count)
+        answers = run(tiles)[:count]
+        most = least
+        return answers
 
     return filled
 

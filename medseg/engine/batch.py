@@ -61,10 +61,17 @@ def predict_all(
     record as cancelled, and nothing of it stays in memory.
 
     `ahead`: the next case is read and the last one written while the network works; see `runner.run_all`. `use`, `gate`
-    and `on_step` are called in the caller's thread all the same.
+    and `on_step` are called in the caller's thread all the same. Not under a limit of the host's memory.
 
     A file that exists under a final name is complete. Cases that fail do not stop the others.
     """
+    if ahead and predictor.limits.host is not None:
+        raise Refusal(
+            "--ahead",
+            found="a limit of memory, and three cases at once",
+            needed="one at a time: what the others take is not known before they are read",
+            remedy="leave out --ahead, or --max-memory",
+        )
     writers = _writers(formats, predictor.table, announce)
     if gate and predictor.table.unit != "voxel":
         raise Refusal(

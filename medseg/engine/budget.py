@@ -209,6 +209,7 @@ class _Way:
         here = self.home != "cpu"
         return Estimate(
             process=process,
+            preparing=_preparing(task.undo) if task.images else 0,
             network=self.network(task, batch),
             means=self.means(task) * here,
             reducing=self.reducing(task) * here,

@@ -75,8 +75,12 @@ def moved(tiles: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def near(image: torch.Tensor, device: torch.device, *, room: int) -> torch.Tensor:
-    """An image on the GPU if it takes no more than `room` bytes, so that tiles are cut there; else as it is."""
-    return image.to(device) if device.type == "cuda" and image.nbytes <= room else image
+    """An image on the GPU if it takes no more than `room` bytes, so that tiles are cut there; else as it is. Others may
+    have taken the room in the meantime."""
+    if device.type == "cuda" and image.nbytes <= room:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return image.to(device)
+    return image
 
 
 def check_precision(device: torch.device, precision: str, *, where: str) -> None:

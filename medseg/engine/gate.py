@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from medseg import scratch
 from medseg.case import Case
 from medseg.engine.memory import FREE, Limits
 from medseg.engine.predict import Predictor
+from medseg.engine.region import ROWS
 from medseg.engine.run import Run
 from medseg.prediction import Evidence, Prediction
 from medseg.refusal import Refusal
@@ -60,26 +62,26 @@ class Gate:
     def limited(
         self, prediction: Prediction, inside: np.ndarray, facts: dict[str, Any]
     ) -> tuple[Prediction, dict[str, Any]]:
-        """The same from what `flagged` has found."""
-        before = prediction.target.array
-        limited = np.where(inside, before, before.dtype.type(0))
-        facts = {**facts, "voxels taken away": int((before != 0).sum() - (limited != 0).sum())}
+        """The same from what `flagged` has found. Labels and probabilities, which may lie on disk, are changed in
+        place."""
+        lost = sum(_emptied(channel, inside[0]) for channel in prediction.target.array)
+        for channel in () if prediction.probabilities is None else prediction.probabilities:
+            _emptied(channel, inside[0])
+        facts = {**facts, "voxels taken away": lost}
         provenance = {
             **prediction.provenance,
             "limited to slices flagged by": self.predictor.provenance["model"],
             "gate weights sha256": self.predictor.provenance["weights sha256"],
             "gate threshold": f"{self.threshold:g}",
         }
-        chances = None if prediction.probabilities is None else prediction.probabilities * inside
-        target = prediction.target.with_array(limited)
-        return replace(prediction, target=target, provenance=provenance, probabilities=chances), {"gate": facts}
+        return replace(prediction, provenance=provenance), {"gate": facts}
 
     def flagged(self, case: Case, scan: Volume) -> tuple[np.ndarray, dict[str, Any]]:
         """Boolean (1, I, J, K) on the scan's grid of the slices flagged, and their count."""
         found = self.predictor.classify(self._channels(scan), case.id, centre=case.centre)
         flags = found.probabilities.max(axis=0) >= self.threshold
         everywhere = torch.from_numpy(np.where(flags, 1.0, -1.0)).float().expand(1, *found.undo.prepared)
-        inside = native.labels(everywhere, found.undo, exclusive=False).astype(bool)
+        inside = native.labels(everywhere, found.undo, exclusive=False).view(bool)
         return inside, {"threshold": self.threshold, "slices": len(flags), "slices flagged": int(flags.sum())}
 
     def _channels(self, scan: Volume) -> Volume:
@@ -96,6 +98,19 @@ class Gate:
                 remedy="use a classifier that was trained on channels of the segmentation's scans",
             )
         return scan.with_array(scan.array[[scan.channels.index(name) for name in wanted]], wanted)
+
+
+def _emptied(channel: np.ndarray, inside: np.ndarray) -> int:
+    """Make (I, J, K) 0 outside, in place and some planes at a time; how many voxels were not."""
+    slow, lost = int(np.argmax(np.abs(channel.strides))), 0
+    planes, kept = np.moveaxis(channel, slow, 0), np.moveaxis(inside, slow, 0)
+    for start in range(0, len(planes), ROWS):
+        part = planes[start : start + ROWS]
+        goes = (part != 0) & ~kept[start : start + ROWS]
+        part[goes] = 0
+        lost += int(np.count_nonzero(goes))
+    scratch.let_go(channel)
+    return lost
 
 
 def side_by_side(case: Case, inside: np.ndarray, labelled: np.ndarray) -> Evidence:

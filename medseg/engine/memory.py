@@ -137,6 +137,12 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in RAN_OUT)
 
 
+def on_gpu(error: BaseException) -> bool:
+    """Whether it was a GPU's memory: torch's allocator, or a library that asked the driver itself."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(name in said for name in ("cuda", "cudnn", "cublas"))
+
+
 def text(count: float) -> str:
     """For people: "512 MiB", "3.4 GiB"."""
     return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"

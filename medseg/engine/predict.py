@@ -38,6 +38,8 @@ from medseg.transforms import prepare as transform
 from medseg.volume import Volume
 
 TileCallback = Callable[[int, int], None]
+OF_COARSE = ("model", "weights sha256")
+"""What the provenance says of a coarse model, which decides where labels can be."""
 DICOM = "dicom."
 """What changes of the DICOM settings begin with."""
 
@@ -137,6 +139,7 @@ class Predictor:
             "intended use": first.recipe.intended_use,
             **({} if quality == "standard" else {"quality": quality}),
             **({"labels asked for": ", ".join(labels)} if labels else {}),
+            **({} if coarse is None else {f"coarse {key}": coarse.provenance[key] for key in OF_COARSE}),
         }
         return cls(
             members=members,
@@ -334,12 +337,12 @@ class Predictor:
         Raises:
             Refusal: no way to cut it up stays within the limits of memory.
         """
-        where = self._region(scan, roi, on_tile, valid, centre)
-        undo = transform.way_back(scan, self.plan)
-        devices.give_back()  # what is kept of the last scan would be counted twice
-        course = budget.Course(
-            self._task(undo, probabilities=probabilities), self.limits, boxes=where.blocks(undo), tell=on_forecast
-        )
+        with stages.stage("plan"):
+            where = self._region(scan, roi, on_tile, valid, centre)
+            undo = transform.way_back(scan, self.plan)
+            task = self._task(undo, probabilities=probabilities)
+            devices.give_back()  # what is kept of the last scan, and of measuring, would be counted twice
+            course = budget.Course(task, self.limits, boxes=where.blocks(undo), tell=on_forecast)
         layout, axis = course.forecast.layout, course.forecast.layout.axis
         passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         members = []
@@ -350,7 +353,8 @@ class Predictor:
         chances = None
         if probabilities:
             chances = scratch.zeros((len(self.table.labels), *scan.shape), np.float32, slowest=undo.permutation[axis])
-        places, facts = self._tiling(scan, undo, layout)
+        with stages.stage("plan"):
+            places, facts = self._tiling(scan, undo, layout)
         target = segment(
             members,
             places,
@@ -362,12 +366,25 @@ class Predictor:
             probabilities=chances,
             smaller=course.smaller,
         )
+        target = self._cleaned(target, chances, scan, valid)
+        warnings = [*where.facts.get("warnings", ()), *facts.get("warnings", ())]
+        facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
+        told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
+        return Prediction(case, self.table, scan.with_array(target), told, chances, scan, facts=facts)
+
+    def _cleaned(
+        self, target: np.ndarray, chances: np.ndarray | None, scan: Volume, valid: np.ndarray | None
+    ) -> np.ndarray:
+        """The labels without what nobody wants and after the recipe's steps; probabilities are changed in place."""
         if self.labels:
-            region.keep(target, chances, self.table, self.labels)
+            with stages.stage("clean-up"):
+                region.keep(target, chances, self.table, self.labels)
         if self.plan.steps:  # what the network says of the darkness around a photograph means nothing
-            inside = photograph.enhanced_part(photograph.lit(scan.array) if valid is None else valid)
-            target = target * inside
-            chances = None if chances is None else chances * inside
+            with stages.stage("clean-up"):
+                inside = photograph.enhanced_part(photograph.lit(scan.array) if valid is None else valid)
+                target = target * inside
+                if chances is not None:
+                    chances *= inside
         for step in self.recipe.postprocess:
             if scan.unit != "mm" and step.module().NEEDS_MM:
                 raise Refusal(
@@ -378,10 +395,7 @@ class Predictor:
                 )
             with stages.stage("clean-up"):
                 target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
-        warnings = [*where.facts.get("warnings", ()), *facts.get("warnings", ())]
-        facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
-        told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
-        return Prediction(case, self.table, scan.with_array(target), told, chances, scan, facts=facts)
+        return target
 
     def _region(
         self,

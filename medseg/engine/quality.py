@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from medseg.config import PredictSettings, Recipe
 from medseg.labels import LabelTable
+from medseg.refusal import Refusal
 
 Quality = Literal["fast", "standard", "best"]
 LOW, HIGH = 0.25, 0.5
@@ -17,7 +18,15 @@ SIDES = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 
 
 def runs(quality: Quality, folders: Sequence[Path]) -> Sequence[Path]:
-    """The run folders that take part: fast takes the first alone."""
+    """The run folders that take part: fast takes the first alone.
+
+    Raises:
+        Refusal: no such quality.
+    """
+    if quality not in get_args(Quality):
+        raise Refusal(
+            "quality", found=f"'{quality}'", needed="fast, standard or best", remedy="choose one of them, written so"
+        )
     return folders[:1] if quality == "fast" else folders
 
 

@@ -16,7 +16,8 @@ from medseg.plugins import nearest
 from medseg.prediction import Prediction
 from medseg.readers import read
 from medseg.refusal import Refusal
-from medseg.transforms.prepare import Slices, Undo, nonzero_box
+from medseg.transforms import slabs
+from medseg.transforms.prepare import Slices, Undo
 from medseg.volume import Volume
 
 Roi = str | Path | Sequence[slice]
@@ -58,6 +59,8 @@ def given(roi: Roi, scan: Volume) -> Region:
         Refusal: no box and no file, a box outside the scan or turned round, a mask that is empty or on another grid.
     """
     if not isinstance(roi, str | Path):
+        if not all(isinstance(part, slice) for part in roi):
+            raise _no_box(roi, "single numbers", "a stretch of voxels along each axis, as in slice(10, 120)")
         if any(part.step not in (None, 1) for part in roi):
             raise _no_box(roi, "steps", "whole stretches of voxels")
         spans, how = [(part.start, part.stop) for part in roi], "asked for"
@@ -94,16 +97,14 @@ def needs_one_scan(roi: Roi | None, scans: int) -> None:
 def around(coarse: Prediction, names: Sequence[str], *, margin_mm: float) -> Region:
     """The region around labels that a coarse pass has found; everything, and a warning, where it found none of them."""
     target, table = coarse.target, coarse.table
-    mask = np.zeros(target.shape, bool)
-    for name in names:
-        mask |= table.mask(target.array, table.names.index(name))
+    found = slabs.box_of(target.array, lambda part: _looked_for(table, names)[part])
     asked = ", ".join(names)
-    if not mask.any():
+    if found is None:
         return Region(facts={"warnings": [f"the coarse pass found no {asked}: the whole scan was segmented"]})
     margins = [int(np.ceil(margin_mm / one)) if target.unit == "mm" else 0 for one in target.spacing_mm]
     first, second, third = (
-        slice(max(0, part.start - margin), min(size, part.stop + margin))
-        for part, margin, size in zip(_box(mask), margins, target.shape, strict=True)
+        slice(max(0, start - margin), min(size, stop + margin))
+        for (start, stop), margin, size in zip(found, margins, target.shape, strict=True)
     )
     return _found((first, second, third), f"{margin_mm:g} mm around {asked} as a coarse pass found it")
 
@@ -131,7 +132,8 @@ def check_labels(names: Sequence[str], table: LabelTable, where: str = "--labels
 
 def keep(target: np.ndarray, chances: np.ndarray | None, table: LabelTable, names: Sequence[str]) -> None:
     """Make every label but these background, in place, in class numbers (1, I, J, K); their probabilities become 0."""
-    lookup = np.array([number if name in names else 0 for number, name in enumerate(table.channel_names)], target.dtype)
+    wanted = _looked_for(table, names)
+    lookup = (np.arange(len(wanted)) * wanted).astype(target.dtype)
     slow = int(np.argmax(np.abs(target.strides[1:])))
     planes = np.moveaxis(target[0], slow, 0)
     for start in range(0, len(planes), ROWS):
@@ -142,18 +144,18 @@ def keep(target: np.ndarray, chances: np.ndarray | None, table: LabelTable, name
                 channel[:] = 0
 
 
+def _looked_for(table: LabelTable, names: Sequence[str]) -> np.ndarray:
+    """(classes,) boolean, background included: which are among the names."""
+    return np.array([number > 0 and name in names for number, name in enumerate(table.channel_names)])
+
+
 def _of_mask(path: Path, scan: Volume) -> Slices:
     if not path.exists():
         raise _no_box(path, "neither a box nor a file", "a box such as 10:120,:,30:60, or a mask's file")
-    mask = load_target(path, scan, read).array[0] != 0
-    if not mask.any():
+    found = slabs.box_of(load_target(path, scan, read).array, lambda part: part != 0)
+    if found is None:
         raise Refusal(path, found="a mask without a voxel", needed="at least one that is not 0", remedy="draw it anew")
-    return _box(mask)
-
-
-def _box(mask: np.ndarray) -> Slices:
-    """Smallest box that holds all of a boolean (I, J, K) that is not empty."""
-    first, second, third = (slice(*part) for part in nonzero_box(mask[None]))
+    first, second, third = (slice(*part) for part in found)
     return first, second, third
 
 

@@ -125,7 +125,7 @@ def _fill(
     except (MemoryError, RuntimeError) as error:
         if not forgiving or not memory.ran_out(error):
             raise
-        return "gpu" if isinstance(error, torch.OutOfMemoryError) else "host"
+        return "gpu" if memory.on_gpu(error) else "host"
     return ""
 
 

@@ -61,6 +61,7 @@ class Clock:
     def timing(self, name: str) -> Iterator[None]:
         """Count what is done within it; the seconds of stages within it are theirs alone."""
         started, before = time.perf_counter(), self._counted
+        spent = self._spent.setdefault(name, Spent())
         try:
             yield
             if torch.cuda.is_initialized():  # what was asked of a GPU is done when it says so
@@ -68,7 +69,6 @@ class Clock:
         finally:
             own = time.perf_counter() - started - (self._counted - before)
             self._counted += own
-            spent = self._spent.setdefault(name, Spent())
             spent.seconds += own
             spent.peak_mib = peak_mib()
             if torch.cuda.is_initialized():

@@ -6,7 +6,7 @@ file has them: the same scan stored in any axis order gives the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,17 +70,27 @@ def lying(array: np.ndarray, axis: int) -> np.ndarray:
 def nonzero_box(array: np.ndarray) -> Box:
     """Smallest box (start, stop) per axis holding every voxel of (C, I, J, K) where any channel is not 0; everything if
     all are 0."""
+    return box_of(array, lambda part: part != 0) or whole_box(array)
+
+
+def box_of(array: np.ndarray, wanted: Callable[[np.ndarray], np.ndarray]) -> Box | None:
+    """Smallest box (start, stop) per axis holding every voxel of (C, I, J, K) where any channel is wanted; None: there
+    are none.
+
+    Args:
+        wanted: some planes (C, i, j, k) -> boolean, of the same shape.
+    """
     filled = [np.zeros(size, bool) for size in array.shape[1:]]
     along = int(np.argmax(np.abs(array.strides[1:])))  # as the file lies, for the box does not depend on it
     step = planes_of(array[0].size // array.shape[1 + along])
     for start in range(0, array.shape[1 + along], step):
         rows = [slice(start, start + step) if axis == along else slice(None) for axis in range(3)]
-        mask = (array[(slice(None), *rows)] != 0).any(axis=0)
+        mask = np.logical_or.reduce(wanted(array[(slice(None), *rows)]))
         for axis in range(3):
             filled[axis][rows[axis]] |= mask.any(axis=tuple(other for other in range(3) if other != axis))
         scratch.let_go(array)
     if not filled[0].any():
-        return whole_box(array)
+        return None
     first, second, third = ((int(np.argmax(one)), len(one) - int(np.argmax(one[::-1]))) for one in filled)
     return first, second, third
 

@@ -126,6 +126,22 @@ def test_batches_never_shrink():
     assert seen == [1, 3, 3, 3, 4]
 
 
+def test_batches_shrink_when_memory_runs_out():
+    free = 4
+
+    def run(tiles):
+        if len(tiles) > free:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 2 * tiles
+
+    filled = backends.same_batch(run)
+    filled(torch.zeros(4, 1, 2, 2, 2))
+    free = 2
+    with pytest.raises(torch.OutOfMemoryError):
+        filled(torch.zeros(4, 1, 2, 2, 2))
+    assert len(filled(torch.zeros(2, 1, 2, 2, 2))) == 2
+
+
 @pytest.mark.parametrize(
     ("platform", "variables", "expected"),
     [

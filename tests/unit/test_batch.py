@@ -14,7 +14,7 @@ import pytest
 from medseg import plugins, readers
 from medseg.case import Case
 from medseg.engine.batch import predict_all
-from medseg.engine.memory import FREE
+from medseg.engine.memory import FREE, Limits
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
@@ -38,6 +38,16 @@ class Predictor:
         target = np.zeros((1, *scan.shape), np.uint8)
         target[..., : scan.shape[2] // 2] = 1
         return Prediction(case, self.table, scan.with_array(target), self.provenance, scan=scan)
+
+
+def test_a_limit_of_memory_is_for_one_case_at_a_time(tmp_path: Path) -> None:
+    predictor = Predictor()
+    predictor.limits = Limits.of("1GiB")
+    with pytest.raises(Refusal, match="--ahead: found a limit of memory, and three cases at once"):
+        predict_all(predictor, [], tmp_path / "out", ahead=True)  # type: ignore[arg-type]
+    assert predict_all(predictor, [], tmp_path / "out", ahead=False) == []  # type: ignore[arg-type]
+    predictor.limits = Limits.of(None, "1GiB")
+    assert predict_all(predictor, [], tmp_path / "out", ahead=True) == []  # type: ignore[arg-type]
 
 
 @pytest.fixture

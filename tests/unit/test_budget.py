@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from medseg.engine.need import Need
 from medseg.engine.segment import Layout, count_tiles, segment
 from medseg.engine.tiles import Seen, Tiling
 from medseg.refusal import Refusal
+from medseg.transforms import slabs
 from medseg.transforms.native import everything
 from medseg.transforms.prepare import Undo
 
@@ -319,6 +321,31 @@ def test_a_gpu_that_runs_out_is_asked_for_less_and_the_host_is_not(gpu):
     assert on_host.layout.home == "cpu"
     third = budget.smaller(on_host, on_host.layout.blocks, gpu=False)
     assert third.host.working < 0.7 * on_host.host.working
+
+
+def test_a_gpu_prepares_scans_too(gpu):
+    """A network that takes less than the slabs of a scan."""
+    small = task(BIG[0], BIG[1], (8, 8, 8), device=CUDA, channels=2, need=Need(0, 10), images=(1,), batch=1)
+    forecast = budget.plan(small, gpu("30GiB"))
+    assert forecast.gpu and forecast.gpu.preparing == budget.SLABS * 4 * slabs.VOXELS
+    assert forecast.gpu.total >= 2**29 + forecast.gpu.preparing
+    assert budget.plan(replace(small, images=()), gpu()).gpu.preparing == 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("message", ["CUDA error: out of memory", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+def test_a_gpu_runs_out_in_other_words(gpu, message):
+    """What libraries say that ask the driver themselves."""
+    subject = task((16, 16, 16), (16, 16, 16), channels=3)
+    net, asked = Short(at=(2,), error=RuntimeError(message)), []
+    layout = Layout(0, (everything((16, 16, 16)),))
+
+    def smaller(boxes, on_gpu):
+        asked.append(on_gpu)
+        return Layout(0, tuple(boxes))
+
+    members = [Seen(torch.zeros(1, 16, 16, 16), net)]
+    segment(members, subject.tiling, subject.undo, layout, channels=3, exclusive=True, smaller=smaller)
+    assert asked == [True]
 
 
 def test_boxes_are_cut_each_for_itself():

@@ -110,6 +110,21 @@ def test_which_errors_are_a_lack_of_memory(error, lacking):
     assert memory.ran_out(error) == lacking
 
 
+@pytest.mark.parametrize(
+    ("error", "gpu"),
+    [
+        (torch.OutOfMemoryError("Allocation on device"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."), False),
+        (MemoryError(), False),
+    ],
+)
+def test_whose_memory_was_lacking(error, gpu):
+    """Else a plan would take less of the other one."""
+    assert memory.ran_out(error) and memory.on_gpu(error) == gpu
+
+
 class Wide(nn.Module):
     """Four maps of 16 channels and answers of 8 are the most that is alive at once: see below."""
 

@@ -10,12 +10,13 @@ import torch
 
 from medseg.config import PredictSettings
 from medseg.dicom.settings import DicomSettings
-from medseg.engine.predict import Member, Predictor
+from medseg.engine.predict import Predictor
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
 from medseg.refusal import Refusal
 from medseg.transforms import prepare
 from medseg.volume import Volume
+from tests import tiny
 from tests.tiny import ENVIRONMENT
 
 PLAN = Plan(
@@ -169,11 +170,12 @@ class TheCentres(torch.nn.Module):
 @pytest.mark.parametrize(("centre", "label"), [("north", 0), ("south", 1)])
 def test_the_network_is_told_the_centre(centre, label):
     plan = PLAN.model_copy(update={"centres": ("north", "south")})
+    model = SimpleNamespace(options=None, module=lambda: SimpleNamespace(divisor=lambda options: None))
     predictor = Predictor(
-        members=(Member(TheCentres(), plan),),
-        recipe=SimpleNamespace(postprocess=()),  # type: ignore[arg-type]
+        members=(tiny.member(TheCentres(), plan),),
+        recipe=SimpleNamespace(postprocess=(), model=model),  # type: ignore[arg-type]
         table=LabelTable.of({"a": 1}),
-        settings=PredictSettings(),
+        settings=PredictSettings(precision="32", skip_air=False),
         dicom=DicomSettings(),
         device=torch.device("cpu"),
         provenance={},

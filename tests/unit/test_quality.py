@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import medseg
 from medseg import config
 from medseg.engine import quality
 from medseg.engine.predict import Predictor
 from medseg.labels import LabelTable
+from medseg.refusal import Refusal
 from tests import tiny
 from tests.tiny import medseg_command
 
@@ -71,3 +73,5 @@ def test_what_is_set_by_hand_comes_after_the_quality(tmp_path):
 
 def test_a_quality_that_there_is_not_is_refused(tmp_path):
     assert medseg_command("predict", "run", "scan", tmp_path / "out", "--quality", "finest").code == 2
+    with pytest.raises(Refusal, match="found 'Fast'; needed fast, standard or best"):
+        medseg.predict("run", "scan", quality="Fast")  # type: ignore[arg-type]

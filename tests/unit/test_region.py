@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import medseg
 from medseg.engine import region
-from medseg.engine.predict import Member, Predictor
+from medseg.engine.predict import Predictor
+from medseg.engine.stages import Clock, timed_by
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation
 from medseg.refusal import Refusal
@@ -44,7 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def seeing(folder: Path, **words: object) -> Predictor:
     predictor = Predictor.load([folder], device="cpu", **words)  # type: ignore[arg-type]
-    return replace(predictor, members=(Member(Balls(), predictor.plan),))
+    return replace(predictor, members=(tiny.member(Balls(), predictor.plan),))
 
 
 @pytest.fixture
@@ -87,6 +88,7 @@ def test_a_box_is_half_open_and_empty_means_all(text, expected):
         ("mask.nii.gz", "neither a box nor a file"),
         (np.s_[:, :], "2 ranges"),
         (np.s_[:, ::2, :], "steps"),
+        (np.s_[:, 3, :], "single numbers"),
     ],
 )
 def test_what_is_no_box_of_the_scan_is_refused(text, why, tmp_path, monkeypatch):
@@ -131,7 +133,7 @@ def test_only_the_box_is_labelled_and_only_its_tiles_are_seen(runs):
 def test_a_box_that_the_crop_does_not_meet_is_background(runs):
     predictor = seeing(runs[0])
     plan = predictor.plan.model_copy(update={"crop": "nonzero"})
-    predictor = replace(predictor, members=(Member(Balls(), plan),))
+    predictor = replace(predictor, members=(tiny.member(Balls(), plan),))
     dark = scan().array.copy()
     dark[:, 20:] = 0
     found = predictor.predict_volume(scan().with_array(dark), "x", roi="25:30,:,:")
@@ -186,12 +188,19 @@ def test_a_coarse_pass_finds_where_to_look(pair):
     assert said[0][0] == 0, "the coarse pass is not counted"
 
 
+def test_the_coarse_pass_is_part_of_the_time(pair):
+    clock = Clock()
+    with timed_by(clock):
+        pair.predict_volume(scan(), "x")
+    assert [stage["name"] for stage in clock.to_json()][:2] == ["plan", "prepare"], "the coarse pass is planning"
+
+
 def test_the_margin_is_20_mm(pair):
     assert "20 mm around left" in pair.predict_volume(scan(), "x").facts["region"]
 
 
 def test_a_label_that_the_coarse_pass_misses_is_looked_for_everywhere(pair):
-    blind = replace(pair.coarse, members=(Member(nn.Sequential(Balls(), Nothing()), pair.coarse.plan),))
+    blind = replace(pair.coarse, members=(tiny.member(nn.Sequential(Balls(), Nothing()), pair.coarse.plan),))
     found = replace(pair, coarse=blind).predict_volume(scan(), "x")
     assert found.facts["warnings"] == ["the coarse pass found no left: the whole scan was segmented"]
     assert (found.target.array == replace(pair, coarse=None).predict_volume(scan(), "x").target.array).all()
@@ -212,9 +221,11 @@ def test_a_box_of_the_user_spares_the_coarse_pass(pair):
 
 
 def test_the_coarse_model_must_know_the_labels_and_the_channels(runs, tmp_path):
-    other = tiny.untrained_run(tmp_path / "a" / "other", labels={"left": 1, "heart": 2}).folder
+    other = tiny.untrained_run(tmp_path / "a" / "other", labels={"left": 1, "heart": 2}, seed=7).folder
     loaded = Predictor.load([runs[0]], device="cpu", labels=["left"], changes=[f"coarse={other}"])
     assert loaded.coarse is not None and loaded.coarse.table.names == ("left", "heart")
+    told = loaded.coarse.provenance["weights sha256"]
+    assert loaded.provenance["coarse weights sha256"] == told != loaded.provenance["weights sha256"]
     assert Predictor.load([runs[0]], device="cpu", changes=[f"coarse={other}"]).coarse is None, "nothing to look for"
     with pytest.raises(Refusal, match=r"coarse model .*found 'right'"):
         Predictor.load([runs[0]], device="cpu", labels=["right"], changes=[f"coarse={other}"])
@@ -232,7 +243,7 @@ def test_air_is_skipped_and_what_is_left_is_the_same(runs):
     predictor = seeing(runs[0])
     how = Normalisation(kind="ct", lower=-1000, upper=1000, mean=40, sd=200)
     predictor = replace(
-        predictor, members=(Member(Bright(), predictor.plan.model_copy(update={"normalisation": (how,)})),)
+        predictor, members=(tiny.member(Bright(), predictor.plan.model_copy(update={"normalisation": (how,)})),)
     )
     said: list[tuple[int, int]] = []
     found = predictor.predict_volume(volume, "x", lambda *step: said.append(step))
@@ -274,6 +285,8 @@ def test_the_command_line_says_what_was_asked_for(runs, tmp_path):
     record = read_record(tmp_path / "out")
     assert record["cases"][0]["facts"]["region"] == "0:9,0:20,4:12 (voxels i, j, k; asked for)"
     assert record["provenance"]["quality"] == "fast" and record["provenance"]["labels asked for"] == "left, right"
+    stages = [stage["name"] for stage in record["cases"][0]["stages"]]
+    assert stages == ["read", "plan", "prepare", "network", "reduce", "clean-up", "write", "measure"]
     labels = medseg.read(tmp_path / "out" / "a.nii.gz").array[0]
     assert labels.any() and not labels[9:].any() and not labels[:, :, :4].any() and not labels[:, :, 12:].any()
     found = medseg.predict(runs[0], path, roi=np.s_[:9, :, 4:12], labels=["left", "right"], quality="fast")

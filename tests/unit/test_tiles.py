@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from medseg.engine.forward import forward
 from medseg.engine.tiles import Seen, Tiling, cut, flips, starts, stream, weights
+from medseg.refusal import Refusal
 
 CPU = torch.device("cpu")
 
@@ -121,6 +124,63 @@ def test_the_batch_of_tiles_changes_nothing():
     image = torch.randn(1, 20, 20, 20, generator=torch.Generator().manual_seed(3))
     one, many = (run([Position()], image, (8, 8, 8), batch=batch) for batch in (1, 7))
     torch.testing.assert_close(one, many, rtol=0, atol=0)
+
+
+def test_one_tile_is_alive_at_a_time():
+    """Answers of a hundred classes are as large as what the network takes to make them."""
+    alive: list[weakref.ref] = []
+
+    def forward(tiles: Tensor) -> Tensor:
+        assert all(one() is None for one in alive), "former answers"
+        answers = torch.randn(len(tiles), 3, *tiles.shape[2:])
+        alive.append(weakref.ref(answers))
+        return answers
+
+    box = (slice(0, 16),) * 3
+    for _ in stream([Seen(torch.zeros(1, 16, 16, 16), forward)], Tiling.of((16, 16, 16), (8, 8, 8), overlap=0.5), box):
+        assert alive[-1]() is None
+    assert len(alive) == 27
+
+
+class Waiting(TorchFunctionMode):
+    """Counts when a number is asked of a tensor, for which the host waits for a GPU."""
+
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        self.count += name in ("__bool__", "item", "tolist", "cpu", "numpy", "nonzero", "__float__")
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_host_waits_once_for_each_stretch_of_rows():
+    member = Seen(torch.zeros(1, 32, 8, 32), lambda tiles: tiles + 1)
+    box, handed = (slice(0, 32), slice(0, 8), slice(0, 32)), 0
+    weights((8, 8, 8), "gaussian")  # made once
+    with Waiting() as waiting:
+        for _ in stream([member], Tiling.of((32, 8, 32), (8, 8, 8), overlap=0.5), box):
+            handed += 1
+    assert handed == 7 and waiting.count <= handed + 1  # and once for the logits that are there before
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [(0, 0, 0), (7, 3, 2), (15, 15, 15)])
+def test_what_is_not_finite_is_found_wherever_it_is(place, value, kind):
+    """Tiles that come before and after at the same place do not hide it."""
+    image = torch.zeros(1, 16, 16, 16)
+    image[(0, *place)] = value
+    places, box = Tiling.of((16, 16, 16), (8, 8, 8), overlap=0.75), (slice(0, 16),) * 3
+    with pytest.raises(Refusal, match="not finite"):
+        list(stream([Seen(image, lambda tiles: tiles)], places, box, halo=2, kind=kind))
+
+
+def test_means_in_half_precision_do_not_run_over_unseen():
+    image, box = torch.full((1, 8, 8, 8), 1e5), (slice(0, 8),) * 3
+    places, member = Tiling.of((8, 8, 8), (8, 8, 8), overlap=0.5), Seen(image, lambda tiles: tiles)
+    list(stream([member], places, box))
+    with pytest.raises(Refusal, match="not finite"):
+        list(stream([member], places, box, kind=torch.float16))
 
 
 def test_mirroring_averages_every_combination_of_patient_axes():
