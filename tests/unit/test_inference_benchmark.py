@@ -175,7 +175,8 @@ def test_a_program_segments_and_says_what_it_took(name, tmp_path):
 
 @LINUX
 def test_memory_is_counted_from_the_start_of_the_work():
-    code = 'import work; held = bytearray(50 * 2**20); work.measured(lambda: bytearray(b"x") * (30 * 2**20), dict, held=len(held))'
+    code = "import work; held = bytearray(50 * 2**20); "
+    code += 'work.measured(lambda: bytearray(b"x") * (30 * 2**20), dict, held=len(held))'
     paths = os.pathsep.join([str(tiny.ROOT / "benchmarks" / "peers"), str(tiny.ROOT)])
     environment = {**tiny.ENVIRONMENT, "PYTHONPATH": paths}  # a process of its own, whose former peak is not in the way
     ran = subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True)
