@@ -163,6 +163,7 @@ def test_the_record_says_what_the_time_went_into(ahead, model, scans, tmp_path):
             "read",
             "plan",
             "prepare",
+            "plan",
             "network",
             "network",
             "write",
