@@ -251,8 +251,12 @@ def _mean(members: Sequence[Seen], corners: Sequence[Sequence[int]], tiling: Til
     total: Tensor | None = None
     for member in members:
         scores = member.forward(torch.stack([cut(member.image, corner, tiling) for corner in corners]))
-        scores = scores.float() if len(members) > 1 else scores
-        total = scores if total is None else total.add_(scores)
+        if total is None:
+            total = scores.float() if len(members) > 1 else scores
+        else:
+            for channel in range(scores.shape[1]):  # of all at once, half precision would be copied
+                total[:, channel].add_(scores[:, channel])
+        del scores  # before the next network answers
     assert total is not None  # there is always at least one member
     return total.div_(len(members)) if len(members) > 1 else total
 
@@ -260,14 +264,13 @@ def _mean(members: Sequence[Seen], corners: Sequence[Sequence[int]], tiling: Til
 def _refuse_nonfinite(logits: Tensor) -> None:
     """Of (N, ...). What is not finite in an answer is so in the means, and nobody has to wait for a GPU at each tile.
     Channel by channel, for a sum in another kind copies all that it adds up."""
-    if torch.isfinite(torch.stack([channel.sum(dtype=torch.float32) for channel in logits]).sum()):
-        return
-    raise Refusal(
-        "network output",
-        found="values that are not finite",
-        needed="finite ones",
-        remedy="predict with precision 32; if that does not help, the weights are of no use",
-    )
+    if not torch.isfinite(sum(channel.sum(dtype=torch.float32) for channel in logits)):
+        raise Refusal(
+            "network output",
+            found="values that are not finite",
+            needed="finite ones",
+            remedy="predict with precision 32; if that does not help, the weights are of no use",
+        )
 
 
 def cut(image: Tensor, corner: Sequence[int], tiling: Tiling) -> Tensor:

@@ -143,6 +143,22 @@ def test_one_tile_is_alive_at_a_time():
     assert len(alive) == 27
 
 
+def test_one_network_answers_at_a_time():
+    """Only the sum of an ensemble waits for the next answers."""
+    alive: list[weakref.ref] = []
+
+    def forward(tiles: Tensor) -> Tensor:
+        assert sum(one() is not None for one in alive) <= (len(alive) % 3 > 0), "former answers"
+        made = torch.ones(len(tiles), 3, *tiles.shape[2:], dtype=torch.float32) * (1 + len(alive) % 3)
+        alive.append(weakref.ref(made))
+        return made
+
+    box, member = (slice(0, 8),) * 3, Seen(torch.zeros(1, 8, 8, 8), forward)
+    for _, scores in stream([member] * 3, Tiling.of((8, 8, 8), (8, 8, 8), overlap=0.5), box):
+        assert (scores == 2).all()
+    assert len(alive) == 3
+
+
 class Waiting(TorchFunctionMode):
     """Counts when a number is asked of a tensor, for which the host waits for a GPU."""
 
