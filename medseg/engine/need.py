@@ -22,9 +22,9 @@ lies in holes between blocks. Measured on a CPU in float32 with an allocator tha
 after another: residual U-Net 1.92 (64^3 tile) and 1.73 (96^3; in bf16 1.49, with the channels innermost 1.37, with
 glibc's own settings 1.12), Swin UNETR 1.80. torch's allocator for GPUs has smaller holes."""
 ANSWERS = 1.5
-"""The same for answers and their copy, which are made last: a freed block is not always found again for the next answers
-of the very same size. With 150 classes (48^3 tile), where they are nearly all, a residual U-Net takes 1.0 to 1.5, from
-run to run."""
+"""The same for answers and their copy, which are made last: a freed block is not always found again for the next
+answers, which are as large. With 150 classes (48^3 tile), where they are nearly all, a residual U-Net takes 1.0 to 1.5
+from one run to the next."""
 
 
 @dataclass(frozen=True)
