@@ -83,7 +83,7 @@ def segment(
     total = count_tiles(tiling, undo, layout, order=order)
     while left:
         landing = land(axis=layout.axis, box=left[0])
-        short = _fill(landing, members, tiling, layout, count, forgiving=smaller is not None)
+        short = _fill(landing, members, tiling, layout, count, channels=channels, forgiving=smaller is not None)
         left = left[1:]
         if short and smaller:
             devices.give_back()
@@ -101,6 +101,7 @@ def _fill(
     layout: Layout,
     count: Callable[[int], None],
     *,
+    channels: int,
     forgiving: bool,
 ) -> str:
     """Labels of a block. Where `forgiving`: the memory that ran out on the way ("gpu" or "host"), else empty.
@@ -111,6 +112,7 @@ def _fill(
         members,
         tiling,
         landing.reads,
+        channels=channels,
         axis=layout.axis,
         halo=landing.halo,
         batch=layout.batch,

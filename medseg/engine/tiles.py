@@ -132,6 +132,7 @@ def stream(
     tiling: Tiling,
     box: tuple[slice, slice, slice],
     *,
+    channels: int,
     axis: int = 0,
     halo: int = 0,
     batch: int = 1,
@@ -144,6 +145,7 @@ def stream(
     Args:
         members: their logits are averaged; their images have one shape.
         box: of the image.
+        channels: of the networks' answers.
         halo: rows before the new ones that are handed out again, as far as there are any.
         batch: tiles a forward pass.
         kind: floating-point type of the running means.
@@ -159,23 +161,19 @@ def stream(
     """
     rows = tiling.tile[axis] + halo
     weight = weights(tiling.tile, tiling.blend).to(home)
-    window = None
-    if tiling.skipping is not None:
-        window = _Window(tiling.skipping.background, box, axis, rows, kind, torch.device(home))
+    background = torch.zeros(channels) if tiling.skipping is None else tiling.skipping.background
+    # before there are answers: when those are let go, they would leave a hole below it that nothing fits into
+    window = _Window(background, box, axis, rows, kind, torch.device(home))
     for band in tiling.touching(box, axis):
-        if window is not None:
-            yield from window.before(band[0][axis], halo)
+        yield from window.before(band[0][axis], halo)
         for first in range(0, len(band), batch):
             corners = band[first : first + batch]
             scores = _mean(members, corners, tiling)
-            if window is None:  # every voxel will get an answer
-                window = _Window(torch.zeros(scores.shape[1]), box, axis, rows, kind, torch.device(home))
             for place, corner in enumerate(corners):
                 window.blend(corner, scores[place], weight)
             del scores  # before the next ones are made
             if on_tiles:
                 on_tiles(len(corners))
-    assert window is not None  # where no tile is left out, one touches the box
     yield from window.before(box[axis].stop, halo)
 
 
@@ -251,8 +249,12 @@ def _mean(members: Sequence[Seen], corners: Sequence[Sequence[int]], tiling: Til
     total: Tensor | None = None
     for member in members:
         scores = member.forward(torch.stack([cut(member.image, corner, tiling) for corner in corners]))
-        scores = scores.float() if len(members) > 1 else scores
-        total = scores if total is None else total.add_(scores)
+        if total is None:
+            total = scores.float() if len(members) > 1 else scores
+        else:
+            for channel in range(scores.shape[1]):  # of all at once, half precision would be copied
+                total[:, channel].add_(scores[:, channel])
+        del scores  # before the next network answers
     assert total is not None  # there is always at least one member
     return total.div_(len(members)) if len(members) > 1 else total
 
@@ -260,14 +262,13 @@ def _mean(members: Sequence[Seen], corners: Sequence[Sequence[int]], tiling: Til
 def _refuse_nonfinite(logits: Tensor) -> None:
     """Of (N, ...). What is not finite in an answer is so in the means, and nobody has to wait for a GPU at each tile.
     Channel by channel, for a sum in another kind copies all that it adds up."""
-    if torch.isfinite(torch.stack([channel.sum(dtype=torch.float32) for channel in logits]).sum()):
-        return
-    raise Refusal(
-        "network output",
-        found="values that are not finite",
-        needed="finite ones",
-        remedy="predict with precision 32; if that does not help, the weights are of no use",
-    )
+    if not torch.isfinite(sum(channel.sum(dtype=torch.float32) for channel in logits)):
+        raise Refusal(
+            "network output",
+            found="values that are not finite",
+            needed="finite ones",
+            remedy="predict with precision 32; if that does not help, the weights are of no use",
+        )
 
 
 def cut(image: Tensor, corner: Sequence[int], tiling: Tiling) -> Tensor:

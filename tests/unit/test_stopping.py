@@ -155,8 +155,8 @@ def test_the_record_says_what_the_time_went_into(ahead, model, scans, tmp_path):
         assert names == ["read", "plan", "prepare", "network", "reduce", "write", "measure"]
         assert sum(stage["seconds"] for stage in case["stages"]) <= case["seconds"] + 1e-3
         peaks = [stage["peak_mib"] for stage in case["stages"]]
-        assert 50 < peaks[0] <= min(peaks[1:]) + 1, "the system counts pages in lots, so that a peak may fall a little"
-        assert max(peaks) <= peaks[-1] + 1
+        # plan comes twice, and network and reduce take turns, so only the first and the last are sure of their place
+        assert 50 < peaks[0] == min(peaks) and peaks[-1] == max(peaks)
         assert case["facts"]["megavoxels"] == 0.004 and case["facts"]["tiles"] == 1
         told = [step for step in steps if step.case == case["case"]]
         assert [step.stage for step in told if step.stage != "measure"] == [

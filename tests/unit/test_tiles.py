@@ -29,8 +29,9 @@ def run(networks, image: Tensor, tile, orientation: str = "RAS", *, mirror=(), a
     members = [Seen(image, forward(network, passes=passes, precision="32", device=CPU)) for network in networks]
     places = Tiling.of(image.shape[1:], tile, overlap=tiling.pop("overlap", 0.5), **tiling)
     box = tuple(slice(0, size) for size in image.shape[1:])
+    channels = members[0].forward(torch.zeros(1, len(image), *tile)).shape[1]
     rows = []
-    for first, scores in stream(members, places, box, axis=axis, batch=batch, on_tiles=said):
+    for first, scores in stream(members, places, box, channels=channels, axis=axis, batch=batch, on_tiles=said):
         assert first == sum(one.shape[1] for one in rows), "no row comes twice, and none is left out"
         rows.append(scores.clone())
     return torch.cat(rows, 1).movedim(1, 1 + axis)
@@ -137,10 +138,26 @@ def test_one_tile_is_alive_at_a_time():
         alive.append(weakref.ref(made))
         return made
 
-    box = (slice(0, 16),) * 3
-    for _ in stream([Seen(torch.zeros(1, 16, 16, 16), forward)], Tiling.of((16, 16, 16), (8, 8, 8), overlap=0.5), box):
+    box, member = (slice(0, 16),) * 3, Seen(torch.zeros(1, 16, 16, 16), forward)
+    for _ in stream([member], Tiling.of((16, 16, 16), (8, 8, 8), overlap=0.5), box, channels=3):
         assert alive[-1]() is None
     assert len(alive) == 27
+
+
+def test_one_network_answers_at_a_time():
+    """Only the sum of an ensemble waits for the next answers."""
+    alive: list[weakref.ref] = []
+
+    def forward(tiles: Tensor) -> Tensor:
+        assert sum(one() is not None for one in alive) <= (len(alive) % 3 > 0), "former answers"
+        made = torch.ones(len(tiles), 3, *tiles.shape[2:], dtype=torch.float32) * (1 + len(alive) % 3)
+        alive.append(weakref.ref(made))
+        return made
+
+    box, member = (slice(0, 8),) * 3, Seen(torch.zeros(1, 8, 8, 8), forward)
+    for _, scores in stream([member] * 3, Tiling.of((8, 8, 8), (8, 8, 8), overlap=0.5), box, channels=3):
+        assert (scores == 2).all()
+    assert len(alive) == 3
 
 
 class Waiting(TorchFunctionMode):
@@ -159,7 +176,7 @@ def test_the_host_waits_once_for_each_stretch_of_rows():
     box, handed = (slice(0, 32), slice(0, 8), slice(0, 32)), 0
     weights((8, 8, 8), "gaussian")  # made once
     with Waiting() as waiting:
-        for _ in stream([member], Tiling.of((32, 8, 32), (8, 8, 8), overlap=0.5), box):
+        for _ in stream([member], Tiling.of((32, 8, 32), (8, 8, 8), overlap=0.5), box, channels=1):
             handed += 1
     assert handed == 7 and waiting.count <= handed + 1  # and once for the logits that are there before
 
@@ -173,7 +190,7 @@ def test_what_is_not_finite_is_found_wherever_it_is(place, value, kind):
     image[(0, *place)] = value
     places, box = Tiling.of((16, 16, 16), (8, 8, 8), overlap=0.75), (slice(0, 16),) * 3
     with pytest.raises(Refusal, match="not finite"):
-        list(stream([Seen(image, lambda tiles: tiles)], places, box, halo=2, kind=kind))
+        list(stream([Seen(image, lambda tiles: tiles)], places, box, channels=1, halo=2, kind=kind))
 
 
 def test_a_classifier_that_says_nan_is_refused():
@@ -189,9 +206,9 @@ def test_a_classifier_that_says_nan_is_refused():
 def test_means_in_half_precision_do_not_run_over_unseen():
     image, box = torch.full((1, 8, 8, 8), 1e5), (slice(0, 8),) * 3
     places, member = Tiling.of((8, 8, 8), (8, 8, 8), overlap=0.5), Seen(image, lambda tiles: tiles)
-    list(stream([member], places, box))
+    list(stream([member], places, box, channels=1))
     with pytest.raises(Refusal, match="not finite"):
-        list(stream([member], places, box, kind=torch.float16))
+        list(stream([member], places, box, channels=1, kind=torch.float16))
 
 
 def test_mirroring_averages_every_combination_of_patient_axes():
