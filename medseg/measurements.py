@@ -196,9 +196,11 @@ def _values(found: np.ndarray) -> Values:
     )
 
 
-def _planes(array: np.ndarray) -> np.ndarray:
+def _planes(array: np.ndarray) -> Iterator[np.ndarray]:
     """Slices along the axis whose neighbours are farthest apart in memory."""
-    return np.moveaxis(array, _outermost(array), 0)
+    for plane in np.moveaxis(array, _outermost(array), 0):
+        yield plane
+        scratch.let_go(array)
 
 
 def _outermost(array: np.ndarray) -> int:

@@ -9,6 +9,8 @@ import cc3d
 import numpy as np
 from scipy.sparse import coo_array, csgraph
 
+from medseg import scratch
+
 SLAB = 2**22
 """Voxels that are worked on at once, or one plane and the next: some 50 MB."""
 
@@ -64,6 +66,7 @@ class Pieces:
             hit = np.repeat(goes[ids], lengths).reshape(planes.shape)
             new = np.repeat(values.astype(planes.dtype)[pieces][ids], lengths).reshape(planes.shape)
             np.copyto(planes, new, where=hit)
+            scratch.let_go(self._values)
 
     def _find(self) -> None:
         sizes: list[np.ndarray] = [np.zeros(1)]
@@ -105,6 +108,7 @@ class Pieces:
         step = max(1, SLAB // max(area, 1))
         for start in range(0, depth, step):
             yield slice(start, min(start + step + 1, depth)), min(step, depth - start)
+            scratch.let_go(self._values)
 
     def _labels(self, planes: slice) -> tuple[np.ndarray, np.ndarray, int]:
         """Parts of pieces in some planes, numbered from 1; what was looked at, 0 elsewhere; and how many parts there
@@ -142,6 +146,7 @@ def _box(values: np.ndarray) -> tuple[slice, ...]:
         filled = values[..., k] != 0
         along[k] = filled.any()
         across |= filled
+        scratch.let_go(values)
     ends = [np.flatnonzero(line) for line in (across.any(1), across.any(0), along)]
     return tuple(slice(int(line[0]), int(line[-1]) + 1) if len(line) else slice(0, 0) for line in ends)
 

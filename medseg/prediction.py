@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medseg import scratch
 from medseg.labels import LabelTable
 from medseg.volume import Volume
 
@@ -51,6 +52,7 @@ class Prediction:
         planes = max(1, SLAB // self.target.array[0, ..., 0].size)
         for start in range(0, self.target.shape[2], planes):
             yield self.table.paint(self.target.array[..., start : start + planes])
+            scratch.let_go(self.target.array)
 
     def mask(self, position: int) -> np.ndarray:
         """Boolean (I, J, K) of `table.labels[position]`."""

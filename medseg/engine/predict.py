@@ -105,6 +105,7 @@ class Predictor:
         devices.tune_allocator()
         runs = qualities.runs(quality, runs)
         opened = [Run.open(path) for path in runs]
+        loaded = [run.load_network() for run in opened]  # first, for only the weights say that they are a part
         first = opened[0]
         for other in opened[1:]:
             if other.table != first.table or _grid(other.plan) != _grid(first.plan):
@@ -124,7 +125,6 @@ class Predictor:
         number_format, why = precision.chosen(settings.precision, pinned, chosen)
         limits.enforce(chosen)
         coarse = cls._load_coarse(first, settings, labels, device, limits)
-        loaded = [run.load_network() for run in opened]
         _check_channels(reading, first.plan)
         members, computed_by = _members(opened, loaded, settings.backend, number_format, chosen)
         provenance = {

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from medseg import nifti
+from medseg import nifti, scratch
 from medseg.prediction import SLAB, Prediction
 from medseg.refusal import Refusal
 from medseg.settings import Settings
@@ -58,3 +58,4 @@ def _steps(chances: np.ndarray, most: int) -> Iterator[np.ndarray]:
     for volume in chances:
         for start in range(0, volume.shape[2], planes):
             yield np.rint(volume[..., start : start + planes] * np.float32(most))
+            scratch.let_go(chances)

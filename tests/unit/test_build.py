@@ -16,7 +16,7 @@ from tests.tiny import ENVIRONMENT, medseg_command
 
 PROMISED = {
     *("swin_unetr", "stunet", "swtr_unet", "swin_unet", "att_swin_unet", "rrwnet", "video_resnet", "resnet18"),
-    "residual_unet",
+    *("residual_unet", "unet"),
 }
 
 

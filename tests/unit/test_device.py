@@ -18,6 +18,17 @@ from tests import tiny
 CPU = torch.device("cpu")
 
 
+def test_an_image_stays_where_it_is_when_others_took_the_room():
+    class Image:
+        nbytes = 100
+
+        def to(self, where):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    image = Image()
+    assert device.near(image, torch.device("cuda"), room=100) is image  # type: ignore[arg-type]
+
+
 @pytest.fixture(params=[False, True], ids=["without bf16", "with bf16"])
 def bf16(request, monkeypatch) -> bool:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: request.param)

@@ -6,8 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from medseg import measurements, scratch
+from medseg.engine import memory
+from medseg.labels import LabelTable
+from medseg.outputs import nifti, probabilities
+from medseg.pieces import Pieces
+from medseg.plan import Normalisation, Plan
+from medseg.prediction import Prediction
+from medseg.transforms import air
+from medseg.transforms.prepare import Undo
+from medseg.volume import Volume
 from tests.tiny import ENVIRONMENT
 
 SCRIPT = """
@@ -68,3 +79,39 @@ def test_a_long_scan_passes_through_little_memory(tmp_path: Path) -> None:
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "a.nii.gz").is_file() and (tmp_path / "a.probabilities.nii.gz").is_file()
+
+
+CT = Plan(
+    orientation="RAS",
+    spacing_mm="native",
+    patch=(8, 8, 8),
+    batch=1,
+    normalisation=(Normalisation(kind="ct", lower=-1000, upper=1000, mean=0, sd=500),),
+    crop="none",
+    order=1,
+    channels=("CT",),
+)
+USES = {
+    "written": lambda made, path: nifti.write(made, path, nifti.Options()),
+    "counted": lambda made, path: measurements.voxels(made),
+    "cleaned": lambda made, path: Pieces(made.target.array[0], None, connectivity=6),
+    "nothing to clean": lambda made, path: Pieces(made.target.array[0, 1:-1], None, connectivity=6),
+    "air": lambda made, path: air.tissue(made.target, Undo.nothing(made.target.shape), [CT]),
+    "probabilities": lambda made, path: probabilities.write(made, path, probabilities.Options()),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is in memory now")
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_result_on_disk_does_not_stay_in_memory(use, tmp_path: Path) -> None:
+    """Mapped files count in what the system says that a process has: 64 MiB here, each."""
+    with scratch.on_disk(tmp_path, above=2**20):
+        target = scratch.zeros((1, 256, 256, 1024), np.uint8, slowest=2)
+        target[0, 0, 0, 0] = target[0, 0, -1, -1] = target[0, -1, 0, 0] = 1
+        chances = scratch.zeros((1, 256, 256, 256), np.float32, slowest=2)
+        made = Prediction("a", LabelTable.of({"a": 1}), Volume(target, np.eye(4)), probabilities=chances)
+        scratch.let_go_all()
+        use(made, tmp_path / "a.nii.gz")
+        held = memory.resident()
+        scratch.let_go_all()
+        assert held - memory.resident() < 16 * 2**20

@@ -47,7 +47,13 @@ def stopped(words: list[object], how: signal.Signals) -> tuple[int, list[str]]:
     """Start medseg, send it a signal when tiles of case b are done; exit code and what standard error said."""
     command = [sys.executable, "-m", "medseg", *map(str, words), "--progress", "json"]
     child = subprocess.Popen(
-        command, env=tiny.ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env=tiny.ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what a shell starts in the background ignores Ctrl-C, and hands that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     watchdog = threading.Timer(PATIENCE_S, child.kill)
     watchdog.start()
@@ -146,14 +152,16 @@ def test_the_record_says_what_the_time_went_into(ahead, model, scans, tmp_path):
     predict_all(predictor, cases, tmp_path, announce=lambda _: None, on_step=steps.append, ahead=ahead)
     for case in json.loads((tmp_path / "predict.json").read_text())["cases"]:
         names = [stage["name"] for stage in case["stages"]]
-        assert names == ["read", "prepare", "network", "reduce", "write", "measure"]
+        assert names == ["read", "plan", "prepare", "network", "reduce", "write", "measure"]
         assert sum(stage["seconds"] for stage in case["stages"]) <= case["seconds"] + 1e-3
         peaks = [stage["peak_mib"] for stage in case["stages"]]
-        assert peaks == sorted(peaks) and peaks[0] > 50
+        assert 50 < peaks[0] <= min(peaks[1:]) + 1, "the system counts pages in lots, so that a peak may fall a little"
+        assert max(peaks) <= peaks[-1] + 1
         assert case["facts"]["megavoxels"] == 0.004 and case["facts"]["tiles"] == 1
         told = [step for step in steps if step.case == case["case"]]
         assert [step.stage for step in told if step.stage != "measure"] == [
             "read",
+            "plan",
             "prepare",
             "network",
             "network",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from medseg.engine.forward import forward
-from medseg.engine.tiles import Seen, Tiling, cut, flips, starts, stream, weights
+from medseg.engine.tiles import Seen, Tiling, answers, cut, flips, starts, stream, weights
 from medseg.refusal import Refusal
 
 CPU = torch.device("cpu")
@@ -132,9 +133,9 @@ def test_one_tile_is_alive_at_a_time():
 
     def forward(tiles: Tensor) -> Tensor:
         assert all(one() is None for one in alive), "former answers"
-        answers = torch.randn(len(tiles), 3, *tiles.shape[2:])
-        alive.append(weakref.ref(answers))
-        return answers
+        made = torch.randn(len(tiles), 3, *tiles.shape[2:])
+        alive.append(weakref.ref(made))
+        return made
 
     box = (slice(0, 16),) * 3
     for _ in stream([Seen(torch.zeros(1, 16, 16, 16), forward)], Tiling.of((16, 16, 16), (8, 8, 8), overlap=0.5), box):
@@ -173,6 +174,16 @@ def test_what_is_not_finite_is_found_wherever_it_is(place, value, kind):
     places, box = Tiling.of((16, 16, 16), (8, 8, 8), overlap=0.75), (slice(0, 16),) * 3
     with pytest.raises(Refusal, match="not finite"):
         list(stream([Seen(image, lambda tiles: tiles)], places, box, halo=2, kind=kind))
+
+
+def test_a_classifier_that_says_nan_is_refused():
+    image = torch.zeros(1, 4, 4, 3)
+    image[0, 0, 0, 2] = math.nan
+    member = Seen(image, lambda tiles: tiles[:, :, :1, :1])
+    places = Tiling.of((4, 4, 3), (4, 4, 1), overlap=0)
+    with pytest.raises(Refusal, match="not finite"):
+        answers(member, places)
+    assert answers(replace(member, image=torch.ones(1, 4, 4, 3)), places).shape == (1, 1, 1, 3)
 
 
 def test_means_in_half_precision_do_not_run_over_unseen():
