@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -41,15 +42,10 @@ class AxisMap:
 def world_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """For each voxel axis, the world axis (0 = R, 1 = A, 2 = S) it runs along most, each used once, and whether
     it runs against it. The assignment maximises the sum of absolute direction cosines."""
-    from scipy.optimize import linear_sum_assignment  # takes a third of a second to import, and few who come here ask
-
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    world, voxel = linear_sum_assignment(-np.abs(cosines))
-    axes = [0, 0, 0]
-    for row, column in zip(world, voxel, strict=True):
-        axes[column] = int(row)
-    negative = tuple(bool(cosines[axes[column], column] < 0) for column in range(3))
-    return (axes[0], axes[1], axes[2]), negative  # type: ignore[return-value]
+    first, second, third = max(permutations(range(3)), key=lambda axes: np.abs(cosines[axes, range(3)]).sum())
+    minus = cosines[[first, second, third], range(3)] < 0
+    return (first, second, third), (bool(minus[0]), bool(minus[1]), bool(minus[2]))
 
 
 def orientation(affine: np.ndarray) -> str:

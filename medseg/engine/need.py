@@ -23,8 +23,8 @@ another, the most of each network: residual U-Net 1.92 (64^3 tile, float32) and 
 channels innermost 1.4 and 1.9; U-Net 1.5 and 1.6; Swin UNETR 1.8. torch's allocator for GPUs has smaller holes."""
 ANSWERS = 1.5
 """The same for answers and their copy, which come last: sometimes the next ones do not fit into the hole that those of
-the last one left, and a third block is taken. Seen with 105 classes (96^3): residual U-Net 1.2, STU-Net S 1.4; with 150 (48^3), where
-answers are nearly all, 1.0 to 1.5 from one run to the next."""
+the last one left, and a third block is taken. Seen with 105 classes (96^3): residual U-Net 1.2, STU-Net S 1.4; with 150
+(48^3), where answers are nearly all, 1.0 to 1.5 from one run to the next."""
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def stream(
         Refusal: an answer is not finite.
     """
     rows = tiling.tile[axis] + halo
-    weight = weights(tiling.tile, tiling.blend).to(home)
+    weight = weights(tiling.tile, tiling.blend).permute(stream_order(axis)).contiguous().to(home)
     background = torch.zeros(channels) if tiling.skipping is None else tiling.skipping.background
     # before there are answers: when those are let go, they would leave a hole below it that nothing fits into
     window = _Window(background, box, axis, rows, kind, torch.device(home))
@@ -200,9 +200,9 @@ class _Window:
         self._norm = torch.zeros(sizes, device=home)
 
     def blend(self, corner: Sequence[int], score: Tensor, weight: Tensor) -> None:
-        """Take a tile's logits (N, i, j, k) into the means, as far as it lies in the window."""
+        """Take a tile's logits (N, i, j, k) into the means, as far as it lies in the window. `weight` has the window's
+        order of axes: products would stride through memory otherwise."""
         score = score.permute(0, *(1 + axis for axis in self._axes))
-        weight = weight.permute(self._axes)
         theirs, ours = [], []
         for place, (axis, part) in enumerate(zip(self._axes, self._box, strict=True)):
             base = self.base if place == 0 else part.start

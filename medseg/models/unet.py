@@ -8,7 +8,7 @@ segmentation", Nature Methods 18, 203-211.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -115,12 +115,14 @@ class UNet(nn.Module):
         skips.pop()
         outputs = []
         for up, stage, head in self._levels():
-            x = stage(torch.cat([up(x), skips.pop()], dim=1))
+            x = torch.cat([up(x), skips.pop()], dim=1)
+            for unit in stage.convs.children():  # not `stage(x)`: it would hold the largest map there is to its end
+                x = unit(x)
             if self.deep_supervision or not skips:
                 outputs.append(head(x))
         return tuple(reversed(outputs)) if self.deep_supervision else outputs[0]
 
-    def _levels(self) -> Iterator[tuple[nn.Module, ...]]:
+    def _levels(self) -> Iterator[tuple[nn.Module, Any, nn.Module]]:
         """Upsampling, convolutions and head of each decoder level."""
         parts = (self.decoder[name].children() for name in ("transpconvs", "stages", "seg_layers"))
         return zip(*parts, strict=True)

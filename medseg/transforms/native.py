@@ -160,9 +160,10 @@ class Landing:
             return dict.fromkeys(range(len(scores)), place[2])
         seen = self._held(scores, place, starts)
         cells = -(-seen.shape[3] // CELL)
-        high = _by_cell(seen.amax(dim=(1, 2)).float(), cells, -torch.inf).amax(dim=2)
+        # axis by axis: a maximum over both at once takes fifty times as long on a CPU
+        high = _by_cell(seen.amax(dim=2).amax(dim=1).float(), cells, -torch.inf).amax(dim=2)
         if self._exclusive:
-            low = -_by_cell(-seen.amin(dim=(1, 2)).float(), cells, -torch.inf)
+            low = -_by_cell(-seen.amin(dim=2).amin(dim=1).float(), cells, -torch.inf)
             may = high >= low.amin(dim=2).amax(dim=0)
         else:
             may = high > 0
