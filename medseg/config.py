@@ -102,6 +102,9 @@ class PredictSettings(Settings):
     precision.json in the run folder) and the device has instructions for it, else 32. While training, auto is 32."""
     skip_air: bool = True
     """Leave out tiles that see only air around the patient (CT), or the scan's lowest value (padding): background."""
+    fit_body: bool = False
+    """Lay the tiles over the patient alone, as if the air that `skip_air` finds were cut off. There are fewer of them,
+    and they lie elsewhere, so that labels change where the network is in doubt."""
     coarse: Path | None = None
     """Run folder of a faster model that finds `--labels` first, so that this one sees only their surroundings."""
     coarse_margin_mm: float = Field(default=20.0, ge=0)

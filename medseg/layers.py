@@ -15,6 +15,8 @@ from medseg.refusal import Refusal
 
 SLOPE = 0.01
 """Negative slope of every LeakyReLU."""
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""What torch calls channels innermost, by the number of axes of (B, C, ...)."""
 
 
 class InstanceNorm(nn.GroupNorm):
@@ -29,9 +31,37 @@ class InstanceNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.is_cuda and x[0, 0].numel() > 1:
+            if torch.compiler.is_compiling():
+                return self._spelled_out(x)
+            if channels_innermost(x) and not torch.is_grad_enabled():
+                return self._of_each(x)
             return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         # Not `nn.functional.group_norm`, which refuses one case of one voxel.
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def _spelled_out(self, x: Tensor) -> Tensor:
+        """In sums and products, for a compiler to fuse with what is around them; it would have the channels outermost
+        otherwise."""
+        variance, mean = torch.var_mean(x.float(), dim=tuple(range(2, x.ndim)), correction=0, keepdim=True)
+        normed = (x.float() - mean) * torch.rsqrt(variance + self.eps)
+        if self.affine:
+            along = (-1, *[1] * (x.ndim - 2))
+            normed = normed * self.weight.view(along) + self.bias.view(along)
+        return normed.to(x.dtype)
+
+    def _of_each(self, x: Tensor) -> Tensor:
+        """By the kernels of batch normalisation, one image after another: torch's own for instances have the channels
+        outermost, and turn each map round before and after. Sums are float32. There is no gradient."""
+        normed = []
+        for image in x.split(1):
+            mean, inverse = torch.batch_norm_stats(image, self.eps)
+            normed.append(torch.batch_norm_elemt(image, self.weight, self.bias, mean, inverse, self.eps))
+        return normed[0] if len(normed) == 1 else torch.cat(normed)
+
+
+def channels_innermost(x: Tensor) -> bool:
+    """Whether maps (B, C, ...) have their channels innermost in memory."""
+    return x.ndim in LAYOUTS and x.shape[1] > 1 and x.is_contiguous(memory_format=LAYOUTS[x.ndim])
 
 
 def replace_instance_norms(module: nn.Module) -> None:

@@ -134,10 +134,19 @@ def part(
         return _cubic_part(tensor, dim, sizes, rows, first)
     if order == 0:
         return tensor.index_select(dim, (nearest(old, new)[rows] - first).to(tensor.device))
-    lower, upper, weight = (one[rows] for one in neighbours(old, new))
-    if bool(weight.any()):
-        return linear(tensor, dim, lower - first, upper - first, weight)
-    return tensor.index_select(dim, (lower - first).to(tensor.device))
+    lower, upper, weight = _between(old, new, rows.start, rows.stop, first, tensor.device)
+    return tensor.index_select(dim, lower) if weight is None else linear(tensor, dim, lower, upper, weight)
+
+
+@lru_cache(maxsize=1024)
+def _between(
+    old: int, new: int, start: int, stop: int, first: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Some of `neighbours` where old samples begin with `first`; no weights where all new samples are old ones. Kept,
+    for small copies to a GPU take longer than the work that they are for."""
+    lower, upper, weight = (one[start:stop] for one in neighbours(old, new))
+    some = bool(weight.any())
+    return (lower - first).to(device), (upper - first).to(device), weight.to(device) if some else None
 
 
 def resample(tensor: torch.Tensor, shape: Sizes, order: int | Sizes) -> torch.Tensor:

@@ -95,6 +95,10 @@ def _compiled(network: nn.Module, precision: str, device: torch.device) -> Forwa
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache() / "inductor"))
     from torch._dynamo.exc import TorchDynamoException
 
+    if device.type == "cuda":
+        from medseg.engine.innermost import by_operator
+
+        network = by_operator(network)
     run = once(torch.compile(network, dynamic=False), precision=precision, device=device, compiled=True)
 
     def refusing(tiles: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def predict_all(
             for outcome in ended:
                 outcomes.append(outcome)
                 if outcome.state != "done":
-                    devices.give_back()
+                    devices.give_back(after_error=True)
                 record.keep(outcome)
                 told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason or "as was asked"
                 announce(
@@ -105,7 +106,7 @@ def predict_all(
                     announce(f"{outcome.case}: {warning}")
     finally:
         record.write()
-        devices.give_back()
+        devices.give_back(after_error=sys.exc_info()[0] is not None)
     return outcomes
 
 

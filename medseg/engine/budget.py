@@ -178,7 +178,9 @@ class _Way:
 
     def reducing(self, task: Task) -> int:
         ratio = math.prod(task.undo.prepared) / math.prod(task.undo.cropped)
-        return int(4 * self.cut.strip() * max(1.0, ratio) * (TEMPORARIES + 3 * bool(task.kept) * task.channels))
+        return int(
+            4 * self.cut.strip(self.home) * max(1.0, ratio) * (TEMPORARIES + 3 * bool(task.kept) * task.channels)
+        )
 
     def network(self, task: Task, batch: int) -> int:
         """With the answers of another network, or a half-precision network's in float32."""

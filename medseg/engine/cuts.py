@@ -69,14 +69,19 @@ class Cut:
             most = max(most, sides[0] * sides[1] * sides[2])
         return most
 
-    def strip(self) -> int:
-        """Native voxels that become labels at once in the largest block, see `native.Landing.take`."""
+    def strip(self, home: str) -> int:
+        """Native voxels that become labels at once in the largest block, see `native.Landing.take`.
+
+        Args:
+            home: device that holds the scores.
+        """
+        voxels, strip = native.portion(home)
         most = 0
         for along in self.pieces:
             sides = [max(piece.span.stop - piece.span.start for piece in pieces) for pieces in along]
             rows, across, last = (sides[axis] for axis in native.stream_order(self.axis))
-            rows = min(rows, max(1, native.VOXELS // (across * last)))
-            most = max(most, rows * min(across, native.STRIP) * last)
+            rows = min(rows, max(1, voxels // (across * last)))
+            most = max(most, rows * min(across, strip) * last)
         return most
 
 

@@ -29,9 +29,15 @@ def tune_allocator() -> None:
                 libc.mallopt(parameter, value)
 
 
-def give_back() -> None:
-    """Give memory that nobody uses back to the system: what glibc keeps since `tune_allocator`, and a GPU's cache."""
-    gc.collect()  # an exception's traceback holds the arrays of its frames, in a circle
+def give_back(*, after_error: bool = False) -> None:
+    """Give memory that nobody uses back to the system: what glibc keeps since `tune_allocator`, and a GPU's cache.
+
+    Args:
+        after_error: whether there may be an exception that nobody needs any more, whose traceback holds the arrays of
+            its frames in a circle. To look for that takes longer than all the rest.
+    """
+    if after_error:
+        gc.collect()
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from medseg.engine import device as devices
 from medseg.engine.networks import answers
+from medseg.layers import LAYOUTS
 
 Forward = Callable[[Tensor], Tensor]
 """Tiles (B, C, i, j, k) float32 -> logits (B, N, i, j, k), floating point of any kind and order in memory."""
@@ -37,9 +38,17 @@ def once(network: Callable[[Tensor], Any], *, precision: str, device: torch.devi
 
     def run(tiles: Tensor) -> Tensor:
         with torch.no_grad(), devices.autocast(device, precision), kernels():
-            return answers(network(devices.moved(tiles, device)))[0]
+            return answers(network(_innermost(devices.moved(tiles, device))))[0]
 
     return run
+
+
+def _innermost(tiles: Tensor) -> Tensor:
+    """The same tiles; of a single channel, whose place in memory is a matter of words, it is said that it is innermost,
+    for kernels look at strides alone and would answer the other way round."""
+    if tiles.shape[1] > 1 or not tiles.is_contiguous():
+        return tiles
+    return tiles.as_strided(tiles.shape, (tiles.stride(0), 1, *tiles.stride()[2:]))
 
 
 def mirrored(run: Forward, passes: Sequence[tuple[int, ...]]) -> Forward:
@@ -80,10 +89,9 @@ def channels_last(network: nn.Module) -> nn.Module:
     Convolutions hand the layout on to what they compute, so the tiles may come as they are. A network that is still to
     be trained is better left alone: its optimiser and checkpoints hold on to the weights.
     """
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-            module.weight.data = module.weight.data.contiguous(memory_format=layouts[module.weight.ndim])
+            module.weight.data = module.weight.data.contiguous(memory_format=LAYOUTS[module.weight.ndim])
     return network
 
 

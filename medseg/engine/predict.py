@@ -422,6 +422,8 @@ class Predictor:
             return places, {"tiles": total}
         plans = [member.plan for member in self.members]
         skipping, warning = over_air(scan, undo, plans, self.table.network_channels, exclusive=self.table.exclusive)
+        if skipping and self.settings.fit_body:
+            places = tiling(undo.prepared, self.plan, self.settings, skipping.box)
         places = replace(places, skipping=skipping)
         seen = count_tiles(places, undo, layout)
         return places, {"tiles": seen, "tiles skipped": total - seen, **({"warnings": [warning]} if warning else {})}

@@ -40,7 +40,7 @@ def settings(quality: Quality, recipe: Recipe, table: LabelTable) -> PredictSett
     if quality == "standard":
         return usual
     if quality == "fast":
-        return usual.model_copy(update={"overlap": min(usual.overlap, LOW), "mirror": ()})
+        return usual.model_copy(update={"overlap": min(usual.overlap, LOW), "mirror": (), "fit_body": True})
     sided = any(SIDES.search(name.lower()) for name in table.names)
     learned = tuple(axis for axis in recipe.augment.mirror if not (sided and axis == "left-right"))
     mirror = tuple(dict.fromkeys((*usual.mirror, *learned)))

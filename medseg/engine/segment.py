@@ -86,7 +86,7 @@ def segment(
         short = _fill(landing, members, tiling, layout, count, channels=channels, forgiving=smaller is not None)
         left = left[1:]
         if short and smaller:
-            devices.give_back()
+            devices.give_back(after_error=True)
             rest = native.with_part(landing.box, landing.axis, slice(landing.done, landing.box[landing.axis].stop))
             layout = smaller((rest, *left), short == "gpu")
             left = layout.blocks
@@ -137,6 +137,10 @@ def count_tiles(tiling: tiles.Tiling, undo: Undo, layout: Layout, *, order: int 
     return sum(len(band) for box in boxes for band in tiling.touching(box, layout.axis))
 
 
-def tiling(shape: Sequence[int], plan: Plan, settings: PredictSettings) -> tiles.Tiling:
-    """The tiles of a prepared image (i, j, k)."""
-    return tiles.Tiling.of(shape, plan.patch, overlap=settings.overlap, blend=settings.blend, context=plan.context)
+def tiling(
+    shape: Sequence[int], plan: Plan, settings: PredictSettings, box: Sequence[slice] | None = None
+) -> tiles.Tiling:
+    """The tiles of a prepared image (i, j, k), or of a box of it."""
+    return tiles.Tiling.of(
+        shape, plan.patch, overlap=settings.overlap, blend=settings.blend, context=plan.context, box=box
+    )

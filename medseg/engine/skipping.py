@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medseg.plan import Plan
 from medseg.transforms.air import tissue
-from medseg.transforms.prepare import Undo
+from medseg.transforms.prepare import Slices, Undo
 from medseg.volume import Volume
 
 FAR = 100.0
@@ -25,18 +25,27 @@ class Skipping:
     Attributes:
         wanted: whether a box of the prepared image needs an answer.
         background: logits (N,).
+        box: of the prepared image, which holds all that is wanted; None: not known.
     """
 
     wanted: Callable[[Sequence[slice]], bool]
     background: Tensor
+    box: Slices | None = None
 
     @classmethod
-    def of(cls, wanted: Callable[[Sequence[slice]], bool], channels: int, *, exclusive: bool) -> Skipping:
+    def of(
+        cls,
+        wanted: Callable[[Sequence[slice]], bool],
+        channels: int,
+        *,
+        exclusive: bool,
+        box: Slices | None = None,
+    ) -> Skipping:
         """With the logits of background: for classes the first, for regions none."""
         background = torch.full((channels,), -FAR)
         if exclusive:
             background[0] = FAR
-        return cls(wanted, background)
+        return cls(wanted, background, box)
 
 
 def over_air(
@@ -49,5 +58,5 @@ def over_air(
     if scan.unit != "mm" or any(plan.steps for plan in plans):
         return None, ""
     found = tissue(scan, undo, plans)
-    skipping = Skipping.of(found.under, channels, exclusive=exclusive)
+    skipping = Skipping.of(found.under, channels, exclusive=exclusive, box=found.box)
     return skipping, "" if found.blocks.any() else NO_TISSUE

@@ -21,8 +21,8 @@ from medseg.refusal import Refusal
 from medseg.transforms.native import stream_order
 
 Sizes = tuple[int, int, int]
-PIECE = 1_000_000
-"""Logits of a tile that are brought into the form of the running means at once."""
+PIECE = {"cpu": 1_000_000, "cuda": 64_000_000}
+"""Logits of a tile that are brought into the form of the running means at once, by the device that those are on."""
 PATIENT_AXES = {"left-right": 0, "anterior-posterior": 1, "inferior-superior": 2}
 
 
@@ -77,6 +77,15 @@ class Seen:
     forward: Callable[[Tensor], Tensor]
 
 
+def _corners(size: int, side: int, overlap: float, part: slice) -> tuple[int, ...]:
+    """First voxel of each tile along an axis of `size` voxels, of which `part` is to be covered."""
+    wanted = part.stop - part.start
+    most = side + int((len(starts(wanted, side, overlap)) - 1) * side * (1 - overlap))
+    covered = min(size, max(wanted, most))
+    start = min(max(0, part.start - (covered - wanted) // 2), size - covered)
+    return tuple(start + at - max(0, side - covered) // 2 for at in starts(max(covered, side), side, overlap))
+
+
 @dataclass(frozen=True)
 class Tiling:
     """Where tiles lie on a prepared image.
@@ -99,12 +108,20 @@ class Tiling:
 
     @classmethod
     def of(
-        cls, shape: Sequence[int], tile: Sizes, *, overlap: float, blend: str = "gaussian", context: int = 0
+        cls,
+        shape: Sequence[int],
+        tile: Sizes,
+        *,
+        overlap: float,
+        blend: str = "gaussian",
+        context: int = 0,
+        box: Sequence[slice] | None = None,
     ) -> Tiling:
-        """The tiles of an image (i, j, k)."""
+        """The tiles of an image (i, j, k); of a box of it: as few as that takes, and they see as much around it as so
+        many can cover."""
         first, second, third = (
-            tuple(at - max(0, side - size) // 2 for at in starts(max(size, side), side, overlap))
-            for size, side in zip(shape, tile, strict=True)
+            _corners(size, side, overlap, part)
+            for size, side, part in zip(shape, tile, box or (slice(0, size) for size in shape), strict=True)
         )
         return cls(tile, (first, second, third), blend, context)
 
@@ -166,8 +183,7 @@ def stream(
     window = _Window(background, box, axis, rows, kind, torch.device(home))
     for band in tiling.touching(box, axis):
         yield from window.before(band[0][axis], halo)
-        for first in range(0, len(band), batch):
-            corners = band[first : first + batch]
+        for corners in _batches(band, batch):
             scores = _mean(members, corners, tiling)
             for place, corner in enumerate(corners):
                 window.blend(corner, scores[place], weight)
@@ -175,6 +191,13 @@ def stream(
             if on_tiles:
                 on_tiles(len(corners))
     yield from window.before(box[axis].stop, halo)
+
+
+def _batches(band: Sequence[tuple[int, ...]], most: int) -> Iterator[Sequence[tuple[int, ...]]]:
+    """As few as can be, of much the same size: nine tiles are 5 and 4, and not 8 and a last one by itself."""
+    count = math.ceil(len(band) / most)
+    edges = [len(band) * place // count for place in range(count + 1)]
+    yield from (band[start:stop] for start, stop in itertools.pairwise(edges))
 
 
 class _Window:
@@ -216,7 +239,8 @@ class _Window:
         mean, score = self._mean[(slice(None), *ours)], score[(slice(None), *theirs)]
         # piece by piece: networks answer in half precision and with the channels innermost, and a copy of all of it in
         # the order and kind of the means would be the largest array there is
-        step = max(1, PIECE // max(1, math.prod(score.shape[2:]) * len(score)))
+        most = PIECE.get(mean.device.type, PIECE["cpu"])
+        step = max(1, most // max(1, math.prod(score.shape[2:]) * len(score)))
         for first in range(0, score.shape[1], step):
             rows = slice(first, first + step)
             piece = torch.empty(score[:, rows].shape, dtype=mean.dtype, device=mean.device).copy_(score[:, rows])

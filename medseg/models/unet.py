@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medseg.layers import SLOPE, InstanceNorm, half, initialise_he
+from medseg.layers import LAYOUTS, SLOPE, InstanceNorm, channels_innermost, half, initialise_he
 from medseg.settings import Settings
 
 HEADS = ("decoder.seg_layers.",)
@@ -108,24 +108,52 @@ class UNet(nn.Module):
         self.deep_supervision = options.deep_supervision
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        skips = []
-        for stage in self.encoder["stages"].children():
-            x = stage(x)
-            skips.append(x)
-        skips.pop()
-        outputs = []
+        held = [x]  # each map by this list alone: it is gone as soon as the layer that reads it is done
+        del x
+        *above, bottom = (next(stage.children()) for stage in self.encoder["stages"].children())
+        skips: list[Tensor] = []
+        for stage in above:
+            _through(stage, held)
+            skips.append(held[0] if torch.is_grad_enabled() else _with_room(held[0]))
+        _through(bottom, held)
+        outputs: list[Tensor] = []
         for up, stage, head in self._levels():
-            x = torch.cat([up(x), skips.pop()], dim=1)
-            for unit in stage.convs.children():  # not `stage(x)`: it would hold the largest map there is to its end
-                x = unit(x)
+            held.append(up(held.pop()))
+            held.append(_joined(held.pop(), skips.pop()))
+            _through(stage, held)
             if self.deep_supervision or not skips:
-                outputs.append(head(x))
+                outputs.append(head(held[0]))
         return tuple(reversed(outputs)) if self.deep_supervision else outputs[0]
 
     def _levels(self) -> Iterator[tuple[nn.Module, Any, nn.Module]]:
         """Upsampling, convolutions and head of each decoder level."""
         parts = (self.decoder[name].children() for name in ("transpconvs", "stages", "seg_layers"))
         return zip(*parts, strict=True)
+
+
+def _through(stage: Any, held: list[Tensor]) -> None:
+    """Put the answer of a stage in the place of the map that it is given."""
+    for unit in stage.convs:
+        for layer in (unit.conv, unit.norm, unit.act):
+            held.append(layer(held.pop()))
+
+
+def _with_room(skip: Tensor) -> Tensor:
+    """A map in the second half of one with twice the channels, where what comes from below will lie in the first."""
+    batch, channels, *sides = skip.shape
+    layout = LAYOUTS[skip.ndim] if channels_innermost(skip) else torch.contiguous_format
+    both = torch.empty((batch, 2 * channels, *sides), dtype=skip.dtype, device=skip.device, memory_format=layout)
+    both[:, channels:] = skip
+    return both
+
+
+def _joined(below: Tensor, skip: Tensor) -> Tensor:
+    """What comes from below and the skip connection, as the channels of one map; without gradients there is room for
+    both in the latter, for a third map of that size would be the most memory that is ever taken."""
+    if skip.shape[1] == below.shape[1]:
+        return torch.cat([below, skip], dim=1)
+    skip[:, : below.shape[1]] = below
+    return skip
 
 
 class _Stage(nn.Module):

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from medseg import scratch
 from medseg.plan import Plan, Sizes
-from medseg.transforms.prepare import Undo
+from medseg.transforms.prepare import Slices, Undo
 from medseg.volume import Volume
 
 BLOCK_MM = 8.0
@@ -35,11 +35,13 @@ class Tissue:
         blocks: boolean (n, n', n''), of the whole scan in canonical orientation.
         sides: voxels of a block along each axis; the last one may be smaller.
         undo: how the prepared array lies on the scan.
+        box: of the prepared grid, with all tissue and its margin, not rounded up to blocks; None: there is none.
     """
 
     blocks: np.ndarray
     sides: Sizes
     undo: Undo
+    box: Slices | None = None
 
     def under(self, box: Sequence[slice]) -> bool:
         """Whether a box of the prepared grid, or the prepared voxels around it, holds any of the tissue. The voxels
@@ -75,8 +77,24 @@ def tissue(scan: Volume, undo: Undo, plans: Sequence[Plan]) -> Tissue:
         filled = above if filled is None else filled | above
     assert filled is not None  # a volume has a channel
     grown = [2 * max(1, math.ceil(MARGIN_MM / (side * one))) + 1 for side, one in zip(sides, spacing, strict=True)]
-    inside = (~_outside(~filled, plans[0].orientation)).astype(np.uint8)
-    return Tissue(ndimage.maximum_filter(inside, size=grown, mode="nearest").astype(bool), sides, undo)
+    inside = ~_outside(~filled, plans[0].orientation)
+    blocks = ndimage.maximum_filter(inside.astype(np.uint8), size=grown, mode="nearest").astype(bool)
+    return Tissue(blocks, sides, undo, _around(inside, sides, spacing, undo))
+
+
+def _around(inside: np.ndarray, sides: Sizes, spacing_mm: Sequence[float], undo: Undo) -> Slices | None:
+    """The smallest box of the prepared grid that holds some blocks and `MARGIN_MM` around them."""
+    if not inside.any():
+        return None
+    parts = []
+    for axis, (side, one, (start, stop), size) in enumerate(
+        zip(sides, spacing_mm, undo.crop, undo.prepared, strict=True)
+    ):
+        there = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        first, last = there[0] * side - MARGIN_MM / one, (there[-1] + 1) * side + MARGIN_MM / one
+        low, high = (math.floor((end - start) * size / (stop - start) + 0.5) for end in (first, last))
+        parts.append(slice(min(max(0, low), size - 1), max(1, min(high, size))))
+    return parts[0], parts[1], parts[2]
 
 
 def _outside(air: np.ndarray, orientation: str) -> np.ndarray:

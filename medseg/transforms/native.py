@@ -17,10 +17,11 @@ from medseg.resample import part as part_of
 from medseg.resample import reach
 from medseg.transforms.prepare import Slices, Undo
 
-VOXELS = 2_000_000
-"""Native voxels that are worked on at once: small enough for what is made of them to stay in the processor's cache."""
-STRIP = 32
-"""Rows of those, across the stream, in which the channels that can win are found."""
+VOXELS = {"cpu": 2_000_000, "cuda": 8_000_000}
+"""Native voxels in the rows that are worked on at once, by the kind of device that holds the scores."""
+STRIP = {"cpu": 32, "cuda": 256}
+"""Rows of those, across the stream, in which the channels that can win are found. On a CPU few enough for what is made
+of them to stay in its cache; on a GPU so many that it is not the starting of kernels that takes the time."""
 CELL = 16
 """Prepared samples, along the last axis, for which a channel's highest and lowest score are compared."""
 
@@ -113,9 +114,10 @@ class Landing:
         if self.done < self.box[self.axis].stop and first > wanted[self.done]:
             raise ValueError(f"scores from row {first}, when those from row {wanted[self.done]} are wanted")
         starts = [first, *(self.reads[axis].start for axis in self._axes[1:])]
-        for rows in self._stretches(first + scores.shape[1]):
-            for start in range(across.start, across.stop, STRIP):
-                place = (rows, slice(start, min(start + STRIP, across.stop)), last)
+        voxels, strip = portion(scores.device)
+        for rows in self._stretches(first + scores.shape[1], voxels):
+            for start in range(across.start, across.stop, strip):
+                place = (rows, slice(start, min(start + strip, across.stop)), last)
                 if self._chances is not None:
                     self._all_channels(scores, place, starts, self._chances)
                 elif self._exclusive:
@@ -124,12 +126,12 @@ class Landing:
                     self._regions(scores, place, starts)
             self.done = rows.stop
 
-    def _stretches(self, ready: int) -> Iterator[slice]:
-        """Rows that can be made now, a handy number at a time."""
+    def _stretches(self, ready: int, voxels: int) -> Iterator[slice]:
+        """Rows that can be made now, so many at a time that they hold about `voxels`."""
         _, high = self._reaches[0]
         stop = min(self.box[self.axis].stop, int(np.searchsorted(high, ready)))
         area = math.prod(self.box[axis].stop - self.box[axis].start for axis in self._axes[1:])
-        step = max(1, VOXELS // area)
+        step = max(1, voxels // area)
         for start in range(self.done, stop, step):
             yield slice(start, min(start + step, stop))
 
@@ -212,6 +214,12 @@ def _by_cell(profile: Tensor, cells: int, filling: float) -> Tensor:
     """(C, n) -> (C, cells, CELL + 1): neighbours share a sample, since what lies between them is made of both."""
     missing = cells * CELL + 1 - profile.shape[1]
     return torch.nn.functional.pad(profile, (0, missing), value=filling).unfold(1, CELL + 1, CELL)
+
+
+def portion(device: torch.device | str) -> tuple[int, int]:
+    """`VOXELS` and `STRIP` of a device."""
+    kind = torch.device(device).type
+    return VOXELS.get(kind, VOXELS["cpu"]), STRIP.get(kind, STRIP["cpu"])
 
 
 def stream_order(axis: int) -> tuple[int, int, int]:

@@ -248,7 +248,7 @@ def test_to_native_equals_trilinear_interpolation_of_every_channel(shape, spacin
     sparse = torch.rand(undo.prepared, generator=generator) < 0.8
     scores[0 if exclusive else slice(None), sparse] += 9 if exclusive else -9  # structures small and far apart
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native_grid, "VOXELS", slab)
+        patch.setitem(native_grid.VOXELS, "cpu", slab)
         got = native_grid.labels(scores, undo, exclusive=exclusive)
     full = torch.nn.functional.interpolate(scores[None].double(), size=undo.cropped, mode="trilinear")[0]
     if exclusive:

@@ -220,8 +220,8 @@ def test_random_weights_leave_most_voxels_to_the_background(tmp_path, monkeypatc
 
     monkeypatch.setattr(gpu_inference, "DEVICE", "cpu")
     monkeypatch.setattr(gpu_inference, "MODEL", {"name": "stunet", "size": "S", "width": 2, "deep_supervision": False})
-    monkeypatch.setattr(gpu_inference, "PATCH", (32, 32, 32))
+    monkeypatch.setattr(gpu_inference, "PATCH", (64, 64, 64))
     network, _ = Run.open(gpu_inference.made_run(tmp_path / "run", "32")).load_network()
     with torch.inference_mode():
-        labels = network(torch.randn(1, 1, 32, 32, 32)).argmax(1)
+        labels = network(torch.randn(1, 1, 64, 64, 64)).argmax(1)
     assert 0.5 < (labels == 0).float().mean() < 0.95

@@ -48,7 +48,7 @@ def test_channels_that_cannot_win_are_left_out_without_a_trace(prepared, scan, a
         return plain(self, channel, place, starts)
 
     monkeypatch.setattr(native.Landing, "_resampled", counted)
-    monkeypatch.setattr(native, "VOXELS", 20_000)
+    monkeypatch.setitem(native.VOXELS, "cpu", 20_000)
     way = undo(prepared, scan)
     target = native.blank(way, 9, exclusive=exclusive)
     landing = native.Landing(way, target, exclusive=exclusive, axis=axis)
