@@ -41,7 +41,19 @@ AGREE = (
     ("medseg as it comes", MEDSEG),
 )
 """Pairs whose labels must be the same; the others are told."""
-TOLD = (("nnU-Net, torch resampling", BASE), ("MONAI", BASE), ("MONAI tuned", "MONAI"))
+TOLD = (
+    ("medseg bf16", BASE),
+    ("medseg bf16, tiles around the body", "medseg bf16"),
+    ("nnU-Net, torch resampling", BASE),
+    ("MONAI", BASE),
+    ("MONAI tuned", "MONAI"),
+)
+SKIPPING = {
+    "": ["skip_air=false"],
+    ", air skipped": ["skip_air=true"],
+    ", tiles around the body": ["skip_air=true", "fit_body=true"],
+}
+"""What is done about the air around the patient."""
 STAGES = ("read", "prepare", "network", "tiles", "reduce", "write")
 
 
@@ -60,9 +72,9 @@ def programs(work: Path, nnunet_python: str | None, every_peer_tuned: bool) -> d
     run = {"model": str(work / "run")}
     found = {}
     for precision, name in (("32", "float32"), ("bf16", "bf16")):
-        for skip in (False, True):
-            changes = [f"precision={precision}", f"skip_air={str(skip).lower()}", "backend=eager"]
-            found[f"medseg {name}" + ", air skipped" * skip] = Program("by_medseg", ours, {**run, "changes": changes})
+        for words, skipping in SKIPPING.items():
+            changes = [f"precision={precision}", *skipping, "backend=eager"]
+            found[f"medseg {name}{words}"] = Program("by_medseg", ours, {**run, "changes": changes})
     found["medseg as it comes"] = Program("by_medseg", ours, {**run, "changes": []})
     peers = {}
     if nnunet_python:

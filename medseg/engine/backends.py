@@ -99,7 +99,7 @@ def _compiled(network: nn.Module, precision: str, device: torch.device) -> Forwa
         from medseg.engine.innermost import by_operator
 
         network = by_operator(network)
-    run = once(torch.compile(network, dynamic=False), precision=precision, device=device, compiled=True)
+    run = once(torch.compile(_First(network), dynamic=False), precision=precision, device=device, compiled=True)
 
     def refusing(tiles: Tensor) -> Tensor:
         try:
@@ -162,14 +162,14 @@ def _converted(network: nn.Module, tiles: Tensor) -> Any:
 
 
 class _First(nn.Module):
-    """A network reduced to the answer that counts."""
+    """A network reduced to the answer that counts, with its channels outermost, as it will be read."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
     def forward(self, tiles: Tensor) -> Tensor:
-        return answers(self.network(tiles))[0]
+        return answers(self.network(tiles))[0].contiguous()
 
 
 def _cannot(name: str, error: Exception, needed: str) -> Refusal:

@@ -194,9 +194,9 @@ def stream(
 
 
 def _batches(band: Sequence[tuple[int, ...]], most: int) -> Iterator[Sequence[tuple[int, ...]]]:
-    """As few as can be, of much the same size: nine tiles are 5 and 4, and not 8 and a last one by itself."""
+    """As few as can be, of much the same size, the largest first: nine tiles are 5 and 4, and not 8 and 1."""
     count = math.ceil(len(band) / most)
-    edges = [len(band) * place // count for place in range(count + 1)]
+    edges = [-(-len(band) * place // count) for place in range(count + 1)]
     yield from (band[start:stop] for start, stop in itertools.pairwise(edges))
 
 

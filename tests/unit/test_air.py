@@ -187,3 +187,22 @@ class TestRealScans:
         voxels = found.blocks.repeat(found.sides[0], 0).repeat(found.sides[1], 1).repeat(found.sides[2], 2)
         there = voxels[: wide.shape[0], : wide.shape[1], : wide.shape[2]]
         assert there[60:-60, 60:-60][np.asarray(labels.dataobj) > 0].all() and there.mean() < 0.4
+
+
+def test_the_box_holds_the_tissue_and_10_mm():
+    found = seen(body(), plan(CT))
+    assert found.box == (slice(3, 12), slice(3, 12), slice(0, 15)), "10 mm are 1.25 voxels; blocks would be 2"
+    array = np.full((64, 64, 64), -1000, np.int16)
+    array[20, 33, 41] = 0  # in blocks of 8 voxels of 1 mm
+    assert seen(array, plan(CT), np.eye(4)).box == (slice(6, 34), slice(22, 50), slice(30, 58))
+    coarse = seen(array, plan(CT, spacing=(2.0, 1.0, 1.0)), np.eye(4))
+    assert coarse.box == (slice(3, 17), slice(22, 50), slice(30, 58))
+    assert seen(np.full((9, 9, 9), -1024, np.int16), plan(CT)).box is None
+
+
+def test_the_box_lies_on_what_is_left_of_the_scan():
+    array = np.zeros((40, 9, 9), np.float32)
+    array[4:38, 2:7, 2:7] = 1
+    scan = Volume(array[None], np.diag([8.0, 8.0, 8.0, 1.0]))
+    how = plan(MR, crop="nonzero")
+    assert air.tissue(scan, image(scan, how)[1], [how]).box == (slice(0, 34), slice(0, 5), slice(0, 5))

@@ -32,7 +32,8 @@ def test_standard_is_the_recipe(tmp_path):
 def test_fast_overlaps_less_mirrors_nothing_and_takes_one_run(tmp_path):
     made = recipe(tmp_path, "predict.overlap=0.6", "predict.mirror=[left-right]", "predict.batch=3")
     found = quality.settings("fast", made, PLAIN)
-    assert (found.overlap, found.mirror, found.batch) == (0.25, (), 3)
+    assert (found.overlap, found.mirror, found.batch, found.fit_body) == (0.25, (), 3, True)
+    assert not made.predict.fit_body and not quality.settings("best", made, PLAIN).fit_body
     assert quality.settings("fast", recipe(tmp_path, "predict.overlap=0.1"), PLAIN).overlap == 0.1
     assert quality.runs("fast", [Path("a"), Path("b")]) == [Path("a")]
 

@@ -255,6 +255,26 @@ def test_air_is_skipped_and_what_is_left_is_the_same(runs):
     assert said[-1] == (found.facts["tiles"],) * 2
 
 
+def test_tiles_around_the_body_are_fewer_and_find_the_same(runs):
+    """By a network whose answer does not depend on where its tile lies."""
+    air = np.full((120, 40, 16), -1000, np.int16)
+    air[50:70, 12:28] = 40
+    air[55:59, 14:22, 4:10] = 900
+    volume = Volume(air[None], tiny.AFFINE)
+    how = Normalisation(kind="ct", lower=-1000, upper=1000, mean=40, sd=200)
+    predictor = seeing(runs[0])
+    plan = predictor.plan.model_copy(update={"normalisation": (how,)})
+    predictor = replace(predictor, members=(tiny.member(Bright(), plan),))
+    around = replace(predictor, settings=predictor.settings.model_copy(update={"fit_body": True}))
+    found, expected = (one.predict_volume(volume, "x") for one in (around, predictor))
+    assert (found.target.array == expected.target.array).all() and (found.target.array == 1).sum() > 100
+    assert found.facts["tiles"] < expected.facts["tiles"]
+    total = expected.facts["tiles"] + expected.facts["tiles skipped"]
+    assert found.facts["tiles"] + found.facts["tiles skipped"] == total
+    without = around.settings.model_copy(update={"skip_air": False})
+    assert replace(around, settings=without).predict_volume(volume, "x").facts["tiles"] == total
+
+
 class Bright(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([torch.zeros_like(x), x - 2, x - 99], dim=1)

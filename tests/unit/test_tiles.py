@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from medseg.engine.forward import forward
-from medseg.engine.tiles import Seen, Tiling, answers, cut, flips, starts, stream, weights
+from medseg.engine.tiles import Seen, Tiling, _batches, answers, cut, flips, starts, stream, weights
 from medseg.refusal import Refusal
 
 CPU = torch.device("cpu")
@@ -258,3 +258,40 @@ def test_progress_counts_tiles():
     said.clear()
     run([nn.Identity()], torch.zeros(1, 16, 8, 8), (8, 8, 8), batch=2, axis=2, said=said.append)
     assert said == [2, 1]
+
+
+@given(some.integers(1, 40), some.integers(1, 9))
+def test_batches_are_as_few_as_can_be_and_alike(count, most):
+    band = [(number, 0, 0) for number in range(count)]
+    found = list(_batches(band, most))
+    assert [corner for batch in found for corner in batch] == band
+    sizes = {len(batch) for batch in found}
+    assert len(found) == -(-count // most) and max(sizes) <= most and max(sizes) - min(sizes) <= 1
+
+
+@given(
+    some.integers(1, 200),
+    some.integers(1, 60),
+    some.sampled_from([0.0, 0.25, 0.5, 0.75]),
+    some.data(),
+)
+def test_tiles_around_a_part_cover_it_with_as_few_as_that_takes(size, side, overlap, data):
+    start = data.draw(some.integers(0, size - 1))
+    part = slice(start, data.draw(some.integers(start + 1, size)))
+    everything = slice(0, 4)
+    found = Tiling.of((size, 4, 4), (side, 4, 4), overlap=overlap, box=(part, everything, everything)).corners[0]
+    covered = {at for corner in found for at in range(corner, corner + side)}
+    assert covered >= set(range(part.start, part.stop))
+    assert len(found) == len(starts(part.stop - part.start, side, overlap))
+    assert size < side or (min(found) >= 0 and max(found) + side <= size), "nothing beyond the image is seen"
+    steps = [later - former for former, later in itertools.pairwise(found)]
+    assert all(1 <= step <= max(1, math.ceil(side * (1 - overlap))) for step in steps)
+    before, after = part.start - max(0, min(found)), min(size, max(found) + side) - part.stop
+    assert abs(before - after) <= 1 or not min(found) > 0 or max(found) + side >= size, "as much on either side"
+
+
+@given(some.integers(1, 200), some.integers(1, 60), some.sampled_from([0.0, 0.5]))
+def test_tiles_around_everything_are_those_of_everything(size, side, overlap):
+    sizes, tile = (size, 5, 6), (side, 4, 4)
+    whole = tuple(slice(0, one) for one in sizes)
+    assert Tiling.of(sizes, tile, overlap=overlap, box=whole) == Tiling.of(sizes, tile, overlap=overlap)

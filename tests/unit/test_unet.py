@@ -6,9 +6,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
 
 from medseg import models
+from medseg.engine import need
 from tests import published, tiny
 
 OPTIONS = {"features": (4, 8), "deep_supervision": False}
@@ -74,3 +76,30 @@ def test_convolutions_of_each_stage_are_as_many_as_said():
     network = models.build("unet", in_channels=1, out_channels=2, features=(4, 4, 4), convs=(1, 3, 2), decoder_convs=1)
     assert [len(stage[0].convs) for stage in network.encoder["stages"]] == [1, 3, 2]
     assert [len(stage.convs) for stage in network.decoder["stages"]] == [1, 1]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("deep", [True, False])
+def test_without_gradients_the_answer_is_the_same_in_less_memory(layout, deep):
+    torch.manual_seed(0)
+    network = models.build("unet", in_channels=2, out_channels=3, features=(4, 8, 8), deep_supervision=deep).eval()
+    network = network.to(memory_format=layout)
+    x = torch.randn(2, 2, 8, 8, 8).contiguous(memory_format=layout)
+    before = x.clone()
+    with_gradients = network(x)
+    with torch.no_grad():
+        without = network(x)
+    for one, other in zip(with_gradients if deep else [with_gradients], without if deep else [without], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    assert torch.equal(x, before)
+
+
+def test_the_largest_maps_that_are_alive_are_three():
+    """Room for the skip connection, which is two of them, and what comes from below or is made of it."""
+    network = models.build("unet", in_channels=1, out_channels=2, features=(8, 16), deep_supervision=False).eval()
+    alive = need._Live()
+    with torch.no_grad(), alive:
+        network(torch.zeros(1, 1, 32, 32, 32))
+    largest = 8 * 32**3 * 4
+    convolution = 3 * largest  # what `_Live` counts besides: copies in another order of what is read and made
+    assert alive.peak < 3.3 * largest + convolution
