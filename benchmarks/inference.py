@@ -54,6 +54,8 @@ SKIPPING = {
     ", tiles around the body": ["skip_air=true", "fit_body=true"],
 }
 """What is done about the air around the patient."""
+LIMIT = "1GiB"
+"""More than the work takes; but under a limit no freed memory is kept, see `device.tune_allocator`."""
 STAGES = ("read", "prepare", "network", "tiles", "reduce", "write")
 
 
@@ -75,6 +77,8 @@ def programs(work: Path, nnunet_python: str | None, every_peer_tuned: bool) -> d
         for words, skipping in SKIPPING.items():
             changes = [f"precision={precision}", *skipping, "backend=eager"]
             found[f"medseg {name}{words}"] = Program("by_medseg", ours, {**run, "changes": changes})
+        within = {**run, "changes": [f"precision={precision}", *SKIPPING[""], "backend=eager"], "max_memory": LIMIT}
+        found[f"medseg {name}, --max-memory {LIMIT}"] = Program("by_medseg", ours, within)
     found["medseg as it comes"] = Program("by_medseg", ours, {**run, "changes": []})
     peers = {}
     if nnunet_python:

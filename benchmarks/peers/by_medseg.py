@@ -17,6 +17,7 @@ def main() -> None:
     from medseg.case import Case
     from medseg.engine import device as devices
     from medseg.engine.batch import predict_all
+    from medseg.engine.memory import Limits
     from medseg.engine.predict import Predictor
     from medseg.outputs import nifti
     from medseg.readers import read
@@ -24,7 +25,8 @@ def main() -> None:
     assert nibabel and nifti and read  # imported when first used, which must not count as work
     imported = time.perf_counter()
     devices.set_threads(given["threads"])
-    predictor = Predictor.load([Path(given["model"])], device="cpu", changes=given["changes"])
+    limits = Limits.of(given.get("max_memory"))
+    predictor = Predictor.load([Path(given["model"])], device="cpu", changes=given["changes"], limits=limits)
     loaded = time.perf_counter()
     out = Path(given["out"])
 

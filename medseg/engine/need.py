@@ -16,12 +16,12 @@ from medseg.refusal import Refusal
 
 SMALL = 32
 """Sides of the tiles that are tried, or the next number that the network takes."""
-SLACK = {"cpu": 2.1, "cuda": 1.25, "mps": 1.25}
+SLACK = {"cpu": 2.1, "exact": 1.25, "cuda": 1.25, "mps": 1.25}
 """What a process really comes to hold, over the tensors and copies for convolutions that are alive at once; the rest
 lies in holes between blocks. Measured on a CPU with an allocator that keeps freed blocks, several tiles one after
 another, the most of each network: residual U-Net 1.92 (64^3 tile, float32) and 1.73 (96^3; bf16 1.49), with the
 channels innermost 1.4 and 1.9; U-Net 1.5 and 1.6; Swin UNETR 1.8. torch's allocator for GPUs has smaller holes."""
-ANSWERS = 1.5
+ANSWERS = {"cpu": 1.5, "exact": 1.1, "cuda": 1.5, "mps": 1.5}
 """The same for answers and their copy, which come last: sometimes the next ones do not fit into the hole that those of
 the last one left, and a third block is taken. Seen with 105 classes (96^3): residual U-Net 1.2, STU-Net S 1.4; with 150
 (48^3), where answers are nearly all, 1.0 to 1.5 from one run to the next."""
@@ -50,6 +50,7 @@ def measure(
     tile: Sequence[int],
     context: int = 0,
     divisor: Sequence[int] | None = None,
+    exact: bool = False,
     casts: int = 0,
     device: torch.device,
 ) -> Need:
@@ -62,17 +63,19 @@ def measure(
         channels: of the input.
         context: slices along k that the network sees on each side of a tile.
         divisor: sides must be multiples of it; None: not known.
+        exact: whether the allocator keeps no freed blocks, see `device.tune_allocator`.
         casts: bytes of weights in another number format, which torch makes and keeps for a pass without saying so.
     """
 
-    slack = SLACK.get(device.type, max(SLACK.values()))
+    place = "exact" if exact and device.type == "cpu" else device.type
+    slack, held = SLACK.get(place, SLACK["cpu"]), ANSWERS.get(place, ANSWERS["cpu"])
 
     def taken(sides: Sequence[int]) -> float:
         live = _Live()
         seen = torch.zeros((1, channels, *sides[:2], sides[2] + 2 * context))
         with live:
             answers = 2 * forward(seen).nbytes
-        return slack * max(0, live.peak - answers) + ANSWERS * min(live.peak, answers)
+        return slack * max(0, live.peak - answers) + held * min(live.peak, answers)
 
     small = [min(side, one * -(-SMALL // one)) for side, one in zip(tile, divisor or tile, strict=True)]
     longer = [min(tile[0], 2 * small[0]), *small[1:]]

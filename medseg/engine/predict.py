@@ -102,7 +102,7 @@ class Predictor:
         Raises:
             Refusal: a run is incomplete or damaged, the runs do not share plan and labels, or a label is unknown.
         """
-        devices.tune_allocator()
+        devices.tune_allocator(exact=limits.host is not None)
         runs = qualities.runs(quality, runs)
         opened = [Run.open(path) for path in runs]
         loaded = [run.load_network() for run in opened]  # first, for only the weights say that they are a part
@@ -192,6 +192,7 @@ class Predictor:
             tile=self.plan.patch,
             context=self.plan.context,
             divisor=chosen.module().divisor(chosen.options),
+            exact=self.limits.host is not None,
             casts=0 if self.settings.precision == "32" else sum(one.nbytes // 2 for one in tensors),
             device=self.device,
         )

@@ -159,7 +159,7 @@ def test_a_need_is_told_from_small_tiles_or_else_from_a_whole_one(smallest):
     found = need.measure(run, channels=1, tile=(96, 64, 64), divisor=(1, 1, 1), device=CPU)
     voxels = 96 * 64 * 64
     alive, answers = 64 * 4 * voxels + 4004, 2 * 8 * 4 * voxels
-    expected = need.SLACK["cpu"] * (alive - answers) + need.ANSWERS * answers
+    expected = need.SLACK["cpu"] * (alive - answers) + need.ANSWERS["cpu"] * answers
     assert found.of((96, 64, 64)) == pytest.approx(expected, rel=1e-3)
     assert found.of((96, 64, 64), 3) == pytest.approx(3 * expected, rel=1e-2)
     assert (found.fixed > 0) == (smallest == 1)
