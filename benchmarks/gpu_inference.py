@@ -2,11 +2,12 @@
 
     python benchmarks/gpu_inference.py [--run RUN] [--slices 300] [--rounds 3] [--precision bf16]
 
-Told: seconds by stage; the network's share of what the card's bf16 convolutions reach (measured beside it); GPU memory;
-NIfTI in and out, and DICOM in and DICOM SEG out. Without --run the weights are random, but such that labels look like
-organs and not like noise: the finest levels pass on what comes from below, by weights of 0 that cost as much to compute
-as any others, and the background's bias is set so that four fifths of the voxels are background. Where there is no CUDA
-GPU it says so and ends.
+Told: seconds by stage; GPU memory; NIfTI in and out, and DICOM in and DICOM SEG out, by PyTorch as it is and by its
+compiler. The network by itself as a share of what the card's convolutions reach (the fastest of some, measured beside
+it), and how much of that its own convolutions would reach with nothing between them. Without --run the weights are
+random, but such that labels look like organs and not like noise: the finest levels pass on what comes from below, by
+weights of 0 that cost as much to compute as any others, and the background's bias is set so that four fifths of the
+voxels are background. Where there is no CUDA GPU it says so and ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ NETWORK_MM = 1.5
 BACKGROUND = 0.8
 SMOOTH = 2
 """Levels of the decoder, coarsest first, that are as they come; labels are then made of blocks of 8 x 8 x 8 voxels."""
+BACKENDS = ("eager", "compile")
+BATCHES = (1, 4)
 CONVOLUTIONS = ((32, 128), (64, 128), (128, 64), (256, 32))
 """Channels and side of the maps on which the card's peak is looked for."""
 
@@ -122,24 +126,50 @@ def dicom(hu: np.ndarray, folder: Path) -> None:
         pydicom.dcmwrite(folder / f"{number:04d}.dcm", one, enforce_file_format=True)
 
 
-def peak_flops(precision: torch.dtype) -> float:
+def fastest(work: Callable[[], Any], times: int = 10) -> float:
+    """Seconds, the mean of several after three that warm it up."""
+    for _ in range(3):
+        work()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - started) / times
+
+
+def peak_flops(kind: torch.dtype) -> float:
     """FLOP/s of the fastest 3 x 3 x 3 convolution that was tried, channels last."""
     best = 0.0
     for channels, side in CONVOLUTIONS:
-        layer = torch.nn.Conv3d(channels, channels, 3, padding=1, bias=False, device=DEVICE, dtype=precision)
-        layer = layer.to(memory_format=torch.channels_last_3d)
-        x = torch.randn(1, channels, side, side, side, device=DEVICE, dtype=precision)
-        x = x.to(memory_format=torch.channels_last_3d)
-        with torch.inference_mode():
-            for _ in range(3):
-                layer(x)
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-            for _ in range(10):
-                layer(x)
-            torch.cuda.synchronize()
-        best = max(best, 10 * 2 * 27 * channels**2 * side**3 / (time.perf_counter() - started))
+        layer = torch.nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        seconds = of_convolution(layer, (1, channels, side, side, side), kind)
+        best = max(best, 2 * 27 * channels**2 * side**3 / seconds)
     return best
+
+
+def of_convolution(layer: torch.nn.Conv3d, shape: Sequence[int], kind: torch.dtype) -> float:
+    """Seconds of a convolution without its bias, channels last."""
+    layout = torch.channels_last_3d
+    weight = layer.weight.detach().to(DEVICE, kind).contiguous(memory_format=layout)
+    x = torch.randn(tuple(shape), device=DEVICE, dtype=kind).contiguous(memory_format=layout)
+    with torch.inference_mode():
+        return fastest(lambda: torch.conv3d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups))
+
+
+def of_all_convolutions(network: torch.nn.Module, kind: torch.dtype) -> float:
+    """Seconds that all convolutions of a tile take, each by itself."""
+    seen: list[tuple[torch.nn.Conv3d, torch.Size]] = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, given, answer: seen.append((layer, given[0].shape)))
+        for layer in network.modules()
+        if isinstance(layer, torch.nn.Conv3d)
+    ]
+    with torch.inference_mode():
+        network(torch.zeros(1, 1, *PATCH, device=DEVICE))
+    for hook in hooks:
+        hook.remove()
+    return sum(of_convolution(layer, shape, kind) for layer, shape in seen)
 
 
 def flops_of_a_tile(network: torch.nn.Module) -> int:
@@ -170,14 +200,22 @@ def timed(predictor: Any, scan: Path, out: Path, formats: list[str], rounds: int
     return best
 
 
-def report(name: str, found: dict[str, Any], flops: int, peak: float) -> None:
+def alone(predictor: Any, flops: int, peak: float) -> None:
+    """Print how long the network takes for a tile, one at a time and several."""
+    for batch in BATCHES:
+        tiles = torch.randn(batch, 1, *PATCH, device=DEVICE)
+        seconds = fastest(lambda tiles=tiles: predictor.members[0].run(tiles)) / batch  # type: ignore[misc]
+        rate = flops / seconds
+        print(
+            f"network, {batch} at a time: {1e3 * seconds:.2f} ms a tile, {rate / 1e12:.0f} TFLOP/s, {rate / peak:.0%}"
+        )
+
+
+def report(name: str, found: dict[str, Any]) -> None:
     stages = {stage["name"]: stage["seconds"] for stage in found.get("stages", [])}
     told = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in stages.items())
     line = f"{name}: {found['seconds']:.2f} s ({told}); GPU {found['gpu'] / 2**30:.2f} GiB"
-    tiles = found["facts"].get("tiles")
-    if tiles and "network" in stages:
-        line += f"; {tiles} tiles, {flops * tiles / stages['network'] / peak:.0%} of the peak"
-    print(line, flush=True)
+    print(f"{line}; {found['facts']['tiles']} tiles", flush=True)
 
 
 def main() -> None:
@@ -200,14 +238,22 @@ def main() -> None:
         scan = phantom.write(hu, folder / "scan.nii.gz", SPACING_MM)
         dicom(hu, folder / "series")
         run = given.run or made_run(folder / "run", given.precision)
-        predictor = Predictor.load([run], device=DEVICE, changes=[f"precision={given.precision}"])
-        peak = peak_flops({"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32}[given.precision])
-        flops = flops_of_a_tile(predictor.members[0].network)
+        kind = {"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32}[given.precision]
         print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {given.precision}")
-        print(f"convolutions reach {peak / 1e12:.0f} TFLOP/s; a tile has {flops / 1e12:.2f} TFLOP")
-        report("NIfTI to NIfTI", timed(predictor, scan, folder / "nifti", ["nifti"], given.rounds), flops, peak)
+        for backend in BACKENDS:
+            changes = [f"precision={given.precision}", f"backend={backend}"]
+            started = time.perf_counter()
+            predictor = Predictor.load([run], device=DEVICE, changes=changes)
+            print(f"{backend}: loaded in {time.perf_counter() - started:.1f} s", flush=True)
+            if backend == BACKENDS[0]:
+                network = predictor.members[0].network
+                peak, flops = peak_flops(kind), flops_of_a_tile(network)
+                own = flops / of_all_convolutions(network, kind)
+                print(f"convolutions reach {peak / 1e12:.0f} TFLOP/s, those of the network {own / peak:.0%} of that")
+            alone(predictor, flops, peak)
+            report("NIfTI to NIfTI", timed(predictor, scan, folder / f"nifti {backend}", ["nifti"], given.rounds))
         seg = timed(predictor, folder / "series", folder / "dicom", ["dicom_seg"], given.rounds)
-        report("DICOM to DICOM SEG", seg, flops, peak)
+        report("DICOM to DICOM SEG", seg)
 
 
 if __name__ == "__main__":

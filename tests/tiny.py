@@ -20,7 +20,7 @@ from medseg import config
 from medseg.__main__ import main
 from medseg.engine import checkpoint
 from medseg.engine.forward import once
-from medseg.engine.predict import Member
+from medseg.engine.members import Member
 from medseg.engine.run import Run, build_network
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan

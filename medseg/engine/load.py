@@ -15,6 +15,7 @@ from medseg.case import Case
 from medseg.dicom.objects import NOTE_OF_CHECK, NOTE_OF_OTHERS
 from medseg.labels import LabelTable
 from medseg.measurements import MODALITIES, VALUES
+from medseg.plan import Plan
 from medseg.refusal import Refusal
 from medseg.transforms import photograph
 from medseg.transforms.channels import combine, difference, distance_mm, reoriented, same_place
@@ -63,6 +64,38 @@ def load_case(
     """
     image = load_image(case, read, policy=policy)
     return image, load_truth(case, image, read, table, steps)
+
+
+def load_scan(case: Case, read: Read, plan: Plan, *, readers: Mapping[str, Read] | None = None) -> Volume:
+    """The channels of a case that a model is to see; see `load_image`.
+
+    Raises:
+        Refusal: as `load_image`; channels or a unit that the plan does not have.
+    """
+    scan = load_image(case, read, policy=plan.channels_on_other_grids, readers=readers)
+    files = ", ".join(str(path) for path in case.images.values())
+    if len(scan.array) != len(plan.channels):
+        several = len(case.images) == 1 and bool(scan.channels) and bool(scan.source.instances)
+        raise Refusal(
+            files,
+            found=f"{len(scan.array)} channels" + (f" ({'; '.join(scan.channels)})" if several else ""),
+            needed=f"{len(plan.channels)}: {', '.join(plan.channels)}",
+            remedy="choose one of the volumes in the series by its number or name: --series /1, or "
+            f"'/{scan.channels[0]}', and the number of the series before the slash where there are several"
+            if several
+            else "name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
+        )
+    if plan.unit and scan.unit != plan.unit:
+        words = {"mm": "an image with a size in millimetres", "px": "a photograph, without a size in millimetres"}
+        raise Refusal(
+            files,
+            found=words[scan.unit],
+            needed=words[plan.unit] + ", as the model was trained on",
+            remedy="give the scan itself (DICOM, NIfTI), not a picture of it"
+            if scan.unit == "px"
+            else "give the photograph as PNG, JPEG or TIFF",
+        )
+    return scan
 
 
 def load_image(

@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 import medseg
 from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
-from medseg.engine import backends, budget, need, precision, region, stages, tiles, tuning, validate
+from medseg.engine import budget, members, need, precision, region, stages, tiles, validate
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
 from medseg.engine.forecast import Forecast, Task
 from medseg.engine.forward import Forward, forward, mirrored
-from medseg.engine.load import load_image, load_valid
+from medseg.engine.load import load_scan, load_valid
+from medseg.engine.members import Member
 from medseg.engine.memory import FREE, Limits
 from medseg.engine.run import Run
 from medseg.engine.segment import Layout, count_tiles, segment, tiling
@@ -42,16 +42,6 @@ OF_COARSE = ("model", "weights sha256")
 """What the provenance says of a coarse model, which decides where labels can be."""
 DICOM = "dicom."
 """What changes of the DICOM settings begin with."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One network and the plan that its scans are prepared by; the folds of a recipe differ in normalisation."""
-
-    network: nn.Module
-    plan: Plan
-    run: Forward
-    """A single pass, by whichever back end."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +96,7 @@ class Predictor:
         runs = qualities.runs(quality, runs)
         opened = [Run.open(path) for path in runs]
         loaded = [run.load_network() for run in opened]  # first, for only the weights say that they are a part
-        first = opened[0]
-        for other in opened[1:]:
-            if other.table != first.table or _grid(other.plan) != _grid(first.plan):
-                raise Refusal(
-                    other.folder,
-                    found="another label table, channels, orientation, crop or spacing than the first run",
-                    needed="runs of one recipe, for example its folds",
-                    remedy="predict with each alone; with prepare.spacing_mm given in the recipe, all folds share one",
-                )
+        first = members.refuse_different(opened)
         chosen = devices.choose(device)
         of_dicom = [text.removeprefix(DICOM) for text in changes if text.startswith(DICOM)]
         usual = qualities.settings(quality, first.recipe, first.table)
@@ -126,7 +108,7 @@ class Predictor:
         limits.enforce(chosen)
         coarse = cls._load_coarse(first, settings, labels, device, limits)
         _check_channels(reading, first.plan)
-        members, computed_by = _members(opened, loaded, settings.backend, number_format, chosen)
+        found, computed_by = members.of_runs(opened, loaded, settings.backend, number_format, chosen)
         provenance = {
             "model": first.recipe.name,
             "network": first.recipe.model.name,
@@ -142,7 +124,7 @@ class Predictor:
             **({} if coarse is None else {f"coarse {key}": coarse.provenance[key] for key in OF_COARSE}),
         }
         return cls(
-            members=members,
+            members=found,
             recipe=first.recipe,
             table=first.table,
             settings=settings.model_copy(update={"precision": number_format}),
@@ -180,6 +162,11 @@ class Predictor:
         """Of the first member; channels, orientation and spacing are those of all."""
         return self.members[0].plan
 
+    @property
+    def _exact(self) -> bool:
+        """Whether the process holds what is in use and no more, see `device.tune_allocator`."""
+        return self.limits.host is not None
+
     @cached_property
     def _need(self) -> need.Need:
         """Of memory, by a forward pass of the first member; the others have the same layers."""
@@ -192,7 +179,7 @@ class Predictor:
             tile=self.plan.patch,
             context=self.plan.context,
             divisor=chosen.module().divisor(chosen.options),
-            exact=self.limits.host is not None,
+            exact=self._exact,
             casts=0 if self.settings.precision == "32" else sum(one.nbytes // 2 for one in tensors),
             device=self.device,
         )
@@ -344,20 +331,21 @@ class Predictor:
             task = self._task(undo, probabilities=probabilities)
             devices.give_back()  # what is kept of the last scan, and of measuring, would be counted twice
             course = budget.Course(task, self.limits, boxes=where.blocks(undo), tell=on_forecast)
+            devices.tune_allocator(exact=self._exact or course.forecast.tight)
         layout, axis = course.forecast.layout, course.forecast.layout.axis
         passes = tiles.flips(self.settings.mirror, self.plan.orientation)
-        members = []
+        seen = []
         for member in self.members:
             slowest = axis if self._image_size(undo) > scratch.threshold() else 0
             image, undo = self._image(member, scan, valid, centre, slowest=slowest)
-            members.append(tiles.Seen(image, self._forward(member, passes)))
+            seen.append(tiles.Seen(image, self._forward(member, passes)))
         chances = None
         if probabilities:
             chances = scratch.zeros((len(self.table.labels), *scan.shape), np.float32, slowest=undo.permutation[axis])
         with stages.stage("plan"):
             places, facts = self._tiling(scan, undo, layout)
         target = segment(
-            members,
+            seen,
             places,
             undo,
             layout,
@@ -431,47 +419,12 @@ class Predictor:
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan."""
-        scan = load_image(
+        return load_scan(
             case,
             partial(read, series=series, dicom=self.dicom),
-            policy=self.plan.channels_on_other_grids,
+            self.plan,
             readers={name: partial(read, dicom=self.dicom.of_channel(name)) for name in self.dicom.channels},
         )
-        if len(scan.array) != len(self.plan.channels):
-            several = len(case.images) == 1 and bool(scan.channels) and bool(scan.source.instances)
-            raise Refusal(
-                ", ".join(str(path) for path in case.images.values()),
-                found=f"{len(scan.array)} channels" + (f" ({'; '.join(scan.channels)})" if several else ""),
-                needed=f"{len(self.plan.channels)}: {', '.join(self.plan.channels)}",
-                remedy="choose one of the volumes in the series by its number or name: --series /1, or "
-                f"'/{scan.channels[0]}', and the number of the series before the slash where there are several"
-                if several
-                else "name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
-            )
-        if self.plan.unit and scan.unit != self.plan.unit:
-            words = {"mm": "an image with a size in millimetres", "px": "a photograph, without a size in millimetres"}
-            raise Refusal(
-                ", ".join(str(path) for path in case.images.values()),
-                found=words[scan.unit],
-                needed=words[self.plan.unit] + ", as the model was trained on",
-                remedy="give the scan itself (DICOM, NIfTI), not a picture of it"
-                if scan.unit == "px"
-                else "give the photograph as PNG, JPEG or TIFF",
-            )
-        return scan
-
-
-def _members(
-    runs: Sequence[Run], loaded: Sequence[tuple[nn.Module, str]], backend: str, number_format: str, device: torch.device
-) -> tuple[tuple[Member, ...], str]:
-    """The networks on the device; and what computes them, and why."""
-    members, computed_by = [], []
-    for run, (network, weights) in zip(runs, loaded, strict=True):
-        name, why = tuning.chosen(backend, tuning.identity(weights, run.plan, number_format, device))
-        once = backends.build(name, network.to(device), run.plan, precision=number_format, device=device)
-        members.append(Member(network, run.plan, once))
-        computed_by.append(f"{name} {backends.version(name)} ({why})")
-    return tuple(members), ", ".join(dict.fromkeys(computed_by))
 
 
 def _check_channels(dicom: DicomSettings, plan: Plan) -> None:
@@ -482,17 +435,3 @@ def _check_channels(dicom: DicomSettings, plan: Plan) -> None:
             needed=f"rules for each channel of the model: {', '.join(plan.channels)}",
             remedy="correct the names; for a model with one channel, dicom.select is enough",
         )
-
-
-def _grid(plan: Plan) -> tuple[Any, ...]:
-    """What must agree for the logits of two members to lie on one grid."""
-    return (
-        plan.orientation,
-        plan.spacing_mm,
-        plan.size,
-        plan.channels,
-        plan.centres,
-        plan.crop,
-        plan.steps,
-        plan.context,
-    )

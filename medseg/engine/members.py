@@ -1,0 +1,80 @@
+"""The networks of a model, each ready to answer: one, or the folds of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from medseg.engine import backends, tuning
+from medseg.engine.forward import Forward
+from medseg.engine.run import Run
+from medseg.plan import Plan
+from medseg.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network and the plan that its scans are prepared by; the folds of a recipe differ in normalisation."""
+
+    network: nn.Module
+    plan: Plan
+    run: Forward
+    """A single pass, by whichever back end."""
+
+
+def of_runs(
+    runs: Sequence[Run], loaded: Sequence[tuple[nn.Module, str]], backend: str, number_format: str, device: torch.device
+) -> tuple[tuple[Member, ...], str]:
+    """The networks on the device; and what computes them, and why.
+
+    Args:
+        loaded: of each run the network and the sha256 of its weights.
+        backend: as `PredictSettings` has it.
+        number_format: 32, bf16 or 16.
+
+    Raises:
+        Refusal: see `backends.build`.
+    """
+    members, computed_by = [], []
+    for run, (network, weights) in zip(runs, loaded, strict=True):
+        name, why = tuning.chosen(backend, tuning.identity(weights, run.plan, number_format, device))
+        once = backends.build(name, network.to(device), run.plan, precision=number_format, device=device)
+        members.append(Member(network, run.plan, once))
+        computed_by.append(f"{name} {backends.version(name)} ({why})")
+    return tuple(members), ", ".join(dict.fromkeys(computed_by))
+
+
+def refuse_different(runs: Sequence[Run]) -> Run:
+    """The first run, when all the others can be averaged with it.
+
+    Raises:
+        Refusal: one cannot.
+    """
+    first = runs[0]
+    for other in runs[1:]:
+        if other.table != first.table or _grid(other.plan) != _grid(first.plan):
+            raise Refusal(
+                other.folder,
+                found="another label table, channels, orientation, crop or spacing than the first run",
+                needed="runs of one recipe, for example its folds",
+                remedy="predict with each alone; with prepare.spacing_mm given in the recipe, all folds share one",
+            )
+    return first
+
+
+def _grid(plan: Plan) -> tuple[Any, ...]:
+    """What must agree for the logits of two members to lie on one grid."""
+    return (
+        plan.orientation,
+        plan.spacing_mm,
+        plan.size,
+        plan.channels,
+        plan.centres,
+        plan.crop,
+        plan.steps,
+        plan.context,
+    )
