@@ -74,6 +74,14 @@ def _settle(folder: Path, cases: list[Path], device: str) -> None:
     predictor = Predictor.load([folder], device=device, changes=["precision=32", "backend=eager"])
     by_study = bool(predictor.dicom.channels) or predictor.dicom.select is not None
     found = scans.find(cases, predictor.plan.channels, {}, by_study=by_study, by_channel=bool(predictor.dicom.channels))
+    opened = Run.open(folder)
+    if known := sorted(case.id for case in found if case.id in opened.learned_from):
+        raise Refusal(
+            ", ".join(known),
+            found="what the model was trained on",
+            needed="other scans: on those a network is surer than it is elsewhere",
+            remedy="leave them out; the run's own validation cases are meant for this",
+        )
     images = {case.id: partial(predictor.prepared, case) for case in found}
     say = partial(print, file=sys.stderr, flush=True)
-    precision.settle(Run.open(folder), images, device=predictor.device, announce=say)
+    precision.settle(opened, images, device=predictor.device, announce=say)

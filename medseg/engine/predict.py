@@ -210,16 +210,22 @@ class Predictor:
         self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str, *, slowest: int = 0
     ) -> tuple[torch.Tensor, transform.Undo]:
         """What a member sees of a scan, (C, i, j, k), and the way back."""
+        prepare = partial(
+            transform.image,
+            scan,
+            member.plan,
+            valid=valid,
+            square=self.table.unit == "image",
+            planes=transform.centre_code(centre, member.plan.centres) if member.plan.centres else (),
+            slowest=slowest,
+        )
         with stages.stage("prepare"):
-            image, undo = transform.image(
-                scan,
-                member.plan,
-                valid=valid,
-                square=self.table.unit == "image",
-                planes=transform.centre_code(centre, member.plan.centres) if member.plan.centres else (),
-                slowest=slowest,
-                device=self.device,
-            )
+            try:
+                image, undo = prepare(device=self.device)
+            except torch.OutOfMemoryError:  # others took the room; the CPU gives the same to the last digits
+                if self.device.type == "cpu":
+                    raise
+                image, undo = prepare(device=torch.device("cpu"))
             return devices.near(torch.from_numpy(image), self.device, room=self._room_for_image()), undo
 
     def _room_for_image(self) -> int:
@@ -344,6 +350,14 @@ class Predictor:
             chances = scratch.zeros((len(self.table.labels), *scan.shape), np.float32, slowest=undo.permutation[axis])
         with stages.stage("plan"):
             places, facts = self._tiling(scan, undo, layout)
+        ran = 0
+
+        def count(done: int, total: int) -> None:
+            nonlocal ran
+            ran = done
+            if on_tile:
+                on_tile(done, total)
+
         target = segment(
             seen,
             places,
@@ -351,12 +365,13 @@ class Predictor:
             layout,
             channels=self.table.network_channels,
             exclusive=self.table.exclusive,
-            on_tile=on_tile,
+            on_tile=count,
             probabilities=chances,
             smaller=course.smaller,
         )
         target = self._cleaned(target, chances, scan, valid)
         warnings = [*where.facts.get("warnings", ()), *facts.get("warnings", ())]
+        facts["tiles"] = ran  # more than were planned, where memory ran out and some were seen again
         facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
         told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
         return Prediction(case, self.table, scan.with_array(target), told, chances, scan, facts=facts)

@@ -19,6 +19,7 @@ from medseg.engine.memory import Limits
 from medseg.engine.predict import Predictor
 from medseg.readers import read
 from medseg.refusal import Refusal
+from medseg.transforms import prepare
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -177,6 +178,24 @@ def test_memory_is_planned_by_the_network_itself(tmp_path):
 def test_an_image_takes_no_room_that_a_limit_on_the_gpu_grants(tmp_path):
     predictor = Predictor.load([tiny.untrained_run(tmp_path / "run").folder], device="cpu")
     assert replace(predictor, limits=Limits(gpu=2**40))._room_for_image() == 0 < predictor._room_for_image()
+
+
+def test_a_scan_is_prepared_on_the_processor_where_the_gpu_has_no_room(tmp_path, monkeypatch):
+    predictor = Predictor.load([tiny.untrained_run(tmp_path / "run").folder], device="cpu")
+    scan = read(tiny.nifti(tmp_path / "scan.nii.gz", tiny.phantom(1)[0]))
+    expected, _ = predictor._image(predictor.members[0], scan, None, "")
+    plain, asked = prepare.image, []
+
+    def crowded(*words, device, **settings):
+        asked.append(device.type)
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return plain(*words, device=device, **settings)
+
+    monkeypatch.setattr(prepare, "image", crowded)
+    full = replace(predictor, device=torch.device("cuda"), limits=Limits(gpu=2**30))
+    found, _ = full._image(full.members[0], scan, None, "")
+    assert asked == ["cuda", "cpu"] and torch.equal(found, expected)
 
 
 def test_every_tile_and_mirrored_pass_goes_through_the_back_end(tmp_path):

@@ -316,6 +316,46 @@ def test_what_the_allocator_keeps_is_given_back():
     assert int(done.stdout) > 120
 
 
+HOLES = """
+import torch
+from medseg.engine import device, memory
+device.tune_allocator(exact=True)
+size, kept, most = 5_000_000, [], 0
+before = memory.resident()
+for round in range(20):  # what a network does: a map is made of another, which is let go of; small things stay
+    one = torch.ones(size + 4 * round)
+    other = one * 2
+    del one
+    kept += [torch.ones(100 + step) for step in range(20)]
+    one = torch.cat([other, other])
+    most = max(most, memory.resident() - before)
+    del other, one
+print(most / (3 * 4 * size), (memory.resident() - before) / 2**20)
+"""
+
+
+@LINUX
+def test_under_a_limit_the_allocator_keeps_nothing():
+    ran = [sys.executable, "-c", HOLES]
+    done = subprocess.run(ran, env=tiny.ENVIRONMENT, capture_output=True, text=True, check=True)
+    most, left = map(float, done.stdout.split())
+    assert 1 <= most < 1.2 and left < 12, "pages of 2 MiB, and what torch itself has loaded"
+
+
+@pytest.mark.parametrize(("limit", "exact"), [(None, False), ("8GiB", True)])
+def test_a_limit_decides_how_memory_is_kept(model, scan, monkeypatch, limit, exact):
+    asked: list[bool] = []
+    monkeypatch.setattr(device, "tune_allocator", lambda *, exact=False: asked.append(exact))
+    monkeypatch.setattr(memory, "available", lambda: 64 * GIB)
+    predictor = Predictor.load([model], device="cpu", limits=Limits.of(limit))
+    predictor.predict_volume(read(scan), "x", roi="0:20,0:20,:")
+    assert asked == [exact, exact]
+    if limit is None:  # and how little there is
+        monkeypatch.setattr(memory, "available", lambda: 2 * memory.resident())
+        predictor.predict_volume(read(scan), "x", roi="0:20,0:20,:")
+        assert asked[-1]
+
+
 def test_giving_back_empties_the_cache_of_a_gpu(monkeypatch):
     emptied = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)

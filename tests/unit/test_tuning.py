@@ -201,6 +201,16 @@ def test_the_number_format_is_settled_on_scans(run, tmp_path, monkeypatch):
     assert {one["precision"] for one in kept} == {"32", "bf16"}
 
 
+def test_scans_that_the_model_was_trained_on_prove_nothing(run, tmp_path):
+    folds = [{"train": ["one", "two"], "validation": ["three"]}]
+    run.write("split.json", {"kind": "kfold", "fold": 0, "folds": folds})
+    for name in ("one", "three"):
+        tiny.nifti(tmp_path / "scans" / f"{name}.nii.gz", tiny.phantom(0)[0])
+    said = tiny.medseg_command("tune", run.folder, tmp_path / "scans", "--device", "cpu", "--seconds", "0")
+    assert said.code == 2 and "one: found what the model was trained on" in said.err
+    assert not run.path("precision.json").exists()
+
+
 def test_a_zipped_run_cannot_be_pinned(run, tmp_path):
     said = tiny.medseg_command("export", run.folder, tmp_path / "run.zip")
     said = tiny.medseg_command("tune", tmp_path / "run.zip", tmp_path, "--device", "cpu")
