@@ -126,7 +126,7 @@ def dicom(hu: np.ndarray, folder: Path) -> None:
         pydicom.dcmwrite(folder / f"{number:04d}.dcm", one, enforce_file_format=True)
 
 
-def fastest(work: Callable[[], Any], times: int = 10) -> float:
+def seconds_of(work: Callable[[], Any], times: int = 10) -> float:
     """Seconds, the mean of several after three that warm it up."""
     for _ in range(3):
         work()
@@ -154,7 +154,9 @@ def of_convolution(layer: torch.nn.Conv3d, shape: Sequence[int], kind: torch.dty
     weight = layer.weight.detach().to(DEVICE, kind).contiguous(memory_format=layout)
     x = torch.randn(tuple(shape), device=DEVICE, dtype=kind).contiguous(memory_format=layout)
     with torch.inference_mode():
-        return fastest(lambda: torch.conv3d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups))
+        return seconds_of(
+            lambda: torch.conv3d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        )
 
 
 def of_all_convolutions(network: torch.nn.Module, kind: torch.dtype) -> float:
@@ -204,7 +206,7 @@ def alone(predictor: Any, flops: int, peak: float) -> None:
     """Print how long the network takes for a tile, one at a time and several."""
     for batch in BATCHES:
         tiles = torch.randn(batch, 1, *PATCH, device=DEVICE)
-        seconds = fastest(lambda tiles=tiles: predictor.members[0].run(tiles)) / batch  # type: ignore[misc]
+        seconds = seconds_of(lambda tiles=tiles: predictor.members[0].run(tiles)) / batch  # type: ignore[misc]
         rate = flops / seconds
         print(
             f"network, {batch} at a time: {1e3 * seconds:.2f} ms a tile, {rate / 1e12:.0f} TFLOP/s, {rate / peak:.0%}"

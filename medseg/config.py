@@ -104,7 +104,7 @@ class PredictSettings(Settings):
     """Leave out tiles that see only air around the patient (CT), or the scan's lowest value (padding): background."""
     fit_body: bool = False
     """Lay the tiles over the patient alone, as if the air that `skip_air` finds were cut off. There are fewer of them,
-    and they lie elsewhere, so that labels change where the network is in doubt."""
+    and they lie elsewhere, so that labels change where the network is in doubt. Without `skip_air` it has no effect."""
     coarse: Path | None = None
     """Run folder of a faster model that finds `--labels` first, so that this one sees only their surroundings."""
     coarse_margin_mm: float = Field(default=20.0, ge=0)

@@ -81,7 +81,8 @@ def command(
     when any failed.
 
     --roi and --labels: all else becomes background, and clean-up sees only what is left. --quality sets the overlap of
-    tiles, mirrored passes and how many run folders take part; what is set by --set comes after it.
+    tiles, whether they lie around the patient alone, mirrored passes and how many run folders take part; what is set by
+    --set comes after it.
 
     --gate: a lesion in a slice that is not flagged is lost. How often that was so on the gate's own held-out slices is
     said; `medseg evaluate RUN --gate ...` measures it on the run's cases.

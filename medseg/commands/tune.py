@@ -77,10 +77,10 @@ def _settle(folder: Path, cases: list[Path], device: str) -> None:
     opened = Run.open(folder)
     if known := sorted(case.id for case in found if case.id in opened.learned_from):
         raise Refusal(
-            ", ".join(known),
-            found="what the model was trained on",
-            needed="other scans: on those a network is surer than it is elsewhere",
-            remedy="leave them out; the run's own validation cases are meant for this",
+            ", ".join(str(path) for path in cases),
+            found=f"{len(known)} with the names of cases that the model was trained on, such as {known[0]}",
+            needed="other scans: of those that it knows a network is surer",
+            remedy="leave them out, and rename cases that are others in truth",
         )
     images = {case.id: partial(predictor.prepared, case) for case in found}
     say = partial(print, file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ from medseg.refusal import Refusal
 def build(name: str, network: nn.Module, plan: Plan, *, precision: str, device: torch.device) -> Forward:
     """A single pass through a network in evaluation mode, which the caller gives away: its weights are laid out anew.
 
-    What has to be compiled is compiled here, for one tile; a larger batch later on costs that time again.
+    What has to be compiled is compiled here, for one tile; each other number of tiles later on costs that time again.
 
     Args:
         name: eager, compile or openvino.
@@ -38,7 +38,6 @@ def build(name: str, network: nn.Module, plan: Plan, *, precision: str, device: 
     devices.tune_kernels(device)
     run = MAKERS[name](channels_last(network), precision, device)
     if name != "eager":
-        run = same_batch(run)
         run(torch.zeros(1, *seen(plan)))
     return run
 
@@ -54,24 +53,6 @@ def version(name: str) -> str:
         return metadata.version({"openvino": "openvino"}.get(name, "torch"))
     except metadata.PackageNotFoundError:
         return ""
-
-
-def same_batch(run: Forward) -> Forward:
-    """The same function, which sees no fewer tiles in a batch than ever before: for a smaller one everything would be
-    compiled anew. After an error it begins again, for it may be memory that was lacking."""
-    most = 0
-
-    def filled(tiles: Tensor) -> Tensor:
-        nonlocal most
-        count = len(tiles)
-        if count < most:
-            tiles = torch.cat([tiles, tiles[-1:].expand(most - count, *tiles.shape[1:])])
-        most, least = 0, max(most, count)
-        answers = run(tiles)[:count]
-        most = least
-        return answers
-
-    return filled
 
 
 def user_cache() -> Path:
@@ -133,7 +114,6 @@ def _openvino(network: nn.Module, precision: str, device: torch.device) -> Forwa
     def run(tiles: Tensor) -> Tensor:
         shape = tuple(tiles.shape)
         if shape not in made:
-            made.clear()
             converted = _converted(network, tiles)
             made[shape] = package.Core().compile_model(converted, "CPU", settings).create_infer_request().infer
         return torch.from_numpy(made[shape]([tiles.contiguous().numpy()])[0])

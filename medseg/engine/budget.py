@@ -38,6 +38,8 @@ SLABS = 10
 """Float32 slabs that are alive while a scan is prepared, or a result written; see `transforms.slabs`."""
 TEMPORARIES = 8
 """Float32 arrays of `Cut.strip` voxels that are alive while scores become labels; see `native.Landing`."""
+HOLES = 1.5
+"""What a process was seen to take over its estimate, at most, where freed blocks are kept (105 classes: 1.42)."""
 LESS = 0.5
 """Share of what can be saved of the memory that could not be had that is kept at the next attempt."""
 ROUND = 16 * MIB
@@ -58,6 +60,15 @@ def plan(task: Task, limits: Limits, *, boxes: Sequence[Slices] | None = None) -
     if found is None:
         raise _too_little(task, boxes, room, limits)
     return found
+
+
+def roomy(task: Task, limits: Limits, *, boxes: Sequence[Slices] | None = None) -> bool:
+    """Whether the host has room for the way with the least work where the allocator keeps freed blocks, and for holes
+    between these; see `device.tune_allocator`."""
+    boxes = (native.everything(task.undo.cropped),) if boxes is None else boxes
+    way = next(_ways(task, boxes))
+    host = way.host(task, _batches(task)[0], _process(task)[0], scratch.threshold())
+    return HOLES * host.total <= limits.host_bytes()
 
 
 def smaller(forecast: Forecast, boxes: Sequence[Slices], *, gpu: bool) -> Forecast:
@@ -179,7 +190,10 @@ class _Way:
     def reducing(self, task: Task) -> int:
         ratio = math.prod(task.undo.prepared) / math.prod(task.undo.cropped)
         return int(
-            4 * self.cut.strip(self.home) * max(1.0, ratio) * (TEMPORARIES + 3 * bool(task.kept) * task.channels)
+            4
+            * self.cut.strip(self.home, all_channels=bool(task.kept))
+            * max(1.0, ratio)
+            * (TEMPORARIES + 3 * bool(task.kept) * task.channels)
         )
 
     def network(self, task: Task, batch: int) -> int:

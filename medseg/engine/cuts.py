@@ -69,13 +69,14 @@ class Cut:
             most = max(most, sides[0] * sides[1] * sides[2])
         return most
 
-    def strip(self, home: str) -> int:
+    def strip(self, home: str, *, all_channels: bool) -> int:
         """Native voxels that become labels at once in the largest block, see `native.Landing.take`.
 
         Args:
             home: device that holds the scores.
+            all_channels: whether probabilities are kept too.
         """
-        voxels, strip = native.portion(home)
+        voxels, strip = native.portion(home, all_channels=all_channels)
         most = 0
         for along in self.pieces:
             sides = [max(piece.span.stop - piece.span.start for piece in pieces) for pieces in along]

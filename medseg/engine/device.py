@@ -23,8 +23,8 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """torch asks for pages of 2 MiB for large tensors if this is set before it makes the first one."""
 
 
-def tune_allocator(*, exact: bool = False) -> None:
-    """Let glibc keep freed blocks, or let it keep none. Does nothing on other systems.
+def tune_allocator(*, exact: bool = False) -> bool:
+    """Let glibc keep freed blocks, or let it keep none. Says whether it did so: other systems have no such choice.
 
     By default it returns every block over 32 MiB to the kernel, and each activation of a 3-D network is then faulted in
     anew, which costs up to half of the time. Where it keeps them, they leave holes: the next block of the same size
@@ -32,15 +32,17 @@ def tune_allocator(*, exact: bool = False) -> None:
 
     Args:
         exact: no holes, for a process that must stay within a limit: large blocks come from the kernel and go back to
-            it, in huge pages, which costs a fifth of the time.
+            it. In huge pages, for which torch must not have made a tensor before, that costs a fifth of the time, and
+            else a half.
     """
     if sys.platform.startswith("linux"):
         if exact:
             os.environ.setdefault(HUGE_PAGES, "1")
         with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt; speed is all that is lost
             libc = ctypes.CDLL("libc.so.6")
-            for parameter, value in EXACT if exact else KEEPING:
-                libc.mallopt(parameter, value)
+            told = [libc.mallopt(parameter, value) for parameter, value in (EXACT if exact else KEEPING)]
+            return all(told)
+    return False
 
 
 def give_back(*, after_error: bool = False) -> None:

@@ -110,11 +110,6 @@ class Forecast:
     gpu: Estimate | None
     room: Room
 
-    @property
-    def tight(self) -> bool:
-        """Whether there is no room for holes between blocks of memory, which may come to as much again."""
-        return 2 * self.host.total > self.room.host
-
     def sentence(self) -> str:
         """For people, in one line."""
         task, layout = self.task, self.layout

@@ -7,6 +7,8 @@ says truthfully how its answer lies; what comes between two convolutions is fuse
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -14,8 +16,10 @@ from torch import Tensor, nn
 
 from medseg.layers import LAYOUTS
 
+SCHEMA = "(Tensor x, Tensor weight, int[] stride, int[] padding, int[] dilation, int groups) -> Tensor"
 
-@torch.library.custom_op("medseg::convolution", mutates_args=())
+
+@torch.library.custom_op("medseg::convolution", mutates_args=(), schema=SCHEMA)
 def convolution(
     x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
 ) -> Tensor:
@@ -53,8 +57,10 @@ class _Conv3d(nn.Conv3d):
 
 
 def by_operator(network: nn.Module) -> nn.Module:
-    """The same network, whose plain convolutions go by the operator."""
+    """A twin of the network, with the same weights, whose plain convolutions go by the operator."""
     kinds: dict[type, type] = {nn.Conv2d: _Conv2d, nn.Conv3d: _Conv3d}
+    shared = {id(one): one for one in itertools.chain(network.parameters(), network.buffers())}
+    network = copy.deepcopy(network, shared)
     for module in network.modules():
         if type(module) in kinds and not isinstance(module.padding, str) and module.padding_mode == "zeros":
             module.__class__ = kinds[type(module)]

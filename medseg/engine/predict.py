@@ -17,7 +17,7 @@ from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
-from medseg.engine import budget, members, need, precision, region, stages, tiles, validate
+from medseg.engine import budget, members, memory, need, precision, region, stages, tiles, validate
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
 from medseg.engine.forecast import Forecast, Task
@@ -66,6 +66,8 @@ class Predictor:
     """Finds `labels` first."""
     limits: Limits = FREE
     """Of memory."""
+    exact: bool = False
+    """Whether the allocator keeps no freed blocks, see `device.tune_allocator`."""
 
     @classmethod
     def load(
@@ -92,7 +94,7 @@ class Predictor:
         Raises:
             Refusal: a run is incomplete or damaged, the runs do not share plan and labels, or a label is unknown.
         """
-        devices.tune_allocator(exact=limits.host is not None)
+        exact = devices.tune_allocator(exact=limits.host is not None) and limits.host is not None
         runs = qualities.runs(quality, runs)
         opened = [Run.open(path) for path in runs]
         loaded = [run.load_network() for run in opened]  # first, for only the weights say that they are a part
@@ -134,6 +136,7 @@ class Predictor:
             labels=tuple(labels),
             coarse=coarse,
             limits=limits,
+            exact=exact,
         )
 
     @classmethod
@@ -162,14 +165,18 @@ class Predictor:
         """Of the first member; channels, orientation and spacing are those of all."""
         return self.members[0].plan
 
-    @property
-    def _exact(self) -> bool:
-        """Whether the process holds what is in use and no more, see `device.tune_allocator`."""
-        return self.limits.host is not None
-
     @cached_property
     def _need(self) -> need.Need:
-        """Of memory, by a forward pass of the first member; the others have the same layers."""
+        """Of memory, as the allocator is set at first."""
+        return self._measured(exact=self.exact)
+
+    @cached_property
+    def _exact_need(self) -> need.Need:
+        """The same where it keeps no freed blocks."""
+        return self._measured(exact=True)
+
+    def _measured(self, *, exact: bool) -> need.Need:
+        """By a forward pass of the first member; the others have the same layers."""
         member, chosen = self.members[0], self.recipe.model
         tensors = member.network.parameters()
         passes = tiles.flips(self.settings.mirror, self.plan.orientation)
@@ -179,7 +186,7 @@ class Predictor:
             tile=self.plan.patch,
             context=self.plan.context,
             divisor=chosen.module().divisor(chosen.options),
-            exact=self._exact,
+            exact=exact,
             casts=0 if self.settings.precision == "32" else sum(one.nbytes // 2 for one in tensors),
             device=self.device,
         )
@@ -220,12 +227,11 @@ class Predictor:
             slowest=slowest,
         )
         with stages.stage("prepare"):
-            try:
-                image, undo = prepare(device=self.device)
-            except torch.OutOfMemoryError:  # others took the room; the CPU gives the same to the last digits
-                if self.device.type == "cpu":
-                    raise
-                image, undo = prepare(device=torch.device("cpu"))
+            found = _unless_full(partial(prepare, device=self.device))
+            if found is None:  # others took the room on the GPU; the CPU gives the same to the last digits
+                devices.give_back(after_error=True)
+                found = prepare(device=torch.device("cpu"))
+            image, undo = found
             return devices.near(torch.from_numpy(image), self.device, room=self._room_for_image()), undo
 
     def _room_for_image(self) -> int:
@@ -334,10 +340,7 @@ class Predictor:
         with stages.stage("plan"):
             where = self._region(scan, roi, on_tile, valid, centre)
             undo = transform.way_back(scan, self.plan)
-            task = self._task(undo, probabilities=probabilities)
-            devices.give_back()  # what is kept of the last scan, and of measuring, would be counted twice
-            course = budget.Course(task, self.limits, boxes=where.blocks(undo), tell=on_forecast)
-            devices.tune_allocator(exact=self._exact or course.forecast.tight)
+            course = self._course(undo, where.blocks(undo), on_forecast, probabilities=probabilities)
         layout, axis = course.forecast.layout, course.forecast.layout.axis
         passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         seen = []
@@ -375,6 +378,23 @@ class Predictor:
         facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
         told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
         return Prediction(case, self.table, scan.with_array(target), told, chances, scan, facts=facts)
+
+    def _course(
+        self,
+        undo: transform.Undo,
+        boxes: Sequence[transform.Slices] | None,
+        tell: Callable[[Forecast], None] | None,
+        *,
+        probabilities: bool,
+    ) -> budget.Course:
+        """How the work is cut up. Where there is no room for holes in memory, from here on none are left."""
+        task = self._task(undo, probabilities=probabilities)
+        devices.give_back()  # what is kept of the last scan, and of measuring, would be counted twice
+        if not self.exact and self.limits.host is None:
+            roomy = budget.roomy(task, self.limits, boxes=boxes)
+            if devices.tune_allocator(exact=not roomy) and not roomy:
+                task = replace(task, need=self._exact_need)
+        return budget.Course(task, self.limits, boxes=boxes, tell=tell)
 
     def _cleaned(
         self, target: np.ndarray, chances: np.ndarray | None, scan: Volume, valid: np.ndarray | None
@@ -430,7 +450,11 @@ class Predictor:
             places = tiling(undo.prepared, self.plan, self.settings, skipping.box)
         places = replace(places, skipping=skipping)
         seen = count_tiles(places, undo, layout)
-        return places, {"tiles": seen, "tiles skipped": total - seen, **({"warnings": [warning]} if warning else {})}
+        return places, {
+            "tiles": seen,
+            "tiles skipped": max(0, total - seen),
+            **({"warnings": [warning]} if warning else {}),
+        }
 
     def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan."""
@@ -440,6 +464,16 @@ class Predictor:
             self.plan,
             readers={name: partial(read, dicom=self.dicom.of_channel(name)) for name in self.dicom.channels},
         )
+
+
+def _unless_full(prepare: Callable[[], tuple[np.ndarray, transform.Undo]]) -> tuple[np.ndarray, transform.Undo] | None:
+    """What it gives; None where a GPU's memory ran out. A function of its own, so that what it held is gone then."""
+    try:
+        return prepare()
+    except (MemoryError, RuntimeError) as error:
+        if not (memory.ran_out(error) and memory.on_gpu(error)):
+            raise
+    return None
 
 
 def _check_channels(dicom: DicomSettings, plan: Plan) -> None:

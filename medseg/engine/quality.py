@@ -1,4 +1,5 @@
-"""`fast`, `standard` or `best`: overlap of the tiles, mirrored passes and members of an ensemble in one word."""
+"""`fast`, `standard` or `best`: overlap of the tiles and where they lie, mirrored passes and members of an ensemble in
+one word."""
 
 from __future__ import annotations
 

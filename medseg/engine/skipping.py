@@ -25,7 +25,7 @@ class Skipping:
     Attributes:
         wanted: whether a box of the prepared image needs an answer.
         background: logits (N,).
-        box: of the prepared image, which holds all that is wanted; None: not known.
+        box: of the prepared image, which holds the tissue and its margin; None: not known.
     """
 
     wanted: Callable[[Sequence[slice]], bool]

@@ -26,6 +26,11 @@ PIECE = {"cpu": 1_000_000, "cuda": 64_000_000}
 PATIENT_AXES = {"left-right": 0, "anterior-posterior": 1, "inferior-superior": 2}
 
 
+def _spread(size: int, tile: int, count: int) -> list[int]:
+    """First voxel of each of `count` tiles, from the first to the last that lies within `size`."""
+    return [round(place * (size - tile) / max(1, count - 1)) for place in range(count)]
+
+
 def starts(size: int, tile: int, overlap: float) -> list[int]:
     """First voxel of each tile along one axis: as few as cover `size` at `overlap`, spread evenly (as nnU-Net does).
     None comes twice: single slices cannot overlap.
@@ -39,7 +44,7 @@ def starts(size: int, tile: int, overlap: float) -> list[int]:
     if size <= tile:
         return [0]
     count = min(math.ceil((size - tile) / (tile * (1 - overlap))), size - tile) + 1
-    return [round(place * (size - tile) / (count - 1)) for place in range(count)]
+    return _spread(size, tile, count)
 
 
 @lru_cache(maxsize=8)
@@ -80,10 +85,11 @@ class Seen:
 def _corners(size: int, side: int, overlap: float, part: slice) -> tuple[int, ...]:
     """First voxel of each tile along an axis of `size` voxels, of which `part` is to be covered."""
     wanted = part.stop - part.start
-    most = side + int((len(starts(wanted, side, overlap)) - 1) * side * (1 - overlap))
+    count = len(starts(wanted, side, overlap))
+    most = side + int((count - 1) * side * (1 - overlap))
     covered = min(size, max(wanted, most))
     start = min(max(0, part.start - (covered - wanted) // 2), size - covered)
-    return tuple(start + at - max(0, side - covered) // 2 for at in starts(max(covered, side), side, overlap))
+    return tuple(start + at - max(0, side - covered) // 2 for at in _spread(max(covered, side), side, count))
 
 
 @dataclass(frozen=True)
@@ -194,10 +200,14 @@ def stream(
 
 
 def _batches(band: Sequence[tuple[int, ...]], most: int) -> Iterator[Sequence[tuple[int, ...]]]:
-    """As few as can be, of much the same size, the largest first: nine tiles are 5 and 4, and not 8 and 1."""
-    count = math.ceil(len(band) / most)
-    edges = [-(-len(band) * place // count) for place in range(count + 1)]
-    yield from (band[start:stop] for start, stop in itertools.pairwise(edges))
+    """As large as can be, but of few sizes: `most`, and powers of 2 for what is left. Whatever compiles a network, or
+    times its kernels, does so for each size anew."""
+    start = 0
+    while start < len(band):
+        left = len(band) - start
+        size = most if left >= most else 1 << (left.bit_length() - 1)
+        yield band[start : start + size]
+        start += size
 
 
 class _Window:

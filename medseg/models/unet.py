@@ -157,28 +157,22 @@ def _joined(below: Tensor, skip: Tensor) -> Tensor:
 
 
 class _Stage(nn.Module):
-    """Convolutions one after another, the first of which may shrink the map."""
+    """Convolutions one after another, the first of which may shrink the map; `_through` runs them."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Triple, count: int, stride: Triple = (1, 1, 1)):
         super().__init__()
         first = _Unit(in_channels, out_channels, kernel, stride)
         self.convs = nn.Sequential(first, *(_Unit(out_channels, out_channels, kernel) for _ in range(count - 1)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convs(x)
-
 
 class _Unit(nn.Module):
-    """conv - norm - LeakyReLU."""
+    """conv - norm - LeakyReLU, which `_through` runs."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Triple, stride: Triple = (1, 1, 1)):
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, half(kernel))
         self.norm = InstanceNorm(out_channels)
         self.act = nn.LeakyReLU(SLOPE, inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
 
 
 def _each(count: int | tuple[int, ...], stages: int) -> tuple[int, ...]:

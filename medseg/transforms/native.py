@@ -114,7 +114,7 @@ class Landing:
         if self.done < self.box[self.axis].stop and first > wanted[self.done]:
             raise ValueError(f"scores from row {first}, when those from row {wanted[self.done]} are wanted")
         starts = [first, *(self.reads[axis].start for axis in self._axes[1:])]
-        voxels, strip = portion(scores.device)
+        voxels, strip = portion(scores.device, all_channels=self._chances is not None)
         for rows in self._stretches(first + scores.shape[1], voxels):
             for start in range(across.start, across.stop, strip):
                 place = (rows, slice(start, min(start + strip, across.stop)), last)
@@ -216,9 +216,10 @@ def _by_cell(profile: Tensor, cells: int, filling: float) -> Tensor:
     return torch.nn.functional.pad(profile, (0, missing), value=filling).unfold(1, CELL + 1, CELL)
 
 
-def portion(device: torch.device | str) -> tuple[int, int]:
-    """`VOXELS` and `STRIP` of a device."""
-    kind = torch.device(device).type
+def portion(device: torch.device | str, *, all_channels: bool) -> tuple[int, int]:
+    """`VOXELS` and `STRIP` of a device; those of a CPU where all channels are made of them at once, which is many times
+    the memory."""
+    kind = "cpu" if all_channels else torch.device(device).type
     return VOXELS.get(kind, VOXELS["cpu"]), STRIP.get(kind, STRIP["cpu"])
 
 

@@ -113,36 +113,6 @@ def test_an_unknown_back_end_is_refused(tmp_path):
         Predictor.load([run.folder], device="cpu", changes=["backend=tvm"])
 
 
-def test_batches_never_shrink():
-    seen = []
-
-    def run(tiles):
-        seen.append(len(tiles))
-        return 2 * tiles
-
-    filled = backends.same_batch(run)
-    for count in (1, 3, 2, 1, 4):
-        tiles = torch.randn(count, 1, 2, 2, 2)
-        assert torch.equal(filled(tiles), 2 * tiles)
-    assert seen == [1, 3, 3, 3, 4]
-
-
-def test_batches_shrink_when_memory_runs_out():
-    free = 4
-
-    def run(tiles):
-        if len(tiles) > free:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return 2 * tiles
-
-    filled = backends.same_batch(run)
-    filled(torch.zeros(4, 1, 2, 2, 2))
-    free = 2
-    with pytest.raises(torch.OutOfMemoryError):
-        filled(torch.zeros(4, 1, 2, 2, 2))
-    assert len(filled(torch.zeros(2, 1, 2, 2, 2))) == 2
-
-
 @pytest.mark.parametrize(
     ("platform", "variables", "expected"),
     [
@@ -189,7 +159,7 @@ def test_a_scan_is_prepared_on_the_processor_where_the_gpu_has_no_room(tmp_path,
     def crowded(*words, device, **settings):
         asked.append(device.type)
         if device.type == "cuda":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise RuntimeError("CUDA error: out of memory")
         return plain(*words, device=device, **settings)
 
     monkeypatch.setattr(prepare, "image", crowded)

@@ -50,6 +50,15 @@ def test_layers_of_other_kinds_are_left_alone():
     assert kinds == [nn.Conv3d, nn.Conv3d, nn.Conv1d]
 
 
+def test_the_network_itself_stays_as_it_is():
+    """Other back ends are measured on it."""
+    network = nn.Sequential(nn.Conv3d(2, 3, 3), nn.BatchNorm3d(3))
+    twin = innermost.by_operator(network)
+    assert type(network[0]) is nn.Conv3d and type(twin[0]) is not nn.Conv3d
+    ours, theirs = [*network.parameters(), *network.buffers()], [*twin.parameters(), *twin.buffers()]
+    assert all(one is other for one, other in zip(ours, theirs, strict=True)), "weights are in memory once"
+
+
 def test_autocast_reaches_them():
     layer = innermost.by_operator(nn.Sequential(nn.Conv3d(2, 3, 3, padding=1)))
     x = torch.randn(1, 2, 4, 4, 4)

@@ -20,6 +20,7 @@ from medseg import scratch
 from medseg.case import Case
 from medseg.engine import batch, device, memory, need
 from medseg.engine.batch import predict_all
+from medseg.engine.forecast import Forecast
 from medseg.engine.forward import forward
 from medseg.engine.memory import GIB, MIB, Limits
 from medseg.engine.predict import Predictor
@@ -321,6 +322,8 @@ import torch
 from medseg.engine import device, memory
 device.tune_allocator(exact=True)
 size, kept, most = 5_000_000, [], 0
+torch.set_num_threads(1)
+torch.ones(size).mul(2)  # what is loaded when it is first used
 before = memory.resident()
 for round in range(20):  # what a network does: a map is made of another, which is let go of; small things stay
     one = torch.ones(size + 4 * round)
@@ -345,15 +348,29 @@ def test_under_a_limit_the_allocator_keeps_nothing():
 @pytest.mark.parametrize(("limit", "exact"), [(None, False), ("8GiB", True)])
 def test_a_limit_decides_how_memory_is_kept(model, scan, monkeypatch, limit, exact):
     asked: list[bool] = []
-    monkeypatch.setattr(device, "tune_allocator", lambda *, exact=False: asked.append(exact))
+
+    def tune(*, exact=False):
+        asked.append(exact)
+        return True
+
+    monkeypatch.setattr(device, "tune_allocator", tune)
     monkeypatch.setattr(memory, "available", lambda: 64 * GIB)
     predictor = Predictor.load([model], device="cpu", limits=Limits.of(limit))
     predictor.predict_volume(read(scan), "x", roi="0:20,0:20,:")
-    assert asked == [exact, exact]
+    assert predictor.exact == exact and set(asked) == {exact}
     if limit is None:  # and how little there is
-        monkeypatch.setattr(memory, "available", lambda: 2 * memory.resident())
+        monkeypatch.setattr(memory, "available", lambda: 3 * memory.resident() // 2)
+        said: list[Forecast] = []
+        predictor.predict_volume(read(scan), "x", roi="0:20,0:20,:", on_forecast=said.append)
+        assert asked[-1] and said[0].task.need.per_voxel < predictor._need.per_voxel
+        monkeypatch.setattr(memory, "available", lambda: 64 * GIB)
         predictor.predict_volume(read(scan), "x", roi="0:20,0:20,:")
-        assert asked[-1]
+        assert not asked[-1], "as before, when there is room again"
+
+
+def test_where_the_allocator_cannot_be_told_the_plan_expects_holes(model, monkeypatch):
+    monkeypatch.setattr(device, "tune_allocator", lambda *, exact=False: False)
+    assert not Predictor.load([model], device="cpu", limits=Limits.of("8GiB")).exact
 
 
 def test_giving_back_empties_the_cache_of_a_gpu(monkeypatch):

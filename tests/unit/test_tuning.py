@@ -207,7 +207,7 @@ def test_scans_that_the_model_was_trained_on_prove_nothing(run, tmp_path):
     for name in ("one", "three"):
         tiny.nifti(tmp_path / "scans" / f"{name}.nii.gz", tiny.phantom(0)[0])
     said = tiny.medseg_command("tune", run.folder, tmp_path / "scans", "--device", "cpu", "--seconds", "0")
-    assert said.code == 2 and "one: found what the model was trained on" in said.err
+    assert said.code == 2 and "found 1 with the names of cases that the model was trained on, such as one;" in said.err
     assert not run.path("precision.json").exists()
 
 
