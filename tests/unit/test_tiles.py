@@ -266,7 +266,7 @@ def test_batches_have_few_sizes(count, most):
     found = list(_batches(band, most))
     assert [corner for batch in found for corner in batch] == band
     sizes = [len(batch) for batch in found]
-    assert set(sizes) <= {most, 1, 2, 4} and max(sizes) <= most and sizes == sorted(sizes, reverse=True)
+    assert set(sizes) <= {most, 1, 2, 4, 8} and max(sizes) <= most and sizes == sorted(sizes, reverse=True)
     assert sizes.count(most) == count // most or most == 1
 
 
