@@ -186,7 +186,8 @@ def _validation(material: Material) -> list[PreparedCase]:
     planes = _planes(material)
     opened = [open_case(material.prepared[case]) for case in material.split.validation]
     return [
-        replace(case, image=with_planes(case.image, planes[case.id])) if case.id in planes else case for case in opened
+        replace(case, image=with_planes(np.asarray(case.image), planes[case.id])) if case.id in planes else case
+        for case in opened
     ]
 
 

@@ -70,7 +70,7 @@ def dice_sums(
         wanted = None
         for case in cases:
             truth = np.asarray(case.target)
-            predicted, wanted = labels(network, case.image, plan, table, settings, device, wanted)
+            predicted, wanted = labels(network, np.asarray(case.image), plan, table, settings, device, wanted)
             if split is not None:
                 held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
                 truth, predicted = truth[..., held_out], predicted[..., held_out]
@@ -96,7 +96,9 @@ def aurocs(
     truths, scores = [], []
     with devices.evaluating(network):
         for case in cases:
-            found = probabilities(answers(network, case.image, plan, settings, device), exclusive=table.exclusive)
+            found = probabilities(
+                answers(network, np.asarray(case.image), plan, settings, device), exclusive=table.exclusive
+            )
             target = np.asarray(case.target)
             truth = np.stack([table.mask(target, place) for place in range(len(table.labels))])
             columns = np.ones(found[0].numel(), bool)
