@@ -139,15 +139,7 @@ def write_case(
 def is_complete(place: Path, *, verify: bool = False) -> bool:
     """Whether a case folder holds all that its meta.json lists, in full length; `verify` also compares the sha256."""
     meta = _meta(place)
-    if meta is None or meta.get("format") != FORMAT:
-        return False
-    for name, expected in meta["files"].items():
-        file = place / name
-        if not file.is_file() or file.stat().st_size != expected["bytes"]:
-            return False
-        if verify and _hash(file) != expected["sha256"]:
-            return False
-    return True
+    return meta is not None and _complete(place, meta) and (not verify or _as_written(place, meta["files"]))
 
 
 def open_case(place: Path) -> PreparedCase:
@@ -157,7 +149,7 @@ def open_case(place: Path) -> PreparedCase:
         Refusal: the folder is missing or damaged.
     """
     meta = _meta(place)
-    if meta is None or not is_complete(place) or not _sound(place, meta):
+    if meta is None or not _complete(place, meta) or not _as_written(place, _small(meta)):
         raise Refusal(
             place,
             found="a prepared case that is missing, damaged or not complete",
@@ -166,21 +158,31 @@ def open_case(place: Path) -> PreparedCase:
         )
     arrays = {name: chunks.read(place, name, described) for name, described in meta["arrays"].items()}
     rows = np.load(place / "coordinates.npy")
-    labels, first = np.unique(rows[:, 0], return_index=True)  # rows come label by label
+    labels = range(len(meta["voxels"]))
+    ends = np.searchsorted(rows[:, 0], labels, side="right")  # rows come label by label
     return PreparedCase(
         id=meta["case"],
         image=arrays["image"],
         target=arrays.get("target"),
         undo=Undo.from_json(meta["undo"]),
-        coordinates=dict(zip(labels.tolist(), np.split(rows[:, 1:], first[1:]), strict=True)) if len(rows) else {},
+        coordinates={label: of for label, of in zip(labels, np.split(rows[:, 1:], ends), strict=False) if len(of)},
         voxels=tuple(meta["voxels"]),
     )
 
 
-def _sound(place: Path, meta: dict[str, Any]) -> bool:
-    """Whether the small files are what was written; chunks are checked one by one as they are read."""
-    small = [name for name in meta["files"] if name.endswith(".npy")]
-    return all(_hash(place / name) == meta["files"][name]["sha256"] for name in small)
+def _complete(place: Path, meta: dict[str, Any]) -> bool:
+    """Whether every file is there in full length."""
+    files = {place / name: expected["bytes"] for name, expected in meta["files"].items()}
+    return all(file.is_file() and file.stat().st_size == length for file, length in files.items())
+
+
+def _as_written(place: Path, files: Mapping[str, Any]) -> bool:
+    return all(_hash(place / name) == expected["sha256"] for name, expected in files.items())
+
+
+def _small(meta: dict[str, Any]) -> dict[str, Any]:
+    """Files that are read whole when a case is opened; chunks are checked one by one as they are read."""
+    return {name: expected for name, expected in meta["files"].items() if name.endswith(".npy")}
 
 
 @dataclass
@@ -276,4 +278,4 @@ def _meta(place: Path) -> dict[str, Any] | None:
         meta = json.loads((place / "meta.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return meta if isinstance(meta, dict) and "files" in meta else None
+    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None
