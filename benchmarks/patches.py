@@ -5,8 +5,8 @@ a memory map of .npy, blosc2 and zarr, warm and cold.
 
 The case is a synthetic CT of 512 x 512 x 300, float32 as it is after resampling, and a target of 60 labels. One process
 and one core. Warm: the files are in the page cache. Cold: before each patch the files are closed, dropped from the page
-cache and opened again, and what is timed is the patch alone; a cache of the machine's host may still hold them. "disk" is
-what the system fetched for a cold patch, "read" what went through read calls (mapped pages do not). The storages take
+cache and opened again, and what is timed is the patch alone; a cache of the machine's host may still hold them. "disk"
+is what the system fetched for a cold patch, "read" what went through read calls (mapped pages do not). Storages take
 turns. blosc2 and zarr are left out where they are not installed (`pip install blosc2==4.14.1 zarr==3.1.6`).
 """
 
@@ -35,17 +35,17 @@ LABELS = 60
 
 
 def scan() -> np.ndarray:
-    """(1, i, j, k): organs as smooth noise, grain of 1 voxel and sensor noise, air around a body, normalised."""
+    """(1, i, j, k): organs as smooth noise, grain of 1 voxel and sensor noise, noisy air around a body, normalised."""
     from scipy import ndimage
 
     chance = np.random.default_rng(0)
     coarse = chance.normal(scale=300, size=(33, 33, 20)).astype(np.float32)
     values = ndimage.zoom(coarse, [size / few for size, few in zip(SHAPE, coarse.shape, strict=True)], order=3)
+    x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    values[((x - 256) / 220) ** 2 + ((y - 256) / 170) ** 2 > 1] = -1000
     for grain in (0, 1):
         noise = chance.normal(scale=12 + 8 * grain, size=SHAPE).astype(np.float32)
         values += ndimage.gaussian_filter(noise, grain) if grain else noise
-    x, y = np.ogrid[: SHAPE[0], : SHAPE[1]]
-    values[((x - 256) / 220) ** 2 + ((y - 256) / 170) ** 2 > 1] = -1000
     return ((values.clip(-1024, 3000) - 50) / 200)[None]
 
 
