@@ -11,6 +11,9 @@ from torch import Tensor
 from medseg.losses import Loss, Scores, binary_cross_entropy, cross_entropy, deeply_supervised, per_channel
 from medseg.settings import Settings
 
+MIXES_SAMPLES: tuple[str, ...] = ("weights",)
+"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
+
 
 class Options(Settings):
     weights: tuple[Annotated[float, Field(ge=0)], ...] = ()

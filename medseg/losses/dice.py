@@ -13,6 +13,9 @@ from pydantic import Field
 from medseg.losses import Loss, deeply_supervised, soft_dice
 from medseg.settings import Settings
 
+MIXES_SAMPLES: tuple[str, ...] = ("batch_dice",)
+"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
+
 
 class Options(Settings):
     batch_dice: bool = False

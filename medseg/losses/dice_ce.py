@@ -14,6 +14,8 @@ from torch import Tensor
 from medseg.losses import Loss, Scores, cross_entropy, deeply_supervised, soft_dice
 from medseg.settings import Settings
 
+MIXES_SAMPLES: tuple[str, ...] = ("batch_dice",)
+"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
 Weight = Annotated[float, Field(ge=0)]
 
 

@@ -20,6 +20,9 @@ from medseg.labels import IGNORE
 from medseg.losses import Loss, nearest
 from medseg.settings import Settings
 
+MIXES_SAMPLES: tuple[str, ...] = ()
+"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
+
 
 class Options(Settings):
     pass
