@@ -2,7 +2,8 @@
 
 A case lives in `<folder>/<case>-<hash>/`, where the hash covers the preparation, the label table and the content of the
 case's source files, so that any change of these makes a new folder and nothing stale is ever read. The folder holds
-`image.npy`, `target.npy`, `coordinates.npy` and `meta.json`, and no time stamps: the same inputs give the same bytes.
+`image.npy`, `target.npy`, `coordinates.npy`, `components.npy` and `meta.json`, and no time stamps: the same inputs give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import numpy as np
 
 from medseg.atomic import replacing, replacing_folder
 from medseg.case import Case
+from medseg.data import components
+from medseg.data.components import Components
 from medseg.labels import LabelTable
 from medseg.plan import Plan
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import Undo
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the same plan and sources would give other arrays or files than before."""
 PREPARATION = (
     "orientation",
@@ -56,6 +59,7 @@ class PreparedCase:
         undo: the way back to the scan.
         coordinates: up to 2000 voxels (n, 3) of each label that is present, by its position in the label table.
         voxels: how many voxels each label of the table has.
+        components: connected parts of each label that is present.
     """
 
     id: str
@@ -64,6 +68,7 @@ class PreparedCase:
     undo: Undo
     coordinates: Mapping[int, np.ndarray]
     voxels: tuple[int, ...]
+    components: Mapping[int, Components] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,9 @@ def write_case(
         OSError: with errno ENOSPC when the disk is full; nothing is left behind.
     """
     coordinates, voxels = _foreground(target, table)
-    arrays = {"image": image, "coordinates": coordinates} | ({} if target is None else {"target": target})
+    arrays = {"image": image, "coordinates": coordinates, "components": components.find(target, table)} | (
+        {} if target is None else {"target": target}
+    )
     with replacing_folder(place) as folder:
         meta = {
             "format": FORMAT,
@@ -167,6 +174,7 @@ def open_case(place: Path) -> PreparedCase:
         undo=Undo.from_json(meta["undo"]),
         coordinates={int(label): coordinates[coordinates[:, 0] == label, 1:] for label in np.unique(coordinates[:, 0])},
         voxels=tuple(meta["voxels"]),
+        components=components.grouped(np.load(place / "components.npy")),
     )
 
 

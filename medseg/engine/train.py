@@ -18,7 +18,7 @@ from medseg import atomic, card, config
 from medseg.case import Case
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase, open_case
-from medseg.data.patches import PatchSource
+from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import Split
 from medseg.engine import device as devices
 from medseg.engine import fit, precision, shard, validate, weights
@@ -165,14 +165,17 @@ def strategy(settings: TrainSettings) -> str | Strategy:
 
 def _patches(recipe: Recipe, material: Material, world: int) -> PatchSource:
     settings = recipe.train
+    groups = _groups(recipe, material)
     return PatchSource(
-        groups=_groups(recipe, material),
+        groups=groups,
         patch=material.plan.patch,
         length=settings.epochs * settings.steps * material.plan.batch * world,
         seed=recipe.seed,
         foreground_share=settings.foreground,
         context=material.plan.context,
         split=_by_slice(material),
+        small_share=settings.small,
+        rare=rarest([folder for group in groups for folder in group], settings.rare) if settings.rare else None,
     )
 
 

@@ -118,8 +118,8 @@ def soft_dice(
 
 
 def structures(score: Scores, *, exclusive: bool, background: bool = False) -> tuple[Tensor, Tensor]:
-    """Probability and truth of every structure, (B, C, I, J, K), both 0 where the truth is not known. Background is none
-    where labels exclude each other, unless `background`."""
+    """Probability and truth of every structure, (B, C, I, J, K), both 0 where the truth is not known. Where labels
+    exclude each other, background is none, unless `background`."""
     first = 1 if exclusive and not background else 0
     p, truth = score.probabilities[:, first:], score.truth[:, first:]
     return (p if score.known is None else torch.where(score.known, p, 0)), truth

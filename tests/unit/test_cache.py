@@ -71,7 +71,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path):
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["image.npy", "target.npy", "coordinates.npy", "meta.json"])
+@pytest.mark.parametrize("name", ["image.npy", "target.npy", "coordinates.npy", "components.npy", "meta.json"])
 @pytest.mark.parametrize("harm", ["truncate", "remove"])
 def test_damage_is_seen(tmp_path, name, harm):
     place = tmp_path / "a"
