@@ -3,6 +3,10 @@
 A loss takes the network's outputs, finest first, and one target: (B, 1, I, J, K) class numbers where labels exclude
 each other (softmax), else (B, R, I, J, K) of 0 and 1 (sigmoid). Where the target is `labels.IGNORE` the truth is not
 known, and the place is left out of every sum and mean. All is computed in float32, whatever the logits are.
+
+A loss that is, with some options, other than the mean of the losses of the batch's samples (where all is known) has a
+function `mixes_samples(options) -> bool` that says so, because gradients that are added up then differ from those of
+the whole batch.
 """
 
 from __future__ import annotations
