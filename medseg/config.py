@@ -49,6 +49,14 @@ class TrainSettings(Settings):
     epochs: int = Field(default=100, ge=1)
     steps: int = Field(default=250, ge=1)
     """Optimiser steps an epoch."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches (prepare.batch) that a step sums the gradients of: the result is that of one so many times as large. Not
+    with networks and losses that look at all samples of a batch together; the training says so."""
+    micro_batch: int = Field(default=0, ge=0)
+    """Samples that a device computes at once; 0 = prepare.batch. Fewer need less memory for the same result, but as
+    above. Halved by itself where memory runs out."""
+    deterministic: bool = False
+    """Take only operations that give the same bits each time, on a GPU too; slower. On a CPU they do so anyway."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.99, ge=0, lt=1)
@@ -88,6 +96,8 @@ class TrainSettings(Settings):
     """Processes that cut and augment patches; 0 = in the loop."""
     save_every: int = Field(default=1, ge=1)
     """Epochs between resumable checkpoints."""
+    save_minutes: float = Field(default=15, ge=0)
+    """Minutes after which there is one in the middle of an epoch; 0 = never. No number depends on when that is."""
     tensorboard: bool = False
     threads: int = Field(default=0, ge=0)
     """CPU threads; 0 = all cores."""

@@ -4,14 +4,14 @@ A loss takes the network's outputs, finest first, and one target: (B, 1, I, J, K
 each other (softmax), else (B, R, I, J, K) of 0 and 1 (sigmoid). Where the target is `labels.IGNORE` the truth is not
 known, and the place is left out of every sum and mean. All is computed in float32, whatever the logits are.
 
-The loss of a batch is the mean of its cases' losses, unless one of the options is set that a loss names in
-`MIXES_SAMPLES`, or places are not known: then it is a mean over all places of the batch that are.
+A loss that is, with some options, other than the mean of the losses of the batch's samples (where all is known) has a
+function `mixes_samples(options) -> bool` that says so, because gradients that are added up then differ from those of
+the whole batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -19,15 +19,8 @@ from torch import Tensor
 
 from medseg.labels import IGNORE
 from medseg.refusal import Refusal
-from medseg.settings import Settings
 
 Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
-
-
-def mixes_samples(component: ModuleType, options: Settings) -> bool:
-    """Whether a batch's loss is something else than the mean of its cases' losses, all places being known. A loss from
-    elsewhere that names no such options is taken at its word."""
-    return any(getattr(options, name) for name in getattr(component, "MIXES_SAMPLES", ()))
 
 
 class Scores(NamedTuple):

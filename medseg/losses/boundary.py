@@ -20,8 +20,6 @@ from torch import Tensor
 from medseg.losses import Loss, Scores, cross_entropy, deeply_supervised, mean, soft_dice, structures
 from medseg.settings import Settings
 
-MIXES_SAMPLES: tuple[str, ...] = ()
-"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
 Weight = Annotated[float, Field(ge=0)]
 
 

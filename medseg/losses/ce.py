@@ -11,14 +11,16 @@ from torch import Tensor
 from medseg.losses import Loss, Scores, binary_cross_entropy, cross_entropy, deeply_supervised, per_channel
 from medseg.settings import Settings
 
-MIXES_SAMPLES: tuple[str, ...] = ("weights",)
-"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
-
 
 class Options(Settings):
     weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """How much each output of the network counts: a class where classes exclude each other (background first, where
     there is one), else a region. The result is a weighted mean, so only ratios matter. Empty: all count alike."""
+
+
+def mixes_samples(options: Options) -> bool:
+    """A weighted mean over the batch weighs its samples by the classes in them."""
+    return bool(options.weights)
 
 
 def build(options: Options, *, exclusive: bool) -> Loss:

@@ -19,8 +19,6 @@ from torch.nn.functional import max_pool3d
 from medseg.losses import Loss, Scores, deeply_supervised, known_channels, mean, soft_dice, structures
 from medseg.settings import Settings
 
-MIXES_SAMPLES: tuple[str, ...] = ()
-"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
 PER_CASE = (2, 3, 4)
 
 

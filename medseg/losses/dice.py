@@ -13,9 +13,6 @@ from pydantic import Field
 from medseg.losses import Loss, deeply_supervised, soft_dice
 from medseg.settings import Settings
 
-MIXES_SAMPLES: tuple[str, ...] = ("batch_dice",)
-"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
-
 
 class Options(Settings):
     batch_dice: bool = False
@@ -26,6 +23,10 @@ class Options(Settings):
     """Square the probabilities in the denominator, as the Swin UNETR paper does."""
     background: bool = False
     """Background counts as one more class, where labels exclude each other."""
+
+
+def mixes_samples(options: Options) -> bool:
+    return options.batch_dice
 
 
 def build(options: Options, *, exclusive: bool) -> Loss:

@@ -14,8 +14,6 @@ from torch import Tensor
 from medseg.losses import Loss, Scores, cross_entropy, deeply_supervised, soft_dice
 from medseg.settings import Settings
 
-MIXES_SAMPLES: tuple[str, ...] = ("batch_dice",)
-"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -32,6 +30,10 @@ class Options(Settings):
     """Square the probabilities in the Dice's denominator, as the Swin UNETR paper does."""
     background: bool = False
     """Background counts as one more class of the Dice, where labels exclude each other."""
+
+
+def mixes_samples(options: Options) -> bool:
+    return options.batch_dice
 
 
 def build(options: Options, *, exclusive: bool) -> Loss:

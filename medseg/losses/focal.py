@@ -16,9 +16,6 @@ from medseg.losses import Loss, Scores, binary_cross_entropy, deeply_supervised,
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 
-MIXES_SAMPLES: tuple[str, ...] = ()
-"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
-
 
 class Options(Settings):
     gamma: Annotated[float, Field(ge=0)] = 2.0

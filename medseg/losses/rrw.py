@@ -20,12 +20,14 @@ from medseg.labels import IGNORE
 from medseg.losses import Loss, nearest
 from medseg.settings import Settings
 
-MIXES_SAMPLES: tuple[str, ...] = ()
-"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
-
 
 class Options(Settings):
     pass
+
+
+def mixes_samples(options: Options) -> bool:
+    """A mean over all known places of the batch, of which its samples have more or fewer."""
+    return True
 
 
 def build(options: Options, *, exclusive: bool) -> Loss:

@@ -18,8 +18,6 @@ from torch import Tensor
 from medseg.losses import Loss, Scores, deeply_supervised, known_channels, mean, structures
 from medseg.settings import Settings
 
-MIXES_SAMPLES: tuple[str, ...] = ()
-"""Options that, if set, make a batch's loss something else than the mean of its cases' losses."""
 PER_CASE = (2, 3, 4)
 
 

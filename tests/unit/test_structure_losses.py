@@ -1,4 +1,4 @@
-"""Tversky, clDice and boundary loss against plain numpy; and what each loss says about the cases of a batch."""
+"""Tversky, clDice and boundary loss against plain numpy, and what they have in common."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from medseg import plugins
 from medseg.labels import IGNORE
-from medseg.losses import boundary, ce, cldice, dice, dice_ce, mixes_samples, tversky
+from medseg.losses import boundary, cldice, dice, dice_ce, tversky
 from medseg.settings import Settings
 
 BOTH = pytest.mark.parametrize("exclusive", [True, False])
@@ -209,32 +208,3 @@ def test_empty_and_full_structures_cost_nothing_if_answered_so(component, option
         value = component.build(options, exclusive=exclusive)([logits], target)
         value.backward()
         assert value.item() == pytest.approx(0, abs=1e-6) and torch.isfinite(logits.grad).all()
-
-
-MIXING = [(dice, {"batch_dice": True}), (dice_ce, {"batch_dice": True}), (ce, {"weights": (1, 5, 2)})]
-
-
-@BOTH
-@pytest.mark.parametrize("name", plugins.names("losses"))
-def test_losses_that_do_not_mix_samples_are_means_over_cases(name, exclusive):
-    component = plugins.find("losses", name)
-    options = component.Options()
-    assert isinstance(component.MIXES_SAMPLES, tuple) and not mixes_samples(component, options)
-    whole, parts = by_case(component, options, exclusive)
-    assert whole == pytest.approx(parts, rel=1e-9)
-
-
-@pytest.mark.parametrize(("component", "changes"), MIXING)
-def test_losses_that_mix_samples_say_so(component, changes):
-    options = component.Options(**changes)
-    assert mixes_samples(component, options)
-    whole, parts = by_case(component, options, True)
-    assert abs(whole - parts) > 1e-4
-
-
-def by_case(component: ModuleType, options: Settings, exclusive: bool) -> tuple[float, float]:
-    logits, target = given(exclusive, unknown=0)
-    loss = component.build(options, exclusive=exclusive)
-    outputs = [logits, logits[:, :, ::2, ::2, ::2], logits[:, :, ::4, ::4, ::4]]
-    cases = [loss([one[case : case + 1] for one in outputs], target[case : case + 1]).item() for case in (0, 1)]
-    return loss(outputs, target).item(), sum(cases) / 2
