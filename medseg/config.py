@@ -68,6 +68,12 @@ class TrainSettings(Settings):
     """Steps over which the learning rate rises linearly from 0."""
     clip_norm: float = Field(default=12.0, gt=0)
     """Gradient norm limit."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """For fine-tuning: each stage of the network learns at this times the rate of the next one towards the heads, which
+    learn at `lr`. 1 = all alike."""
+    freeze: tuple[str, ...] = ()
+    """For fine-tuning: parts of the network, by the names of its modules (`swinViT`, `encoder.stages.0`), whose weights
+    stay as `init` gives them, and whose norms and dropout work as in prediction."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0 = none."""
     foreground: float = Field(default=0.33, ge=0, le=1)

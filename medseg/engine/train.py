@@ -21,7 +21,7 @@ from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import Split
 from medseg.engine import device as devices
-from medseg.engine import fit, precision, shard, state, step, validate, weights
+from medseg.engine import fit, groups, precision, shard, state, step, validate, weights
 from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
@@ -31,7 +31,7 @@ from medseg.transforms.prepare import centre_code, with_planes
 
 RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 """Parts of a recipe that may change when a run is resumed on purpose."""
-STATE = ("steps", "accumulate", "optimiser", "ema", "devices")
+STATE = ("steps", "accumulate", "optimiser", "layer_decay", "freeze", "ema", "devices")
 """Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
 DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
 
@@ -70,6 +70,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
     network = build_network(recipe, material.plan, material.cases.labels)
     if recipe.init and not state.started(folder):
         weights.initialise(network, recipe, material.plan, material.cases.labels, announce)
+    groups.freeze(network, recipe, announce)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     announce(f"{recipe.model.name}: {parameters:,} parameters, on {fabric.device}")
     parts = fit.Parts(
