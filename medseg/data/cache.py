@@ -2,8 +2,8 @@
 
 A case lives in `<folder>/<case>-<hash>/`, where the hash covers the preparation, the label table and the content of the
 case's source files, so that any change of these makes a new folder and nothing stale is ever read. The folder holds the
-image and the target (see `data.chunks`), `coordinates.npy` and `meta.json`, and no time stamps: equal inputs give equal
-bytes.
+image and the target (see `data.chunks`), `coordinates.npy`, `components.npy` and `meta.json`, and no time stamps: equal
+inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ import numpy as np
 
 from medseg.atomic import replacing, replacing_folder
 from medseg.case import Case
-from medseg.data import chunks
+from medseg.data import chunks, components
 from medseg.data.chunks import Chunked
+from medseg.data.components import Components
 from medseg.labels import LabelTable
 from medseg.plan import Plan
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import Undo
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever the same plan and sources would give other arrays or files than before."""
 PREPARATION = (
     "orientation",
@@ -60,6 +61,7 @@ class PreparedCase:
         undo: the way back to the scan.
         coordinates: up to 2000 voxels (n, 3) of each label that is present, by its position in the label table.
         voxels: how many voxels each label of the table has.
+        components: connected parts of each label that is present.
     """
 
     id: str
@@ -68,6 +70,7 @@ class PreparedCase:
     undo: Undo
     coordinates: Mapping[int, np.ndarray]
     voxels: tuple[int, ...]
+    components: Mapping[int, Components] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def write_case(
             "arrays": {name: chunks.write(folder, name, array) for name, array in arrays.items()},
         }
         chunks.save(folder / "coordinates.npy", coordinates)
+        chunks.save(folder / "components.npy", components.find(target, table))
         meta["files"] = {file.name: _sealed(file) for file in files_under(folder)}
         with (folder / "meta.json").open("w", encoding="utf-8", newline="\n") as handle:
             handle.write(json.dumps(meta, sort_keys=True, indent=1) + "\n")
@@ -167,6 +171,7 @@ def open_case(place: Path) -> PreparedCase:
         undo=Undo.from_json(meta["undo"]),
         coordinates={label: of for label, of in zip(labels, np.split(rows[:, 1:], ends), strict=False) if len(of)},
         voxels=tuple(meta["voxels"]),
+        components=components.grouped(np.load(place / "components.npy")),
     )
 
 

@@ -79,7 +79,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path):
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["image.chunks", "image.index.npy", "target.chunks", "coordinates.npy", "meta.json"])
+@pytest.mark.parametrize("name", ["image.chunks", "target.index.npy", "coordinates.npy", "components.npy", "meta.json"])
 @pytest.mark.parametrize("harm", ["truncate", "remove"])
 def test_damage_is_seen(tmp_path, name, harm):
     place = tmp_path / "a"
