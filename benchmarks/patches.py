@@ -90,8 +90,8 @@ def storages() -> Iterator[Storage]:
         lambda folder, name, array: np.save(folder / f"{name}.npy", array),
         lambda folder, name, _: np.load(folder / f"{name}.npy", mmap_mode="r"),
     )
-    for side in (32, 16, 64):
-        yield Storage(f"medseg, chunks of {side}", lambda *given, side=side: _by_medseg(side, *given), chunks.read)
+    for size in (128, 256, 1024):
+        yield Storage(f"medseg, {size} KiB", lambda *given, size=size: _by_medseg(size << 10, *given), chunks.read)
     if _installed("blosc2"):
         for chunk, block, mapped in ((64, 32, True), (64, 32, False), (32, 32, False), (128, 32, False)):
             yield _blosc2(chunk, block, mapped=mapped)
@@ -99,12 +99,12 @@ def storages() -> Iterator[Storage]:
         yield from (_zarr(64, "lz4"), _zarr(32, "lz4"), _zarr(64, "zstd"))
 
 
-def _by_medseg(side: int, folder: Path, name: str, array: np.ndarray) -> dict[str, Any]:
-    usual, chunks.SIDE = chunks.SIDE, side
+def _by_medseg(size: int, folder: Path, name: str, array: np.ndarray) -> dict[str, Any]:
+    usual, chunks.BYTES = chunks.BYTES, size
     try:
         return chunks.write(folder, name, array)
     finally:
-        chunks.SIDE = usual
+        chunks.BYTES = usual
 
 
 def _blosc2(chunk: int, block: int, *, mapped: bool) -> Storage:
@@ -158,7 +158,9 @@ def measure(storage: Storage, folder: Path, arrays: dict[str, np.ndarray], start
         same = zip(_cut(opened, start, patch), _cut([*arrays.values()], start, patch), strict=True)
         if not all(np.array_equal(one, two) for one, two in same):
             raise SystemExit(f"{storage.name}: another patch than was stored")
+        worked = time.process_time()
         storage.note("warm", _seconds(partial(_cut, opened, start, patch)))
+        storage.note("cpu", time.process_time() - worked)
     for start in starts:
         del opened
         gc.collect()  # a page that is mapped is not dropped
@@ -206,7 +208,9 @@ def _seconds(work: Callable[[], object]) -> float:
 def _tell(storage: Storage) -> None:
     seen = storage.seen
     size, write, whole = seen["size"][0] / 1e6, seen["write"][0], min(seen["whole"])
-    times = "".join(f"{min(seen[one]) * 1e3:>10.1f}{np.median(seen[one]) * 1e3:>8.1f}" for one in ("warm", "cold"))
+    times = "".join(
+        f"{min(seen[one]) * 1e3:>10.1f}{np.median(seen[one]) * 1e3:>8.1f}" for one in ("warm", "cpu", "cold")
+    )
     volumes = "".join(f"{np.median(seen[one]) / 1e6:>11.1f}" for one in ("disk", "read"))
     print(f"{storage.name:24}{size:>8.0f}{write:>9.1f}{times}{volumes}{whole:>9.2f}", flush=True)
 
@@ -234,7 +238,10 @@ def main() -> None:
                 measure(storage, folder / str(number), arrays, places, given.patch)
     finally:
         shutil.rmtree(folder)
-    print(f"{'':24}{'MB':>8}{'write s':>9}{'warm ms':>10}{'median':>8}{'cold ms':>10}{'median':>8}", end="")
+    print(
+        f"{'':24}{'MB':>8}{'write s':>9}{'warm ms':>10}{'median':>8}{'CPU ms':>10}{'median':>8}{'cold ms':>10}{'median':>8}",
+        end="",
+    )
     print(f"{'disk MB':>11}{'read MB':>11}{'whole s':>9}   load {os.getloadavg()[0]:.1f}")
     for storage in every:
         _tell(storage)

@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -24,8 +24,8 @@ from numcodecs import blosc
 from medseg.plan import Sizes
 from medseg.refusal import Refusal
 
-SIDE = 32
-"""Of a chunk, in voxels: smaller ones are too many for Python, larger ones unpack more that is not asked for."""
+BYTES = 1 << 17
+"""Of a channel in a chunk: smaller chunks are too many for Python, larger ones read more that is not asked for."""
 CODEC, LEVEL = b"lz4", 5
 blosc.use_threads = False  # their order would show in the bytes, and what loads data has processes
 INDEX = np.dtype([("stop", "<u8"), ("crc", "<u4")])
@@ -94,38 +94,27 @@ class Chunked:
         return box
 
     def _fill(self, box: np.ndarray, ranges: Ranges, file: BinaryIO) -> None:
-        met = [
-            range(first // side, -(-stop // side)) for (first, stop), side in zip(ranges[1:], self.chunk, strict=True)
+        lines = [_spans(*one) for one in zip(ranges[1:], self.chunk, self.shape[1:], strict=True)]
+        grid, last = [-(-size // side) for size, side in zip(self.shape[1:], self.chunk, strict=True)], lines[2]
+        rows = [
+            (i, j, (i.number * grid[1] + j.number) * grid[2] + last[0].number) for i, j in itertools.product(*lines[:2])
         ]
-        grid = _grid(self.shape, self.chunk)
-        rows = [(i, j, (i * grid[1] + j) * grid[2] + met[2].start) for i, j in itertools.product(*met[:2])]
-        bounds = {first: self.stops[first : first + len(met[2]) + 1].tolist() for *_, first in rows}
+        bounds = [self.stops[first : first + len(last) + 1].tolist() for *_, first in rows]
         if AHEAD:
-            for edges in bounds.values():
+            for edges in bounds:
                 AHEAD(file.fileno(), edges[0], edges[-1] - edges[0], os.POSIX_FADV_WILLNEED)
-        room = np.empty(self.shape[0] * math.prod(self.chunk), self.dtype)
-        for i, j, first in rows:
-            edges = bounds[first]
+        channels, room = slice(*ranges[0]), np.empty(self.shape[0] * math.prod(self.chunk), self.dtype)
+        for (i, j, first), edges in zip(rows, bounds, strict=True):
             file.seek(edges[0])
             row = memoryview(file.read(edges[-1] - edges[0]))
-            for number, k in enumerate(met[2]):
-                packed = row[edges[number] - edges[0] : edges[number + 1] - edges[0]]
-                if crc32(packed) != self.sums[first + number]:
+            for n, k in enumerate(last):
+                packed = row[edges[n] - edges[0] : edges[n + 1] - edges[0]]
+                if crc32(packed) != self.sums[first + n]:
                     raise self._damaged()
-                self._lay(box, ranges, (i, j, k), packed, room)
-
-    def _lay(self, box: np.ndarray, ranges: Ranges, place: Sizes, packed: memoryview, room: np.ndarray) -> None:
-        """Unpack the chunk at `place` of the grid, and copy what `box` holds of it. `room`: for one chunk."""
-        start = [at * side for at, side in zip(place, self.chunk, strict=True)]
-        sides = [min(side, size - at) for at, side, size in zip(start, self.chunk, self.shape[1:], strict=True)]
-        values = room[: self.shape[0] * math.prod(sides)]
-        blosc.decompress(packed, values)
-        into, out = [slice(None)], [slice(*ranges[0])]
-        for at, side, (first, stop) in zip(start, sides, ranges[1:], strict=True):
-            low, high = max(at, first), min(at + side, stop)
-            into.append(slice(low - first, high - first))
-            out.append(slice(low - at, high - at))
-        box[tuple(into)] = values.reshape(self.shape[0], *sides)[tuple(out)]
+                sides = (self.shape[0], i.length, j.length, k.length)
+                values = room[: math.prod(sides)]
+                blosc.decompress(packed, values)
+                box[:, i.into, j.into, k.into] = values.reshape(sides)[channels, i.out, j.out, k.out]
 
     def _damaged(self) -> Refusal:
         return Refusal(
@@ -136,6 +125,25 @@ class Chunked:
         )
 
 
+class _Span(NamedTuple):
+    """A chunk along one axis: its number, its length, where its part goes in a box, and which part that is."""
+
+    number: int
+    length: int
+    into: slice
+    out: slice
+
+
+def _spans(ends: tuple[int, int], side: int, size: int) -> list[_Span]:
+    """Chunks that lie within `ends` of an axis, in whole or in part."""
+    spans = []
+    for number in range(ends[0] // side, -(-ends[1] // side)):
+        start, length = number * side, min(side, size - number * side)
+        low, high = max(start, ends[0]), min(start + length, ends[1])
+        spans.append(_Span(number, length, slice(low - ends[0], high - ends[0]), slice(low - start, high - start)))
+    return spans
+
+
 def write(folder: Path, name: str, array: np.ndarray) -> dict[str, Any]:
     """Store an array (C, i, j, k) as two new files; equal arrays give equal bytes.
 
@@ -144,7 +152,7 @@ def write(folder: Path, name: str, array: np.ndarray) -> dict[str, Any]:
     Returns:
         What `read` needs beside the files, for JSON.
     """
-    chunk = _chunk(array.shape)
+    chunk = _chunk(array.shape, BYTES // array.itemsize)
     save(folder / f"{name}.index.npy", np.array(_pack(folder / f"{name}.chunks", array, chunk), INDEX))
     return {"shape": list(array.shape), "dtype": array.dtype.str, "chunk": list(chunk)}
 
@@ -180,18 +188,13 @@ def _pack(path: Path, array: np.ndarray, chunk: Sizes) -> list[tuple[int, int]]:
     return rows
 
 
-def _chunk(shape: Sequence[int]) -> Sizes:
+def _chunk(shape: Sequence[int], voxels: int) -> Sizes:
     """Sides of a chunk: as near to a cube as the array allows, so that slices and thin stacks have no tiny ones."""
-    left, sides = SIDE**3, [1, 1, 1]
+    left, sides = voxels, [1, 1, 1]
     for number, axis in enumerate(sorted(range(3), key=lambda axis: shape[1 + axis])):
         sides[axis] = max(1, min(shape[1 + axis], round(left ** (1 / (3 - number)))))
         left //= sides[axis]
     return sides[0], sides[1], sides[2]
-
-
-def _grid(shape: Sequence[int], chunk: Sizes) -> list[int]:
-    """Number of chunks along i, j and k."""
-    return [-(-size // side) for size, side in zip(shape[1:], chunk, strict=True)]
 
 
 def _split(key: Any, shape: Sequence[int]) -> tuple[Ranges, tuple[Any, ...] | None]:

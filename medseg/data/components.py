@@ -51,10 +51,10 @@ def find(target: np.ndarray | None, table: LabelTable) -> np.ndarray:
 def grouped(rows: np.ndarray) -> dict[int, Components]:
     """Rows that `find` gave, by label."""
     found = {}
-    for label in np.unique(rows[:, 0]):
-        own = rows[rows[:, 0] == label]
+    first = np.flatnonzero(np.diff(rows[:, 0], prepend=-1))
+    for own in np.split(rows, first[1:]) if len(rows) else ():
         starts = np.flatnonzero(np.diff(own[:, 1], prepend=-1))
-        found[int(label)] = Components(own[:, 3:], np.append(starts, len(own)), own[starts, 2])
+        found[int(own[0, 0])] = Components(own[:, 3:], np.append(starts, len(own)), own[starts, 2])
     return found
 
 

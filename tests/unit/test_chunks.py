@@ -65,10 +65,10 @@ def test_other_indices_are_errors(stored, key):
 
 
 def test_chunks_hold_about_as_much_in_every_shape():
-    assert chunks._chunk((1, 512, 512, 300)) == (32, 32, 32)
-    assert chunks._chunk((3, 2000, 3000, 1)) == (181, 181, 1)
-    assert chunks._chunk((1, 400, 20, 500)) == (40, 20, 40)
-    assert chunks._chunk((5, 1, 1, 300)) == (1, 1, 300)
+    assert chunks._chunk((1, 512, 512, 300), 32**3) == (32, 32, 32)
+    assert chunks._chunk((3, 2000, 3000, 1), 32**3) == (181, 181, 1)
+    assert chunks._chunk((1, 400, 20, 500), 32**3) == (40, 20, 40)
+    assert chunks._chunk((5, 1, 1, 300), 32**3) == (1, 1, 300)
 
 
 def test_only_what_a_patch_meets_is_read(tmp_path, monkeypatch):
