@@ -238,11 +238,9 @@ def main() -> None:
                 measure(storage, folder / str(number), arrays, places, given.patch)
     finally:
         shutil.rmtree(folder)
-    print(
-        f"{'':24}{'MB':>8}{'write s':>9}{'warm ms':>10}{'median':>8}{'CPU ms':>10}{'median':>8}{'cold ms':>10}{'median':>8}",
-        end="",
-    )
-    print(f"{'disk MB':>11}{'read MB':>11}{'whole s':>9}   load {os.getloadavg()[0]:.1f}")
+    times = "".join(f"{f'{one} ms':>10}{'median':>8}" for one in ("warm", "CPU", "cold"))
+    print(f"{'':24}{'MB':>8}{'write s':>9}{times}{'disk MB':>11}{'read MB':>11}{'whole s':>9}", end="")
+    print(f"   load {os.getloadavg()[0]:.1f}")
     for storage in every:
         _tell(storage)
 
