@@ -141,9 +141,10 @@ def write_case(
 
 
 def is_complete(place: Path, *, verify: bool = False) -> bool:
-    """Whether a case folder holds all that its meta.json lists, in full length; `verify` also compares the sha256."""
+    """Whether a case folder holds all that its meta.json lists, in full length, the small files with their sha256;
+    `verify` also compares that of the chunks."""
     meta = _meta(place)
-    return meta is not None and _complete(place, meta) and (not verify or _as_written(place, meta["files"]))
+    return meta is not None and _sound(place, meta, verify=verify)
 
 
 def open_case(place: Path) -> PreparedCase:
@@ -153,12 +154,12 @@ def open_case(place: Path) -> PreparedCase:
         Refusal: the folder is missing or damaged.
     """
     meta = _meta(place)
-    if meta is None or not _complete(place, meta) or not _as_written(place, _small(meta)):
+    if meta is None or not _sound(place, meta):
         raise Refusal(
             place,
             found="a prepared case that is missing, damaged or not complete",
             needed="the files that its meta.json lists, as they were written",
-            remedy="delete this folder and run `medseg prepare` again; it redoes only what is not there",
+            remedy="run `medseg prepare` again; it redoes only what is damaged",
         )
     arrays = {name: chunks.read(place, name, described) for name, described in meta["arrays"].items()}
     rows = np.load(place / "coordinates.npy")
@@ -175,19 +176,13 @@ def open_case(place: Path) -> PreparedCase:
     )
 
 
-def _complete(place: Path, meta: dict[str, Any]) -> bool:
-    """Whether every file is there in full length."""
-    files = {place / name: expected["bytes"] for name, expected in meta["files"].items()}
-    return all(file.is_file() and file.stat().st_size == length for file, length in files.items())
-
-
-def _as_written(place: Path, files: Mapping[str, Any]) -> bool:
-    return all(_hash(place / name) == expected["sha256"] for name, expected in files.items())
-
-
-def _small(meta: dict[str, Any]) -> dict[str, Any]:
-    """Files that are read whole when a case is opened; chunks are checked one by one as they are read."""
-    return {name: expected for name, expected in meta["files"].items() if name.endswith(".npy")}
+def _sound(place: Path, meta: dict[str, Any], *, verify: bool = False) -> bool:
+    """Files that are read whole (.npy) are compared whenever a case is opened; chunks, one by one as they are read."""
+    files = {place / name: expected for name, expected in meta["files"].items()}
+    if not all(file.is_file() and file.stat().st_size == expected["bytes"] for file, expected in files.items()):
+        return False
+    looked_at = [file for file in files if verify or file.suffix == ".npy"]
+    return all(_hash(file) == files[file]["sha256"] for file in looked_at)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from torch import nn
 
 from medseg.config import PredictSettings
 from medseg.data.cache import PreparedCase
+from medseg.data.chunks import Chunked
 from medseg.data.split import Split
 from medseg.engine import budget, need, tiles
 from medseg.engine import device as devices
@@ -70,7 +71,7 @@ def dice_sums(
         wanted = None
         for case in cases:
             truth = np.asarray(case.target)
-            predicted, wanted = labels(network, np.asarray(case.image), plan, table, settings, device, wanted)
+            predicted, wanted = labels(network, case.image, plan, table, settings, device, wanted)
             if split is not None:
                 held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
                 truth, predicted = truth[..., held_out], predicted[..., held_out]
@@ -96,9 +97,7 @@ def aurocs(
     truths, scores = [], []
     with devices.evaluating(network):
         for case in cases:
-            found = probabilities(
-                answers(network, np.asarray(case.image), plan, settings, device), exclusive=table.exclusive
-            )
+            found = probabilities(answers(network, case.image, plan, settings, device), exclusive=table.exclusive)
             target = np.asarray(case.target)
             truth = np.stack([table.mask(target, place) for place in range(len(table.labels))])
             columns = np.ones(found[0].numel(), bool)
@@ -111,7 +110,7 @@ def aurocs(
 
 
 def _seen(
-    network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
+    network: nn.Module, image: np.ndarray | Chunked, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> tuple[tiles.Seen, tiles.Tiling]:
     # what auto goes by is only settled when the weights are chosen
     precision = "32" if settings.precision == "auto" else settings.precision
@@ -122,7 +121,7 @@ def _seen(
 
 def labels(
     network: nn.Module,
-    image: np.ndarray,
+    image: np.ndarray | Chunked,
     plan: Plan,
     table: LabelTable,
     settings: PredictSettings,
@@ -160,7 +159,7 @@ def labels(
 
 
 def answers(
-    network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
+    network: nn.Module, image: np.ndarray | Chunked, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> torch.Tensor:
     """Logits of a classifier for a prepared image (C, i, j, k); see `tiles.answers`."""
     return tiles.answers(*_seen(network, image, plan, settings, device), batch=budget.most(settings) or 1)

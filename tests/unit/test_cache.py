@@ -104,10 +104,11 @@ def test_verify_sees_a_flipped_byte(tmp_path):
         np.asarray(case.image)
 
 
-@pytest.mark.parametrize("name", ["image.index.npy", "target.index.npy", "coordinates.npy"])
+@pytest.mark.parametrize("name", ["image.index.npy", "coordinates.npy", "components.npy"])
 def test_a_flipped_byte_in_a_small_file_is_seen_when_the_case_is_opened(tmp_path, name):
     write(tmp_path)
     flip(tmp_path / name)
+    assert not cache.is_complete(tmp_path)  # and so it is prepared again
     with pytest.raises(Refusal, match="damaged"):
         cache.open_case(tmp_path)
 
