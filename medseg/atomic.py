@@ -15,11 +15,14 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, former: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any failure it is removed.
 
     The temporary name ends like the final one, because writers choose their format by suffix. The content is flushed
     to disk before the rename, so that a power cut leaves either the old file or the new one.
+
+    Args:
+        former: where the file that is replaced is kept; for a moment it is the only one there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
@@ -27,6 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
+        if former and path.exists():
+            path.replace(former)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -49,6 +49,14 @@ class TrainSettings(Settings):
     epochs: int = Field(default=100, ge=1)
     steps: int = Field(default=250, ge=1)
     """Optimiser steps an epoch."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches (prepare.batch) that a step sums the gradients of: the result is that of one so many times as large. Not
+    with networks and losses that look at all samples of a batch together; the training says so."""
+    micro_batch: int = Field(default=0, ge=0)
+    """Samples that a device computes at once; 0 = prepare.batch. Fewer need less memory for the same result, but as
+    above. Halved by itself where memory runs out."""
+    deterministic: bool = False
+    """Take only operations that give the same bits each time, on a GPU too; slower. On a CPU they do so anyway."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.99, ge=0, lt=1)
@@ -60,10 +68,22 @@ class TrainSettings(Settings):
     """Steps over which the learning rate rises linearly from 0."""
     clip_norm: float = Field(default=12.0, gt=0)
     """Gradient norm limit."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """For fine-tuning: each stage of the network learns at this times the rate of the next one towards the heads, which
+    learn at `lr`. 1 = all alike."""
+    freeze: tuple[str, ...] = ()
+    """For fine-tuning: parts of the network, by the names of its modules (`swinViT`, `encoder.stages.0`), whose weights
+    stay as `init` gives them, and whose norms and dropout work as in prediction."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0 = none."""
     foreground: float = Field(default=0.33, ge=0, le=1)
     """Share of patches centred on a labelled voxel (or on a slice with a class)."""
+    small: float = Field(default=0.0, ge=0, le=1)
+    """Of the patches centred on a label, the share centred on one of its connected components, drawn evenly: small
+    lesions are met as often as large ones. The rest is centred on any of the label's voxels."""
+    rare: float = Field(default=0.0, ge=0, le=1)
+    """Share of patches centred on the label that the fewest training cases have (of several, the one of the fewest
+    voxels), in a case drawn from these; the other patches are drawn as if this were 0."""
     balance: Literal["case", "centre", "class"] = "case"
     """What is drawn evenly: cases, centres, or the classes of whole images."""
     precision: Precision = "32"
@@ -82,6 +102,8 @@ class TrainSettings(Settings):
     """Processes that cut and augment patches; 0 = in the loop."""
     save_every: int = Field(default=1, ge=1)
     """Epochs between resumable checkpoints."""
+    save_minutes: float = Field(default=15, ge=0)
+    """Minutes after which there is one in the middle of an epoch; 0 = never. No number depends on when that is."""
     tensorboard: bool = False
     threads: int = Field(default=0, ge=0)
     """CPU threads; 0 = all cores."""

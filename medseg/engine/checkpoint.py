@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,11 @@ def digest(tensors: Mapping[str, Tensor], facts: str) -> str:
     return running.hexdigest()
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
-    """Write tensors and JSON facts as one file; on failure the former file stays.
+def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, former: Path | None = None) -> str:
+    """Write tensors and JSON facts as one file; on failure the file that is there stays.
+
+    Args:
+        former: where the file that is replaced is kept, for `latest`.
 
     Returns:
         the sha256 that `load` will check.
@@ -49,7 +52,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     sha256 = digest(own, text)
     try:
-        with atomic.replacing(path) as temporary:
+        with atomic.replacing(path, former=former) as temporary:
             temporary.touch()
             usual = temporary.stat().st_mode
             # one entry, because safetensors writes several in an order that changes from run to run
@@ -96,6 +99,32 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     if digest(tensors, facts) != sha256:
         raise Refusal(path, found="content that differs from its checksum", needed="it unchanged", remedy=remedy)
     return tensors, json.loads(facts), sha256
+
+
+def latest(path: Path, former: Path, announce: Callable[[str], None]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts of `path`; where that is damaged or gone, of `former`, which takes its place.
+
+    Raises:
+        Refusal: both are damaged, or the one that there is.
+    """
+    try:
+        return load(path)[:2]
+    except Refusal as refusal:
+        if not former.exists():
+            raise
+        last = refusal
+    try:
+        tensors, facts, _ = load(former)
+    except Refusal as refusal:
+        raise Refusal(
+            path,
+            found=f"{last.found}, and in {former.name} {refusal.found}",
+            needed="one checkpoint that is whole",
+            remedy=f"restore either from a backup, or train again without {path.parent}",
+        ) from refusal
+    announce(f"{path}: found {last.found}; going on from the one before it, {former.name}")
+    former.replace(path)  # or the next checkpoint would push it out and keep the damaged one
+    return tensors, facts
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

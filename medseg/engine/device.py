@@ -19,6 +19,8 @@ from medseg.refusal import Refusal
 # mallopt parameter numbers of glibc: M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
 KEEPING = ((-4, 0), (-1, 2**31 - 1), (-2, 2**29), (-8, 1))
 EXACT = ((-4, 65_536), (-3, 2**22), (-1, 2**26), (-2, 2**20), (-8, 1))
+WORKSPACE, FIXED_WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
+"""Environment variable of cuBLAS, and the values with which it repeats, by its manual ("Results reproducibility")."""
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """torch asks for pages of 2 MiB for large tensors if this is set before it makes the first one."""
 
@@ -87,6 +89,37 @@ def tune_kernels(device: torch.device) -> None:
     """On CUDA, let cuDNN time its algorithms for each shape, unless runs are to repeat bit by bit."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+
+
+@contextlib.contextmanager
+def repeatable(device: torch.device, *, wanted: bool) -> Iterator[None]:
+    """Within it, torch takes only operations that give the same bits each time, if that is `wanted`; those that have
+    none of that kind raise RuntimeError. On the CPU nothing changes: with as many threads, it repeats anyway.
+
+    Raises:
+        Refusal: CUDA was started before with a workspace of cuBLAS in which sums have no fixed order.
+    """
+    if not wanted:
+        yield
+        return
+    if device.type == "cuda" and os.environ.get(WORKSPACE) not in FIXED_WORKSPACES:
+        if torch.cuda.is_initialized():
+            raise Refusal(
+                "train.deterministic",
+                found=f"true, after CUDA was started without {WORKSPACE}",
+                needed="it from the start",
+                remedy=f"set {WORKSPACE}={FIXED_WORKSPACES[0]} before the program starts, or let it train first",
+            )
+        os.environ[WORKSPACE] = FIXED_WORKSPACES[0]
+    kernels = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), kernels.benchmark, kernels.deterministic
+    torch.use_deterministic_algorithms(True)
+    kernels.benchmark, kernels.deterministic = False, True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        kernels.benchmark, kernels.deterministic = before[1:]
 
 
 def moved(tiles: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -4,49 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
+from dataclasses import dataclass
 from typing import Any
 
 import lightning_fabric
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from medseg.config import Recipe
+from medseg import interrupts
+from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
-from medseg.engine import checkpoint, schedule, shard, validate
+from medseg.engine import checkpoint, groups, schedule, shard, step, validate
 from medseg.engine.display import TrainingDisplay
-from medseg.engine.networks import answers
 from medseg.engine.run import Run
 from medseg.engine.samples import Samples
+from medseg.engine.state import Keeper, Position, State, average, started
+from medseg.interrupts import Interrupted
 from medseg.labels import LabelTable
 from medseg.optional import need
 from medseg.plan import Plan
 from medseg.refusal import Refusal
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop and has saved its state."""
-
-
-@dataclass
-class Position:
-    """How far training has come; part of every checkpoint."""
-
-    step: int = 0
-    best: float = -1.0
-    since_best: int = 0
-    loss_sum: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -70,99 +53,134 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     """Train until the last epoch, an early stop or an interrupt.
 
     Every draw depends on (seed, step, sample) alone and the learning rate on the step alone, so a run that was killed
-    and resumed from its last checkpoint goes on exactly as if it had not been.
+    and resumed from its last checkpoint goes on exactly as if it had not been, wherever in an epoch that was.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
-        Refusal: the loss is not a number any more, or the disk is full. The last good state is kept.
+        Interrupted: one of `interrupts.SIGNALS` arrived, and the state is saved; or another process tells why.
+        Refusal: the loss is not a number any more, or disk or memory are full. The last good state is kept.
     """
-    settings, position = parts.recipe.train, Position()
+    settings = parts.recipe.train
     network = fabric.setup_module(parts.network)  # first, because sharding makes other parameters
-    optimiser = fabric.setup_optimizers(schedule.optimiser(list(network.parameters()), settings))
-    average = _average(parts.network, settings.ema)
-    if parts.run.path("last.safetensors").exists():
-        position = _restore(parts, fabric, optimiser, average)
-    kept = average.module if average else parts.network
+    trained = groups.trained(parts.network, parts.recipe, parts.plan, parts.table)
+    optimiser = fabric.setup_optimizers(schedule.optimiser(trained, settings))
+    state = State(parts.network, optimiser, average(parts.network, settings.ema), Position())
+    keeper = Keeper(parts.run.folder, fabric, minutes=settings.save_minutes)
     total = settings.epochs * settings.steps
-    if position.step:
-        parts.announce(_where(position, total, settings.patience))
+    if started(parts.run.folder):
+        keeper.restore(state, parts.announce)
+        parts.announce(_where(state.position, total, settings.patience))
+    position = state.position
+    gradient = step.Gradient(fabric, network, parts.loss, parts.announce)
     batches = _batches(parts, fabric, first_step=position.step, total=total)
-    started = time.monotonic() - (position.history[-1]["seconds"] if position.history else 0)
-    measure = validate.measure(parts.table)
     display = TrainingDisplay(
-        measure,
+        validate.measure(parts.table),
         epochs=settings.epochs,
         steps=settings.steps,
         done_steps=position.step,
         shown=fabric.is_global_zero,
     )
-    with _tensorboard(parts, fabric) as writer, display, stop_requests() as stop:
-        while position.step < total and not _patience_over(position, settings.patience):
-            image, target, names = next(batches)
-            rate = schedule.learning_rate(position.step, settings)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            torch.manual_seed(parts.recipe.seed * 1_000_003 + position.step)  # dropout and the like
-            network.train()
-            loss = parts.loss(answers(network(image)), target)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise _not_a_number("loss", value, names, position.step, parts.run)
-            fabric.backward(loss)
-            norm = fabric.clip_gradients(network, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
-            if isinstance(norm, DTensor):
-                norm = norm.full_tensor()
-            if settings.precision != "16" and norm is not None and not norm.isfinite():  # "16" lowers its scale itself
-                raise _not_a_number("gradient", float(norm), names, position.step, parts.run)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            if average:
-                average.update_parameters(parts.network)
-                _copy_whole_numbers(parts.network, average.module)
-            position.step += 1
-            position.loss_sum += value
+    _say_what_mixes(parts, fabric, position)
+    begun = time.monotonic() - (position.history[-1]["seconds"] if position.history else 0)
+    with _tensorboard(parts, fabric) as writer, display, interrupts.requests() as asked:
+        while True:
+            if position.step // settings.steps > len(position.history):  # also where a run was stopped just before
+                entry = _end_of_epoch(parts, fabric, state)
+                entry["seconds"] = round(time.monotonic() - begun, 1)
+                _report(parts, fabric, position, display, writer)
+                if entry["epoch"] % settings.save_every == 0 or _over(position, settings):
+                    keeper.save(state)
+            if _over(position, settings):
+                return position
+            value, stop, due = _step(parts, gradient, state, next(batches), lambda: (asked(), keeper.due()))
             display.step(value)
-            if position.step % settings.steps == 0:
-                epoch = position.step // settings.steps
-                entry: dict[str, Any] = {"epoch": epoch, "loss": position.loss_sum / settings.steps, "lr": rate}
-                position.loss_sum = 0.0
-                if epoch % settings.validate_every == 0 or epoch == settings.epochs:
-                    _validate(parts, fabric, kept, entry, position)
-                entry["seconds"] = round(time.monotonic() - started, 1)
-                position.history.append(entry)
-                display.epoch(epoch, entry["loss"], entry.get(measure), position.best)
-                if fabric.is_global_zero:
-                    _log(parts.run, position.history)
-                    if writer:
-                        _scalars(writer, entry)
-                over = position.step == total or _patience_over(position, settings.patience)
-                if epoch % settings.save_every == 0 or over:
-                    _save_last(parts, fabric, optimiser, average, position)
-            # only after the end of an epoch was dealt with: a resumed run starts with a step
-            if _any_asked(stop, fabric):
-                _save_last(parts, fabric, optimiser, average, position)
-                raise Interrupted
-    return position
+            if stop or due:
+                keeper.save(state)
+            if stop:
+                raise Interrupted(stop)
 
 
-def _average(network: nn.Module, decay: float) -> AveragedModel | None:
-    """Moving average of the weights, and of the statistics of batch normalisation."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+def _step(
+    parts: Parts,
+    gradient: step.Gradient,
+    state: State,
+    samples: step.Samples,
+    requests: Callable[[], tuple[int, bool]],
+) -> tuple[float, int, bool]:
+    """One optimiser step: its loss, the signal that asks to stop (0: none), and whether a checkpoint is due; all
+    processes answer alike."""
+    settings, position, optimiser, fabric = parts.recipe.train, state.position, state.optimiser, gradient.fabric
+    for group in optimiser.param_groups:
+        group["lr"] = schedule.learning_rate(position.step, settings) * group["scale"]
+    gradient.network.train()
+    groups.hold(parts.network, settings.freeze)
+    wanted = _at_once(parts, position)
+    chance = (parts.recipe.seed * 1_000_003 + position.step) * fabric.world_size + fabric.global_rank
+    losses, at_once = gradient.of(samples, at_once=wanted, seed=chance, where=f"training step {position.step}")
+    if at_once < wanted:
+        position.micro_batch = at_once
+        _say_what_mixes(parts, fabric, position)
+    norm = fabric.clip_gradients(gradient.network, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
+    value, length = torch.stack((losses.sum(), _whole(norm).to(losses))).tolist()
+    # with "16" the scale of the loss is too high at times, and is lowered
+    finite = math.isfinite(value) and (settings.precision == "16" or math.isfinite(length))
+    failed, stop, due = _agreed(fabric, not finite, *requests())
+    if failed:
+        kept = str(parts.run.folder)
+        refusal = step.not_finite(samples, losses, length, at_once=at_once, step=position.step, kept=kept)
+        raise _told_by_one(fabric, refusal, first=not math.isfinite(value))
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    state.averaged()
+    position.step += 1
+    position.loss_sum += value
+    return value, stop, bool(due)
 
 
-def _copy_whole_numbers(network: nn.Module, average: nn.Module) -> None:
-    """Tables of indices and counters have no average: one would be cut off to other whole numbers."""
-    for own, kept in zip(network.buffers(), average.buffers(), strict=True):
-        if not own.is_floating_point():
-            kept.copy_(own)
+def _at_once(parts: Parts, position: Position) -> int:
+    """Samples that are computed at once."""
+    wanted = parts.recipe.train.micro_batch or parts.plan.batch
+    return min(wanted, position.micro_batch or wanted)
 
 
-def _any_asked(stop: Callable[[], bool], fabric: lightning_fabric.Fabric) -> bool:
-    """Whether any process was asked to stop: they stop together, or those that go on would wait for the others."""
+def _say_what_mixes(parts: Parts, fabric: lightning_fabric.Fabric, position: Position) -> None:
+    samples = parts.plan.batch * parts.recipe.train.accumulate
+    at_once = min(samples, _at_once(parts, position))
+    reasons = step.mixing(parts.recipe, parts.network, parts.table)
+    if at_once < samples * fabric.world_size and reasons:
+        parts.announce(
+            f"a step of {samples * fabric.world_size} samples, {at_once} at once, is not the same as with all at once: "
+            + "; ".join(reasons)
+        )
+
+
+def _whole(norm: Tensor | None) -> Tensor:
+    """The norm of all gradients, which a divided network has in parts."""
+    if isinstance(norm, DTensor):
+        return norm.full_tensor()
+    return torch.zeros(()) if norm is None else norm
+
+
+def _agreed(fabric: lightning_fabric.Fabric, *answers: int) -> list[int]:
+    """The largest answer of any process to each question: they stop together and save together, or those that go on
+    would wait for the others."""
     if fabric.world_size == 1:
-        return stop()
-    asked = torch.tensor(float(stop()), device=fabric.device)
-    return bool(fabric.all_reduce(asked, reduce_op="max") > 0)
+        return list(answers)
+    told = fabric.all_reduce(torch.tensor(answers, dtype=torch.int32, device=fabric.device), reduce_op="max")
+    return [int(answer) for answer in told.tolist()]
+
+
+def _told_by_one(fabric: lightning_fabric.Fabric, refusal: Refusal, *, first: bool) -> BaseException:
+    """What each process raises where all stop: one tells why, for all. `first`: this one is to blame; the gradients of
+    the others are spoilt by its own."""
+    if fabric.world_size == 1:
+        return refusal
+    told: list[tuple[bool, Refusal]] = [(first, refusal)] * fabric.world_size
+    torch.distributed.all_gather_object(told, (first, refusal))
+    return max(told, key=lambda one: one[0])[1] if fabric.is_global_zero else Interrupted(0)
+
+
+def _over(position: Position, settings: TrainSettings) -> bool:
+    return position.step >= settings.epochs * settings.steps or _patience_over(position, settings.patience)
 
 
 def _where(position: Position, total: int, patience: int) -> str:
@@ -177,8 +195,9 @@ def _where(position: Position, total: int, patience: int) -> str:
 def _batches(
     parts: Parts, fabric: lightning_fabric.Fabric, *, first_step: int, total: int
 ) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Batches from `first_step` on. Sample numbers count from the start of training, whoever loads them."""
-    size, rank, world = parts.plan.batch, fabric.global_rank, fabric.world_size
+    """Samples of each step from `first_step` on. Their numbers count from the start of training, whoever loads them."""
+    size = parts.plan.batch * parts.recipe.train.accumulate
+    rank, world = fabric.global_rank, fabric.world_size
     numbers = [(step * world + rank) * size + place for step in range(first_step, total) for place in range(size)]
     workers = parts.recipe.train.workers
     loader = DataLoader(
@@ -191,6 +210,31 @@ def _batches(
     )
     for image, target, names in loader:
         yield fabric.to_device(image), fabric.to_device(target), names
+
+
+def _end_of_epoch(parts: Parts, fabric: lightning_fabric.Fabric, state: State) -> dict[str, Any]:
+    """Validate where it is time, and enter the epoch into the history."""
+    settings, position = parts.recipe.train, state.position
+    epoch = len(position.history) + 1
+    rate = schedule.learning_rate(position.step - 1, settings)
+    entry: dict[str, Any] = {"epoch": epoch, "loss": position.loss_sum / settings.steps, "lr": rate}
+    if epoch % settings.validate_every == 0 or epoch == settings.epochs:
+        _validate(parts, fabric, state.kept, entry, position)
+    position.loss_sum = 0.0
+    position.history.append(entry)
+    return entry
+
+
+def _report(
+    parts: Parts, fabric: lightning_fabric.Fabric, position: Position, display: TrainingDisplay, writer: Any
+) -> None:
+    """Tell a person of the latest epoch."""
+    entry = position.history[-1]
+    display.epoch(entry["epoch"], entry["loss"], entry.get(validate.measure(parts.table)), position.best)
+    if fabric.is_global_zero:
+        _log(parts.run, position.history)
+        if writer:
+            _scalars(writer, entry)
 
 
 def _validate(
@@ -255,57 +299,6 @@ def _patience_over(position: Position, patience: int) -> bool:
     return patience > 0 and position.since_best >= patience
 
 
-def _save_last(
-    parts: Parts,
-    fabric: lightning_fabric.Fabric,
-    optimiser: torch.optim.Optimizer,
-    average: AveragedModel | None,
-    position: Position,
-) -> None:
-    moments, numbers = checkpoint.optimiser_tensors(optimiser)
-    tensors = {f"network.{name}": value for name, value in parts.network.state_dict().items()}
-    tensors |= {f"optimiser.{name}": value for name, value in moments.items()}
-    if average:
-        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
-    tensors = shard.whole(tensors)
-    if not fabric.is_global_zero:
-        return
-    facts = {"position": vars(position), "optimiser": numbers, "scaler": _scaler_state(fabric)}
-    checkpoint.save(parts.run.path("last.safetensors"), tensors, facts)
-
-
-def _restore(
-    parts: Parts, fabric: lightning_fabric.Fabric, optimiser: torch.optim.Optimizer, average: AveragedModel | None
-) -> Position:
-    tensors, facts, _ = checkpoint.load(parts.run.path("last.safetensors"))
-    part = {
-        name: {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        for name in ("network", "optimiser", "average")
-    }
-    shard.fill(parts.network, part["network"])
-    moments = shard.moments(optimiser, part["optimiser"])
-    checkpoint.restore_optimiser(optimiser, moments, facts["optimiser"])
-    if average:
-        average.load_state_dict(part["average"])
-    if facts["scaler"]:
-        fabric.strategy.precision.load_state_dict(facts["scaler"])
-    return Position(**facts["position"])
-
-
-def _scaler_state(fabric: lightning_fabric.Fabric) -> dict[str, Any]:
-    """Loss scale of float16 training; nothing otherwise."""
-    return dict(fabric.strategy.precision.state_dict())
-
-
-def _not_a_number(what: str, value: float, names: Sequence[str], step: int, run: Run) -> Refusal:
-    return Refusal(
-        f"training step {step}",
-        found=f"{what} {value} on the cases {', '.join(names)}",
-        needed="a finite one",
-        remedy=f"look at these cases with `medseg check`, or lower train.lr; the last good state is in {run.folder}",
-    )
-
-
 def _log(run: Run, history: list[dict[str, Any]]) -> None:
     """The whole history each time: a resumed run leaves no line twice."""
     from medseg import atomic
@@ -336,27 +329,3 @@ def _scalars(writer: Any, entry: dict[str, Any]) -> None:
             if value is not None:
                 writer.add_scalar(f"{measure}/{label}", value, entry["epoch"])
     writer.flush()
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a question that the loop asks between steps; the second one stops at
-    once. Signals belong to the main thread; elsewhere the answer is always no."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    for number in former:
-        signal.signal(number, ask)
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -2,7 +2,7 @@
 
 recipe.yaml  plan.json  labels.json  split.json  fingerprint.json      what it was made from
 weights.safetensors                                                    the best weights, with their checksum
-last.safetensors                                                       resumable training state
+last.safetensors  former.safetensors                                   resumable training state, and the one before
 log.jsonl  card.md  precision.json  metrics.json  report.html          what came out
 """
 

@@ -18,10 +18,10 @@ from medseg import atomic, card, config
 from medseg.case import Case
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase, open_case
-from medseg.data.patches import PatchSource
+from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import Split
 from medseg.engine import device as devices
-from medseg.engine import fit, precision, shard, validate, weights
+from medseg.engine import fit, groups, precision, shard, state, step, validate, weights
 from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
@@ -31,7 +31,7 @@ from medseg.transforms.prepare import centre_code, with_planes
 
 RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 """Parts of a recipe that may change when a run is resumed on purpose."""
-STATE = ("steps", "optimiser", "ema", "devices")
+STATE = ("steps", "accumulate", "optimiser", "layer_decay", "freeze", "ema", "devices")
 """Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
 DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
 
@@ -44,9 +44,14 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
 
     Raises:
         Refusal: bad data, a folder that holds another run, a full disk.
-        fit.Interrupted: stopped by a signal; the state is saved.
+        interrupts.Interrupted: stopped by a signal; the state is saved.
     """
     announce = announce or (lambda text: print(text, file=sys.stderr, flush=True))
+    with devices.repeatable(devices.choose(recipe.train.device), wanted=recipe.train.deterministic), step.explained():
+        return _train(recipe, folder, resume=resume, announce=announce)
+
+
+def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) -> Run:
     devices.tune_allocator()
     devices.set_threads(recipe.train.threads)
     for name in ("train", "predict"):  # validation computes as prediction does
@@ -63,8 +68,9 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     run = Run(folder)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe, material.plan, material.cases.labels)
-    if recipe.init and not run.path("last.safetensors").exists():
+    if recipe.init and not state.started(folder):
         weights.initialise(network, recipe, material.plan, material.cases.labels, announce)
+    groups.freeze(network, recipe, announce)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     announce(f"{recipe.model.name}: {parameters:,} parameters, on {fabric.device}")
     parts = fit.Parts(
@@ -98,11 +104,9 @@ def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     atomic.remove_partial(folder)
     text = config.dump(recipe)
     path = folder / "recipe.yaml"
-    started = (folder / "last.safetensors").exists()
+    started = state.started(folder)
     if resume and not started:
-        raise Refusal(
-            folder, found="no checkpoint to resume", needed="last.safetensors", remedy="train without --resume"
-        )
+        raise Refusal(folder, found="no checkpoint to resume", needed=state.LAST, remedy="train without --resume")
     if path.exists() and path.read_text(encoding="utf-8") != text:
         changed = _changes(config.load(path), recipe)
         fixed = [key for key in changed if key not in RESUMABLE]
@@ -165,14 +169,17 @@ def strategy(settings: TrainSettings) -> str | Strategy:
 
 def _patches(recipe: Recipe, material: Material, world: int) -> PatchSource:
     settings = recipe.train
+    groups = _groups(recipe, material)
     return PatchSource(
-        groups=_groups(recipe, material),
+        groups=groups,
         patch=material.plan.patch,
-        length=settings.epochs * settings.steps * material.plan.batch * world,
+        length=settings.epochs * settings.steps * settings.accumulate * material.plan.batch * world,
         seed=recipe.seed,
         foreground_share=settings.foreground,
         context=material.plan.context,
         split=_by_slice(material),
+        small_share=settings.small,
+        rare=rarest([folder for group in groups for folder in group], settings.rare) if settings.rare else None,
     )
 
 
@@ -186,7 +193,8 @@ def _validation(material: Material) -> list[PreparedCase]:
     planes = _planes(material)
     opened = [open_case(material.prepared[case]) for case in material.split.validation]
     return [
-        replace(case, image=with_planes(case.image, planes[case.id])) if case.id in planes else case for case in opened
+        replace(case, image=with_planes(np.asarray(case.image), planes[case.id])) if case.id in planes else case
+        for case in opened
     ]
 
 

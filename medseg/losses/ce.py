@@ -18,6 +18,11 @@ class Options(Settings):
     there is one), else a region. The result is a weighted mean, so only ratios matter. Empty: all count alike."""
 
 
+def mixes_samples(options: Options) -> bool:
+    """A weighted mean over the batch weighs its samples by the classes in them."""
+    return bool(options.weights)
+
+
 def build(options: Options, *, exclusive: bool) -> Loss:
     def term(score: Scores) -> Tensor:
         if not options.weights:

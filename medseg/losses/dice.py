@@ -25,6 +25,10 @@ class Options(Settings):
     """Background counts as one more class, where labels exclude each other."""
 
 
+def mixes_samples(options: Options) -> bool:
+    return options.batch_dice
+
+
 def build(options: Options, *, exclusive: bool) -> Loss:
     term = partial(
         soft_dice,

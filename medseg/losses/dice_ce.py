@@ -32,6 +32,10 @@ class Options(Settings):
     """Background counts as one more class of the Dice, where labels exclude each other."""
 
 
+def mixes_samples(options: Options) -> bool:
+    return options.batch_dice
+
+
 def build(options: Options, *, exclusive: bool) -> Loss:
     def term(score: Scores) -> Tensor:
         dice = soft_dice(

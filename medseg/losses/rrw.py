@@ -25,6 +25,11 @@ class Options(Settings):
     pass
 
 
+def mixes_samples(options: Options) -> bool:
+    """A mean over all known places of the batch, of which its samples have more or fewer."""
+    return True
+
+
 def build(options: Options, *, exclusive: bool) -> Loss:
     """The loss of answers in the network's order: last refinement first, the first network's answer at the end."""
     term = _exclusive if exclusive else _overlapping

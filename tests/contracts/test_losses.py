@@ -143,3 +143,19 @@ def test_nothing_known_at_all_costs_nothing(name, exclusive):
     value.backward()
     assert value.item() == 0
     assert all((output.grad == 0).all() for output in outputs)
+
+
+@EACH
+@BOTH
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_says_whether_it_is_other_than_the_mean_over_samples(name, exclusive, batch_dice):
+    """What gradients that are added up make of it."""
+    component = plugins.find("losses", name)
+    if batch_dice and "batch_dice" not in component.Options.model_fields:
+        return
+    options = component.Options(**({"batch_dice": True} if batch_dice else {}))
+    loss = component.build(options, exclusive=exclusive)
+    outputs, target = outputs_of(torch.float32), target_of(exclusive)
+    each = [loss([output[place : place + 1] for output in outputs], target[place : place + 1]) for place in (0, 1)]
+    same = torch.isclose(loss(outputs, target), (each[0] + each[1]) / 2, rtol=1e-5)
+    assert same or component.mixes_samples(options)

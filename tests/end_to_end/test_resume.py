@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from medseg import config
-from medseg.engine import checkpoint, fit
+from medseg import config, interrupts
+from medseg.engine import checkpoint
 from medseg.engine.train import train
+from medseg.interrupts import Interrupted
 from tests import tiny
 
 LONG = ("train.epochs=20", "train.steps=5", "train.validate_every=5", "train.ema=0.9")
@@ -79,9 +80,9 @@ def test_interrupted_while_training(trained, unbroken, tmp_path):
 
 
 @contextlib.contextmanager
-def stopping_after(steps: int) -> Iterator[Callable[[], bool]]:
+def stopping_after(steps: int, number: int = signal.SIGINT) -> Iterator[Callable[[], int]]:
     """Stands in for a signal that arrives during a step."""
-    answers = iter([False] * (steps - 1) + [True])
+    answers = iter([0] * (steps - 1) + [number])
     yield lambda: next(answers)
 
 
@@ -93,8 +94,8 @@ def test_interrupted_after_any_step(trained, tmp_path, monkeypatch, steps, setti
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole)
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "stop_requests", lambda: stopping_after(steps))
-        with pytest.raises(fit.Interrupted):
+        patch.setattr(interrupts, "requests", lambda: stopping_after(steps))
+        with pytest.raises(Interrupted):
             train(recipe, broken)
     train(recipe, broken)
     assert weights(broken) == weights(whole)
@@ -102,13 +103,14 @@ def test_interrupted_after_any_step(trained, tmp_path, monkeypatch, steps, setti
     assert (broken / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
-def test_a_second_signal_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), fit.stop_requests() as stop:
-        assert not stop()
+def test_a_second_ctrl_c_stops_at_once_and_a_second_sigterm_does_not():
+    with pytest.raises(KeyboardInterrupt), interrupts.requests() as asked:
+        assert asked() == 0
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop()
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert asked() == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,180 @@
+"""The gradient of one optimiser step: in as many parts as memory needs, and nothing stays of one that failed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import lightning_fabric
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from medseg.config import Recipe
+from medseg.engine import device as devices
+from medseg.engine import memory
+from medseg.engine.networks import answers
+from medseg.labels import LabelTable
+from medseg.refusal import Refusal
+
+Samples = tuple[Tensor, Tensor, Sequence[str]]
+"""Images, targets and names of cases of one step, as far as this process computes it."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """How gradients come about.
+
+    Attributes:
+        fabric: its strategy averages the gradients of the processes.
+        network: as the strategy wraps it.
+        loss: a mean over samples, as far as it does not mix them.
+        announce: told when memory runs out.
+    """
+
+    fabric: lightning_fabric.Fabric
+    network: nn.Module
+    loss: Callable[[list[Tensor], Tensor], Tensor]
+    announce: Callable[[str], None]
+
+    def of(self, samples: Samples, *, at_once: int, seed: int, where: str) -> tuple[Tensor, int]:
+        """Add the gradient of the mean loss over `samples` to the parameters', which must be none.
+
+        Where memory runs out, half as many samples are computed at once, and all begins again with the same chance
+        and the same statistics of batch normalisation.
+
+        Args:
+            at_once: samples computed at once.
+            seed: of dropout and the like.
+            where: for messages.
+
+        Returns:
+            losses of the parts, whose sum is the loss of the step; and how many samples were computed at once.
+
+        Raises:
+            Refusal: there is not enough memory for one sample, or for one of several processes.
+        """
+        statistics = [buffer for module in _normalisations(self.network) for buffer in module.buffers()]
+        former = [buffer.clone() for buffer in statistics]
+        while True:
+            torch.manual_seed(seed)
+            try:
+                return self._sum(samples, at_once), at_once
+            except (RuntimeError, MemoryError) as error:
+                if not memory.ran_out(error):
+                    raise
+                said = str(error).partition("\n")[0]
+            # only here, where no traceback holds what was computed any more
+            self.network.zero_grad(set_to_none=True)
+            devices.give_back(after_error=True)
+            with torch.no_grad():
+                for buffer, value in zip(statistics, former, strict=True):
+                    buffer.copy_(value)
+            at_once = self._fewer(min(at_once, len(samples[0])), said, where)
+
+    def _sum(self, samples: Samples, at_once: int) -> Tensor:
+        images, targets = samples[0].split(at_once), samples[1].split(at_once)
+        losses = []
+        for number, (image, target) in enumerate(zip(images, targets, strict=True), start=1):
+            # gradients go round between processes once, with those of the last part
+            with self.fabric.no_backward_sync(self.network, enabled=number < len(images)):
+                share = len(image) / len(samples[0])
+                loss = self.loss(answers(self.network(image)), target) * share
+                self.fabric.backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+    def _fewer(self, at_once: int, said: str, where: str) -> int:
+        fewer = -(-at_once // 2)
+        if self.fabric.world_size > 1 and at_once > 1:  # the others wait for this one's gradients
+            raise Refusal(
+                where,
+                found=f"too little memory for {at_once} samples at once ({said})",
+                needed="fewer at once on each of the devices",
+                remedy=f"go on from the last checkpoint with --resume train.micro_batch={fewer}",
+            )
+        if at_once == 1:
+            raise Refusal(
+                where,
+                found=f"too little memory for a single sample ({said})",
+                needed="more memory, or samples that take less",
+                remedy="see that nobody else uses the device and run the same command again, which goes on from the "
+                "last checkpoint; or train anew with a smaller prepare.patch, train.precision=bf16, a smaller model, "
+                "or its option checkpointing=true if it has one",
+            )
+        self.announce(
+            f"{where}: too little memory for {at_once} samples at once ({said}); from here on {fewer} are computed at "
+            "once, and their gradients added up before each step"
+        )
+        return fewer
+
+
+def _normalisations(network: nn.Module) -> Iterator[nn.Module]:
+    return (module for module in network.modules() if isinstance(module, _BatchNorm))
+
+
+def mixing(recipe: Recipe, network: nn.Module, table: LabelTable) -> list[str]:
+    """Why a step in parts differs from the same step in one; nothing if the loss is a mean over samples."""
+    loss = recipe.loss.module()
+    reasons = {
+        f"{recipe.model.name} normalises by the statistics of what is computed at once": any(
+            True for _ in _normalisations(network)
+        ),
+        f"the loss {recipe.loss.name}, as it is set, looks at all samples together": (
+            hasattr(loss, "mixes_samples") and loss.mixes_samples(recipe.loss.options)
+        ),
+        "samples with much that is not labelled count as much as others": table.ignore is not None,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
+def not_finite(samples: Samples, losses: Tensor, norm: float, *, at_once: int, step: int, kept: str) -> Refusal:
+    """What to say of a step whose loss, or the norm of whose gradient, is not finite.
+
+    Args:
+        losses: of the parts.
+        kept: where the last good state is.
+    """
+    images, _, names = samples
+    parts = range(0, len(names), at_once)
+    bad = [place for place, loss in zip(parts, losses.tolist(), strict=True) if not math.isfinite(loss)]
+    suspects = [place for start in bad or parts for place in range(start, min(start + at_once, len(names)))]
+    broken = [place for place in suspects if not images[place].isfinite().all()]  # no network can help it then
+    return Refusal(
+        f"training step {step}",
+        found=f"{'loss' if bad else 'gradient'} {float(losses.sum()) if bad else norm} on the cases "
+        f"{', '.join(dict.fromkeys(names[place] for place in broken or suspects))}",
+        needed="a finite one",
+        remedy=f"look at these cases with `medseg check`, or lower train.lr; the last good state is in {kept}",
+    )
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Errors of torch that a user can mend, in words.
+
+    Raises:
+        Refusal: an operation that cannot be repeated bit for bit on this device, or a loader that was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if "deterministic" in said and "use_deterministic_algorithms" in said:
+            raise Refusal(
+                "train.deterministic",
+                found=f"true, with a network or loss that torch cannot repeat here ({said.partition(',')[0]})",
+                needed="operations that give the same bits each time",
+                remedy="set train.deterministic=false, train on the CPU, or choose another model",
+            ) from error
+        if "DataLoader worker (pid" in said:
+            raise Refusal(
+                "train.workers",
+                found=f"that one of the processes that load samples has ended ({said.partition('.')[0]})",
+                needed="all of them; a system that runs out of memory ends some",
+                remedy="run the same command again, which goes on from the last checkpoint; with --resume and fewer "
+                "train.workers if it happens again",
+            ) from error
+        raise
