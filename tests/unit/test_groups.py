@@ -10,6 +10,7 @@ import torch
 from medseg import config, plugins
 from medseg.engine import checkpoint, groups
 from medseg.labels import LabelTable
+from medseg.models import residual_unet
 from medseg.plan import Normalisation, Plan
 from medseg.refusal import Refusal
 from tests import tiny
@@ -143,8 +144,9 @@ def test_without_either_all_weights_learn_alike():
     assert group["scale"] == 1 and list(map(id, group["params"])) == list(map(id, model.parameters()))
 
 
-def test_training_keeps_to_them(tmp_path):
+def test_training_keeps_to_them(tmp_path, monkeypatch):
     """A run from another run's weights: a frozen stage, and rates that fall from stage to stage."""
+    monkeypatch.setattr(residual_unet, "InstanceNorm", torch.nn.BatchNorm3d)  # which learns statistics
     start = tiny.untrained_run(tmp_path / "start", seed=3)
     file = tiny.recipe(tmp_path / "recipe.yaml", tiny.data_set(tmp_path / "data"))
     changes = [f"init.weights={start.folder}", "init.heads=load", "train.freeze=[encoder.1]", "train.layer_decay=0.1"]

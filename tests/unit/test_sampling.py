@@ -114,14 +114,15 @@ def test_few_voxels_of_a_large_component_and_few_of_many_components_are_kept():
 def test_shares_of_zero_leave_patches_as_they_were(tmp_path):
     prepared = cache.open_case(write(tmp_path / "a", organ=True, large=True, dots=True))
     for number in range(50):
-        generator = generator_for(7, 0, number)
-        found = draw_patch(generator_for(7, 0, number), prepared, (4, 4, 4), foreground_share=0.6)
+        generator, own = generator_for(7, 0, number), generator_for(7, 0, number)
+        found = draw_patch(own, prepared, (4, 4, 4), foreground_share=0.6)
         if generator.random() < 0.6:
             voxels = prepared.coordinates[int(generator.integers(2))]
             centre = voxels[generator.integers(len(voxels))]
             assert found == tuple(int(min(max(place - 2, 0), 16)) for place in centre)
         else:
             assert found == tuple(int(generator.integers(17)) for _ in range(3))
+        assert own.random() == generator.random()  # as much chance was used
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
@@ -172,9 +173,9 @@ def test_cases_with_the_rarest_label_are_drawn_more_often(folders):
 
 
 def test_of_labels_in_as_many_cases_the_one_of_fewest_voxels_is_the_rarest(tmp_path):
-    both = write(tmp_path / "a", organ=True, large=True)
-    assert rarest([both], 1).label == 0  # 27 voxels against 512
-    assert rarest([both, write(tmp_path / "b", organ=True)], 1).label == 1
+    large, dots = write(tmp_path / "a", organ=True, large=True), write(tmp_path / "b", organ=True, dots=True)
+    assert [rarest([one], 1).label for one in (large, dots)] == [0, 1]  # an organ has 27 voxels
+    assert rarest([large, write(tmp_path / "c", organ=True)], 1).label == 1
 
 
 def test_a_data_set_without_labels_has_no_rarest(tmp_path):
