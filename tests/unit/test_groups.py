@@ -98,6 +98,7 @@ def test_frozen_parts_do_not_change_by_a_bit(name):
     groups.freeze(model, chosen, said.append)
     before = copy.deepcopy(model.state_dict())
     optimiser = torch.optim.AdamW(groups.trained(model, chosen, plan(name), TABLE), lr=0.01, weight_decay=0.1)
+    assert all(weight.requires_grad for group in optimiser.param_groups for weight in group["params"])
     groups.hold(model.train(), chosen.train.freeze)
     outputs = model(scan(name, batch=2))
     sum(output.square().mean() for output in (outputs if isinstance(outputs, tuple) else [outputs])).backward()
