@@ -69,3 +69,10 @@ def requests() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def left_to_parent(worker: int) -> None:
+    """Let a worker ignore `SIGNALS`, which terminals and clusters send to its whole group: its parent still needs it for
+    the step that it is in."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -204,6 +204,7 @@ def _batches(
         sampler=numbers,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=interrupts.left_to_parent,
         pin_memory=fabric.device.type == "cuda",
     )
     for image, target, names in loader:
