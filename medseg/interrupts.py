@@ -72,7 +72,7 @@ def requests() -> Iterator[Callable[[], int]]:
 
 
 def left_to_parent(worker: int) -> None:
-    """Let a worker ignore `SIGNALS`, which terminals and clusters send to its whole group: its parent still needs it for
-    the step that it is in."""
+    """Let a worker ignore `SIGNALS`, which terminals and clusters send to whole groups: its parent, which is one step
+    from stopping, still needs it."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -108,10 +109,10 @@ def test_killed_at_five_random_steps_and_saved_at_others(trained, unbroken, tmp_
 @pytest.mark.parametrize(("how", "expected"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
 def test_interrupted_while_training(trained, unbroken, tmp_path, how, expected):
     words = ["train", trained.recipe, *LONG, "--out", tmp_path / "run"]
-    steps = iter(range(6))
+    steps = itertools.count()
 
     def ask(*_: object) -> None:
-        if next(steps, None) is None:
+        if next(steps) == 6:
             os.kill(os.getpid(), signal.Signals[how])
 
     hook = register_optimizer_step_pre_hook(ask)
@@ -125,14 +126,13 @@ def test_interrupted_while_training(trained, unbroken, tmp_path, how, expected):
 
 
 GROUP = """
-import os, signal, sys
+import itertools, os, signal
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from medseg.__main__ import main
 
-if __name__ == "__main__":
-    steps = iter(range(6))
-    register_optimizer_step_pre_hook(lambda *_: None if next(steps, None) is not None else os.killpg(0, signal.SIGUSR1))
-    main()
+steps = itertools.count()
+register_optimizer_step_pre_hook(lambda *_: os.killpg(0, signal.SIGUSR1) if next(steps) == 6 else None)
+main()
 """
 
 
