@@ -71,8 +71,15 @@ def requests() -> Iterator[Callable[[], int]]:
             signal.signal(number, handler)
 
 
-def left_to_parent(worker: int) -> None:
-    """Let a worker ignore `SIGNALS`, which terminals and clusters send to whole groups: its parent, which is one step
-    from stopping, still needs it."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+@contextmanager
+def sheltered() -> Iterator[None]:
+    """Processes that are started within it never see `SIGNALS`, which terminals and clusters send to whole groups: the
+    parent, which is one step from stopping, still needs them. What arrives meanwhile waits."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)

@@ -204,10 +204,11 @@ def _batches(
         sampler=numbers,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=interrupts.left_to_parent,
         pin_memory=fabric.device.type == "cuda",
     )
-    for image, target, names in loader:
+    with interrupts.sheltered():
+        loaded = iter(loader)  # starts the workers
+    for image, target, names in loaded:
         yield fabric.to_device(image), fabric.to_device(target), names
 
 
