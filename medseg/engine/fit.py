@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
 from medseg.config import Recipe
 from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
 from medseg.engine import checkpoint, schedule, shard, validate
+from medseg.engine.batches import Batches, count_workers, numbers
 from medseg.engine.display import TrainingDisplay
 from medseg.engine.networks import answers
 from medseg.engine.run import Run
@@ -86,7 +86,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     total = settings.epochs * settings.steps
     if position.step:
         parts.announce(_where(position, total, settings.patience))
-    batches = _batches(parts, fabric, first_step=position.step, total=total)
+    batches = _batches(parts, fabric, position.step, total)
     started = time.monotonic() - (position.history[-1]["seconds"] if position.history else 0)
     measure = validate.measure(parts.table)
     display = TrainingDisplay(
@@ -96,7 +96,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
         done_steps=position.step,
         shown=fabric.is_global_zero,
     )
-    with _tensorboard(parts, fabric) as writer, display, stop_requests() as stop:
+    with _tensorboard(parts, fabric) as writer, display, stop_requests() as stop, batches:
         while position.step < total and not _patience_over(position, settings.patience):
             image, target, names = next(batches)
             rate = schedule.learning_rate(position.step, settings)
@@ -126,13 +126,17 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
                 epoch = position.step // settings.steps
                 entry: dict[str, Any] = {"epoch": epoch, "loss": position.loss_sum / settings.steps, "lr": rate}
                 position.loss_sum = 0.0
+                pace = batches.pace()
+                entry |= {"wait": round(pace.wait, 3), "seconds_a_step": round(pace.seconds_a_step, 4)}
                 if epoch % settings.validate_every == 0 or epoch == settings.epochs:
                     _validate(parts, fabric, kept, entry, position)
                 entry["seconds"] = round(time.monotonic() - started, 1)
                 position.history.append(entry)
-                display.epoch(epoch, entry["loss"], entry.get(measure), position.best)
+                display.epoch(epoch, entry["loss"], entry.get(measure), position.best, pace)
                 if fabric.is_global_zero:
                     _log(parts.run, position.history)
+                    if complaint := batches.complaint(pace):
+                        parts.announce(complaint)
                     if writer:
                         _scalars(writer, entry)
                 over = position.step == total or _patience_over(position, settings.patience)
@@ -174,23 +178,11 @@ def _where(position: Position, total: int, patience: int) -> str:
     return f"going on after step {position.step} of {total}"
 
 
-def _batches(
-    parts: Parts, fabric: lightning_fabric.Fabric, *, first_step: int, total: int
-) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Batches from `first_step` on. Sample numbers count from the start of training, whoever loads them."""
-    size, rank, world = parts.plan.batch, fabric.global_rank, fabric.world_size
-    numbers = [(step * world + rank) * size + place for step in range(first_step, total) for place in range(size)]
-    workers = parts.recipe.train.workers
-    loader = DataLoader(
-        parts.samples,
-        batch_size=size,
-        sampler=numbers,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        pin_memory=fabric.device.type == "cuda",
-    )
-    for image, target, names in loader:
-        yield fabric.to_device(image), fabric.to_device(target), names
+def _batches(parts: Parts, fabric: lightning_fabric.Fabric, first_step: int, total: int) -> Batches:
+    settings, device = parts.recipe.train, fabric.device
+    wanted = numbers(first_step, total, size=parts.plan.batch, rank=fabric.global_rank, world=fabric.world_size)
+    workers = count_workers(settings.workers, device=device, steps=total - first_step, processes=settings.devices)
+    return Batches(parts.samples, wanted, device=device, vary_there=device.type == "cuda", workers=workers)
 
 
 def _validate(
@@ -328,7 +320,7 @@ def _tensorboard(parts: Parts, fabric: lightning_fabric.Fabric) -> Iterator[Any]
 
 
 def _scalars(writer: Any, entry: dict[str, Any]) -> None:
-    for name in ("loss", "lr", "dice", "auroc"):
+    for name in ("loss", "lr", "dice", "auroc", "wait", "seconds_a_step"):
         if entry.get(name) is not None:
             writer.add_scalar(name, entry[name], entry["epoch"])
     for measure in ("dice", "auroc"):
