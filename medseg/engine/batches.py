@@ -51,16 +51,16 @@ def count_workers(wanted: int | Literal["auto"], *, device: torch.device, steps:
     """Worker processes for `train.workers`.
 
     Args:
-        wanted: auto: on a GPU one for each core but one, at most MOST; on a CPU one, which varies the next patches
-            while the network leaves cores idle, or none for a short training.
+        wanted: auto: on a GPU one for each core but one, at most MOST. On a CPU one if the network's threads leave a
+            core to it, else none: where it takes turns with a thread, all other threads wait for that one.
         steps: still to do.
         processes: training processes that share this machine.
     """
     if wanted != "auto":
         return wanted
-    if device.type == "cuda":
+    if device.type != "cpu":
         return max(1, min(MOST, available_cores() // processes - 1))
-    return int(steps >= SHORT and available_cores() > processes)
+    return int(steps >= SHORT and available_cores() > processes * torch.get_num_threads())
 
 
 class Batches:
@@ -70,8 +70,8 @@ class Batches:
     Args:
         batches: sample numbers of each.
         device: where they are wanted.
-        vary_there: do what was drawn on that device, so that workers only cut: for a GPU, which takes a thousandth of
-            the time. Else the workers do it.
+        vary_there: do what was drawn on that device, so that workers only cut: for a GPU, which a few cores could not
+            keep busy otherwise. Else the workers do it.
         workers: processes; 0 does all in `next`. Batches do not hang on it.
 
     Raises:
