@@ -156,7 +156,7 @@ def explained() -> Iterator[None]:
     """Errors of torch that a user can mend, in words.
 
     Raises:
-        Refusal: an operation that cannot be repeated bit for bit on this device, or a loader that was killed.
+        Refusal: an operation that cannot be repeated bit for bit on this device.
     """
     try:
         yield
@@ -168,13 +168,5 @@ def explained() -> Iterator[None]:
                 found=f"true, with a network or loss that torch cannot repeat here ({said.partition(',')[0]})",
                 needed="operations that give the same bits each time",
                 remedy="set train.deterministic=false, train on the CPU, or choose another model",
-            ) from error
-        if "DataLoader worker (pid" in said:
-            raise Refusal(
-                "train.workers",
-                found=f"that one of the processes that load samples has ended ({said.partition('.')[0]})",
-                needed="all of them; a system that runs out of memory ends some",
-                remedy="run the same command again, which goes on from the last checkpoint; with --resume and fewer "
-                "train.workers if it happens again",
             ) from error
         raise
