@@ -125,7 +125,9 @@ def mixing(recipe: Recipe, network: nn.Module, table: LabelTable) -> list[str]:
         f"the loss {recipe.loss.name}, as it is set, looks at all samples together": (
             hasattr(loss, "mixes_samples") and loss.mixes_samples(recipe.loss.options)
         ),
-        "samples with much that is not labelled count as much as others": table.ignore is not None,
+        "samples of which less is labelled come to count more": (
+            table.ignore is not None or any(label.unknown for label in table.labels)
+        ),
     }
     return [reason for reason, holds in reasons.items() if holds]
 
