@@ -195,6 +195,13 @@ def test_two_damaged_checkpoints_are_refused_and_nothing_is_changed(trained, bro
     assert content(broken) == before
 
 
+def test_another_number_of_processes_is_refused(trained, broken):
+    tensors, facts, _ = checkpoint.load(broken / "last.safetensors")
+    checkpoint.save(broken / "last.safetensors", tensors, {**facts, "processes": 2})
+    said = tiny.medseg_command("train", trained.recipe, *LONG, "--out", broken)
+    assert said.code == 2 and "a run of 2 processes, and 1 now" in said.err
+
+
 def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, broken):
     before = {name: (broken / name).read_bytes() for name in ("last.safetensors", "former.safetensors")}
     limit = min(map(len, before.values())) - 1
