@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,30 @@ def test_two_of_one_sample_are_one_of_two_also_if_one_of_them_was_asked_to_stop(
     assert states[0].keys() == states[1].keys()
     for name, value in states[0].items():
         torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_two_machines_of_torchrun_are_two_processes(recipe: Path, tmp_path: Path) -> None:
+    """One machine stands for both: each has its own torchrun."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = ["--nnodes", "2", "--master_addr", "127.0.0.1", "--master_port", str(free.getsockname()[1])]
+    two, one = tmp_path / "two", tmp_path / "one"
+    words = ["train", recipe, *SETTINGS, "train.devices=1", "--out"]
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *address, "--node_rank", place, "-m", "medseg"]
+            + [*map(str, words), str(two)],
+            env=tiny.ENVIRONMENT,
+        )
+        for place in "01"
+    ]
+    assert [agent.wait(timeout=300) for agent in agents] == [0, 0]
+    assert tiny.medseg_command(*words, one, "prepare.batch=2").code == 0
+    states = [checkpoint.load(run / "last.safetensors") for run in (two, one)]
+    assert [facts["processes"] for _, facts, _ in states] == [2, 1]
+    for name, value in states[0][0].items():
+        torch.testing.assert_close(value, states[1][0][name], rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_a_loss_that_is_no_number_in_one_of_two_stops_both_and_names_its_case(recipe: Path, tmp_path: Path) -> None:
