@@ -90,15 +90,10 @@ def test_two_machines_of_torchrun_are_two_processes(recipe: Path, tmp_path: Path
         free.bind(("127.0.0.1", 0))
         address = ["--nnodes", "2", "--master_addr", "127.0.0.1", "--master_port", str(free.getsockname()[1])]
     two, one = tmp_path / "two", tmp_path / "one"
-    words = ["train", recipe, *SETTINGS, "train.devices=1", "--out"]
-    agents = [
-        subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", *address, "--node_rank", place, "-m", "medseg"]
-            + [*map(str, words), str(two)],
-            env=tiny.ENVIRONMENT,
-        )
-        for place in "01"
-    ]
+    words = ["train", str(recipe), *SETTINGS, "train.devices=1", "--out"]
+    start = [sys.executable, "-m", "torch.distributed.run", *address, "--node_rank"]
+    commands = [[*start, place, "-m", "medseg", *words, str(two)] for place in "01"]
+    agents = [subprocess.Popen(command, env=tiny.ENVIRONMENT) for command in commands]
     assert [agent.wait(timeout=300) for agent in agents] == [0, 0]
     assert tiny.medseg_command(*words, one, "prepare.batch=2").code == 0
     states = [checkpoint.load(run / "last.safetensors") for run in (two, one)]
