@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from monai.transforms import AdjustContrast
 from scipy import ndimage
 
 from medseg.refusal import Refusal
+from medseg.transforms import places
 from medseg.transforms.augment import Draw, Options, apply, draw
 from medseg.transforms.fundus import Colour
 
@@ -86,8 +88,8 @@ def test_image_and_target_move_together(shape, seed, regions):
 
 
 @settings(max_examples=30, deadline=None)
-@given(sizes, seeds, st.sampled_from(["rotate", "zoom", "bend"]))
-def test_images_are_read_where_the_formula_says(shape, seed, kind):
+@given(sizes, seeds, st.sampled_from(["rotate", "zoom", "bend"]), st.sampled_from([1, 300, places.AT_ONCE]))
+def test_images_are_read_where_the_formula_says(shape, seed, kind, at_once):
     image, target = patch(shape, seed)
     wanted = {"rotate": {"rotate_p": 1, "shear_deg": 20}, "zoom": {"scale_p": 1}, "bend": {"elastic_p": 1}}[kind]
     options = Options.model_validate({"rotate_p": 0, "scale_p": 0, **wanted})
@@ -100,7 +102,8 @@ def test_images_are_read_where_the_formula_says(shape, seed, kind):
         points = torch.randn(3, 6, 6, 6, generator=torch.Generator().manual_seed(number)) * sd
         field = torch.nn.functional.interpolate(points[None], size=shape, mode="trilinear", align_corners=True)[0]
         old += field.numpy() * np.reshape(moving, (3, 1, 1, 1))
-    read, moved = apply(spatial, image, target)
+    with mock.patch.object(places, "AT_ONCE", at_once):
+        read, moved = apply(spatial, image, target)
     for channel, expected in zip(read, image, strict=True):
         assert np.allclose(channel, ndimage.map_coordinates(expected.numpy(), old, order=1, mode="nearest"), atol=1e-4)
     nearest = [np.floor(axis.clip(0, size - 1) + 0.5).astype(int) for axis, size in zip(old, shape, strict=True)]
