@@ -68,10 +68,22 @@ class TrainSettings(Settings):
     """Steps over which the learning rate rises linearly from 0."""
     clip_norm: float = Field(default=12.0, gt=0)
     """Gradient norm limit."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """For fine-tuning: each stage of the network learns at this times the rate of the next one towards the heads, which
+    learn at `lr`. 1 = all alike."""
+    freeze: tuple[str, ...] = ()
+    """For fine-tuning: parts of the network, by the names of its modules (`swinViT`, `encoder.stages.0`), whose weights
+    stay as `init` gives them, and whose norms and dropout work as in prediction."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0 = none."""
     foreground: float = Field(default=0.33, ge=0, le=1)
     """Share of patches centred on a labelled voxel (or on a slice with a class)."""
+    small: float = Field(default=0.0, ge=0, le=1)
+    """Of the patches centred on a label, the share centred on one of its connected components, drawn evenly: small
+    lesions are met as often as large ones. The rest is centred on any of the label's voxels."""
+    rare: float = Field(default=0.0, ge=0, le=1)
+    """Share of patches centred on the label that the fewest training cases have (of several, the one of the fewest
+    voxels), in a case drawn from these; the other patches are drawn as if this were 0."""
     balance: Literal["case", "centre", "class"] = "case"
     """What is drawn evenly: cases, centres, or the classes of whole images."""
     precision: Precision = "32"

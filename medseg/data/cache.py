@@ -1,8 +1,9 @@
-"""Prepared cases on disk: memory-mapped arrays, found again by what made them, never half-written.
+"""Prepared cases on disk: arrays in compressed chunks, found again by what made them, never half-written.
 
 A case lives in `<folder>/<case>-<hash>/`, where the hash covers the preparation, the label table and the content of the
-case's source files, so that any change of these makes a new folder and nothing stale is ever read. The folder holds
-`image.npy`, `target.npy`, `coordinates.npy` and `meta.json`, and no time stamps: the same inputs give the same bytes.
+case's source files, so that any change of these makes a new folder and nothing stale is ever read. The folder holds the
+image and the target (see `data.chunks`), `coordinates.npy`, `components.npy` and `meta.json`, and no time stamps: equal
+inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ import numpy as np
 
 from medseg.atomic import replacing, replacing_folder
 from medseg.case import Case
+from medseg.data import chunks, components
+from medseg.data.chunks import Chunked
+from medseg.data.components import Components
 from medseg.labels import LabelTable
 from medseg.plan import Plan
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import Undo
 
-FORMAT = 3
+FORMAT = 5
 """Raised whenever the same plan and sources would give other arrays or files than before."""
 PREPARATION = (
     "orientation",
@@ -41,12 +45,13 @@ PREPARATION = (
 )
 """Fields of a plan that decide the prepared arrays; patch and batch may change without preparing anew."""
 COORDINATES_PER_CLASS = 2000
-CHUNK = 1 << 24
+COORDINATES_SEED = 3
+"""Fixed, so that two runs choose the same voxels."""
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """One case as the network sees it; the arrays are read-only memory maps.
+    """One case as the network sees it; the arrays stay on disk, and slicing or `np.asarray` reads them.
 
     Attributes:
         id: of the case.
@@ -56,14 +61,16 @@ class PreparedCase:
         undo: the way back to the scan.
         coordinates: up to 2000 voxels (n, 3) of each label that is present, by its position in the label table.
         voxels: how many voxels each label of the table has.
+        components: connected parts of each label that is present.
     """
 
     id: str
-    image: np.ndarray
-    target: np.ndarray | None
+    image: np.ndarray | Chunked
+    target: np.ndarray | Chunked | None
     undo: Undo
     coordinates: Mapping[int, np.ndarray]
     voxels: tuple[int, ...]
+    components: Mapping[int, Components] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,15 +122,18 @@ def write_case(
         OSError: with errno ENOSPC when the disk is full; nothing is left behind.
     """
     coordinates, voxels = _foreground(target, table)
-    arrays = {"image": image, "coordinates": coordinates} | ({} if target is None else {"target": target})
+    arrays = {"image": image} | ({} if target is None else {"target": target})
     with replacing_folder(place) as folder:
         meta = {
             "format": FORMAT,
             "case": case,
             "undo": undo.to_json(),
             "voxels": voxels,
-            "files": {f"{name}.npy": _save(folder / f"{name}.npy", array) for name, array in arrays.items()},
+            "arrays": {name: chunks.write(folder, name, array) for name, array in arrays.items()},
         }
+        chunks.save(folder / "coordinates.npy", coordinates)
+        chunks.save(folder / "components.npy", components.find(target, table))
+        meta["files"] = {file.name: _sealed(file) for file in files_under(folder)}
         with (folder / "meta.json").open("w", encoding="utf-8", newline="\n") as handle:
             handle.write(json.dumps(meta, sort_keys=True, indent=1) + "\n")
             handle.flush()
@@ -131,43 +141,48 @@ def write_case(
 
 
 def is_complete(place: Path, *, verify: bool = False) -> bool:
-    """Whether a case folder holds all that its meta.json lists, in full length; `verify` also compares the sha256."""
+    """Whether a case folder holds all that its meta.json lists, in full length, the small files with their sha256;
+    `verify` also compares that of the chunks."""
     meta = _meta(place)
-    if meta is None or meta.get("format") != FORMAT:
-        return False
-    for name, expected in meta["files"].items():
-        file = place / name
-        if not file.is_file() or file.stat().st_size != expected["bytes"]:
-            return False
-        if verify and _hash(file) != expected["sha256"]:
-            return False
-    return True
+    return meta is not None and _sound(place, meta, verify=verify)
 
 
 def open_case(place: Path) -> PreparedCase:
-    """Map a prepared case into memory.
+    """A prepared case, of whose image and target nothing is read yet.
 
     Raises:
         Refusal: the folder is missing or damaged.
     """
     meta = _meta(place)
-    if meta is None or not is_complete(place):
+    if meta is None or not _sound(place, meta):
         raise Refusal(
             place,
-            found="a prepared case that is missing or not complete",
-            needed="the files that its meta.json lists, in full length",
+            found="a prepared case that is missing, damaged or not complete",
+            needed="the files that its meta.json lists, as they were written",
             remedy="run `medseg prepare` again; it redoes only what is damaged",
         )
-    coordinates = np.load(place / "coordinates.npy")
-    target = np.load(place / "target.npy", mmap_mode="r") if "target.npy" in meta["files"] else None
+    arrays = {name: chunks.read(place, name, described) for name, described in meta["arrays"].items()}
+    rows = np.load(place / "coordinates.npy")
+    labels = range(len(meta["voxels"]))
+    ends = np.searchsorted(rows[:, 0], labels, side="right")  # rows come label by label
     return PreparedCase(
         id=meta["case"],
-        image=np.load(place / "image.npy", mmap_mode="r"),
-        target=target,
+        image=arrays["image"],
+        target=arrays.get("target"),
         undo=Undo.from_json(meta["undo"]),
-        coordinates={int(label): coordinates[coordinates[:, 0] == label, 1:] for label in np.unique(coordinates[:, 0])},
+        coordinates={label: of for label, of in zip(labels, np.split(rows[:, 1:], ends), strict=False) if len(of)},
         voxels=tuple(meta["voxels"]),
+        components=components.grouped(np.load(place / "components.npy")),
     )
+
+
+def _sound(place: Path, meta: dict[str, Any], *, verify: bool = False) -> bool:
+    """Files that are read whole (.npy) are compared whenever a case is opened; chunks, one by one as they are read."""
+    files = {place / name: expected for name, expected in meta["files"].items()}
+    if not all(file.is_file() and file.stat().st_size == expected["bytes"] for file, expected in files.items()):
+        return False
+    looked_at = [file for file in files if verify or file.suffix == ".npy"]
+    return all(_hash(file) == files[file]["sha256"] for file in looked_at)
 
 
 @dataclass
@@ -239,29 +254,18 @@ def _foreground(target: np.ndarray | None, table: LabelTable) -> tuple[np.ndarra
         found = np.flatnonzero(table.mask(target, position))
         voxels.append(len(found))
         if len(found) > COORDINATES_PER_CLASS:
-            generator = np.random.default_rng([FORMAT, position])  # fixed, so that two runs choose the same voxels
+            generator = np.random.default_rng([COORDINATES_SEED, position])
             found = np.sort(generator.choice(found, COORDINATES_PER_CLASS, replace=False))
         place = np.unravel_index(found, target.shape[1:])
         rows.append(np.stack([np.full(len(found), position), *place], axis=1).astype(np.int32))
     return np.concatenate(rows), voxels
 
 
-def _save(path: Path, array: np.ndarray) -> dict[str, Any]:
-    """Write a .npy file piece by piece, hashing as it goes. `np.save` would hide why a write failed."""
-    array = np.ascontiguousarray(array)
-    seen = hashlib.sha256()
-    with path.open("wb") as handle:
-        np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
-        header = handle.tell()
-        content = array.data.cast("B") if array.size else memoryview(b"")
-        for start in range(0, len(content), CHUNK):
-            handle.write(content[start : start + CHUNK])
-        handle.flush()
+def _sealed(file: Path) -> dict[str, Any]:
+    """Have the system put a file on disk; its length and sha256."""
+    with file.open("rb+") as handle:
         os.fsync(handle.fileno())
-    with path.open("rb") as handle:
-        seen.update(handle.read(header))
-    seen.update(content)
-    return {"bytes": path.stat().st_size, "sha256": seen.hexdigest()}
+    return {"bytes": file.stat().st_size, "sha256": _hash(file)}
 
 
 def _hash(file: Path) -> str:
@@ -274,4 +278,4 @@ def _meta(place: Path) -> dict[str, Any] | None:
         meta = json.loads((place / "meta.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return meta if isinstance(meta, dict) and "files" in meta else None
+    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None

@@ -17,7 +17,7 @@ from medseg import interrupts
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
-from medseg.engine import checkpoint, journal, schedule, shard, step, validate
+from medseg.engine import checkpoint, groups, journal, schedule, shard, step, validate
 from medseg.engine.batches import Batches, count_workers, numbers
 from medseg.engine.display import TrainingDisplay
 from medseg.engine.run import Run
@@ -58,7 +58,8 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     """
     settings = parts.recipe.train
     network = fabric.setup_module(parts.network)  # first, because sharding makes other parameters
-    optimiser = fabric.setup_optimizers(schedule.optimiser(list(network.parameters()), settings))
+    trained = groups.trained(parts.network, parts.recipe, parts.plan, parts.table)
+    optimiser = fabric.setup_optimizers(schedule.optimiser(trained, settings))
     state = State(parts.network, optimiser, average(parts.network, settings.ema), Position())
     keeper = Keeper(parts.run.folder, fabric, minutes=settings.save_minutes)
     total = settings.epochs * settings.steps
@@ -120,8 +121,9 @@ def _step(
     processes answer alike."""
     settings, position, optimiser, fabric = parts.recipe.train, state.position, state.optimiser, gradient.fabric
     for group in optimiser.param_groups:
-        group["lr"] = schedule.learning_rate(position.step, settings)
+        group["lr"] = schedule.learning_rate(position.step, settings) * group["scale"]
     gradient.network.train()
+    groups.hold(parts.network, settings.freeze)
     wanted = _at_once(parts, position)
     chance = (parts.recipe.seed * 1_000_003 + position.step) * fabric.world_size + fabric.global_rank
     losses, at_once = gradient.of(samples, at_once=wanted, seed=chance, where=f"training step {position.step}")

@@ -71,12 +71,18 @@ def check_patch(recipe: Recipe, plan: Plan, *, out_channels: int) -> None:
     Raises:
         Refusal: the network's own.
     """
+    network, batch = example(recipe, plan, out_channels=out_channels)
+    network.train()(batch)
+
+
+def example(recipe: Recipe, plan: Plan, *, out_channels: int) -> tuple[nn.Module, Tensor]:
+    """A recipe's network and a batch of its patches, on the meta device."""
     with torch.device("meta"):
-        network = recipe.model.module().build(
+        network: nn.Module = recipe.model.module().build(
             recipe.model.options, in_channels=plan.in_channels, out_channels=out_channels
         )
     sides = (*plan.patch[:2], plan.patch[2] if networks.context(recipe.model) is None else 2 * plan.context + 1)
-    network.train()(torch.empty((BATCH, plan.in_channels, *sides), device="meta"))
+    return network, torch.empty((BATCH, plan.in_channels, *sides), device="meta")
 
 
 def of_recipe(recipe: Recipe, *, channels: int, out_channels: int) -> float:

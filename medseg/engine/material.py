@@ -26,6 +26,8 @@ from medseg.readers import read
 from medseg.refusal import Refusal
 
 Announce = Callable[[str], None]
+OVERLAPS = ("boundary", "cldice", "dice", "dice_ce", "tversky")
+"""Losses that measure shapes, which classes of images have not."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def workers(recipe: Recipe) -> int:
 
 
 def _check_parts(recipe: Recipe, cases: CaseSet) -> None:
-    if cases.labels.unit != "voxel" and recipe.loss.name in ("dice", "dice_ce"):
+    if cases.labels.unit != "voxel" and recipe.loss.name in OVERLAPS:
         raise Refusal(
             "loss",
             found=recipe.loss.name,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -25,8 +27,8 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
     return settings.lr
 
 
-def optimiser(parameters: list[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW."""
+def optimiser(parameters: Iterable[Any], settings: TrainSettings) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW, of parameters or of groups of them."""
     if settings.optimiser == "sgd":
         return torch.optim.SGD(
             parameters,

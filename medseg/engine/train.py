@@ -19,10 +19,10 @@ from medseg import atomic, card, config
 from medseg.case import Case
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase, open_case
-from medseg.data.patches import PatchSource
+from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import Split
 from medseg.engine import device as devices
-from medseg.engine import fit, precision, shard, state, step, validate, weights
+from medseg.engine import fit, groups, precision, shard, state, step, validate, weights
 from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
@@ -32,7 +32,7 @@ from medseg.transforms.prepare import centre_code, with_planes
 
 RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 """Parts of a recipe that may change when a run is resumed on purpose."""
-STATE = ("steps", "accumulate", "optimiser", "ema", "devices")
+STATE = ("steps", "accumulate", "optimiser", "layer_decay", "freeze", "ema", "devices")
 """Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
 MACHINES = "GROUP_WORLD_SIZE"
 """In which torchrun says how many machines take part; train.devices is of each."""
@@ -73,6 +73,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
     network = build_network(recipe, material.plan, material.cases.labels)
     if recipe.init and not state.started(folder):
         weights.initialise(network, recipe, material.plan, material.cases.labels, announce)
+    groups.freeze(network, recipe, announce)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     announce(f"{recipe.model.name}: {parameters:,} parameters, on {fabric.device}")
     parts = fit.Parts(
@@ -172,14 +173,17 @@ def strategy(settings: TrainSettings) -> str | Strategy:
 
 def _patches(recipe: Recipe, material: Material, world: int) -> PatchSource:
     settings = recipe.train
+    groups = _groups(recipe, material)
     return PatchSource(
-        groups=_groups(recipe, material),
+        groups=groups,
         patch=material.plan.patch,
         length=settings.epochs * settings.steps * settings.accumulate * material.plan.batch * world,
         seed=recipe.seed,
         foreground_share=settings.foreground,
         context=material.plan.context,
         split=_by_slice(material),
+        small_share=settings.small,
+        rare=rarest([folder for group in groups for folder in group], settings.rare) if settings.rare else None,
     )
 
 
@@ -193,7 +197,8 @@ def _validation(material: Material) -> list[PreparedCase]:
     planes = _planes(material)
     opened = [open_case(material.prepared[case]) for case in material.split.validation]
     return [
-        replace(case, image=with_planes(case.image, planes[case.id])) if case.id in planes else case for case in opened
+        replace(case, image=with_planes(np.asarray(case.image), planes[case.id])) if case.id in planes else case
+        for case in opened
     ]
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from medseg.config import PredictSettings
 from medseg.data.cache import PreparedCase
+from medseg.data.chunks import Chunked
 from medseg.data.split import Split
 from medseg.engine import budget, need, tiles
 from medseg.engine import device as devices
@@ -109,7 +110,7 @@ def aurocs(
 
 
 def _seen(
-    network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
+    network: nn.Module, image: np.ndarray | Chunked, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> tuple[tiles.Seen, tiles.Tiling]:
     # what auto goes by is only settled when the weights are chosen
     precision = "32" if settings.precision == "auto" else settings.precision
@@ -120,7 +121,7 @@ def _seen(
 
 def labels(
     network: nn.Module,
-    image: np.ndarray,
+    image: np.ndarray | Chunked,
     plan: Plan,
     table: LabelTable,
     settings: PredictSettings,
@@ -158,7 +159,7 @@ def labels(
 
 
 def answers(
-    network: nn.Module, image: np.ndarray, plan: Plan, settings: PredictSettings, device: torch.device
+    network: nn.Module, image: np.ndarray | Chunked, plan: Plan, settings: PredictSettings, device: torch.device
 ) -> torch.Tensor:
     """Logits of a classifier for a prepared image (C, i, j, k); see `tiles.answers`."""
     return tiles.answers(*_seen(network, image, plan, settings, device), batch=budget.most(settings) or 1)

@@ -102,15 +102,25 @@ def soft_dice(
     sum(p^2). A class of which no place is known (in a case, unless `batch`) takes no part in the mean.
     Source: Milletari et al. 2016, "V-Net", arXiv:1606.04797 (squared); Drozdzal et al. 2016, arXiv:1608.04117.
     """
-    first = 1 if exclusive and not background else 0
-    p, truth = score.probabilities[:, first:], score.truth[:, first:]
-    if score.known is not None:
-        p = torch.where(score.known, p, 0)
+    p, truth = structures(score, exclusive=exclusive, background=background)
     axes = (0, 2, 3, 4) if batch else (2, 3, 4)
     overlap = torch.where(truth, p, 0).sum(axes)
     sizes = (p.square() if squared else p).sum(axes) + truth.sum(axes)
     losses = 1 - (2 * overlap + smooth) / (sizes + smooth)
-    return mean(losses, None if score.known is None else score.known.expand_as(p).any(axes))
+    return mean(losses, known_channels(score, p, axes))
+
+
+def structures(score: Scores, *, exclusive: bool, background: bool = False) -> tuple[Tensor, Tensor]:
+    """Probability and truth of every structure, (B, C, I, J, K), both 0 where the truth is not known. Where labels
+    exclude each other, background is none, unless `background`."""
+    first = 1 if exclusive and not background else 0
+    p, truth = score.probabilities[:, first:], score.truth[:, first:]
+    return (p if score.known is None else torch.where(score.known, p, 0)), truth
+
+
+def known_channels(score: Scores, like: Tensor, axes: tuple[int, ...]) -> Tensor | None:
+    """For `mean` over what is left of `like` without `axes`: whether anything is known there."""
+    return None if score.known is None else score.known.expand_as(like).any(axes)
 
 
 def deep_supervision_weights(count: int) -> list[float]:

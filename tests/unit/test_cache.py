@@ -8,6 +8,7 @@ import pytest
 
 from medseg.case import Case
 from medseg.data import cache
+from medseg.data.chunks import Chunked
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
 from medseg.refusal import Refusal
@@ -38,10 +39,17 @@ def write(place: Path, table: LabelTable = TABLE) -> tuple[np.ndarray, np.ndarra
     return image, target
 
 
+def flip(file: Path) -> None:
+    """Change one bit of the last byte."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
 def test_what_is_written_comes_back(tmp_path):
     image, target = write(tmp_path / "a")
     case = cache.open_case(tmp_path / "a")
-    assert case.id == "a" and isinstance(case.image, np.memmap) and isinstance(case.target, np.memmap)
+    assert case.id == "a" and isinstance(case.image, Chunked) and isinstance(case.target, Chunked)
     assert np.array_equal(case.image, image) and np.array_equal(case.target, target)
     assert case.undo.prepared == image.shape[1:]
     assert case.voxels == tuple((target == n).sum() for n in (1, 2, 3))
@@ -49,8 +57,8 @@ def test_what_is_written_comes_back(tmp_path):
     assert len(case.coordinates[0]) == 2000 < case.voxels[0]
     for position, voxels in case.coordinates.items():
         assert (target[0][tuple(voxels.T)] == position + 1).all() and len(np.unique(voxels, axis=0)) == len(voxels)
-    with pytest.raises(ValueError, match="read-only"):
-        case.image[:] = 0
+    with pytest.raises(TypeError):
+        case.image[:] = 0  # type: ignore[index]
 
 
 def test_regions_and_cases_without_labels(tmp_path):
@@ -71,7 +79,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path):
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["image.npy", "target.npy", "coordinates.npy", "meta.json"])
+@pytest.mark.parametrize("name", ["image.chunks", "target.index.npy", "coordinates.npy", "components.npy", "meta.json"])
 @pytest.mark.parametrize("harm", ["truncate", "remove"])
 def test_damage_is_seen(tmp_path, name, harm):
     place = tmp_path / "a"
@@ -89,10 +97,20 @@ def test_damage_is_seen(tmp_path, name, harm):
 
 def test_verify_sees_a_flipped_byte(tmp_path):
     write(tmp_path)
-    content = bytearray((tmp_path / "image.npy").read_bytes())
-    content[-1] ^= 1
-    (tmp_path / "image.npy").write_bytes(content)
+    flip(tmp_path / "image.chunks")
     assert cache.is_complete(tmp_path) and not cache.is_complete(tmp_path, verify=True)
+    case = cache.open_case(tmp_path)
+    with pytest.raises(Refusal, match=r"image\.chunks: found a damaged chunk"):
+        np.asarray(case.image)
+
+
+@pytest.mark.parametrize("name", ["image.index.npy", "coordinates.npy", "components.npy"])
+def test_a_flipped_byte_in_a_small_file_is_seen_when_the_case_is_opened(tmp_path, name):
+    write(tmp_path)
+    flip(tmp_path / name)
+    assert not cache.is_complete(tmp_path)  # and so it is prepared again
+    with pytest.raises(Refusal, match="damaged"):
+        cache.open_case(tmp_path)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):

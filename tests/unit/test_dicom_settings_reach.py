@@ -161,11 +161,11 @@ def test_a_data_set_of_studies_is_read_by_the_rules_and_prepared_anew_for_others
     assert tiny.medseg_command(*words).code == 2  # three series and no rule
     done = tiny.medseg_command(*words, RULES)
     assert done.code == 0 and "4 cases prepared" in done.err, done.err
-    before = set((tmp_path / "cache").glob("*/image.npy"))
+    before = set((tmp_path / "cache").glob("*/image.chunks"))
     assert tiny.medseg_command(*words, RULES).code == 0
-    assert set((tmp_path / "cache").glob("*/image.npy")) == before and len(before) == 4
+    assert set((tmp_path / "cache").glob("*/image.chunks")) == before and len(before) == 4
     assert tiny.medseg_command(*words, "dicom.select={must: {phase: portal venous}}").code == 0
-    assert len(set((tmp_path / "cache").glob("*/image.npy"))) == 8
+    assert len(set((tmp_path / "cache").glob("*/image.chunks"))) == 8
 
 
 def test_one_format_twice_is_refused(run: Path, study: Path, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_damaged_cases_are_redone(tmp_path):
     cases = data_set(tmp_path / "data", 2)
     places = prepare(cases, PLAN, folder=tmp_path / "cache", read=read)
     before = content(tmp_path / "cache")
-    os.truncate(places["case0"] / "image.npy", 300)
+    os.truncate(places["case0"] / "image.chunks", 300)
     (tmp_path / "cache" / ".partial-1234-case9").mkdir()
     prepare(cases, PLAN, folder=tmp_path / "cache", read=read)
     assert content(tmp_path / "cache") == before
