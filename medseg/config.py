@@ -98,8 +98,8 @@ class TrainSettings(Settings):
     """Epochs between whole-volume validations; the last epoch is always validated."""
     patience: int = Field(default=0, ge=0)
     """Stop after this many validations without a better Dice; 0 = never."""
-    workers: int = Field(default=0, ge=0)
-    """Processes that cut and augment patches; 0 = in the loop."""
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    """Processes that cut and augment patches (on a GPU, that cut them); 0 = in the loop. The batches are the same."""
     save_every: int = Field(default=1, ge=1)
     """Epochs between resumable checkpoints."""
     save_minutes: float = Field(default=15, ge=0)

@@ -69,3 +69,21 @@ def requests() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def sheltered() -> Iterator[None]:
+    """Processes that are started within it never see `SIGNALS`, which terminals and clusters send to whole groups: the
+    parent, which is one step from stopping, still needs them. What arrives meanwhile waits."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # a helper of workers, whose start lets SIGINT and SIGTERM through again
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)

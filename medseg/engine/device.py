@@ -85,6 +85,20 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads or physical_cores())
 
 
+@contextlib.contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Within it, what is computed on the CPU is computed in one thread. Nothing changes for other devices."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def tune_kernels(device: torch.device) -> None:
     """On CUDA, let cuDNN time its algorithms for each shape, unless runs are to repeat bit by bit."""
     if device.type == "cuda":

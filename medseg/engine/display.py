@@ -8,6 +8,8 @@ import time
 from contextlib import ExitStack
 from types import TracebackType
 
+from medseg.engine.batches import Pace
+
 
 class TrainingDisplay:
     """Epoch, step, loss, validation measure (Dice, AUROC) and time left, on standard error.
@@ -48,11 +50,12 @@ class TrainingDisplay:
             score = f"{self._measure} {self._score:.3f} (best {self._best:.3f})  " if known else ""
             self._bar.update(self._task, completed=self._done, description=text, tail=f"{score}{self._left()} left")
 
-    def epoch(self, number: int, loss: float, score: float | None, best: float) -> None:
+    def epoch(self, number: int, loss: float, score: float | None, best: float, pace: Pace) -> None:
         if score is not None:
             self._score, self._best = score, best
         validated = "" if score is None else f"  validation {self._measure} {score:.4f} (best {best:.4f})"
-        line = f"epoch {number}/{self._epochs}  loss {loss:.4f}{validated}  {self._left()} left"
+        speed = f"{pace.seconds_a_step:.3g} s a step, {pace.wait:.0%} of it waiting for data"
+        line = f"epoch {number}/{self._epochs}  loss {loss:.4f}{validated}  {speed}  {self._left()} left"
         if self._live:
             self._bar.console.print(line, highlight=False)
         elif self._shown:

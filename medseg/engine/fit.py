@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +12,19 @@ import lightning_fabric
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils.data import DataLoader
 
 from medseg import interrupts
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
-from medseg.engine import checkpoint, groups, schedule, shard, step, validate
+from medseg.engine import checkpoint, groups, journal, schedule, shard, step, validate
+from medseg.engine.batches import Batches, count_workers, numbers
 from medseg.engine.display import TrainingDisplay
 from medseg.engine.run import Run
 from medseg.engine.samples import Samples
 from medseg.engine.state import Keeper, Position, State, average, started
 from medseg.interrupts import Interrupted
 from medseg.labels import LabelTable
-from medseg.optional import need
 from medseg.plan import Plan
 from medseg.refusal import Refusal
 
@@ -71,9 +68,10 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
         parts.announce(_where(state.position, total, settings.patience))
     position = state.position
     gradient = step.Gradient(fabric, network, parts.loss, parts.announce)
-    batches = _batches(parts, fabric, first_step=position.step, total=total)
+    batches = _batches(parts, fabric, position.step, total)
+    measure = validate.measure(parts.table)
     display = TrainingDisplay(
-        validate.measure(parts.table),
+        measure,
         epochs=settings.epochs,
         steps=settings.steps,
         done_steps=position.step,
@@ -81,12 +79,25 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     )
     _say_what_mixes(parts, fabric, position)
     begun = time.monotonic() - (position.history[-1]["seconds"] if position.history else 0)
-    with _tensorboard(parts, fabric) as writer, display, interrupts.requests() as asked:
+    with (
+        journal.tensorboard(parts.run, wanted=settings.tensorboard and fabric.is_global_zero) as writer,
+        display,
+        interrupts.requests() as asked,
+        batches,
+    ):
         while True:
             if position.step // settings.steps > len(position.history):  # also where a run was stopped just before
+                pace = batches.pace()
                 entry = _end_of_epoch(parts, fabric, state)
+                entry |= {"wait": round(pace.wait, 3), "seconds_a_step": round(pace.seconds_a_step, 4)}
                 entry["seconds"] = round(time.monotonic() - begun, 1)
-                _report(parts, fabric, position, display, writer)
+                display.epoch(entry["epoch"], entry["loss"], entry.get(measure), position.best, pace)
+                if fabric.is_global_zero:
+                    journal.log(parts.run, position.history)
+                    if complaint := batches.complaint(pace):
+                        parts.announce(complaint)
+                    if writer:
+                        journal.scalars(writer, entry)
                 if entry["epoch"] % settings.save_every == 0 or _over(position, settings):
                     keeper.save(state)
             if _over(position, settings):
@@ -192,24 +203,13 @@ def _where(position: Position, total: int, patience: int) -> str:
     return f"going on after step {position.step} of {total}"
 
 
-def _batches(
-    parts: Parts, fabric: lightning_fabric.Fabric, *, first_step: int, total: int
-) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Samples of each step from `first_step` on. Their numbers count from the start of training, whoever loads them."""
-    size = parts.plan.batch * parts.recipe.train.accumulate
-    rank, world = fabric.global_rank, fabric.world_size
-    numbers = [(step * world + rank) * size + place for step in range(first_step, total) for place in range(size)]
-    workers = parts.recipe.train.workers
-    loader = DataLoader(
-        parts.samples,
-        batch_size=size,
-        sampler=numbers,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        pin_memory=fabric.device.type == "cuda",
-    )
-    for image, target, names in loader:
-        yield fabric.to_device(image), fabric.to_device(target), names
+def _batches(parts: Parts, fabric: lightning_fabric.Fabric, first_step: int, total: int) -> Batches:
+    """The samples of each step, which are all batches that it adds up."""
+    settings, device = parts.recipe.train, fabric.device
+    size = parts.plan.batch * settings.accumulate
+    wanted = numbers(first_step, total, size=size, rank=fabric.global_rank, world=fabric.world_size)
+    workers = count_workers(settings.workers, device=device, steps=total - first_step, processes=settings.devices)
+    return Batches(parts.samples, wanted, device=device, vary_there=device.type == "cuda", workers=workers)
 
 
 def _end_of_epoch(parts: Parts, fabric: lightning_fabric.Fabric, state: State) -> dict[str, Any]:
@@ -223,18 +223,6 @@ def _end_of_epoch(parts: Parts, fabric: lightning_fabric.Fabric, state: State) -
     position.loss_sum = 0.0
     position.history.append(entry)
     return entry
-
-
-def _report(
-    parts: Parts, fabric: lightning_fabric.Fabric, position: Position, display: TrainingDisplay, writer: Any
-) -> None:
-    """Tell a person of the latest epoch."""
-    entry = position.history[-1]
-    display.epoch(entry["epoch"], entry["loss"], entry.get(validate.measure(parts.table)), position.best)
-    if fabric.is_global_zero:
-        _log(parts.run, position.history)
-        if writer:
-            _scalars(writer, entry)
 
 
 def _validate(
@@ -297,35 +285,3 @@ def _measured(parts: Parts, fabric: lightning_fabric.Fabric, network: nn.Module)
 
 def _patience_over(position: Position, patience: int) -> bool:
     return patience > 0 and position.since_best >= patience
-
-
-def _log(run: Run, history: list[dict[str, Any]]) -> None:
-    """The whole history each time: a resumed run leaves no line twice."""
-    from medseg import atomic
-
-    with atomic.replacing(run.path("log.jsonl")) as temporary:
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
-
-
-@contextmanager
-def _tensorboard(parts: Parts, fabric: lightning_fabric.Fabric) -> Iterator[Any]:
-    """A writer of TensorBoard logs, closed at the end; None when the recipe wants none."""
-    if not (parts.recipe.train.tensorboard and fabric.is_global_zero):
-        yield None
-        return
-    need("tensorboard", extra="tensorboard", purpose="write TensorBoard logs")
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(parts.run.path("tensorboard"))) as writer:
-        yield writer
-
-
-def _scalars(writer: Any, entry: dict[str, Any]) -> None:
-    for name in ("loss", "lr", "dice", "auroc"):
-        if entry.get(name) is not None:
-            writer.add_scalar(name, entry[name], entry["epoch"])
-    for measure in ("dice", "auroc"):
-        for label, value in entry.get(f"{measure}_per_label", {}).items():
-            if value is not None:
-                writer.add_scalar(f"{measure}/{label}", value, entry["epoch"])
-    writer.flush()

@@ -125,7 +125,9 @@ def mixing(recipe: Recipe, network: nn.Module, table: LabelTable) -> list[str]:
         f"the loss {recipe.loss.name}, as it is set, looks at all samples together": (
             hasattr(loss, "mixes_samples") and loss.mixes_samples(recipe.loss.options)
         ),
-        "samples with much that is not labelled count as much as others": table.ignore is not None,
+        "samples of which less is labelled come to count more": (
+            table.ignore is not None or any(label.unknown for label in table.labels)
+        ),
     }
     return [reason for reason, holds in reasons.items() if holds]
 
@@ -156,7 +158,7 @@ def explained() -> Iterator[None]:
     """Errors of torch that a user can mend, in words.
 
     Raises:
-        Refusal: an operation that cannot be repeated bit for bit on this device, or a loader that was killed.
+        Refusal: an operation that cannot be repeated bit for bit on this device.
     """
     try:
         yield
@@ -168,13 +170,5 @@ def explained() -> Iterator[None]:
                 found=f"true, with a network or loss that torch cannot repeat here ({said.partition(',')[0]})",
                 needed="operations that give the same bits each time",
                 remedy="set train.deterministic=false, train on the CPU, or choose another model",
-            ) from error
-        if "DataLoader worker (pid" in said:
-            raise Refusal(
-                "train.workers",
-                found=f"that one of the processes that load samples has ended ({said.partition('.')[0]})",
-                needed="all of them; a system that runs out of memory ends some",
-                remedy="run the same command again, which goes on from the last checkpoint; with --resume and fewer "
-                "train.workers if it happens again",
             ) from error
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,6 +34,8 @@ RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 """Parts of a recipe that may change when a run is resumed on purpose."""
 STATE = ("steps", "accumulate", "optimiser", "layer_decay", "freeze", "ema", "devices")
 """Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
+MACHINES = "GROUP_WORLD_SIZE"
+"""In which torchrun says how many machines take part; train.devices is of each."""
 DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
 
 
@@ -140,6 +143,7 @@ def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
     fabric = lightning_fabric.Fabric(
         accelerator=chosen.type,
         devices=settings.devices,
+        num_nodes=int(os.environ.get(MACHINES, 1)),
         strategy=strategy(settings),
         precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[settings.precision],
     )

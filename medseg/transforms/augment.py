@@ -17,7 +17,7 @@ from pydantic import Field
 
 from medseg.plan import Sizes
 from medseg.settings import Settings
-from medseg.transforms import appearance, fundus
+from medseg.transforms import fundus
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,6 @@ THIN = 3
 """A patch axis this many times shorter than the longest has thick slices: no rotation or zoom mixes them."""
 PER_CHANNEL = 0.5
 """Part of the channels that blur and low resolution touch when they happen."""
-ELASTIC_CELLS = 6
-"""Control points along each axis of the elastic field."""
 COLOURS = 3
 """Channels of a picture with colours."""
 
@@ -175,9 +173,11 @@ def apply(draw: Draw, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.
     Raises:
         Refusal: colours are to be changed of an image whose values do not run from 0 to 1.
     """
+    from medseg.transforms import appearance, places
+
     in_step = target.shape[1:] == image.shape[1:]
     if draw.matrix is not None or draw.elastic is not None:
-        image, moved = _warp(draw, image, target if in_step else None)
+        image, moved = places.warp(draw, image, target if in_step else None)
         target = target if moved is None else moved
     axes = [1 + axis for axis, flip in enumerate(draw.flips) if flip]
     if axes:
@@ -253,45 +253,3 @@ def _draw_shear(generator: np.random.Generator, largest_deg: float, thick: tuple
         if not thick[first] and not thick[second]:
             matrix[first, second] = math.tan(math.radians(generator.uniform(-largest_deg, largest_deg)))
     return matrix
-
-
-def _warp(draw: Draw, image: torch.Tensor, target: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Read image and target at one set of old voxel coordinates, kept inside the patch."""
-    import torch
-    from torch.nn import functional
-
-    shape = tuple(image.shape[1:])
-    old = _coordinates(draw, shape, image.device)
-    index = torch.zeros(shape, dtype=torch.int64, device=image.device)
-    for axis, size in enumerate(shape):
-        old[axis].clamp_(0, size - 1)
-        index.mul_(size).add_(old[axis].round().long())
-    moved_target = None if target is None else target.flatten(1)[:, index.flatten()].reshape(target.shape)
-    # grid_sample wants (k, j, i), from -1 to 1 between the outer faces of the patch
-    grid = torch.stack([(2 * old[axis] + 1) / shape[axis] - 1 for axis in (2, 1, 0)]).movedim(0, -1)
-    moved_image = functional.grid_sample(
-        image[None], grid[None].to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return moved_image[0], moved_target
-
-
-def _coordinates(draw: Draw, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """(3, i, j, k): where in the old patch each new voxel comes from."""
-    import torch
-    from torch.nn import functional
-
-    matrix = torch.tensor(draw.matrix or np.eye(3).tolist(), dtype=torch.float32)
-    old = torch.zeros(3, *shape, device=device)
-    for axis, size in enumerate(shape):
-        along = (torch.arange(size) - (size - 1) / 2)[None] * matrix[:, axis, None]
-        view = [3, 1, 1, 1]
-        view[1 + axis] = size
-        old += along.reshape(view).to(device)
-    old += torch.tensor([(size - 1) / 2 for size in shape], device=device).reshape(3, 1, 1, 1)
-    if draw.elastic is not None:
-        seed, sd, moving = draw.elastic
-        points = torch.randn(3, *(ELASTIC_CELLS,) * 3, generator=torch.Generator().manual_seed(seed)) * sd
-        points *= torch.tensor(moving).reshape(3, 1, 1, 1)
-        field = functional.interpolate(points[None], size=shape, mode="trilinear", align_corners=True)[0]
-        old += field.to(device)
-    return old

@@ -144,6 +144,7 @@ def test_a_checkpoint_cut_in_half(trained, tmp_path, name):
     run = tmp_path / "run"
     shutil.copytree(trained.run, run)
     cut(run / name)
+    (run / "former.safetensors").unlink()  # or training would go on from that one
     if name.startswith("weights"):
         said = predict(run, trained.data / "images", tmp_path / "out")
     else:

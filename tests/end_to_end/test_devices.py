@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,19 +27,21 @@ def recipe(tmp_path_factory) -> Path:
     return tiny.recipe(root / "recipe.yaml", tiny.data_set(root / "data"))
 
 
-def train(recipe: Path, run: Path, *words: str) -> tiny.Said:
+def train(
+    recipe: Path, run: Path, *words: str, program: tuple[str, ...] = ("-m", "medseg"), code: int = 0
+) -> tiny.Said:
     """In a process of its own, because it starts others that run the same command."""
-    command = [sys.executable, "-m", "medseg", "train", recipe, STUNET, *SETTINGS, *words, "--out", run]
+    command = [sys.executable, *program, "train", recipe, *SETTINGS, *words, "--out", run]
     done = subprocess.run(map(str, command), env=tiny.ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return tiny.Said(done.returncode, done.stdout, done.stderr)
 
 
 def test_a_divided_network_learns_what_whole_ones_learn_and_goes_on_after_a_stop(recipe: Path, tmp_path: Path) -> None:
     divided, whole = tmp_path / "divided", tmp_path / "whole"
-    train(recipe, divided, "train.shard=true", "train.epochs=1")
-    train(recipe, divided, "train.shard=true", "--resume")
-    said = train(recipe, whole)
+    train(recipe, divided, STUNET, "train.shard=true", "train.epochs=1")
+    train(recipe, divided, STUNET, "train.shard=true", "--resume")
+    said = train(recipe, whole, STUNET)
     assert said.out == f"{whole}\n" and said.err.count("epoch 2/2") == 1  # one process speaks for both
     states = [checkpoint.load(run / "last.safetensors")[0] for run in (divided, whole)]
     assert states[0].keys() == states[1].keys() and any(name.startswith("optimiser.") for name in states[0])
@@ -49,6 +52,62 @@ def test_a_divided_network_learns_what_whole_ones_learn_and_goes_on_after_a_stop
     scan = recipe.parent / "data" / "images" / "p1_a.nii.gz"
     said = tiny.medseg_command("predict", divided, scan, tmp_path / "out", "--device", "cpu")
     assert said.code == 0, said.err
+
+
+ASKED = """
+import itertools, os, signal
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from medseg.__main__ import main
+
+steps = itertools.count()
+register_optimizer_step_pre_hook(
+    lambda *_: os.kill(os.getpid(), signal.SIGUSR1) if next(steps) == 1 and os.environ["LOCAL_RANK"] == "1" else None
+)
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_two_of_one_sample_are_one_of_two_also_if_one_of_them_was_asked_to_stop(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "asked.py").write_text(ASKED)
+    two, one = tmp_path / "two", tmp_path / "one"
+    said = train(recipe, two, "train.epochs=3", program=[str(tmp_path / "asked.py")], code=75)
+    assert said.err.count("stopped; the same command goes on") == 1 and "Traceback" not in said.err
+    said = train(recipe, two, "train.epochs=3")
+    assert "going on after step 3 of 6" in said.err
+    words = ("train.devices=1", "prepare.batch=2", "train.epochs=3")
+    assert tiny.medseg_command("train", recipe, *SETTINGS, *words, "--out", one).code == 0
+    states = [checkpoint.load(run / "last.safetensors")[0] for run in (two, one)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_two_machines_of_torchrun_are_two_processes(recipe: Path, tmp_path: Path) -> None:
+    """One machine stands for both: each has its own torchrun."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = ["--nnodes", "2", "--master_addr", "127.0.0.1", "--master_port", str(free.getsockname()[1])]
+    two, one = tmp_path / "two", tmp_path / "one"
+    words = ["train", str(recipe), *SETTINGS, "train.devices=1", "--out"]
+    start = [sys.executable, "-m", "torch.distributed.run", *address, "--node_rank"]
+    commands = [[*start, place, "-m", "medseg", *words, str(two)] for place in "01"]
+    agents = [subprocess.Popen(command, env=tiny.ENVIRONMENT) for command in commands]
+    assert [agent.wait(timeout=300) for agent in agents] == [0, 0]
+    assert tiny.medseg_command(*words, one, "prepare.batch=2").code == 0
+    states = [checkpoint.load(run / "last.safetensors") for run in (two, one)]
+    assert [facts["processes"] for _, facts, _ in states] == [2, 1]
+    for name, value in states[0][0].items():
+        torch.testing.assert_close(value, states[1][0][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_loss_that_is_no_number_in_one_of_two_stops_both_and_names_its_case(recipe: Path, tmp_path: Path) -> None:
+    said = train(recipe, tmp_path / "run", "loss={name: tests.spoilt}", code=2)
+    assert said.err.count("error:") == 1 and "Traceback" not in said.err
+    assert "training step 2: found loss nan on the cases p" in said.err
+    tensors, facts, _ = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    assert facts["position"]["step"] == 2 and all(value.isfinite().all() for value in tensors.values())
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from medseg import config, interrupts
 from medseg.engine import checkpoint
@@ -20,8 +24,7 @@ from medseg.engine.train import train
 from medseg.interrupts import Interrupted
 from tests import tiny
 
-LONG = ("train.epochs=20", "train.steps=5", "train.validate_every=5", "train.ema=0.9")
-"""Seconds of training: long enough to be stopped in the middle by a parent that looks every few milliseconds."""
+LONG = ("train.epochs=6", "train.steps=5", "train.validate_every=2", "train.ema=0.9")
 PATIENCE_S = 120
 
 
@@ -53,30 +56,173 @@ def unbroken(trained, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("unbroken") / "run"
     said = tiny.medseg_command("train", trained.recipe, *LONG, "--out", run)
     assert said.code == 0, said.err
+    losses = weights(run)[1]
+    assert len(losses) == 6 and max(losses) < 1.5 * min(losses)  # each is the mean of its own steps
     return run
 
 
-def test_killed_while_training(trained, unbroken, tmp_path):
-    words = ["train", trained.recipe, *LONG, "--out", tmp_path / "run"]
-    code, _ = stopped(words, (tmp_path / "run" / "last.safetensors").exists, signal.SIGKILL)
-    assert code == -signal.SIGKILL and len(weights_log(tmp_path / "run")) < 20
-    again = tiny.medseg_command(*words)
-    assert again.code == 0 and "going on after step" in again.err, again.err
+KILLED = """
+import os, random, signal, sys, traceback
+from pathlib import Path
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from medseg import config
+from medseg.engine import checkpoint, state
+from medseg.engine.train import train
+
+recipe, folder, chance = config.load(Path(sys.argv[1]), sys.argv[3:]), Path(sys.argv[2]), random.Random(6)
+
+def killed(after: int, writing: bool) -> bool:
+    "Whether a training in a process of its own was killed, in a step or while it wrote a checkpoint."
+    moments = [chance.random() < 0.3 for _ in range(30)]
+    child = os.fork()
+    if child:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    counted, real = iter(range(after)), checkpoint.save_file
+    def check(*words, **named):
+        if next(counted, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if writing:
+        checkpoint.save_file = lambda *words, **named: (real(*words, **named), check())
+    else:
+        register_optimizer_step_pre_hook(check)
+    state.Keeper.due = lambda keeper: moments.pop()
+    try:
+        train(recipe, folder)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(0)
+
+print([killed(chance.randrange(2, 9), writing=False) for _ in range(5)], killed(1, writing=True), killed(99, False))
+"""
+"""One process that forks, because each new one would spend seconds on imports."""
+
+
+def test_killed_at_five_random_steps_and_saved_at_others(trained, unbroken, tmp_path):
+    words = [sys.executable, "-c", KILLED, trained.recipe, tmp_path / "run", *LONG]
+    done = subprocess.run(list(map(str, words)), env=tiny.ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.stdout == f"{[True] * 5} True False\n", done.stderr
+    going = [int(step) for step in re.findall(r"going on after step (\d+) of 30", done.stderr)]
+    assert len(set(going)) >= 4 and going == sorted(going)
+    assert any(step % 5 for step in going)
     assert weights(tmp_path / "run") == weights(unbroken)
     assert not list((tmp_path / "run").glob(".partial-*"))
 
 
-def weights_log(run: Path) -> list[str]:
-    return (run / "log.jsonl").read_text().splitlines() if (run / "log.jsonl").exists() else []
-
-
-def test_interrupted_while_training(trained, unbroken, tmp_path):
+@pytest.mark.parametrize(("how", "expected"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+def test_interrupted_while_training(trained, unbroken, tmp_path, how, expected):
     words = ["train", trained.recipe, *LONG, "--out", tmp_path / "run"]
-    code, said = stopped(words, (tmp_path / "run" / "last.safetensors").exists, signal.SIGINT)
-    assert code == 130 and "the same command goes on from here" in said and "Traceback" not in said
-    assert len(weights_log(tmp_path / "run")) < 20
-    assert tiny.medseg_command(*words).code == 0
+    steps = itertools.count()
+
+    def ask(*_: object) -> None:
+        if next(steps) == 6:
+            os.kill(os.getpid(), signal.Signals[how])
+
+    hook = register_optimizer_step_pre_hook(ask)
+    said = tiny.medseg_command(*words)
+    hook.remove()
+    assert said.code == expected and "the same command goes on from here" in said.err
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 1
+    again = tiny.medseg_command(*words)
+    assert again.code == 0 and re.search("going on after step [78] of 30", again.err)
     assert weights(tmp_path / "run") == weights(unbroken)
+
+
+GROUP = """
+import itertools, os, signal
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from medseg.__main__ import main
+
+steps = itertools.count()
+def ask(*_):
+    if next(steps) == 6:
+        os.killpg(0, signal.SIGUSR1)
+        os.killpg(0, signal.SIGTERM)
+register_optimizer_step_pre_hook(ask)
+main()
+"""
+
+
+def test_a_signal_for_all_processes_and_another_number_of_workers(trained, unbroken, tmp_path):
+    """As a cluster sends it: the workers get it, too, while the step still needs them. Then without any, and with
+    kernels that repeat."""
+    words = ["train", trained.recipe, *LONG, "--out", tmp_path / "run"]
+    command = [sys.executable, "-c", GROUP, *words, "train.workers=2"]
+    done = subprocess.run(
+        list(map(str, command)), env=tiny.ENVIRONMENT, capture_output=True, text=True, start_new_session=True
+    )
+    assert done.returncode == 75 and "Traceback" not in done.stderr, done.stderr
+    again = tiny.medseg_command(*words, "train.deterministic=true", "--resume")
+    assert again.code == 0 and re.search("going on after step [78] of 30", again.err), again.err
+    assert weights(tmp_path / "run") == weights(unbroken)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture
+def broken(trained, tmp_path, monkeypatch) -> Path:
+    """A run that was stopped in its second epoch of six, and saved before at the end of the first."""
+    run = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupts, "requests", lambda: stopping_after(7))
+        with pytest.raises(Interrupted):
+            train(config.load(trained.recipe, LONG), run)
+    return run
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+def test_a_damaged_checkpoint_costs_the_way_from_the_one_before(trained, unbroken, broken, damage):
+    damage(broken / "last.safetensors")
+    words = ["train", trained.recipe, *LONG, "--out", broken]
+    again = tiny.medseg_command(*words)
+    assert again.code == 0 and "going on after step 5 of 30" in again.err
+    assert re.search(r"last\.safetensors: found .*; going on from the one before it, former\.safetensors\n", again.err)
+    assert weights(broken) == weights(unbroken)
+
+
+def test_two_damaged_checkpoints_are_refused_and_nothing_is_changed(trained, broken):
+    flip(broken / "last.safetensors")
+    cut(broken / "former.safetensors")
+    before = content(broken)
+    said = tiny.medseg_command("train", trained.recipe, *LONG, "--out", broken)
+    assert said.code == 2 and "last.safetensors: found content that differs from its checksum" in said.err
+    assert "in former.safetensors a damaged file" in said.err and "backup" in said.err
+    assert content(broken) == before
+
+
+def test_another_number_of_processes_is_refused(trained, broken):
+    tensors, facts, _ = checkpoint.load(broken / "last.safetensors")
+    checkpoint.save(broken / "last.safetensors", tensors, {**facts, "processes": 2})
+    said = tiny.medseg_command("train", trained.recipe, *LONG, "--out", broken)
+    assert said.code == 2 and "a run of 2 processes, and 1 now" in said.err
+
+
+def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, broken):
+    before = {name: (broken / name).read_bytes() for name in ("last.safetensors", "former.safetensors")}
+    limit = min(map(len, before.values())) - 1
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg", "train", str(trained.recipe), *LONG, "--out", str(broken)],
+        env=tiny.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 2 and "last.safetensors: found that it cannot be written" in done.stderr, done.stderr
+    assert {name: (broken / name).read_bytes() for name in before} == before
+    assert not list(broken.glob(".partial-*"))
+    assert tiny.medseg_command("train", trained.recipe, *LONG, "--out", broken).code == 0
+    assert weights(broken) == weights(unbroken)
 
 
 @contextlib.contextmanager
@@ -104,17 +250,15 @@ def test_interrupted_after_any_step(trained, tmp_path, monkeypatch, steps, setti
 
 
 def test_a_second_ctrl_c_stops_at_once_and_a_second_sigterm_does_not():
-    with pytest.raises(KeyboardInterrupt), interrupts.requests() as asked:
+    with interrupts.requests() as asked:
         assert asked() == 0
+        os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGUSR1)
         assert asked() == signal.SIGTERM
-        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_killed_while_preparing(tmp_path):

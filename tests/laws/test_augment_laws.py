@@ -4,14 +4,18 @@ import dataclasses
 import json
 import math
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.transforms import AdjustContrast
+from scipy import ndimage
 
 from medseg.refusal import Refusal
+from medseg.transforms import places
 from medseg.transforms.augment import Draw, Options, apply, draw
 from medseg.transforms.fundus import Colour
 
@@ -81,6 +85,50 @@ def test_image_and_target_move_together(shape, seed, regions):
     clear = ((read - read.floor() - 0.5).abs() > 1e-3).all(0)  # not halfway between two voxels
     i, j, k = read.round().long()
     assert torch.equal(moved[:, clear], target[:, i, j, k][:, clear])
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes, seeds, st.sampled_from(["rotate", "zoom", "bend"]), st.sampled_from([1, 300, places.AT_ONCE]))
+def test_images_are_read_where_the_formula_says(shape, seed, kind, at_once):
+    image, target = patch(shape, seed)
+    wanted = {"rotate": {"rotate_p": 1, "shear_deg": 20}, "zoom": {"scale_p": 1}, "bend": {"elastic_p": 1}}[kind]
+    options = Options.model_validate({"rotate_p": 0, "scale_p": 0, **wanted})
+    drawn = draw(np.random.default_rng(seed), options, patch=shape, channels=2)
+    spatial = Draw(matrix=drawn.matrix, elastic=drawn.elastic)
+    centre = (np.array(shape).reshape(3, 1, 1, 1) - 1) / 2
+    old = np.tensordot(drawn.matrix or np.eye(3), np.indices(shape) - centre, axes=1) + centre
+    if drawn.elastic is not None:
+        number, sd, moving = drawn.elastic
+        points = torch.randn(3, 6, 6, 6, generator=torch.Generator().manual_seed(number)) * sd
+        field = torch.nn.functional.interpolate(points[None], size=shape, mode="trilinear", align_corners=True)[0]
+        old += field.numpy() * np.reshape(moving, (3, 1, 1, 1))
+    with mock.patch.object(places, "AT_ONCE", at_once):
+        read, moved = apply(spatial, image, target)
+    for channel, expected in zip(read, image, strict=True):
+        assert np.allclose(channel, ndimage.map_coordinates(expected.numpy(), old, order=1, mode="nearest"), atol=1e-4)
+    nearest = [np.floor(axis.clip(0, size - 1) + 0.5).astype(int) for axis, size in zip(old, shape, strict=True)]
+    clear = (np.abs(old % 1 - 0.5) > 1e-4).all(0)
+    assert np.array_equal(moved[0].numpy()[clear], target[0].numpy()[tuple(nearest)][clear])
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes, seeds, st.floats(0.5, 2))
+def test_gamma_is_that_of_monai(shape, seed, gamma):
+    image, target = patch(shape, seed, channels=1)
+    for name, inverted in (("gamma", False), ("inverted_gamma", True)):
+        expected = (
+            AdjustContrast(gamma, invert_image=inverted, retain_stats=True)(image) if image.numel() > 1 else image
+        )
+        assert torch.allclose(apply(Draw(**{name: (gamma,)}), image, target)[0], expected, atol=2e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes, seeds, st.sampled_from([0.5, 0.75, 1.0]))  # scipy cuts the others off elsewhere
+def test_blur_is_that_of_scipy(shape, seed, sd):
+    image, target = patch(shape, seed, channels=2)
+    blurred = apply(Draw(blur=(sd, None)), image, target)[0]
+    assert np.allclose(blurred[0], ndimage.gaussian_filter(image[0].numpy(), sd, mode="nearest"), atol=1e-5)
+    assert torch.equal(blurred[1], image[1])
 
 
 def test_rotation_and_zoom_on_paper():

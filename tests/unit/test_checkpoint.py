@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import subprocess
 import sys
@@ -128,6 +129,47 @@ def test_a_full_disk_is_refused_and_the_former_file_stays(tmp_path):
     assert "room on the disk" in done.stdout and done.stderr == ""
     assert path.read_bytes() == former and list(tmp_path.iterdir()) == [path]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def pair(folder: Path) -> tuple[Path, Path]:
+    last, former = folder / "last", folder / "former"
+    for step in (1, 2, 3):
+        checkpoint.save(last, {"a": torch.full((3,), float(step))}, {"step": step}, former=former)
+    return last, former
+
+
+def test_the_one_before_is_kept_and_taken_where_the_last_is_of_no_use(tmp_path):
+    last, former = pair(tmp_path)
+    said: list[str] = []
+    assert checkpoint.latest(last, former, said.append)[1] == {"step": 3} and not said
+    last.write_bytes(last.read_bytes()[:-1])
+    tensors, facts = checkpoint.latest(last, former, said.append)
+    assert (tensors["a"].tolist(), facts) == ([2.0] * 3, {"step": 2})
+    assert len(said) == 1 and said[0].startswith(f"{last}: found a damaged file") and "former" in said[0]
+    assert list(tmp_path.iterdir()) == [last] and checkpoint.load(last)[1] == {"step": 2}  # the next pushes it out
+    with pytest.raises(Refusal, match="no such file"):
+        checkpoint.latest(tmp_path / "none", former, said.append)
+
+
+def test_two_that_are_of_no_use_are_refused_together(tmp_path):
+    last, former = pair(tmp_path)
+    for path in (last, former):
+        path.write_bytes(b"")
+    with pytest.raises(Refusal, match=r"last: found a damaged file.* in former a damaged file.*backup"):
+        checkpoint.latest(last, former, print)
+
+
+def test_a_failed_save_moves_nothing(tmp_path, monkeypatch):
+    last, former = pair(tmp_path)
+    before = last.read_bytes(), former.read_bytes()
+
+    def full(*words: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(Refusal, match="room on the disk"):
+        checkpoint.save(last, {"a": torch.ones(3)}, {}, former=former)
+    assert (last.read_bytes(), former.read_bytes()) == before and len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import pytest
 import torch
@@ -145,3 +146,32 @@ def test_threads_are_the_real_cores_unless_a_number_is_given(monkeypatch):
     device.set_threads(0)
     device.set_threads(3)
     assert told == [5, 3]
+
+
+def settings() -> tuple[bool, ...]:
+    kernels = torch.backends.cudnn
+    return torch.are_deterministic_algorithms_enabled(), kernels.benchmark, kernels.deterministic
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_kernels_repeat_within_and_are_as_before_afterwards(monkeypatch, kind):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    before = settings()
+    with pytest.raises(ZeroDivisionError), device.repeatable(torch.device(kind), wanted=True):
+        assert settings() == (True, False, True)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (":4096:8" if kind == "cuda" else "")
+        raise ZeroDivisionError
+    assert settings() == before == (False, True, False)
+    with device.repeatable(torch.device(kind), wanted=False):
+        assert settings() == before
+
+
+@pytest.mark.parametrize(("workspace", "fits"), [("", False), (":1:1", False), (":16:8", True), (":4096:8", True)])
+def test_it_is_too_late_to_repeat_once_cuda_runs(monkeypatch, workspace, fits):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    late = pytest.raises(Refusal, match=r"train\.deterministic: .*after CUDA was started.*=:4096:8 before")
+    with contextlib.nullcontext() if fits else late, device.repeatable(torch.device("cuda"), wanted=True):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == workspace
+    assert not torch.are_deterministic_algorithms_enabled()

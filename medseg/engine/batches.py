@@ -1,0 +1,181 @@
+"""Batches for the training loop, cut and varied by worker processes while the network computes, and how long the loop
+had to wait for them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from medseg import interrupts
+from medseg.cores import available_cores
+from medseg.engine import device as devices
+from medseg.engine.samples import Cut, Samples, Varied
+from medseg.refusal import Refusal
+
+PREFETCHED = 2
+"""Batches that each worker has ready in advance."""
+MOST = 8
+"""Workers that auto takes for a GPU: cutting alone is quick, and each holds a copy of the libraries in memory."""
+SHORT = 200
+"""Steps below which auto takes no workers on a CPU: they need seconds to start."""
+STARVED = 0.2
+"""Share of the time above which waiting is worth a sentence."""
+DEAD_WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)( is killed by signal: ([^.]*))?")
+
+
+class Pace(NamedTuple):
+    """How fast training went since it was last asked."""
+
+    wait: float
+    """Share of the time, 0 to 1, in which the loop waited for a batch."""
+    seconds_a_step: float
+
+
+def numbers(first_step: int, total: int, *, size: int, rank: int, world: int) -> Iterator[list[int]]:
+    """Sample numbers of each step from `first_step` on. They count from the start of training, over all processes."""
+    for step in range(first_step, total):
+        first = (step * world + rank) * size
+        yield list(range(first, first + size))
+
+
+def count_workers(wanted: int | Literal["auto"], *, device: torch.device, steps: int, processes: int = 1) -> int:
+    """Worker processes for `train.workers`.
+
+    Args:
+        wanted: auto: on a GPU one for each core but one, at most MOST. On a CPU one if the network's threads leave a
+            core to it, else none: where it takes turns with a thread, all other threads wait for that one.
+        steps: still to do.
+        processes: training processes that share this machine.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type != "cpu":
+        return max(1, min(MOST, available_cores() // processes - 1))
+    return int(steps >= SHORT and available_cores() > processes * torch.get_num_threads())
+
+
+class Batches:
+    """Batches in the order of `numbers`, on the device that trains. Use as a context manager around the loop, because
+    a worker that dies is noticed wherever the loop happens to be.
+
+    Args:
+        batches: sample numbers of each.
+        device: where they are wanted.
+        vary_there: do what was drawn on that device, so that workers only cut: for a GPU, which a few cores could not
+            keep busy otherwise. Else the workers do it.
+        workers: processes; 0 does all in `next`. Batches do not hang on it.
+
+    Raises:
+        Refusal: from `next`, what a worker refused; from anywhere within the context, a worker died.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        batches: Iterable[list[int]],
+        *,
+        device: torch.device,
+        vary_there: bool = False,
+        workers: int = 0,
+    ):
+        self._samples, self._device, self._workers = samples, device, workers
+        self._loader = DataLoader(
+            _Work(samples, vary=not vary_there),
+            batch_sampler=batches,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # what it is given here is a whole batch
+            num_workers=workers,
+            prefetch_factor=PREFETCHED if workers else None,
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_start_worker,
+            pin_memory=device.type == "cuda",
+        )
+        self._ready: Iterator[Cut | Varied | Refusal] | None = None
+        self._since: float | None = None
+        self._waited, self._steps, self._complained = 0.0, 0, False
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ready = None  # which ends the workers
+        if isinstance(error, RuntimeError) and (found := DEAD_WORKER.search(str(error))):
+            raise _dead(found[1], found[3], self._workers) from error
+
+    def __next__(self) -> Varied:
+        asked, first = time.monotonic(), self._ready is None
+        if self._ready is None:
+            with interrupts.sheltered():
+                self._ready = iter(self._loader)
+        batch = next(self._ready)
+        if isinstance(batch, Refusal):
+            raise batch
+        if isinstance(batch, Cut):
+            batch = self._samples.vary(batch.to(self._device))
+        else:
+            batch = Varied(batch.images.to(self._device), batch.targets.to(self._device), batch.cases)
+        came = time.monotonic()
+        if self._since is None:
+            self._since = came if first else asked  # to start workers is not to wait for data
+        self._waited += 0 if first else came - asked
+        self._steps += 1
+        return batch
+
+    def pace(self) -> Pace:
+        """Of the steps since the last call, from the first request for a batch to now."""
+        passed = time.monotonic() - (self._since or time.monotonic())
+        pace = Pace(self._waited / passed if passed else 0.0, passed / max(1, self._steps))
+        self._since, self._waited, self._steps = None, 0.0, 0
+        return pace
+
+    def complaint(self, pace: Pace) -> str | None:
+        """What to say to a user whose network waits for data that others should have ready. It is said once."""
+        if pace.wait <= STARVED or self._complained or not (self._workers or self._device.type == "cuda"):
+            return None
+        self._complained = True
+        said = f"the network waited for data {pace.wait:.0%} of the time"
+        if self._workers < available_cores():
+            return f"{said}: set train.workers above {self._workers}"
+        return f"{said}, and every core has a worker: more cores, a faster disk or less augmentation would help"
+
+
+@dataclass(frozen=True)
+class _Work(Dataset[Cut | Varied | Refusal]):
+    """What a worker does. Refusals are handed over, because a DataLoader would turn them into errors of another
+    kind."""
+
+    samples: Samples
+    vary: bool
+
+    def __getitems__(self, wanted: list[int]) -> Cut | Varied | Refusal:
+        try:
+            cut = self.samples.cut(wanted)
+            return self.samples.vary(cut) if self.vary else cut
+        except Refusal as refusal:
+            return refusal
+
+
+def _as_it_is(batch: Cut | Varied | Refusal) -> Cut | Varied | Refusal:
+    return batch
+
+
+def _start_worker(number: int) -> None:
+    devices.tune_allocator()
+
+
+def _dead(process: str, by: str | None, workers: int) -> Refusal:
+    return Refusal(
+        f"data worker (process {process})",
+        found=f"that it was killed by a signal: {by.strip()}" if by else "that it ended",
+        needed=f"all {workers} workers until the end",
+        remedy="most often memory ran out, of the machine or of /dev/shm: "
+        f"set train.workers below {workers}, then run the same command again, which goes on from the last checkpoint",
+    )
