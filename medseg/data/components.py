@@ -61,14 +61,15 @@ def grouped(rows: np.ndarray) -> dict[int, Components]:
 def _of_label(mask: np.ndarray, position: int) -> np.ndarray:
     """Rows of one label, (i, j, k) booleans."""
     inside = _box(mask)
-    labels, count = cc3d.connected_components(np.array(mask[inside]), connectivity=CONNECTIVITY, return_N=True)
+    # a rim, without which cc3d reserves too little for lines of voxels (1 0 1) and fails
+    labels, count = cc3d.connected_components(np.pad(mask[inside], 1), connectivity=CONNECTIVITY, return_N=True)
     boxes = cc3d.statistics(labels)["bounding_boxes"] if count else []
     rows = [np.empty((0, 6), np.int32)]
     for number, label in enumerate(_some(count, MOST, [position]) + 1):
         own = labels[boxes[label]] == label
         places = np.flatnonzero(own)
         voxels = np.stack(np.unravel_index(places[_some(len(places), VOXELS, [position, number])], own.shape), axis=1)
-        voxels += [outer.start + inner.start for outer, inner in zip(inside, boxes[label], strict=True)]
+        voxels += [outer.start + inner.start - 1 for outer, inner in zip(inside, boxes[label], strict=True)]
         about = np.broadcast_to((position, number, len(places)), voxels.shape)
         rows.append(np.concatenate([about, voxels], axis=1).astype(np.int32))
     return np.concatenate(rows)

@@ -49,15 +49,15 @@ def build(options: Options, *, exclusive: bool) -> Loss:
 
 
 def soft_skeleton(values: Tensor, known: Tensor | None, iterations: int) -> Tensor:
-    """Of (B, C, I, J, K) in 0 to 1; 0 where it is not `known`. What is not known, and what lies beyond the border,
-    neither erodes nor dilates its neighbours."""
+    """Of (B, C, I, J, K) in 0 to 1, which are 0 where they are not `known`. These places, and what lies beyond the
+    border, neither erode nor dilate their neighbours."""
     skeleton = torch.zeros_like(values)
     for _ in range(iterations + 1):
         smaller = _eroded(values, known)
-        edge = (values - _dilated(smaller, known)).relu()
+        edge = (values - max_pool3d(smaller, 3, stride=1, padding=1)).relu()
         skeleton = skeleton + (edge - skeleton * edge).relu()
         values = smaller
-    return _filled(skeleton, known, 0)
+    return skeleton
 
 
 def _share(skeleton: Tensor, inside: Tensor, smooth: float) -> Tensor:
@@ -67,19 +67,10 @@ def _share(skeleton: Tensor, inside: Tensor, smooth: float) -> Tensor:
 
 def _eroded(values: Tensor, known: Tensor | None) -> Tensor:
     """The least of each voxel and its neighbours by a face. Along an axis of one voxel there are none."""
-    high = -_filled(values, known, 1)
+    negated = -(values if known is None else torch.where(known, values, 1))
     least = values
     for axis in range(3):
         if values.shape[2 + axis] > 1:
             kernel = [3 if other == axis else 1 for other in range(3)]
-            least = torch.minimum(least, -max_pool3d(high, kernel, stride=1, padding=[size // 2 for size in kernel]))
+            least = torch.minimum(least, -max_pool3d(negated, kernel, stride=1, padding=[size // 2 for size in kernel]))
     return least
-
-
-def _dilated(values: Tensor, known: Tensor | None) -> Tensor:
-    """The greatest in the cube of 3 voxels a side."""
-    return max_pool3d(_filled(values, known, 0), 3, stride=1, padding=1)
-
-
-def _filled(values: Tensor, known: Tensor | None, fill: float) -> Tensor:
-    return values if known is None else torch.where(known, values, fill)

@@ -10,6 +10,7 @@ import torch
 from medseg import config, plugins
 from medseg.engine import checkpoint, groups
 from medseg.labels import LabelTable
+from medseg.models import residual_unet
 from medseg.plan import Normalisation, Plan
 from medseg.refusal import Refusal
 from tests import tiny
@@ -97,6 +98,7 @@ def test_frozen_parts_do_not_change_by_a_bit(name):
     groups.freeze(model, chosen, said.append)
     before = copy.deepcopy(model.state_dict())
     optimiser = torch.optim.AdamW(groups.trained(model, chosen, plan(name), TABLE), lr=0.01, weight_decay=0.1)
+    assert all(weight.requires_grad for group in optimiser.param_groups for weight in group["params"])
     groups.hold(model.train(), chosen.train.freeze)
     outputs = model(scan(name, batch=2))
     sum(output.square().mean() for output in (outputs if isinstance(outputs, tuple) else [outputs])).backward()
@@ -143,24 +145,34 @@ def test_without_either_all_weights_learn_alike():
     assert group["scale"] == 1 and list(map(id, group["params"])) == list(map(id, model.parameters()))
 
 
-def test_training_keeps_to_them(tmp_path):
+def test_training_keeps_to_them(tmp_path, monkeypatch):
     """A run from another run's weights: a frozen stage, and rates that fall from stage to stage."""
-    start = tiny.untrained_run(tmp_path / "start", seed=3)
+    monkeypatch.setattr(residual_unet, "InstanceNorm", torch.nn.BatchNorm3d)  # which learns statistics
+    deeper = "model.channels=[4,8,8]"
+    start = tiny.untrained_run(tmp_path / "start", seed=3, changes=(deeper,))
     file = tiny.recipe(tmp_path / "recipe.yaml", tiny.data_set(tmp_path / "data"))
-    changes = [f"init.weights={start.folder}", "init.heads=load", "train.freeze=[encoder.1]", "train.layer_decay=0.1"]
-    changes += ["train.optimiser=sgd", "train.epochs=1", "train.ema=0.5", "train.momentum=0", "train.weight_decay=0"]
+    changes = [deeper, f"init.weights={start.folder}", "init.heads=load"]
+    changes += [
+        "train.freeze=[decoder.0]",
+        "train.layer_decay=0.1",
+        "train.optimiser=sgd",
+        "train.epochs=1",
+        "train.ema=0.5",
+        "train.momentum=0",
+        "train.weight_decay=0",
+    ]
     said = tiny.medseg_command("train", file, "--out", tmp_path / "run", *changes)
     assert said.code == 0, said.err
     assert "train.freeze:" in said.err
     before, *_ = checkpoint.load(start.folder / "weights.safetensors")
     after, *_ = checkpoint.load(tmp_path / "run" / "last.safetensors")
     moved = {key: float((after[f"network.{key}"] - value).abs().max()) for key, value in before.items()}
-    assert all(value == 0 for key, value in moved.items() if key.startswith("encoder.1."))
+    assert all(value == 0 for key, value in moved.items() if key.startswith("decoder.0."))
     assert all(
-        torch.equal(after[f"average.module.{key}"], before[key]) for key in before if key.startswith("encoder.1.")
+        torch.equal(after[f"average.module.{key}"], before[key]) for key in before if key.startswith("decoder.0.")
     )
-    tops = ("encoder.0", "decoder.0", "heads")
-    largest = [max(value for key, value in moved.items() if key.startswith(top)) for top in tops]
+    tops = ("encoder.0", "decoder.1", "heads")
+    largest = [max(moved[key] for key in moved if key.startswith(top) and key.endswith("weight")) for top in tops]
     assert 0 < largest[0] < 0.2 * largest[1] < 0.2 * 0.5 * largest[2]
-    said = tiny.medseg_command("train", file, "--out", tmp_path / "run", "--resume", *changes[:3])
+    said = tiny.medseg_command("train", file, "--out", tmp_path / "run", "--resume", *changes[:4])
     assert said.code and "train.layer_decay" in said.err

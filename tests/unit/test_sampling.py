@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
@@ -78,6 +78,7 @@ for one in DOTS:
 
 
 @settings(max_examples=30, deadline=None)
+@example(np.array([1, 0, 1], np.uint8).reshape(1, 1, 3, 1), False)
 @given(arrays.arrays(np.uint8, (1, 6, 5, 4), elements=st.sampled_from([0, 0, 0, 1, 2])), st.booleans())
 def test_components_are_those_of_scipy(values, regions):
     table = LabelTable.of({"both": [1, 2], "second": [2]} if regions else {"first": 1, "second": 2})
@@ -114,14 +115,15 @@ def test_few_voxels_of_a_large_component_and_few_of_many_components_are_kept():
 def test_shares_of_zero_leave_patches_as_they_were(tmp_path):
     prepared = cache.open_case(write(tmp_path / "a", organ=True, large=True, dots=True))
     for number in range(50):
-        generator = generator_for(7, 0, number)
-        found = draw_patch(generator_for(7, 0, number), prepared, (4, 4, 4), foreground_share=0.6)
+        generator, own = generator_for(7, 0, number), generator_for(7, 0, number)
+        found = draw_patch(own, prepared, (4, 4, 4), foreground_share=0.6)
         if generator.random() < 0.6:
             voxels = prepared.coordinates[int(generator.integers(2))]
             centre = voxels[generator.integers(len(voxels))]
             assert found == tuple(int(min(max(place - 2, 0), 16)) for place in centre)
         else:
             assert found == tuple(int(generator.integers(17)) for _ in range(3))
+        assert own.random() == generator.random()  # as much chance was used
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
@@ -172,9 +174,9 @@ def test_cases_with_the_rarest_label_are_drawn_more_often(folders):
 
 
 def test_of_labels_in_as_many_cases_the_one_of_fewest_voxels_is_the_rarest(tmp_path):
-    both = write(tmp_path / "a", organ=True, large=True)
-    assert rarest([both], 1).label == 0  # 27 voxels against 512
-    assert rarest([both, write(tmp_path / "b", organ=True)], 1).label == 1
+    large, dots = write(tmp_path / "a", organ=True, large=True), write(tmp_path / "b", organ=True, dots=True)
+    assert [rarest([one], 1).label for one in (large, dots)] == [0, 1]  # an organ has 27 voxels
+    assert rarest([large, write(tmp_path / "c", organ=True)], 1).label == 1
 
 
 def test_a_data_set_without_labels_has_no_rarest(tmp_path):
