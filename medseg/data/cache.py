@@ -162,15 +162,14 @@ def open_case(place: Path) -> PreparedCase:
             remedy="run `medseg prepare` again; it redoes only what is damaged",
         )
     arrays = {name: chunks.read(place, name, described) for name, described in meta["arrays"].items()}
-    rows = np.load(place / "coordinates.npy")
-    labels = range(len(meta["voxels"]))
-    ends = np.searchsorted(rows[:, 0], labels, side="right")  # rows come label by label
+    ends = np.cumsum(np.minimum(meta["voxels"], COORDINATES_PER_CLASS))
+    of_labels = np.split(np.load(place / "coordinates.npy"), ends)[:-1]
     return PreparedCase(
         id=meta["case"],
         image=arrays["image"],
         target=arrays.get("target"),
         undo=Undo.from_json(meta["undo"]),
-        coordinates={label: of for label, of in zip(labels, np.split(rows[:, 1:], ends), strict=False) if len(of)},
+        coordinates={label: voxels for label, voxels in enumerate(of_labels) if len(voxels)},
         voxels=tuple(meta["voxels"]),
         components=components.grouped(np.load(place / "components.npy")),
     )
@@ -245,8 +244,8 @@ def files_under(folder: Path) -> Iterator[Path]:
 
 
 def _foreground(target: np.ndarray | None, table: LabelTable) -> tuple[np.ndarray, list[int]]:
-    """Sampled voxels of each label as rows (position in the table, i, j, k), and the number of voxels of each."""
-    rows, voxels = [np.empty((0, 4), np.int32)], []
+    """Sampled voxels (i, j, k) of one label after another, and the number of voxels that each has."""
+    rows, voxels = [np.empty((0, 3), np.int32)], []
     for position in range(len(table.labels)):
         if target is None:
             voxels.append(0)
@@ -257,7 +256,7 @@ def _foreground(target: np.ndarray | None, table: LabelTable) -> tuple[np.ndarra
             generator = np.random.default_rng([COORDINATES_SEED, position])
             found = np.sort(generator.choice(found, COORDINATES_PER_CLASS, replace=False))
         place = np.unravel_index(found, target.shape[1:])
-        rows.append(np.stack([np.full(len(found), position), *place], axis=1).astype(np.int32))
+        rows.append(np.stack(place, axis=1).astype(np.int32))
     return np.concatenate(rows), voxels
 
 

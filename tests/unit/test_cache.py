@@ -148,3 +148,12 @@ def test_place_follows_content(tmp_path):
     scan.unlink()
     with pytest.raises(Refusal, match=r"scan\.nii"):
         contents.of(case)
+
+
+def test_cases_of_another_version_are_prepared_anew(tmp_path):
+    write(tmp_path)
+    meta = tmp_path / "meta.json"
+    meta.write_text(meta.read_text().replace(f'"format": {cache.FORMAT}', f'"format": {cache.FORMAT - 1}'))
+    assert not cache.is_complete(tmp_path)
+    with pytest.raises(Refusal, match=r"run `medseg prepare` again"):
+        cache.open_case(tmp_path)
