@@ -106,7 +106,9 @@ class Batches:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ready = None  # which ends the workers
+        # a traceback may keep the iterator alive, and workers, which no signal reaches, would outlast the program
+        getattr(self._ready, "_shutdown_workers", _nothing)()
+        self._ready = None
         if isinstance(error, RuntimeError) and (found := DEAD_WORKER.search(str(error))):
             raise _dead(found[1], found[3], self._workers) from error
 
@@ -161,6 +163,10 @@ class _Work(Dataset[Cut | Varied | Refusal]):
             return self.samples.vary(cut) if self.vary else cut
         except Refusal as refusal:
             return refusal
+
+
+def _nothing() -> None:
+    pass
 
 
 def _as_it_is(batch: Cut | Varied | Refusal) -> Cut | Varied | Refusal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -46,10 +47,13 @@ def test_training_leaves_a_complete_run_folder(trained):
     log = [json.loads(line) for line in (trained.run / "log.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in log] == [1, 2]
     assert all({"loss", "lr", "dice", "dice_per_label", "seconds"} <= set(entry) for entry in log)
+    assert all(0 <= entry["wait"] < 1 and entry["seconds_a_step"] > 0 for entry in log)
     split = json.loads((trained.run / "split.json").read_text())["folds"][0]
     patients = {side: {case[:2] for case in split[side]} for side in ("train", "validation")}
     assert not patients["train"] & patients["validation"]
-    assert "epoch 2/2" in trained.said.err and str(trained.run) in trained.said.out
+    waited = round(100 * log[1]["wait"])
+    assert re.search(rf"epoch 2/2 .* s a step, ({waited - 1}|{waited}|{waited + 1})% of it waiting", trained.said.err)
+    assert str(trained.run) in trained.said.out
 
 
 def test_the_same_command_again_says_that_it_is_done(trained):
@@ -341,7 +345,8 @@ def test_tensorboard_logs_are_written_and_closed(trained, tmp_path, monkeypatch)
     close = SummaryWriter.close
     monkeypatch.setattr(SummaryWriter, "close", lambda writer: (closed.append(1), close(writer)))
     succeed("train", trained.recipe, "train.tensorboard=true", "--out", tmp_path / "run")
-    assert closed and next((tmp_path / "run" / "tensorboard").iterdir()).stat().st_size > 100
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert closed and all(name in events.read_bytes() for name in (b"loss", b"dice/left", b"wait", b"seconds_a_step"))
 
 
 def test_a_volume_reaches_the_network_and_comes_back(untrained):

@@ -128,9 +128,11 @@ def test_workers_outlive_requests_to_stop_and_a_killed_one_is_named(samples, exp
 
 
 class Refusing:
-    """Samples of which the second cannot be read."""
+    """Samples of which the second cannot be read, and the third is met with a mistake of ours."""
 
     def cut(self, wanted: list[int]) -> Cut:
+        if 2 in wanted:
+            raise ZeroDivisionError
         if 1 in wanted:
             raise Refusal("case b", found="nothing", needed="something", remedy="look")
         return Cut([torch.zeros(1, 2, 2, 2)], [torch.zeros(1, 2, 2, 2)], [augment.Draw()], ["a"])
@@ -140,11 +142,16 @@ class Refusing:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_refusal_arrives_as_it_was_said(workers):
-    with Batches(Refusing(), [[0], [1]], device=CPU, workers=workers) as batches:
+def test_a_refusal_arrives_as_it_was_said_and_no_worker_outlasts_a_mistake(workers):
+    with (
+        pytest.raises(ZeroDivisionError) as said,
+        Batches(Refusing(), [[0], [1], [2]], device=CPU, workers=workers) as batches,
+    ):
         assert next(batches).cases == ["a"]
         with pytest.raises(Refusal, match="case b: found nothing; needed something"):
             next(batches)
+        next(batches)
+    assert said.tb and not multiprocessing.active_children()
 
 
 def test_other_errors_of_the_loop_stay_what_they_are():
