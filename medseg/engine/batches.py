@@ -4,6 +4,8 @@ had to wait for them."""
 from __future__ import annotations
 
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from medseg import interrupts
 from medseg.cores import available_cores
@@ -27,6 +30,10 @@ SHORT = 200
 """Steps below which auto takes no workers on a CPU: they need seconds to start."""
 STARVED = 0.2
 """Share of the time above which waiting is worth a sentence."""
+CHILD_ENDS = getattr(signal, "SIGCHLD", None)
+"""The signal; Windows has none."""
+ENDING_S = 0.5
+"""How long an end is waited for that shows already."""
 DEAD_WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)( is killed by signal: ([^.]*))?")
 
 
@@ -101,16 +108,36 @@ class Batches:
         self._waited, self._steps, self._complained = 0.0, 0, False
 
     def __enter__(self) -> Batches:
+        self._former = signal.getsignal(CHILD_ENDS) if CHILD_ENDS else None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._forget_children()  # first: what looks after them raises errors wherever it likes
+        dead = self._dead_worker(error)
         # a traceback may keep the iterator alive, and workers, which no signal reaches, would outlast the program
         getattr(self._ready, "_shutdown_workers", _nothing)()
         self._ready = None
+        if dead:
+            raise _dead(*dead, self._workers) from error
+
+    def _dead_worker(self, error: BaseException | None) -> tuple[str, str | None] | None:
+        """Process and signal of a worker whose end is behind an error; None: it is something else."""
         if isinstance(error, RuntimeError) and (found := DEAD_WORKER.search(str(error))):
-            raise _dead(found[1], found[3], self._workers) from error
+            return found[1], found[3]
+        if isinstance(error, EOFError | OSError):  # it ended while it handed a batch over
+            for worker in getattr(self._ready, "_workers", ()):
+                worker.join(ENDING_S)
+                if worker.exitcode:
+                    return str(worker.pid), signal.strsignal(-worker.exitcode) if worker.exitcode < 0 else None
+        return None
+
+    def _forget_children(self) -> None:
+        """torch looks after its workers whenever any child of the process ends, and would do so for good."""
+        if CHILD_ENDS and threading.current_thread() is threading.main_thread():
+            signal.signal(CHILD_ENDS, self._former or signal.SIG_DFL)
+            signal_handling._SIGCHLD_handler_set = False  # or the next loader would go without
 
     def __next__(self) -> Varied:
         asked, first = time.monotonic(), self._ready is None

@@ -202,3 +202,30 @@ def test_how_many_workers_auto_takes(monkeypatch):
     assert count_workers("auto", device=CPU, steps=1000) == 1
     assert count_workers("auto", device=CPU, steps=10) == 0  # over before a worker has started
     assert count_workers("auto", device=CPU, steps=1000, processes=2) == 0
+
+
+def test_nothing_is_left_behind_that_looks_after_children(samples, expected):
+    before = signal.getsignal(signal.SIGCHLD)
+    for _ in range(2):  # and the second one is looked after, too
+        with Batches(samples, numbers(0, 2, size=2, rank=0, world=1), device=CPU, workers=1) as batches:
+            assert_same([next(batches)], expected[:1])
+            assert callable(signal.getsignal(signal.SIGCHLD)) and signal.getsignal(signal.SIGCHLD) != before
+        assert signal.getsignal(signal.SIGCHLD) == before
+
+
+@pytest.mark.parametrize("lost", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_a_worker_that_ends_while_it_hands_a_batch_over_is_named(samples, lost):
+    with (
+        pytest.raises(Refusal, match=r"data worker \(process \d+\): found that it was killed by a signal: Killed"),
+        Batches(samples, numbers(0, 500, size=2, rank=0, world=1), device=CPU, workers=1) as batches,
+    ):
+        next(batches)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGKILL)
+        raise lost
+    with (
+        pytest.raises(type(lost)),  # of all workers alive it is somebody else's
+        Batches(samples, numbers(0, 500, size=2, rank=0, world=1), device=CPU, workers=1) as batches,
+    ):
+        next(batches)
+        raise lost
