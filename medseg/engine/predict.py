@@ -390,7 +390,7 @@ class Predictor:
         """How the work is cut up. Where there is no room for holes in memory, from here on none are left."""
         task = self._task(undo, probabilities=probabilities)
         devices.give_back()  # what is kept of the last scan, and of measuring, would be counted twice
-        if not self.exact and self.limits.host is None:
+        if self.limits.host is None:
             roomy = budget.roomy(task, self.limits, boxes=boxes)
             if devices.tune_allocator(exact=not roomy) and not roomy:
                 task = replace(task, need=self._exact_need)

@@ -13,6 +13,7 @@ import pytest
 
 from medseg import plugins, readers
 from medseg.case import Case
+from medseg.engine import device
 from medseg.engine.batch import predict_all
 from medseg.engine.memory import FREE, Limits
 from medseg.labels import LabelTable
@@ -68,6 +69,16 @@ def test_what_is_referred_to_is_written_first_and_once(cases: list[Case], tmp_pa
     (outcome,) = predict_all(Predictor(), cases, tmp_path / "out", formats=formats, announce=said.append)  # type: ignore[arg-type]
     assert outcome.files == ("a.nii.gz", "a.seg.dcm", "a.sr.dcm", "a.statistics.csv")
     assert len(said) == 1 and said[0].startswith("[1/1] a: done")
+
+
+def test_memory_of_a_failed_case_is_looked_for_and_of_others_not(
+    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(device, "give_back", lambda *, after_error=False: asked.append(after_error))
+    lost = Case("b", patient="P2", images={"CT": tmp_path / "lost.nii.gz"})
+    predict_all(Predictor(), [*cases, lost], tmp_path / "out", formats=["nifti"], announce=lambda _: None)  # type: ignore[arg-type]
+    assert asked == [True, False], "after the case that failed, and at the end"
 
 
 def test_a_name_that_is_no_text_does_not_lose_the_record(cases: list[Case], tmp_path: Path) -> None:

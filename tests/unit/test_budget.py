@@ -313,6 +313,14 @@ def test_a_smaller_gpu_takes_smaller_batches_then_blocks_then_the_host(gpu):
     budget.plan(big(device=CUDA), gpu(least))
 
 
+def test_all_channels_at_once_take_small_pieces_on_a_gpu_too(gpu):
+    """Where probabilities are kept; what is large for one channel is a hundred times as much then."""
+    plain, kept = (budget.plan(big(device=CUDA, kept=count), gpu()) for count in (0, 104))
+    here = budget.plan(big(kept=104), Limits(64 * 2**30))
+    assert plain.gpu and kept.gpu and kept.layout.axis == here.layout.axis
+    assert kept.gpu.reducing == here.host.reducing < 2**28 < 32 * plain.gpu.reducing
+
+
 def test_a_gpu_that_runs_out_is_asked_for_less_and_the_host_is_not(gpu):
     first = budget.plan(big(device=CUDA, batch=1), gpu())
     second = budget.smaller(first, first.layout.blocks, gpu=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import subprocess
 import sys
 import time
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -373,6 +376,30 @@ def test_where_the_allocator_cannot_be_told_the_plan_expects_holes(model, monkey
     assert not Predictor.load([model], device="cpu", limits=Limits.of("8GiB")).exact
 
 
+@pytest.mark.parametrize("after_error", [False, True])
+def test_what_a_traceback_holds_in_a_circle_is_let_go_of_after_an_error(after_error):
+    class Held:
+        """Stands for the arrays of a frame."""
+
+    def fails():
+        held = Held()
+        seen.append(weakref.ref(held))
+        try:
+            raise ValueError
+        except ValueError as error:
+            kept = error  # which knows the frame, which knows it
+            assert kept is not None
+
+    seen: list[weakref.ref[Held]] = []
+    gc.disable()
+    try:
+        fails()
+        device.give_back(after_error=after_error)
+        assert (seen[0]() is None) == after_error
+    finally:
+        gc.enable()
+
+
 def test_giving_back_empties_the_cache_of_a_gpu(monkeypatch):
     emptied = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
@@ -391,3 +418,23 @@ def test_torch_is_told_of_the_limit_of_a_gpu(monkeypatch):
     assert told == []
     Limits.of("1GiB", "12GiB").enforce(torch.device("cuda"))
     assert told == [pytest.approx((12 * GIB - memory.CUDA_CONTEXT) / (24 * GIB))]
+
+
+def test_tiles_that_are_seen_again_are_counted(model, scan):
+    """Memory runs out once; what was under way is done again with less."""
+    predictor = Predictor.load([model], device="cpu", changes=["skip_air=false"])
+    [member], calls = predictor.members, []
+
+    def short(tiles):
+        calls.append(len(tiles))
+        if len(calls) == 3:
+            raise MemoryError
+        return member.run(tiles)
+
+    said: list[tuple[int, int]] = []
+    found = replace(predictor, members=(replace(member, run=short),)).predict_volume(
+        read(scan), "x", lambda *step: said.append(step)
+    )
+    undisturbed = predictor.predict_volume(read(scan), "x")
+    assert (found.target.array == undisturbed.target.array).all()
+    assert found.facts["tiles"] == said[-1][0] == said[-1][1] == len(calls) - 1 > undisturbed.facts["tiles"]

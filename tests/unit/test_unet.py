@@ -94,12 +94,23 @@ def test_without_gradients_the_answer_is_the_same_in_less_memory(layout, deep):
     assert torch.equal(x, before)
 
 
+class Alive(need._Live):
+    """The most bytes of maps at once, without what convolutions take besides."""
+
+    most = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = super().__torch_function__(func, types, args, kwargs)
+        self.most = max(self.most, self._now)
+        return out
+
+
 def test_the_largest_maps_that_are_alive_are_three():
-    """Room for the skip connection, which is two of them, and what comes from below or is made of it."""
+    """Room for the skip connection, which is two of them, and what comes from below or is made of it. The coarser map
+    that is enlarged is a quarter of one."""
     network = models.build("unet", in_channels=1, out_channels=2, features=(8, 16), deep_supervision=False).eval()
-    alive = need._Live()
+    alive = Alive()
     with torch.no_grad(), alive:
         network(torch.zeros(1, 1, 32, 32, 32))
     largest = 8 * 32**3 * 4
-    convolution = 3 * largest  # what `_Live` counts besides: copies in another order of what is read and made
-    assert alive.peak < 3.3 * largest + convolution
+    assert 3 * largest <= alive.most < 3.5 * largest
