@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -43,6 +44,65 @@ class Clock:
     def wrap(self, holder: Any, attribute: str, name: str) -> None:
         """Count a function in its place."""
         setattr(holder, attribute, self.timed(name, getattr(holder, attribute)))
+
+
+class Paces:
+    """Seconds of steps of training, and of waiting for each one's batch; and how busy a GPU was meanwhile.
+
+    Args:
+        job: how many steps are `skipped`, how many `counted`, and the `device`.
+        started: when the program was, by `time.perf_counter`.
+        stop: called after the last step.
+    """
+
+    def __init__(self, job: dict[str, Any], started: float, *, stop: Callable[[], None] = lambda: None):
+        self._skipped, self._counted, self._stop = job["skipped"], job["counted"], stop
+        self._started, self._watched = started, job["device"] == "cuda"
+        self._ends: list[float] = []
+        self._waits: list[float] = []
+        self._watch: subprocess.Popen[str] | None = None
+
+    @property
+    def enough(self) -> bool:
+        return len(self._ends) > self._skipped + self._counted
+
+    def wrap(self, holder: Any, step: str, source: Any, following: str) -> None:
+        """Watch a function that does a step and one that gives the next batch, in their places."""
+        does, gives = getattr(holder, step), getattr(source, following)
+
+        def stepped(*arguments: Any, **keywords: Any) -> Any:
+            answer = does(*arguments, **keywords)
+            self._ends.append(time.perf_counter())
+            if len(self._ends) == self._skipped + 1 and self._watched:
+                asks = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+                self._watch = subprocess.Popen(asks, stdout=subprocess.PIPE, text=True)
+            if len(self._ends) == self._skipped + self._counted + 1:
+                if self._watch:
+                    self._watch.terminate()
+                self._stop()
+            return answer
+
+        def given(*arguments: Any, **keywords: Any) -> Any:
+            asked = time.perf_counter()
+            batch = gives(*arguments, **keywords)
+            self._waits.append(time.perf_counter() - asked)
+            return batch
+
+        setattr(holder, step, stepped)
+        setattr(source, following, given)
+
+    def told(self, gpu_bytes: int | None) -> dict[str, Any]:
+        """What is known of the counted steps."""
+        first, last = self._skipped, self._skipped + self._counted
+        ends = self._ends[first : last + 1]
+        busy = [int(line) for line in (self._watch.communicate()[0] if self._watch else "").split()]
+        return {
+            "steps": [end - start for start, end in zip(ends, ends[1:])],
+            "waits": self._waits[first + 1 : last + 1],
+            "busy": sum(busy) / len(busy) if busy else None,
+            "start": ends[0] - self._started,
+            "memory": status("VmHWM") if gpu_bytes is None else gpu_bytes,
+        }
 
 
 def job() -> dict[str, Any]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medseg.layers import LAYOUTS
 
-SCHEMA = "(Tensor x, Tensor weight, int[] stride, int[] padding, int[] dilation, int groups) -> Tensor"
+SETTINGS = "int[] stride, int[] padding, int[] dilation, int groups"
+SCHEMA = f"(Tensor x, Tensor weight, {SETTINGS}) -> Tensor"
+BACKWARD = f"(Tensor gradient, Tensor x, Tensor weight, {SETTINGS}) -> Tensor"
 
 
 @torch.library.custom_op("medseg::convolution", mutates_args=(), schema=SCHEMA)
@@ -34,6 +37,67 @@ def _answer(
 ) -> Tensor:
     found = torch.ops.aten.convolution(x, weight, None, stride, padding, dilation, False, [0], groups)
     return torch.empty_like(found, memory_format=LAYOUTS[x.ndim])
+
+
+@torch.library.custom_op("medseg::input_gradient", mutates_args=(), schema=BACKWARD)
+def input_gradient(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Of `convolution`, by its input, which lies as the input does."""
+    found = _gradients(gradient, x, weight, stride, padding, dilation, groups, [True, False, False])[0]
+    return found.contiguous(memory_format=LAYOUTS[x.ndim])
+
+
+@torch.library.custom_op("medseg::weight_gradient", mutates_args=(), schema=BACKWARD)
+def weight_gradient(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Of `convolution`, by its weight."""
+    found = _gradients(gradient, x, weight, stride, padding, dilation, groups, [False, True, False])[1]
+    return found.contiguous(memory_format=LAYOUTS[x.ndim])
+
+
+def _gradients(gradient: Tensor, x: Tensor, weight: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *rest, groups, wanted = settings
+    gradient = gradient.contiguous(memory_format=LAYOUTS[x.ndim])
+    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *rest, False, [0], groups, wanted)
+
+
+@input_gradient.register_fake
+def _like_input(gradient: Tensor, x: Tensor, weight: Tensor, *settings: Any) -> Tensor:
+    return torch.empty_like(x, memory_format=LAYOUTS[x.ndim])
+
+
+@weight_gradient.register_fake
+def _like_weight(gradient: Tensor, x: Tensor, weight: Tensor, *settings: Any) -> Tensor:
+    return torch.empty_like(weight, memory_format=LAYOUTS[x.ndim])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, *ctx.settings = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    by_input = input_gradient(gradient, x, weight, *ctx.settings) if ctx.needs_input_grad[0] else None
+    by_weight = weight_gradient(gradient, x, weight, *ctx.settings) if ctx.needs_input_grad[1] else None
+    return by_input, by_weight, None, None, None, None
+
+
+convolution.register_autograd(_backward, setup_context=_keep)
 
 
 def _convolved(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
