@@ -246,7 +246,9 @@ def files_under(folder: Path) -> Iterator[Path]:
 def _foreground(target: np.ndarray | None, table: LabelTable) -> tuple[np.ndarray, list[int]]:
     """Sampled voxels (i, j, k) of one label after another, and the number of voxels that each has."""
     rows, voxels = [np.empty((0, 3), np.int32)], [0] * len(table.labels)
-    for position, box in table.boxes(target).items() if target is not None else ():
+    if target is None:
+        return rows[0], voxels
+    for position, box in table.boxes(target).items():
         mask = table.mask(target[:, *box], position)
         found = np.flatnonzero(mask)
         voxels[position] = len(found)

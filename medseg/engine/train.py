@@ -27,6 +27,7 @@ from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
 from medseg.labels import LabelTable
+from medseg.losses import Loss
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import centre_code, with_planes
 
@@ -82,7 +83,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
         table=material.cases.labels,
         run=run,
         network=network,
-        loss=recipe.loss.module().build(recipe.loss.options, exclusive=material.cases.labels.exclusive),
+        loss=_loss(recipe, material),
         samples=_samples(recipe, material, fabric.world_size, announce),
         validation=_validation(material),
         announce=announce,
@@ -167,6 +168,13 @@ def strategy(settings: TrainSettings) -> str | Strategy:
             found = f"{getattr(settings, key.removeprefix('train.'))} with train.shard"
             raise Refusal(key, found=found, needed=needed, remedy=f"change {key}, or set train.shard=false")
     return shard.strategy(settings.devices)
+
+
+def _loss(recipe: Recipe, material: Material) -> Loss:
+    module, spacing = recipe.loss.module(), material.plan.spacing_mm
+    size = {"spacing_mm": spacing} if getattr(module, "IN_MM", False) and spacing != "native" else {}
+    built: Loss = module.build(recipe.loss.options, exclusive=material.cases.labels.exclusive, **size)
+    return built
 
 
 def _samples(recipe: Recipe, material: Material, world: int, announce: Announce) -> Samples:
