@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from medseg.config import Recipe, TrainSettings
-from medseg.engine import footprint, networks
+from medseg.engine import footprint
 from medseg.plan import Plan, Sizes
 from medseg.refusal import Refusal
 from medseg.transforms import shrink
@@ -34,8 +34,6 @@ def stages(recipe: Recipe, plan: Plan) -> list[Stage]:
     if chosen is None:
         return []
     divisor = recipe.model.module().divisor(recipe.model.options)
-    if networks.context(recipe.model) is not None:
-        divisor = divisor[0], divisor[1], 1
     spacing = (1.0, 1.0, 1.0) if plan.spacing_mm == "native" else plan.spacing_mm
     found: list[Stage] = []
     for number in range(chosen.stages):

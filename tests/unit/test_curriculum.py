@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +16,18 @@ from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from medseg import config
+from medseg.data import cache
+from medseg.data.patches import PatchSource
 from medseg.engine import checkpoint, curriculum, validate
+from medseg.engine.samples import Samples
 from medseg.engine.train import train
+from medseg.labels import LabelTable
 from medseg.models.residual_unet import ResidualUNet
 from medseg.plan import Normalisation, Plan
 from medseg.refusal import Refusal
-from medseg.transforms import shrink
+from medseg.transforms import prepare, shrink
 from medseg.transforms.augment import Draw, Options, apply, draw
+from medseg.volume import Volume
 from tests import tiny
 
 CURRICULUM = ("train.curriculum={}", "train.epochs=3", "train.steps=4", "train.validate_every=1")
@@ -220,6 +226,23 @@ def test_low_resolution_takes_no_more_than_is_still_there():
 
 
 # training
+
+
+def test_samples_are_shrunk_with_their_context_and_their_draws(tmp_path):
+    table, made = LabelTable.of({"a": 1}), plan((16, 16, 1))
+    scan, labels = patch((20, 20, 6))
+    image, undo = prepare.image(Volume(scan.numpy(), np.eye(4)), made)
+    target = prepare.target(Volume((labels.numpy() > 2).astype(np.uint8), np.eye(4)), undo, table)
+    cache.write_case(tmp_path / "a", "a", image, target, undo, table)
+    source = PatchSource([[tmp_path / "a"]], (16, 16, 1), 10, seed=3, context=1)
+    often = Options(**{**ONLY, "noise_p": 1, "cutout": 2, "cutout_p": 1, "cutout_side": 0.3})
+    whole = Samples(source, often, "RAS")
+    coarse = replace(whole, stages=[(0, (8, 8, 1)), (5, (16, 16, 1))])
+    cut = coarse.cut([4])
+    varied = coarse.vary(cut)
+    assert varied.images.shape == (1, 1, 8, 8, 3) and varied.targets.shape == (1, 1, 8, 8, 1)
+    assert cut.draws == [shrink.smaller(whole.cut([4]).draws[0], (16, 16, 3), (8, 8, 3))] != whole.cut([4]).draws
+    assert torch.equal(coarse[5][0], whole[5][0])
 
 
 @contextlib.contextmanager
