@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from medseg import config
 from medseg.data import cache
 from medseg.data.patches import PatchSource
 from medseg.engine import checkpoint, curriculum, validate
+from medseg.engine import train as training
 from medseg.engine.samples import Samples
 from medseg.engine.train import train
 from medseg.labels import LabelTable
@@ -306,6 +308,14 @@ def test_accumulated_batches_are_of_the_same_stage(small_first, tmp_path):
     with seen() as sides:
         train(made, tmp_path / "run", announce=lambda text: None)
     assert sides == [(8, 8, 10)] * 8 + [(12, 12, 16)] * 6 + [(16, 16, 16)] * 10
+
+
+def test_a_step_has_the_samples_of_all_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_patches", lambda *_: None)
+    made = recipe(tmp_path, "train.epochs=10", "train.steps=10", "train.accumulate=3")
+    said: list[str] = []
+    samples = training._samples(made, SimpleNamespace(plan=plan()), 2, said.append)
+    assert samples.stages == [(0, (32, 32, 32)), (180, (48, 48, 48)), (360, (64, 64, 64))] and len(said) == 1
 
 
 def test_patience_begins_with_whole_patches(small_first, tmp_path, monkeypatch):
