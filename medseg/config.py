@@ -43,6 +43,18 @@ class Chosen(Settings):
         return {"name": self.name, **self.options.model_dump(mode="json")}
 
 
+class CurriculumSettings(Settings):
+    """Coarse patches first: the same field of view in fewer voxels, in stages up to whole patches."""
+
+    start: float = Field(default=0.5, gt=0, lt=1)
+    """Share of a patch's sides at the beginning; axes of thick slices are shrunk less. A step at 0.5 computes an eighth
+    of the voxels."""
+    stages: int = Field(default=2, ge=1)
+    """Sizes before the whole one, evenly from `start` on, for as many steps each."""
+    whole_from: float = Field(default=0.6, gt=0, le=0.7)
+    """Share of all steps after which patches are whole."""
+
+
 class TrainSettings(Settings):
     """The training loop."""
 
@@ -98,6 +110,8 @@ class TrainSettings(Settings):
     """Epochs between whole-volume validations; the last epoch is always validated."""
     patience: int = Field(default=0, ge=0)
     """Stop after this many validations without a better Dice; 0 = never."""
+    curriculum: CurriculumSettings | None = None
+    """Coarse patches first, which shortens training; null = whole ones from the start. {} takes its defaults."""
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Processes that cut and augment patches (on a GPU, that cut them); 0 = in the loop. The batches are the same."""
     save_every: int = Field(default=1, ge=1)

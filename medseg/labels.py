@@ -224,10 +224,10 @@ class LabelTable:
 
     def boxes(self, target: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
         """Smallest box (I, J, K) around each label with voxels in a network target, by its position in the table."""
-        if self.exclusive:
-            found = _objects(target[0], len(self.labels))
-        else:
+        if not self.exclusive or self.unit == "slice":
             found = [_objects(channel, 1)[0] for channel in target]
+        else:
+            found = _objects(target[0] if self.unit == "voxel" else target[0] + 1, len(self.labels))
         return {position: box for position, box in enumerate(found) if box is not None}
 
     def known(self, target: np.ndarray, position: int) -> np.ndarray | None:

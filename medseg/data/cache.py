@@ -245,18 +245,18 @@ def files_under(folder: Path) -> Iterator[Path]:
 
 def _foreground(target: np.ndarray | None, table: LabelTable) -> tuple[np.ndarray, list[int]]:
     """Sampled voxels (i, j, k) of one label after another, and the number of voxels that each has."""
-    rows, voxels = [np.empty((0, 3), np.int32)], []
-    for position in range(len(table.labels)):
-        if target is None:
-            voxels.append(0)
-            continue
-        found = np.flatnonzero(table.mask(target, position))
-        voxels.append(len(found))
+    rows, voxels = [np.empty((0, 3), np.int32)], [0] * len(table.labels)
+    if target is None:
+        return rows[0], voxels
+    for position, box in table.boxes(target).items():
+        mask = table.mask(target[:, *box], position)
+        found = np.flatnonzero(mask)
+        voxels[position] = len(found)
         if len(found) > COORDINATES_PER_CLASS:
             generator = np.random.default_rng([COORDINATES_SEED, position])
             found = np.sort(generator.choice(found, COORDINATES_PER_CLASS, replace=False))
-        place = np.unravel_index(found, target.shape[1:])
-        rows.append(np.stack(place, axis=1).astype(np.int32))
+        place = np.stack(np.unravel_index(found, mask.shape), axis=1)
+        rows.append((place + [side.start for side in box]).astype(np.int32))
     return np.concatenate(rows), voxels
 
 

@@ -6,6 +6,7 @@ the label, its size in voxels, and one of its voxels. Rows are sorted by label a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cc3d
@@ -44,7 +45,8 @@ def find(target: np.ndarray | None, table: LabelTable) -> np.ndarray:
     """Rows (n, 6), int32, of the components of each label in a target (C, i, j, k), by all 26 neighbours."""
     rows = [np.empty((0, 6), np.int32)]
     if target is not None:
-        rows += [_of_label(table.mask(target, position), position) for position in range(len(table.labels))]
+        for position, box in table.boxes(target).items():
+            rows.append(_of_label(table.mask(target[:, *box], position), position, [side.start for side in box]))
     return np.concatenate(rows)
 
 
@@ -58,18 +60,18 @@ def grouped(rows: np.ndarray) -> dict[int, Components]:
     return found
 
 
-def _of_label(mask: np.ndarray, position: int) -> np.ndarray:
-    """Rows of one label, (i, j, k) booleans."""
-    inside = _box(mask)
-    # a rim, without which cc3d reserves too little for lines of voxels (1 0 1) and fails
-    labels, count = cc3d.connected_components(np.pad(mask[inside], 1), connectivity=CONNECTIVITY, return_N=True)
-    boxes = cc3d.statistics(labels)["bounding_boxes"] if count else []
+def _of_label(mask: np.ndarray, position: int, first: Sequence[int]) -> np.ndarray:
+    """Rows of one label, (i, j, k) booleans in the smallest box around it, which begins at the voxel `first`."""
+    # a rim, without which cc3d reserves too little for lines of voxels (1 0 1) and fails; numbers go by memory order
+    padded = np.ascontiguousarray(np.pad(mask, 1))
+    labels, count = cc3d.connected_components(padded, connectivity=CONNECTIVITY, return_N=True)
+    boxes = cc3d.statistics(labels)["bounding_boxes"]
     rows = [np.empty((0, 6), np.int32)]
     for number, label in enumerate(_some(count, MOST, [position]) + 1):
         own = labels[boxes[label]] == label
         places = np.flatnonzero(own)
         voxels = np.stack(np.unravel_index(places[_some(len(places), VOXELS, [position, number])], own.shape), axis=1)
-        voxels += [outer.start + inner.start - 1 for outer, inner in zip(inside, boxes[label], strict=True)]
+        voxels += [start + side.start - 1 for start, side in zip(first, boxes[label], strict=True)]
         about = np.broadcast_to((position, number, len(places)), voxels.shape)
         rows.append(np.concatenate([about, voxels], axis=1).astype(np.int32))
     return np.concatenate(rows)
@@ -80,9 +82,3 @@ def _some(count: int, most: int, seed: list[int]) -> np.ndarray:
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Around what is True: components of a lesion are not worth an array of the size of the scan."""
-    ends = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
-    return tuple(slice(int(line[0]), int(line[-1]) + 1) if len(line) else slice(0, 0) for line in ends)

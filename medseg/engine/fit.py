@@ -17,7 +17,7 @@ from medseg import interrupts
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
-from medseg.engine import checkpoint, groups, journal, schedule, shard, step, validate
+from medseg.engine import checkpoint, curriculum, groups, journal, schedule, shard, step, validate
 from medseg.engine.batches import Batches, count_workers, numbers
 from medseg.engine.display import TrainingDisplay
 from medseg.engine.run import Run
@@ -236,7 +236,8 @@ def _validate(
         name: (None if math.isnan(value) else round(value, 4))
         for name, value in zip(parts.table.names, per_label, strict=True)
     }
-    position.since_best += 1
+    # what learns from coarse patches is not given up
+    position.since_best += position.step >= curriculum.whole_from(parts.recipe.train)
     if math.isnan(score):  # there is nothing to choose by, the latest is kept
         why = "no label in any validation case" if measure == "dice" else "all validation cases are of one class"
         parts.announce(f"{why}: {measure} is undefined, and the latest weights are kept")

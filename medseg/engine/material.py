@@ -13,8 +13,8 @@ from medseg.config import Recipe
 from medseg.cores import available_cores
 from medseg.data import splits
 from medseg.data.splits import Split
+from medseg.engine import curriculum, footprint, gather, networks
 from medseg.engine import device as devices
-from medseg.engine import footprint, gather, networks
 from medseg.engine.check import examine
 from medseg.engine.fingerprint import fingerprint
 from medseg.engine.load import Read
@@ -53,6 +53,7 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
     training = CaseSet(tuple(c for c in cases.cases if c.id in set(split.train)), cases.channels, cases.labels)
     wanted = CaseSet(tuple(c for c in cases.cases if c.id in used), cases.channels, cases.labels)
     plan = _plan(recipe, training, folder, announce)
+    curriculum.check(recipe, plan, out_channels=cases.labels.network_channels)
     with progress.counting("preparing cases", total=len(wanted.cases)) as done:
         places = prepare(
             wanted,

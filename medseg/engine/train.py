@@ -21,12 +21,13 @@ from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import Split
+from medseg.engine import curriculum, fit, groups, precision, shard, state, step, validate, weights
 from medseg.engine import device as devices
-from medseg.engine import fit, groups, precision, shard, state, step, validate, weights
 from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
 from medseg.labels import LabelTable
+from medseg.losses import Loss
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import centre_code, with_planes
 
@@ -82,10 +83,8 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
         table=material.cases.labels,
         run=run,
         network=network,
-        loss=recipe.loss.module().build(recipe.loss.options, exclusive=material.cases.labels.exclusive),
-        samples=Samples(
-            _patches(recipe, material, fabric.world_size), recipe.augment, material.plan.orientation, _planes(material)
-        ),
+        loss=_loss(recipe, material),
+        samples=_samples(recipe, material, fabric.world_size, announce),
         validation=_validation(material),
         announce=announce,
         slices=_by_slice(material),
@@ -169,6 +168,27 @@ def strategy(settings: TrainSettings) -> str | Strategy:
             found = f"{getattr(settings, key.removeprefix('train.'))} with train.shard"
             raise Refusal(key, found=found, needed=needed, remedy=f"change {key}, or set train.shard=false")
     return shard.strategy(settings.devices)
+
+
+def _loss(recipe: Recipe, material: Material) -> Loss:
+    module, spacing = recipe.loss.module(), material.plan.spacing_mm
+    size = {"spacing_mm": spacing} if getattr(module, "IN_MM", False) and spacing != "native" else {}
+    built: Loss = module.build(recipe.loss.options, exclusive=material.cases.labels.exclusive, **size)
+    return built
+
+
+def _samples(recipe: Recipe, material: Material, world: int, announce: Announce) -> Samples:
+    stages = curriculum.stages(recipe, material.plan)
+    if stages:
+        announce(curriculum.in_words(stages))
+    a_step = recipe.train.accumulate * material.plan.batch * world
+    return Samples(
+        _patches(recipe, material, world),
+        recipe.augment,
+        material.plan.orientation,
+        _planes(material),
+        [(stage.step * a_step, stage.patch) for stage in stages],
+    )
 
 
 def _patches(recipe: Recipe, material: Material, world: int) -> PatchSource:

@@ -7,6 +7,9 @@ known, and the place is left out of every sum and mean. All is computed in float
 A loss that is, with some options, other than the mean of the losses of the batch's samples (where all is known) has a
 function `mixes_samples(options) -> bool` that says so, because gradients that are added up then differ from those of
 the whole batch.
+
+A loss that measures in millimetres says `IN_MM = True`; its `build` is then given `spacing_mm`, the plan's size of a
+voxel, unless each scan keeps its own.
 """
 
 from __future__ import annotations

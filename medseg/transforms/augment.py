@@ -94,7 +94,7 @@ class Draw:
     Attributes:
         flips: per patch axis.
         matrix: rows of the 3 x 3 matrix from new to old voxel coordinates about the patch's centre.
-        elastic: (seed, standard deviation in voxels, 0 or 1 per axis that may move).
+        elastic: (seed, standard deviation in voxels, what it is multiplied by on each axis; 0: nothing moves along it).
         noise: (seed, standard deviation).
         blur, brightness, contrast, low_resolution, inverted_gamma, gamma: one number (or None) per channel.
         colour: hue, saturation, value.
@@ -103,7 +103,7 @@ class Draw:
 
     flips: tuple[bool, bool, bool] = (False, False, False)
     matrix: Matrix | None = None
-    elastic: tuple[int, float, tuple[int, int, int]] | None = None
+    elastic: tuple[int, float, tuple[float, float, float]] | None = None
     noise: tuple[int, float] | None = None
     blur: tuple[float | None, ...] | None = None
     brightness: tuple[float, ...] | None = None

@@ -117,8 +117,9 @@ def _coordinates(draw: Draw, matrix: Matrix, axis: int, rows: slice, shape: Size
     i, j, k = (_centred(size, device) * matrix[axis][new] for new, size in enumerate(shape))
     old = ((i[rows] + (shape[axis] - 1) / 2)[:, None] + j)[..., None] + k
     if draw.elastic is not None and draw.elastic[2][axis]:
-        seed, sd, _ = draw.elastic
-        points = torch.randn(3, *(ELASTIC_CELLS,) * 3, generator=torch.Generator().manual_seed(seed))[axis] * sd
+        seed, sd, moving = draw.elastic
+        points = torch.randn(3, *(ELASTIC_CELLS,) * 3, generator=torch.Generator().manual_seed(seed))[axis]
+        points *= sd * moving[axis]
         along_i, along_j, along_k = (_spread(size).to(device, non_blocking=True) for size in shape)
         field = torch.tensordot(along_i[rows], points.to(device, non_blocking=True), dims=1)
         old += along_j @ field @ along_k.T

@@ -128,3 +128,21 @@ def test_boxes_do_not_depend_on_the_order_in_memory(order: tuple[int, ...]) -> N
     box = (slice(1, 2), slice(2, 4), slice(3, 7))
     assert LabelTable.of({"a": 1, "b": 2}).boxes(laid) == {1: box}
     assert LabelTable.of({"a": [1, 2], "b": [2]}).boxes(np.concatenate([laid * 0, laid // 2])) == {1: box}
+
+
+@pytest.mark.parametrize("table", [
+    LabelTable.of({"a": 1, "b": 2}),
+    LabelTable.of({"a": [1, 2], "b": [2]}),
+    LabelTable.classes({"a": [0], "b": [1]}),
+    LabelTable.classes({"a": [0], "b": [1]}, exclusive=False),
+    LabelTable.classes({"a": [0], "b": [1]}, unit="slice"),
+])  # fmt: skip
+def test_boxes_are_those_of_masks(table: LabelTable) -> None:
+    generator = np.random.default_rng(5)
+    many = not table.exclusive or table.unit == "slice"
+    target = (generator.random((2 if many else 1, 3, 4, 5)) < 0.05).astype(np.uint8)
+    boxes = table.boxes(target)
+    for position in range(2):
+        places = np.nonzero(table.mask(target, position))
+        expected = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in places) if len(places[0]) else None
+        assert boxes.get(position) == expected

@@ -112,6 +112,18 @@ def test_few_voxels_of_a_large_component_and_few_of_many_components_are_kept():
     assert (block.voxels.max(0) - block.voxels.min(0) > 15).all()
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_order_in_memory_does_not_change_what_is_stored(order):
+    """Components and voxels come in the order of their places in the scan, whatever box they are looked for in."""
+    target = np.asarray(np.random.default_rng(2).random((1, 9, 8, 7)) < 0.1, np.uint8, order=order)
+    target[0, 0, 0, 0] = target[0, 8, 7, 6] = 1
+    found = components.grouped(components.find(target, TABLE))[0]
+    firsts = [tuple(int(side) for side in found.voxels[start]) for start in found.starts[:-1]]
+    assert firsts == sorted(firsts) and len(firsts) > 3
+    coordinates, voxels = cache._foreground(target, TABLE)
+    assert coordinates.tolist() == np.argwhere(target[0] == 1).tolist() and voxels == [len(coordinates), 0, 0]
+
+
 def test_shares_of_zero_leave_patches_as_they_were(tmp_path):
     prepared = cache.open_case(write(tmp_path / "a", organ=True, large=True, dots=True))
     for number in range(50):

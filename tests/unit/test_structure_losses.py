@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
+from medseg import config
+from medseg.engine import train
 from medseg.labels import IGNORE
 from medseg.losses import boundary, cldice, dice, dice_ce, tversky
 from medseg.settings import Settings
@@ -82,15 +84,16 @@ def dice_of(p, t, known, options):
     return 1 - (2 * (p * t).sum() + options.smooth) / (p.sum() + t.sum() + options.smooth)
 
 
-def boundary_of(p, t, known):
-    """Every distance by looking at every pair of voxels."""
+def boundary_of(p, t, known, spacing=(1, 1, 1)):
+    """Every distance in mm by looking at every pair of voxels."""
     inside, outside, costs = np.argwhere(t & known), np.argwhere(~t & known), []
     for place in np.argwhere(known):
         if not (len(inside) and len(outside)):
             costs.append(0.0)
             continue
         own = t[tuple(place)]
-        far = np.sqrt(((place - (outside if own else inside)) ** 2).sum(1)).min() - 0.5
+        apart = (place - (outside if own else inside)) * spacing
+        far = np.sqrt((apart**2).sum(1)).min() - min(spacing) / 2
         costs.append(abs(p[tuple(place)] - own) * far)
     return costs
 
@@ -162,6 +165,35 @@ def test_boundary_loss_equals_plain_numpy(exclusive, unknown):
     both = boundary.build(boundary.Options(weight=0.5, dice_weight=2, ce_weight=3), exclusive=exclusive)
     rest = dice_ce.build(dice_ce.Options(dice_weight=2, ce_weight=3), exclusive=exclusive)([logits], target)
     assert both([logits], target).item() == pytest.approx(0.5 * costs.mean() + rest.item(), rel=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("spacing", [(0.8, 0.7, 5.0), (2.0, 2.0, 2.0)])
+def test_boundary_loss_measures_in_millimetres_at_every_resolution(exclusive, spacing):
+    logits, target = given(exclusive, unknown=0.1)
+    options = boundary.Options(weight=1, dice_weight=0, ce_weight=0)
+    costs = np.concatenate([boundary_of(*one, spacing) for one in plain(logits, target, exclusive)])
+    loss = boundary.build(options, exclusive=exclusive, spacing_mm=spacing)
+    assert loss([logits], target).item() == pytest.approx(costs.mean(), rel=1e-5)
+    # the second of three outputs weighs a third; where it alone is wrong, its own voxels are twice as large along i
+    target = torch.zeros(1, 1, 8, 4, 4, dtype=torch.uint8)
+    target[:, :, 4:] = 1
+    whole, half = (sure(one, False, 60.0) for one in (target, target[:, :, ::2]))
+    half[:, :, 0] *= -1  # at a distance of one and a half of these voxels
+    told = boundary.build(options, exclusive=False, spacing_mm=spacing)([whole, half, whole], target).item()
+    shortest = min(2 * spacing[0], *spacing[1:])
+    assert told == pytest.approx((2 * 2 * spacing[0] - shortest / 2) / 4 / 3, rel=1e-5)
+
+
+def test_training_tells_a_loss_the_size_of_voxels(monkeypatch):
+    built = []
+    monkeypatch.setattr(boundary, "build", lambda options, **named: built.append(named))
+    chosen = config.choose("losses", "boundary"), config.choose("losses", "dice_ce")
+    for loss, spacing in [(0, (1.0, 1.0, 3.0)), (0, "native"), (1, (1.0, 1.0, 3.0))]:
+        table, plan = SimpleNamespace(exclusive=True), SimpleNamespace(spacing_mm=spacing)
+        material = SimpleNamespace(cases=SimpleNamespace(labels=table), plan=plan)
+        train._loss(SimpleNamespace(loss=chosen[loss]), material)
+    assert built == [{"exclusive": True, "spacing_mm": (1.0, 1.0, 3.0)}, {"exclusive": True}]
 
 
 def test_an_island_far_from_the_truth_costs_more_than_one_beside_it():
