@@ -13,6 +13,7 @@ import numpy as np
 from medseg import atomic, report
 from medseg.data.cache import PreparedCase
 from medseg.engine.run import Run
+from medseg.engine.validate import Slices
 from medseg.geometry import AXIS_CODES, axis_map
 from medseg.labels import LabelTable
 from medseg.plan import Plan
@@ -36,15 +37,16 @@ class Examples:
     table: LabelTable
     epoch: int
 
-    def draw(self, case: PreparedCase, image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> None:
+    def draw(self, case: PreparedCase, slices: Slices, truth: np.ndarray, predicted: np.ndarray) -> None:
         """Write the picture of a case, if it is one of these.
 
         Args:
-            image: (C, i, j, k) in the plan's orientation, as the network sees it.
-            truth, predicted: network targets on the same grid.
+            slices: those along k that were held out.
+            truth, predicted: network targets of these.
         """
         if case.id not in self.cases:
             return
+        image = np.asarray(case.image)[..., slices]
         turn = axis_map(_affine(self.plan.orientation), "RAS")
         colour = self.plan.unit == "px" and len(image) >= 3
         scan = turn.apply(image[:3] if colour else image[:1])

@@ -25,8 +25,10 @@ from medseg.plan import Plan
 from medseg.ranking import auroc
 from medseg.transforms.prepare import Undo
 
-Show = Callable[[PreparedCase, np.ndarray, np.ndarray, np.ndarray], None]
-"""Takes a case, its image (C, i, j, k), and the true and the predicted network target."""
+Slices = slice | list[bool]
+"""Those along k that count."""
+Show = Callable[[PreparedCase, Slices, np.ndarray, np.ndarray], None]
+"""Takes a case, which of its slices count, and of these the true and the predicted network target."""
 Told = tuple[np.ndarray, np.ndarray]
 """Truth and scores, (classes, images) each."""
 
@@ -78,12 +80,12 @@ def dice_sums(
         for case in cases:
             truth = np.asarray(case.target)
             predicted, wanted = labels(network, case.image, plan, table, settings, device, wanted)
+            held_out: Slices = slice(None)
             if split is not None:
                 held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
                 truth, predicted = truth[..., held_out], predicted[..., held_out]
             if show is not None:
-                image = np.asarray(case.image)
-                show(case, image if split is None else image[..., held_out], truth, predicted)
+                show(case, held_out, truth, predicted)
             counts = overlaps(truth, predicted, table)
             defined = counts[:, 1] > 0
             sums[defined, 0] += torch.from_numpy(counts[defined, 0] / counts[defined, 1])

@@ -117,8 +117,6 @@ def state(history: Sequence[Mapping[str, Any]], present: Sequence[str], *, epoch
 def warnings(history: Sequence[Mapping[str, Any]], present: Sequence[str], *, epochs: int) -> list[str]:
     """What is wrong at the last entry of a history and was not at the validation before: each is told once, and again
     only after it went away. `present` and `epochs` are those of `state`."""
-    if not history or "dice_per_label" not in history[-1]:
-        return []
     now, before = (state(part, present, epochs=epochs) for part in (history, history[:-1]))
     told = []
     if now.collapsed and not before.collapsed:

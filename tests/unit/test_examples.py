@@ -11,6 +11,7 @@ from medseg import report
 from medseg.data.cache import PreparedCase
 from medseg.engine.examples import Examples
 from medseg.engine.run import Run
+from medseg.engine.validate import Slices
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
 from medseg.transforms.prepare import Undo
@@ -40,10 +41,16 @@ def case(name: str, image: np.ndarray, spacing: tuple[float, float, float] = (1,
     return PreparedCase(name, image, None, undo, {}, (1,))
 
 
-def drawn(made: Examples, one: PreparedCase, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> report.Overlay:
+def drawn(
+    made: Examples,
+    one: PreparedCase,
+    labels: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    slices: Slices = slice(None),
+) -> report.Overlay:
     seen: list[report.Overlay] = []
     monkeypatch.setattr(report, "strip", lambda overlay, caption: (seen.append(overlay), b"")[1])
-    made.draw(one, np.asarray(one.image), labels, labels)
+    made.draw(one, slices, labels, labels)
     return seen[0]
 
 
@@ -64,6 +71,14 @@ def test_a_picture_shows_the_patient_whichever_way_the_network_sees_him(tmp_path
     assert found.spacing_mm == (2, 3, 2)  # of axes 1, 2, 0
 
 
+def test_only_held_out_slices_are_shown(tmp_path: Path, monkeypatch) -> None:
+    image = np.random.default_rng(0).normal(size=(1, 4, 5, 3)).astype(np.float32)
+    made = Examples(Run(tmp_path), ["x"], plan("RAS"), TABLE, 1)
+    labels = np.zeros((1, 4, 5, 2), np.uint8)
+    overlay = drawn(made, case("x", image), labels, monkeypatch, [True, False, True])
+    np.testing.assert_array_equal(overlay.scan, image[0][..., [0, 2]])
+
+
 def test_photographs_keep_their_colours(tmp_path: Path, monkeypatch) -> None:
     image = np.random.default_rng(0).random((3, 6, 5, 1)).astype(np.float32)
     made = Examples(Run(tmp_path), ["x"], plan("RAS", "px", ("r", "g", "b")), TABLE, 1)
@@ -78,7 +93,7 @@ def test_the_last_and_the_best_are_kept_and_only_of_the_cases_chosen(tmp_path: P
     for epoch in (1, 2):
         made = Examples(Run(tmp_path), ["p/1"], plan("RAS"), TABLE, epoch)
         for name in ("p/1", "other"):
-            made.draw(case(name, image), image, labels, labels)
+            made.draw(case(name, image), slice(None), labels, labels)
         if epoch == 1:
             made.keep_as_best()
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")}
