@@ -81,6 +81,20 @@ def test_a_stop_in_an_epoch_loses_nothing_of_its_dice(trained, seen: Path, tmp_p
     assert sha256(seen) == sha256(tmp_path / "run")
 
 
+def test_dice_on_patches_is_of_all_steps_of_the_epoch_and_of_no_other(trained, tmp_path: Path, monkeypatch) -> None:
+    steps = iter(range(1, 100))
+
+    def counted(*_: object) -> torch.Tensor:
+        return torch.tensor([[float(next(steps)), 0.0], [20.0, 0.0]])
+
+    monkeypatch.setattr(watch, "overlaps", counted)
+    train(trained.recipe, tmp_path / "run", "train.epochs=2", "train.examples=0")
+    assert [entry["train_dice_per_label"] for entry in history(tmp_path / "run")] == [
+        {"left": 0.1, "right": None},
+        {"left": 0.25, "right": None},
+    ]
+
+
 def test_a_network_that_finds_nothing_is_told_in_words(trained, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(validate, "dice_sums", lambda *_, **__: torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
     monkeypatch.setattr(watch, "overlaps", lambda *_: torch.tensor([[0.0, 0.0], [10.0, 10.0]]))
