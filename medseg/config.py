@@ -118,7 +118,11 @@ class TrainSettings(Settings):
     """Epochs between resumable checkpoints."""
     save_minutes: float = Field(default=15, ge=0)
     """Minutes after which there is one in the middle of an epoch; 0 = never. No number depends on when that is."""
-    tensorboard: bool = False
+    loggers: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Where the log goes besides log.jsonl. mlflow: to the server that MLFLOW_TRACKING_URI names, else into the run
+    folder."""
+    examples: int = Field(default=2, ge=0)
+    """Validation cases of which pictures with outlines are made at each validation; the last and the best are kept."""
     threads: int = Field(default=0, ge=0)
     """CPU threads; 0 = all cores."""
 

@@ -17,9 +17,22 @@ from medseg import interrupts
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
-from medseg.engine import checkpoint, curriculum, groups, journal, schedule, shard, step, validate
+from medseg.engine import (
+    checkpoint,
+    curriculum,
+    epoch,
+    groups,
+    journal,
+    loggers,
+    schedule,
+    shard,
+    step,
+    validate,
+    watch,
+)
 from medseg.engine.batches import Batches, count_workers, numbers
 from medseg.engine.display import TrainingDisplay
+from medseg.engine.held_out import HeldOut
 from medseg.engine.run import Run
 from medseg.engine.samples import Samples
 from medseg.engine.state import Keeper, Position, State, average, started
@@ -67,7 +80,8 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
         keeper.restore(state, parts.announce)
         parts.announce(_where(state.position, total, settings.patience))
     position = state.position
-    gradient = step.Gradient(fabric, network, parts.loss, parts.announce)
+    overlap = watch.Overlap(parts.loss, parts.table, fabric.device)
+    gradient = step.Gradient(fabric, network, overlap, parts.announce)
     batches = _batches(parts, fabric, position.step, total)
     measure = validate.measure(parts.table)
     display = TrainingDisplay(
@@ -80,7 +94,12 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     _say_what_mixes(parts, fabric, position)
     begun = time.monotonic() - (position.history[-1]["seconds"] if position.history else 0)
     with (
-        journal.tensorboard(parts.run, wanted=settings.tensorboard and fabric.is_global_zero) as writer,
+        loggers.opened(
+            parts.run,
+            settings.loggers if fabric.is_global_zero else (),
+            done=len(position.history),
+            announce=parts.announce,
+        ) as listeners,
         display,
         interrupts.requests() as asked,
         batches,
@@ -89,20 +108,19 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
             if position.step // settings.steps > len(position.history):  # also where a run was stopped just before
                 pace = batches.pace()
                 entry = _end_of_epoch(parts, fabric, state)
-                entry |= {"wait": round(pace.wait, 3), "seconds_a_step": round(pace.seconds_a_step, 4)}
+                entry |= epoch.speed(parts, fabric, pace)
                 entry["seconds"] = round(time.monotonic() - begun, 1)
                 display.epoch(entry["epoch"], entry["loss"], entry.get(measure), position.best, pace)
                 if fabric.is_global_zero:
                     journal.log(parts.run, position.history)
                     if complaint := batches.complaint(pace):
                         parts.announce(complaint)
-                    if writer:
-                        journal.scalars(writer, entry)
+                    epoch.tell(parts, position.history, listeners)
                 if entry["epoch"] % settings.save_every == 0 or _over(position, settings):
                     keeper.save(state)
             if _over(position, settings):
                 return position
-            value, stop, due = _step(parts, gradient, state, next(batches), lambda: (asked(), keeper.due()))
+            value, stop, due = _step(parts, gradient, overlap, state, next(batches), lambda: (asked(), keeper.due()))
             display.step(value)
             if stop or due:
                 keeper.save(state)
@@ -113,6 +131,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
 def _step(
     parts: Parts,
     gradient: step.Gradient,
+    overlap: watch.Overlap,
     state: State,
     samples: step.Samples,
     requests: Callable[[], tuple[int, bool]],
@@ -131,7 +150,8 @@ def _step(
         position.micro_batch = at_once
         _say_what_mixes(parts, fabric, position)
     norm = fabric.clip_gradients(gradient.network, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
-    value, length = torch.stack((losses.sum(), _whole(norm).to(losses))).tolist()
+    facts = torch.stack((losses.sum(), _whole(norm).to(losses)))
+    value, length, *counts = torch.cat((facts, overlap.take().flatten().to(facts))).tolist()  # the device waits once
     # with "16" the scale of the loss is too high at times, and is lowered
     finite = math.isfinite(value) and (settings.precision == "16" or math.isfinite(length))
     failed, stop, due = _agreed(fabric, not finite, *requests())
@@ -144,6 +164,7 @@ def _step(
     state.averaged()
     position.step += 1
     position.loss_sum += value
+    position.overlap = [a + b for a, b in zip(position.overlap or [0.0] * len(counts), counts, strict=True)]
     return value, stop, bool(due)
 
 
@@ -215,13 +236,17 @@ def _batches(parts: Parts, fabric: lightning_fabric.Fabric, first_step: int, tot
 def _end_of_epoch(parts: Parts, fabric: lightning_fabric.Fabric, state: State) -> dict[str, Any]:
     """Validate where it is time, and enter the epoch into the history."""
     settings, position = parts.recipe.train, state.position
-    epoch = len(position.history) + 1
+    number = len(position.history) + 1
     rate = schedule.learning_rate(position.step - 1, settings)
-    entry: dict[str, Any] = {"epoch": epoch, "loss": position.loss_sum / settings.steps, "lr": rate}
-    if epoch % settings.validate_every == 0 or epoch == settings.epochs:
-        _validate(parts, fabric, state.kept, entry, position)
-    position.loss_sum = 0.0
+    entry: dict[str, Any] = {"epoch": number, "loss": position.loss_sum / settings.steps, "lr": rate}
+    if parts.table.unit == "voxel":
+        entry |= watch.taught(position.overlap, parts.table.names)
+    position.loss_sum, position.overlap = 0.0, []
     position.history.append(entry)
+    if number % settings.validate_every == 0 or number == settings.epochs:
+        _validate(parts, fabric, state.kept, entry, position)
+        if warned := watch.warnings(position.history, epoch.present(parts), epochs=settings.epochs):
+            entry["warnings"] = warned
     return entry
 
 
@@ -230,7 +255,12 @@ def _validate(
 ) -> None:
     """Measure the network, and keep its weights if they are the best so far."""
     measure = validate.measure(parts.table)
-    score, per_label = _measured(parts, fabric, network)
+    examples = epoch.examples(parts, entry["epoch"])
+    settings = parts.recipe.predict.model_copy(update={"mirror": ()})
+    held_out = HeldOut(
+        parts.validation, parts.plan, parts.table, settings, together=parts.recipe.train.shard, slices=parts.slices
+    )
+    score, per_label = held_out.measure(network, fabric, show=examples.draw)
     entry[measure] = score
     entry[f"{measure}_per_label"] = {
         name: (None if math.isnan(value) else round(value, 4))
@@ -248,40 +278,7 @@ def _validate(
         if fabric.is_global_zero:
             facts = {"epoch": entry["epoch"], measure: entry[measure]}
             checkpoint.save(parts.run.path("weights.safetensors"), tensors, facts)
-
-
-def _measured(parts: Parts, fabric: lightning_fabric.Fabric, network: nn.Module) -> tuple[float, list[float]]:
-    """Mean, and value of each label. For Dice each process takes its share of the cases and the sums are added up, so
-    that all know the same number; AUROC is no mean over cases, so each process looks at all of them. So it does with
-    a divided network, which computes only where all do."""
-    together = parts.recipe.train.shard
-    share = parts.validation if together else parts.validation[fabric.global_rank :: fabric.world_size]
-    settings = parts.recipe.predict.model_copy(update={"mirror": ()})
-    if validate.measure(parts.table) == "dice":
-        sums = validate.dice_sums(
-            network,
-            share,
-            plan=parts.plan,
-            table=parts.table,
-            settings=settings,
-            device=fabric.device,
-            split=parts.slices,
-        )
-        if together:  # batch statistics differ between processes, and all must decide alike
-            return validate.mean_dice(fabric.broadcast(sums))
-        return validate.mean_dice(fabric.all_reduce(sums.float(), reduce_op="sum"))
-    values = validate.aurocs(
-        network,
-        parts.validation,
-        plan=parts.plan,
-        table=parts.table,
-        settings=settings,
-        device=fabric.device,
-        split=parts.slices,
-    )
-    values = fabric.broadcast(values)  # batch statistics differ between processes, and all must decide alike
-    defined = [value for value in values if not math.isnan(value)]
-    return (sum(defined) / len(defined) if defined else math.nan), values
+            examples.keep_as_best()
 
 
 def _patience_over(position: Position, patience: int) -> bool:

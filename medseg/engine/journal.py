@@ -1,15 +1,14 @@
-"""What a run writes down of its epochs, for people and for TensorBoard."""
+"""What a run writes down of its epochs in its own folder: a log, and a page with its curves."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medseg import atomic
+from medseg.engine import reporting
 from medseg.engine.run import Run
-from medseg.optional import need
 
 
 def log(run: Run, history: list[dict[str, Any]]) -> None:
@@ -18,25 +17,8 @@ def log(run: Run, history: list[dict[str, Any]]) -> None:
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
 
 
-@contextmanager
-def tensorboard(run: Run, *, wanted: bool) -> Iterator[Any]:
-    """A writer of TensorBoard logs, closed at the end; None if it is not wanted."""
-    if not wanted:
-        yield None
-        return
-    need("tensorboard", extra="tensorboard", purpose="write TensorBoard logs")
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(run.path("tensorboard"))) as writer:
-        yield writer
-
-
-def scalars(writer: Any, entry: dict[str, Any]) -> None:
-    for name in ("loss", "lr", "dice", "auroc", "wait", "seconds_a_step"):
-        if entry.get(name) is not None:
-            writer.add_scalar(name, entry[name], entry["epoch"])
-    for measure in ("dice", "auroc"):
-        for label, value in entry.get(f"{measure}_per_label", {}).items():
-            if value is not None:
-                writer.add_scalar(f"{measure}/{label}", value, entry["epoch"])
-    writer.flush()
+def page(run: Run, history: Sequence[Mapping[str, Any]]) -> None:
+    """`training.html`: curves, what was warned of, and the recipe's data and plan."""
+    warned = [f"Epoch {entry['epoch']}: {text}" for entry in history for text in entry.get("warnings", ())]
+    title = f"Training of {run.recipe.name}, epoch {len(history)} of {run.recipe.train.epochs}"
+    reporting.write(run, run.path("training.html"), title=title, notes=warned)

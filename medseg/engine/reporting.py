@@ -16,11 +16,11 @@ def write(
     path: Path,
     *,
     title: str,
-    rows: Sequence[Mapping[str, Any]],
-    headline: Sequence[tuple[str, str | float]],
-    overlays: Sequence[report.Overlay],
-    stamp: str,
-    facts: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]] = (),
+    headline: Sequence[tuple[str, str | float]] = (),
+    overlays: Sequence[report.Overlay] = (),
+    stamp: str = "",
+    facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     pooled: Sequence[Mapping[str, Any]] = (),
 ) -> None:
@@ -30,7 +30,7 @@ def write(
         report.Report(
             title=title,
             stamp=stamp,
-            facts=facts,
+            facts=facts or {},
             headline=headline,
             history=_history(run),
             metrics=rows,
@@ -51,8 +51,11 @@ def _history(run: Run) -> list[dict[str, float]]:
         "epoch": "epoch",
         "loss": "train_loss",
         "dice": "validation_dice",
+        "train_dice": "training_patches_dice",
         "auroc": "validation_auroc",
         "lr": "lr",
+        "samples_a_second": "samples_a_second",
+        "wait": "wait",
         "seconds": "seconds",
     }
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -4,6 +4,7 @@ recipe.yaml  plan.json  labels.json  split.json  fingerprint.json      what it w
 weights.safetensors                                                    the best weights, with their checksum
 last.safetensors  former.safetensors                                   resumable training state, and the one before
 log.jsonl  card.md  precision.json  metrics.json  report.html          what came out
+training.html  validation/  tensorboard/  mlflow/  mlflow.json         how the training went, to look at
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,13 @@ from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan
 from medseg.ranking import auroc
 from medseg.transforms.prepare import Undo
+
+Slices = slice | list[bool]
+"""Those along k that count."""
+Show = Callable[[PreparedCase, Slices, np.ndarray, np.ndarray], None]
+"""Takes a case, which of its slices count, and of these the true and the predicted network target."""
+Told = tuple[np.ndarray, np.ndarray]
+"""Truth and scores, (classes, images) each."""
 
 
 def overlaps(truth: np.ndarray, predicted: np.ndarray, table: LabelTable) -> np.ndarray:
@@ -60,11 +67,12 @@ def dice_sums(
     settings: PredictSettings,
     device: torch.device,
     split: Split | None = None,
+    show: Show | None = None,
 ) -> torch.Tensor:
     """(labels, 2): for each label, the sum of Dice over the cases where it is defined, and their number.
 
     A label that is neither in the truth nor in the prediction of a case is undefined there and left out. With a split
-    by slice, only the slices (along k) of its validation side count.
+    by slice, only the slices (along k) of its validation side count. `show` is handed what was compared.
     """
     sums = torch.zeros((len(table.labels), 2), dtype=torch.float64)
     with devices.evaluating(network):
@@ -72,9 +80,12 @@ def dice_sums(
         for case in cases:
             truth = np.asarray(case.target)
             predicted, wanted = labels(network, case.image, plan, table, settings, device, wanted)
+            held_out: Slices = slice(None)
             if split is not None:
                 held_out = [split.slice_side(case.id, k) == "validation" for k in range(truth.shape[3])]
                 truth, predicted = truth[..., held_out], predicted[..., held_out]
+            if show is not None:
+                show(case, held_out, truth, predicted)
             counts = overlaps(truth, predicted, table)
             defined = counts[:, 1] > 0
             sums[defined, 0] += torch.from_numpy(counts[defined, 0] / counts[defined, 1])
@@ -82,7 +93,7 @@ def dice_sums(
     return sums
 
 
-def aurocs(
+def class_scores(
     network: nn.Module,
     cases: Sequence[PreparedCase],
     *,
@@ -91,10 +102,10 @@ def aurocs(
     settings: PredictSettings,
     device: torch.device,
     split: Split | None = None,
-) -> list[float]:
-    """Area under the ROC curve of each class against the others, over the images (or slices) of all cases; nan where
-    it holds for none of them or for all. With a split by slice, only the slices of its validation side count."""
-    truths, scores = [], []
+) -> list[Told]:
+    """Of each case, the truth and the probability of each class (classes, images or slices). With a split by
+    slice, only the slices of its validation side count."""
+    told = []
     with devices.evaluating(network):
         for case in cases:
             found = probabilities(answers(network, case.image, plan, settings, device), exclusive=table.exclusive)
@@ -103,10 +114,15 @@ def aurocs(
             columns = np.ones(found[0].numel(), bool)
             if split is not None:
                 columns = np.array([split.slice_side(case.id, k) == "validation" for k in range(len(columns))])
-            truths.append(truth.reshape(len(truth), -1)[:, columns])
-            scores.append(found.flatten(1).numpy()[:, columns])
-    rows = zip(np.concatenate(truths, axis=1), np.concatenate(scores, axis=1), strict=True)
-    return [auroc(truth, score) for truth, score in rows]
+            told.append((truth.reshape(len(truth), -1)[:, columns], found.flatten(1).numpy()[:, columns]))
+    return told
+
+
+def aurocs(told: Sequence[Told]) -> list[float]:
+    """Area under the ROC curve of each class against the others, over all that `class_scores` told of; nan where it
+    holds for none or for all."""
+    truths, scores = (np.concatenate(parts, axis=1) for parts in zip(*told, strict=True))
+    return [auroc(truth, score) for truth, score in zip(truths, scores, strict=True)]
 
 
 def _seen(

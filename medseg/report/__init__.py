@@ -9,7 +9,8 @@ sent by mail and printed. The same `Report` gives the same bytes. `pdf` makes sh
 from __future__ import annotations
 
 from medseg.report.page import Report, write
+from medseg.report.pictures import strip
 from medseg.report.sheet import Sheet, pages, pdf
-from medseg.report.slices import Overlay, overlay
+from medseg.report.slices import Overlay, overlay, percentiles
 
-__all__ = ["Overlay", "Report", "Sheet", "overlay", "pages", "pdf", "write"]
+__all__ = ["Overlay", "Report", "Sheet", "overlay", "pages", "pdf", "percentiles", "strip", "write"]

@@ -19,7 +19,15 @@ from medseg.report.slices import Overlay
 IDENTITY = ("case", "patient", "label")
 DICE = re.compile(r"(^|_)dice($|_)", re.IGNORECASE)
 AUROC = re.compile(r"(^|_)auroc($|_)", re.IGNORECASE)
-LOSS = re.compile(r"loss", re.IGNORECASE)
+CURVES = {
+    "Loss": re.compile(r"loss", re.IGNORECASE),
+    "Dice": DICE,
+    "AUROC": AUROC,
+    "Learning rate": re.compile(r"^lr$"),
+    "Samples a second": re.compile(r"^samples_a_second$"),
+    "Share of the time that was waited for data": re.compile(r"^wait$"),
+}
+"""What is drawn over epochs, by the names of columns."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +171,12 @@ def _strip_chart(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(title, SVG) of the losses, the Dice and the AUROC; those without a finite value are left out."""
+    """(title, SVG) for each of `CURVES` that has a finite value."""
     keys = list(dict.fromkeys(key for row in history for key in row))
     drawn = []
-    for title, pattern in (("Loss", LOSS), ("Dice", DICE), ("AUROC", AUROC)):
+    for title, pattern in CURVES.items():
         series = {name: _points(history, name) for name in keys if pattern.search(name)}
-        mark = next((name for name in series if title != "Loss" and "val" in name.lower()), "")
+        mark = next((name for name in series if title in ("Dice", "AUROC") and "val" in name.lower()), "")
         svg = charts.curves(title, series, mark=mark)
         if svg:
             drawn.append((title, svg))

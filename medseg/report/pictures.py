@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.report.slices import Overlay, Plane, cut, pixel_mm
+from medseg.report.slices import Overlay, Plane, busiest, cut, pixel_mm, planes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patheffects import AbstractPathEffect
 
-SIDE_INCHES, DOTS_PER_INCH = 3.5, 180
+SIDE_INCHES, CAPTION_INCHES = 3.5, 0.3
+DOTS_PER_INCH, SMALL_DOTS_PER_INCH = 180, 100
 SCALE_BARS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
 
 
 def panel(overlay: Overlay, plane: Plane, index: int) -> bytes:
     """One slice as `draw` shows it, in a black square."""
+    return _png(overlay, [(plane, index)], "", DOTS_PER_INCH)
+
+
+def strip(overlay: Overlay, caption: str) -> bytes:
+    """The busiest slice along each axis side by side, small, with a line of text below."""
+    shown = [(plane, busiest(overlay, plane)) for plane in planes(overlay.shape)]
+    return _png(overlay, shown, caption, SMALL_DOTS_PER_INCH)
+
+
+def _png(overlay: Overlay, shown: Sequence[tuple[Plane, int]], caption: str, dots_per_inch: int) -> bytes:
     from matplotlib import rc_context, rcdefaults
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    below = CAPTION_INCHES if caption else 0.0
+    high = SIDE_INCHES + below
     with rc_context():
         rcdefaults()  # a style of the user's would change the bytes; the context gives it back afterwards
-        figure = Figure(figsize=(SIDE_INCHES, SIDE_INCHES), facecolor="black")
+        figure = Figure(figsize=(SIDE_INCHES * len(shown), high), facecolor="black")
         FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        draw(axes, overlay, plane, index)
+        for place, (plane, index) in enumerate(shown):
+            axes = figure.add_axes((place / len(shown), below / high, 1 / len(shown), SIDE_INCHES / high))
+            draw(axes, overlay, plane, index)
+        # names may hold a dollar sign, which would begin a formula
+        figure.text(0.01, 0.3 * below / high, caption, fontsize=9, color="white", parse_math=False)
         stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, facecolor="black", metadata={"Software": None})
+        figure.savefig(stream, format="png", dpi=dots_per_inch, facecolor="black", metadata={"Software": None})
     return stream.getvalue()
 
 

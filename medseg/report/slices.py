@@ -119,13 +119,14 @@ def overlay(scan: Volume, prediction: Prediction, truth: Volume | None) -> Overl
         predicted=mapping.apply(prediction.target.array),
         truth=None if truth is None else mapping.apply(prediction.table.encode(truth.array[0])),
         spacing_mm=(first, second, third),
-        window=WINDOWS.get(scan.source.modality) or _percentiles(image),
+        window=WINDOWS.get(scan.source.modality) or percentiles(image),
         table=prediction.table,
         unit=scan.unit,
     )
 
 
-def _percentiles(image: np.ndarray) -> tuple[float, float]:
+def percentiles(image: np.ndarray) -> tuple[float, float]:
+    """A window from the 1st to the 99th percentile, of what is not 0 if anything is."""
     low, high = np.percentile(image[image != 0] if image.any() else image, (1, 99))
     return float(low), float(high) if high > low else float(low) + 1
 

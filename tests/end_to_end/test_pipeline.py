@@ -344,7 +344,7 @@ def test_tensorboard_logs_are_written_and_closed(trained, tmp_path, monkeypatch)
     closed = []
     close = SummaryWriter.close
     monkeypatch.setattr(SummaryWriter, "close", lambda writer: (closed.append(1), close(writer)))
-    succeed("train", trained.recipe, "train.tensorboard=true", "--out", tmp_path / "run")
+    succeed("train", trained.recipe, "train.loggers=[tensorboard]", "--out", tmp_path / "run")
     (events,) = (tmp_path / "run" / "tensorboard").iterdir()
     assert closed and all(name in events.read_bytes() for name in (b"loss", b"dice/left", b"wait", b"seconds_a_step"))
 

@@ -79,7 +79,7 @@ def test_load_of_dump_is_the_same_recipe(tmp_path_factory, overrides):
     [
         ("train.lr=3e-4", lambda made: made.train.lr == 3e-4),
         ("train.lr=0.5", lambda made: made.train.lr == 0.5),
-        ("train.tensorboard=true", lambda made: made.train.tensorboard is True),
+        ("train.loggers=[tensorboard]", lambda made: made.train.loggers == ("tensorboard",)),
         ("train.precision=32", lambda made: made.train.precision == "32"),
         ("predict.precision='16'", lambda made: made.predict.precision == "16"),
         ("name=3e-4", lambda made: made.name == "3e-4"),
