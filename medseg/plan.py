@@ -77,6 +77,17 @@ class PrepareSettings(Settings):
     """Processes that prepare cases; 0 or 1: this one. auto: one for each core."""
 
 
+class StepMemory(Settings):
+    """What a training step takes, as it was found when the plan was made."""
+
+    gib: float
+    limit_gib: float
+    """What it was allowed to take."""
+    how: Literal["measured", "foretold", "estimated"]
+    """By a step of the plan; by smaller ones; or by what the network keeps, without a step."""
+    device: str
+
+
 class Plan(Settings):
     """Resolved settings: all that decides the prepared arrays, which key the cache, and the patches; and what was
     settled about the network once it was trained."""
@@ -102,6 +113,8 @@ class Plan(Settings):
     channels_on_other_grids: Literal["refuse", "resample", "register"] = "refuse"
     inference_precision: Literal["32", "bf16"] | None = None
     """Number format that `predict.precision: auto` takes, proven by precision.json; None: not settled, so 32."""
+    step_memory: StepMemory | None = None
+    """None: not known."""
 
     @property
     def in_channels(self) -> int:

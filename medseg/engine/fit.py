@@ -18,6 +18,7 @@ from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase
 from medseg.data.split import Split
 from medseg.engine import checkpoint, groups, journal, schedule, shard, step, validate
+from medseg.engine import device as devices
 from medseg.engine.batches import Batches, count_workers, numbers
 from medseg.engine.display import TrainingDisplay
 from medseg.engine.run import Run
@@ -139,6 +140,8 @@ def _step(
         kept = str(parts.run.folder)
         refusal = step.not_finite(samples, losses, length, at_once=at_once, step=position.step, kept=kept)
         raise _told_by_one(fabric, refusal, first=not math.isfinite(value))
+    if not optimiser.state:  # made now, and should not have to fit between what the gradient left
+        devices.give_back()
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     state.averaged()
