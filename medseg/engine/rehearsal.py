@@ -14,19 +14,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
 
 from medseg import progress
 from medseg.config import Recipe
 from medseg.engine import device as devices
-from medseg.engine import footprint, groups, memory, schedule, stages
+from medseg.engine import footprint, memory
 from medseg.engine.memory import GIB, MIB, text
 from medseg.engine.need import Need
-from medseg.engine.networks import answers
-from medseg.engine.run import build_network
-from medseg.engine.state import Position, State, average
+from medseg.engine.trial import Trial, measurable
 from medseg.labels import LabelTable
-from medseg.plan import Plan, Sizes, StepMemory
+from medseg.plan import Plan, StepMemory
 
 SAMPLE = {"cpu": 128 * MIB, "cuda": GIB}
 """Bytes, as counted, of the step that is tried: about a second on two cores. Below, what libraries take whatever the
@@ -35,8 +32,10 @@ SMALL = 32
 """Sides with which the search for it begins, or the next number that the network takes."""
 USUAL = 1.5
 """Reality over count, where no step can be tried."""
-MARGIN = {"cpu": 1.25, "cuda": 1.0}
+MARGIN = {"cpu": 1.4, "cuda": 1.0}
 """On what is foretold of a larger step than was tried. On a GPU, the plan itself is tried in the end."""
+LEAST = 0.5
+"""Reality over count, where large weights hide it."""
 BEYOND = 1.3
 """How much of its limit a step is taken to need that ran out of memory."""
 
@@ -81,7 +80,7 @@ def largest(
         taken = rehearsal.of(plan)
         while taken.total > limit and not pinned:
             voxels = math.prod(plan.patch) * plan.batch
-            smaller = make(Need(taken.fixed, (taken.total - taken.fixed) / voxels))
+            smaller = make(Need(taken.fixed, max(1.0, taken.total - taken.fixed) / voxels))
             if smaller == plan:  # the recipe leaves no choice
                 break
             plan, taken = smaller, rehearsal.of(smaller)
@@ -124,16 +123,16 @@ class Rehearsal:
         self, recipe: Recipe, table: LabelTable, plan: Plan, *, device: torch.device, limit: float, wanted: bool
     ):
         self._recipe, self._table, self._plan, self._device, self._limit = recipe, table, plan, device, limit
-        self._wanted = wanted and not recipe.train.shard and _measurable(device, recipe.train.precision)
-        self._stage: _Stage | None = None
+        self._wanted = wanted and not recipe.train.shard and measurable(device, recipe.train.precision)
+        self._trial: Trial | None = None
         self._factor = USUAL if recipe.train.precision == "32" else USUAL / 2
-        self._fixed = self._estimated_fixed()
+        self._fixed, self._update = self._estimated_fixed(), 0.0
 
     def __enter__(self) -> Rehearsal:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stage = None
+        self._trial = None
         if self._wanted:
             devices.give_back(after_error=True)
 
@@ -144,16 +143,17 @@ class Rehearsal:
             Refusal: the network's own.
         """
         counted = self._count(plan)
-        if self._wanted and self._stage is None:
+        if self._wanted and self._trial is None:
             self._begin(plan)
-        if self._stage is None:
+        if self._trial is None:
             return Taken(self._fixed + self._factor * counted, self._fixed, "estimated")
-        foretold = self._fixed + MARGIN[self._device.type] * self._factor * counted
+        grows = MARGIN[self._device.type] * self._factor * counted
+        foretold = max(self._fixed + grows, self._update)
         if counted <= SAMPLE[self._device.type] or (self._device.type == "cuda" and foretold <= self._limit):
-            peak = self._stage.peak(footprint.sides(self._recipe, plan), _at_once(self._recipe, plan))
-            if peak is None:
+            peaks = self._trial.peaks(footprint.sides(self._recipe, plan), _at_once(self._recipe, plan))
+            if peaks is None:
                 return Taken(max(foretold, BEYOND * self._limit), self._fixed, "foretold")
-            return Taken(peak + self._buckets(), self._fixed, "measured")
+            return Taken(max(peaks) + self._buckets(), self._fixed, "measured")
         return Taken(foretold, self._fixed, "foretold")
 
     def _count(self, plan: Plan) -> float:
@@ -165,17 +165,18 @@ class Rehearsal:
         small = self._small(plan)
         sides, samples = footprint.sides(self._recipe, small), _at_once(self._recipe, small)
         with progress.counting("measuring the memory of a step", total=2) as done:
-            stage = _Stage(self._recipe, self._table, self._plan, self._device)
-            first = stage.peak(sides, samples)
+            trial = Trial(self._recipe, self._table, self._plan, self._device)
+            first = trial.peaks(sides, samples)
             done()
-            held = stage.held()
-            second = None if first is None else stage.peak(sides, samples)
+            held = trial.held()
+            second = first and trial.peaks(sides, samples)
             done()
         if second is None:
             self._wanted = False
             return
-        self._stage, self._fixed = stage, held + stage.gradients() + self._buckets()
-        self._factor = max(second + self._buckets() - self._fixed, 0) / self._count(small)
+        self._trial, alone = trial, held + trial.gradients()
+        self._fixed, self._update = alone + self._buckets(), second.update + self._buckets()
+        self._factor = max(LEAST, (second.gradient - alone) / self._count(small))
 
     def _small(self, plan: Plan) -> Plan:
         """A plan of as much as shall be tried, or this one, which is smaller."""
@@ -205,84 +206,4 @@ class Rehearsal:
 
     def _buckets(self) -> float:
         """Gradients are sent round between several devices in a copy."""
-        return self._stage.gradients() if self._stage and self._recipe.train.devices > 1 else 0.0
-
-
-class _Stage:
-    """Network, loss and optimiser of a recipe, and how much memory they take above what was there before."""
-
-    def __init__(self, recipe: Recipe, table: LabelTable, plan: Plan, device: torch.device):
-        if device.type == "cpu":
-            devices.tune_allocator()
-        devices.give_back()
-        self._device, self._before = device, self._now(device)
-        self._recipe, self._table, self._channels = recipe, table, plan.in_channels
-        network = build_network(recipe, plan, table).to(device)
-        groups.freeze(network, recipe, lambda text: None)
-        optimiser = schedule.optimiser(groups.trained(network, recipe, plan, table), recipe.train)
-        self._state = State(network, optimiser, average(network, recipe.train.ema), Position())
-        self._loss = recipe.loss.module().build(recipe.loss.options, exclusive=table.exclusive)
-
-    def held(self) -> float:
-        """Bytes that stay between steps."""
-        devices.give_back()
-        return self._now(self._device) - self._before
-
-    def gradients(self) -> float:
-        return sum(weight.nbytes for weight in self._state.network.parameters() if weight.requires_grad)
-
-    def peak(self, sides: Sizes, samples: int) -> float | None:
-        """The most bytes that a step takes; None: more than there is."""
-        devices.give_back()
-        _forget_peak(self._device)
-        try:
-            self._step(sides, samples)
-        except (RuntimeError, MemoryError) as error:
-            if not memory.ran_out(error):
-                raise
-            peak = None
-        else:
-            peak = _peak(self._device) - self._before
-        self._state.optimiser.zero_grad(set_to_none=True)
-        return peak
-
-    def _step(self, sides: Sizes, samples: int) -> None:
-        settings, network = self._recipe.train, self._state.network
-        groups.hold(network.train(), settings.freeze)
-        images = torch.randn((samples, self._channels, *sides), device=self._device)
-        with devices.autocast(self._device, settings.precision):
-            outputs = answers(network(images))
-        outputs = [output.float() for output in outputs]
-        self._loss(outputs, self._target(outputs[0])).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-        self._state.optimiser.step()
-        self._state.averaged()
-
-    def _target(self, output: Tensor) -> Tensor:
-        """Labels by chance: (B, 1, i, j, k) where they exclude each other, else (B, R, i, j, k)."""
-        exclusive, channels = self._table.exclusive, output.shape[1]
-        shape = (len(output), 1 if exclusive else channels, *output.shape[2:])
-        return torch.randint(channels if exclusive else 2, shape, dtype=torch.int32, device=self._device)
-
-    @staticmethod
-    def _now(device: torch.device) -> float:
-        return torch.cuda.memory_reserved(device) if device.type == "cuda" else memory.resident()
-
-
-def _measurable(device: torch.device, precision: str) -> bool:
-    """Whether peaks can be measured there, and the steps be done."""
-    if device.type == "cuda":
-        return True
-    return device.type == "cpu" and (precision == "32" or devices.has_bf16(device)) and stages.forget_peak()
-
-
-def _forget_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        stages.forget_peak()
-
-
-def _peak(device: torch.device) -> float:
-    """Bytes; on a GPU with the holes between blocks."""
-    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else (stages.peak_mib() or 0.0) * MIB
+        return self._trial.gradients() if self._trial and self._recipe.train.devices > 1 else 0.0
