@@ -25,9 +25,11 @@ from medseg.engine.trial import Trial, measurable
 from medseg.labels import LabelTable
 from medseg.plan import Plan, StepMemory
 
-SAMPLE = {"cpu": 128 * MIB, "cuda": GIB}
+SAMPLE = {"cpu": 192 * MIB, "cuda": GIB}
 """Bytes, as counted, of the step that is tried: about a second on two cores. Below, what libraries take whatever the
 patch is hides what grows with it."""
+PART = 1 / 8
+"""Of the limit: no more is tried at first, for it may be twice that, and take three times what is counted."""
 SMALL = 32
 """Sides with which the search for it begins, or the next number that the network takes."""
 USUAL = 1.5
@@ -124,6 +126,7 @@ class Rehearsal:
     ):
         self._recipe, self._table, self._plan, self._device, self._limit = recipe, table, plan, device, limit
         self._wanted = wanted and not recipe.train.shard and measurable(device, recipe.train.precision)
+        self._sample = min(SAMPLE.get(device.type, 0), PART * limit)
         self._trial: Trial | None = None
         self._factor = USUAL if recipe.train.precision == "32" else USUAL / 2
         self._fixed, self._update = self._estimated_fixed(), 0.0
@@ -149,7 +152,7 @@ class Rehearsal:
             return Taken(self._fixed + self._factor * counted, self._fixed, "estimated")
         grows = MARGIN[self._device.type] * self._factor * counted
         foretold = max(self._fixed + grows, self._update)
-        if counted <= SAMPLE[self._device.type] or (self._device.type == "cuda" and foretold <= self._limit):
+        if counted <= self._sample or (self._device.type == "cuda" and foretold <= self._limit):
             peaks = self._trial.peaks(footprint.sides(self._recipe, plan), _at_once(self._recipe, plan))
             if peaks is None:
                 return Taken(max(foretold, BEYOND * self._limit), self._fixed, "foretold")
@@ -189,11 +192,11 @@ class Rehearsal:
             small = plan.model_copy(update={"patch": tuple(sides), "batch": min(plan.batch, footprint.BATCH)})
             counted = self._count(small)
             whole = tuple(sides) == plan.patch
-            if whole or counted >= SAMPLE[self._device.type]:
+            if whole or counted >= self._sample:
                 break
             axis = min(range(3), key=lambda axis: sides[axis] / plan.patch[axis])
             sides[axis] = min(2 * sides[axis], plan.patch[axis])
-        more = math.ceil(SAMPLE[self._device.type] / counted) if whole else 1
+        more = math.ceil(self._sample / counted) if whole else 1
         return small.model_copy(update={"batch": min(plan.batch, small.batch * more)})
 
     def _estimated_fixed(self) -> float:
