@@ -9,12 +9,14 @@ import torch
 
 from medseg import config
 from medseg.engine import device, footprint, memory, rehearsal, stages
+from medseg.engine.material import assemble
 from medseg.engine.memory import GIB, MIB
 from medseg.engine.need import Need
 from medseg.engine.trial import Peaks
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, Plan
 from medseg.refusal import Refusal
+from tests import tiny
 
 TABLE = LabelTable.of({"a": 1, "b": 2})
 LARGEST = 160
@@ -64,7 +66,7 @@ class Trial:
     twice that; more than `capacity` is out of memory."""
 
     capacity, factor, edge, update = 4 * GIB, 2.0, 10_000, 0.0
-    tried: list[int]
+    tried: list[tuple[int, int, int]]
 
     def __init__(self, wanted: config.Recipe, *rest: object):
         self.recipe = wanted
@@ -76,7 +78,7 @@ class Trial:
         return 10 * MIB
 
     def peaks(self, sides: tuple[int, int, int], samples: int) -> Peaks | None:
-        self.tried.append(sides[0])
+        self.tried.append(sides)
         one = plan(8).model_copy(update={"patch": sides})
         counted = samples * footprint.kept(self.recipe, one, out_channels=TABLE.network_channels)
         peak = 110 * MIB + self.factor * (1 + (sides[0] >= self.edge)) * counted
@@ -110,7 +112,7 @@ def test_on_a_gpu_the_plan_itself_is_tried(trial, edge, capacity):
     """Also where a larger step takes more than the smaller one told, or runs out of memory."""
     trial.edge, trial.capacity = edge, capacity
     found, said = planned(recipe("train.device=auto"), 2 * GIB)
-    assert trial.tried[-1] == found.patch[0] > rehearsal.SMALL
+    assert trial.tried[-1] == found.patch and found.patch[0] > rehearsal.SMALL
     true = law(trial, found)
     assert found.step_memory.how == "measured" and found.step_memory.device == "a cuda"
     assert found.step_memory.gib == round(true / GIB, 3) and true <= min(capacity, 2 * GIB)
@@ -124,8 +126,8 @@ def test_on_a_cpu_only_a_moderate_step_is_tried_and_more_is_foretold(trial):
     one = footprint.kept(recipe(), found, out_channels=TABLE.network_channels)
     assert found.step_memory.how == "foretold" and said[0].startswith("plan: a step takes about ")
     assert found.step_memory.gib * GIB == pytest.approx(110 * MIB + rehearsal.MARGIN["cpu"] * 2 * 2 * one, rel=1e-3)
-    sizes = {side: 2 * one * (side / found.patch[0]) ** 3 for side in trial.tried}
-    assert all(size < 4 * rehearsal.SAMPLE["cpu"] for size in sizes.values())
+    sizes = [2 * one * math.prod(sides) / math.prod(found.patch) for sides in trial.tried]
+    assert sizes and all(rehearsal.SAMPLE["cpu"] <= size < 2.1 * rehearsal.SAMPLE["cpu"] for size in sizes)
 
 
 def test_an_update_that_takes_more_than_the_gradient_counts(trial):
@@ -183,6 +185,20 @@ def test_real_steps_tell_what_a_loss_keeps(monkeypatch):
         )
     assert plain.step_memory.how == lines.step_memory.how == "foretold"
     assert math.prod(lines.patch) < 0.6 * math.prod(plain.patch)
+
+
+@needs_peaks
+def test_a_run_keeps_the_plan_that_was_measured(tmp_path, monkeypatch):
+    data = tiny.data_set(tmp_path / "data")
+    path = tiny.recipe(tmp_path / "recipe.yaml", data)
+    wanted, run, said = config.load(path, ["prepare.patch=auto", "prepare.batch=auto"]), tmp_path / "run", []
+    run.mkdir()
+    first = assemble(wanted, run, announce=said.append).plan
+    assert first.patch == (24, 20, 18) and first.step_memory.how == "measured"
+    assert 0.001 < first.step_memory.gib < 1 and first.step_memory.device in said[0]
+    monkeypatch.setattr(rehearsal, "Trial", None)
+    monkeypatch.setattr(rehearsal.memory, "of_a_step", lambda device: MIB)
+    assert assemble(wanted, run, announce=said.append).plan == first
 
 
 @needs_peaks
