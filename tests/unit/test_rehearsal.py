@@ -209,3 +209,18 @@ def test_a_peak_can_be_forgotten():
     device.give_back()
     stages.forget_peak()
     assert stages.peak_mib() < before - 128
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_on_a_real_gpu_the_plan_is_the_largest_that_fits_and_nothing_stays(precision):
+    before = torch.cuda.memory_allocated()
+    wanted = recipe("train.device=cuda", f"train.precision={precision}", "model.channels=[32, 64, 128]")
+    found, said = planned(wanted, 4 * GIB)
+    assert found.step_memory.how == "measured" and 2 < found.step_memory.gib <= 4, said
+    assert torch.cuda.memory_allocated() <= before + 64 * MIB  # workspaces of libraries
+    trial = rehearsal.Trial(wanted, TABLE, found, torch.device("cuda"))
+    trial.peaks((32, 32, 32), 2)
+    again = max(trial.peaks(found.patch, found.batch))
+    assert again / GIB == pytest.approx(found.step_memory.gib, rel=0.1)
