@@ -56,7 +56,7 @@ class PrepareSettings(Settings):
     batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Patches a step."""
     memory_gib: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
-    """Memory that a training step may take. auto: three quarters of the GPU's, or half of the machine or container's."""
+    """Memory that a training step may take. auto: three quarters of a GPU's, or half of a machine's or container's."""
     normalisation: Literal["auto"] | tuple[Normalisation, ...] = "auto"
     """One per channel. auto: by modality (CT, MR, PET)."""
     modalities: tuple[Literal["CT", "MR", "PT"], ...] = ()
