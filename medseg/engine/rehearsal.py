@@ -21,9 +21,9 @@ from medseg.engine import device as devices
 from medseg.engine import footprint, memory
 from medseg.engine.memory import GIB, MIB, text
 from medseg.engine.need import Need
-from medseg.engine.trial import Trial, measurable
+from medseg.engine.trial import Peaks, Trial, measurable
 from medseg.labels import LabelTable
-from medseg.plan import Plan, StepMemory
+from medseg.plan import Plan, Sizes, StepMemory
 
 SAMPLE = {"cpu": 192 * MIB, "cuda": GIB}
 """Bytes, as counted, of the step that is tried: about a second on two cores. Below, what libraries take whatever the
@@ -128,6 +128,7 @@ class Rehearsal:
         self._wanted = wanted and not recipe.train.shard and measurable(device, recipe.train.precision)
         self._sample = min(SAMPLE.get(device.type, 0), PART * limit)
         self._trial: Trial | None = None
+        self._tried: dict[tuple[Sizes, int], Peaks] = {}
         self._factor = USUAL if recipe.train.precision == "32" else USUAL / 2
         self._fixed, self._update = self._estimated_fixed(), 0.0
 
@@ -152,12 +153,15 @@ class Rehearsal:
             return Taken(self._fixed + self._factor * counted, self._fixed, "estimated")
         grows = MARGIN[self._device.type] * self._factor * counted
         foretold = max(self._fixed + grows, self._update)
-        if counted <= self._sample or (self._device.type == "cuda" and foretold <= self._limit):
-            peaks = self._trial.peaks(footprint.sides(self._recipe, plan), _at_once(self._recipe, plan))
+        samples = _at_once(self._recipe, plan)
+        peaks = self._tried.get((plan.patch, samples))
+        if peaks is None and self._device.type == "cuda" and foretold <= self._limit:
+            peaks = self._trial.peaks(footprint.sides(self._recipe, plan), samples)
             if peaks is None:
                 return Taken(max(foretold, BEYOND * self._limit), self._fixed, "foretold")
-            return Taken(max(peaks) + self._buckets(), self._fixed, "measured")
-        return Taken(foretold, self._fixed, "foretold")
+        if peaks is None:
+            return Taken(foretold, self._fixed, "foretold")
+        return Taken(max(peaks) + self._buckets(), self._fixed, "measured")
 
     def _count(self, plan: Plan) -> float:
         one = footprint.kept(self._recipe, plan, out_channels=self._table.network_channels)
@@ -179,6 +183,7 @@ class Rehearsal:
             return
         self._trial, alone = trial, held + trial.gradients()
         self._fixed, self._update = alone + self._buckets(), second.update + self._buckets()
+        self._tried[small.patch, samples] = second
         self._factor = max(LEAST, (second.gradient - alone) / self._count(small))
 
     def _small(self, plan: Plan) -> Plan:
