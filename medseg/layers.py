@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from medseg.plan import Sizes
 from medseg.refusal import Refusal
@@ -17,6 +18,14 @@ SLOPE = 0.01
 """Negative slope of every LeakyReLU."""
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """What torch calls channels innermost, by the number of axes of (B, C, ...)."""
+
+
+def recomputed(part: Callable[..., Any], *inputs: Any, when: bool) -> Any:
+    """What a part of a network answers; `when` it is trained so, with its maps computed again in the backward pass in
+    place of being kept."""
+    if when and torch.is_grad_enabled():
+        return checkpoint(part, *inputs, use_reentrant=False)
+    return part(*inputs)
 
 
 class InstanceNorm(nn.GroupNorm):

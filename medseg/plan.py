@@ -56,7 +56,7 @@ class PrepareSettings(Settings):
     batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Patches a step."""
     memory_gib: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
-    """Memory that a training step may take. auto: three quarters of the GPU's, or half of the machine's."""
+    """Memory that a training step may take. auto: three quarters of a GPU's, or half of a machine's or container's."""
     normalisation: Literal["auto"] | tuple[Normalisation, ...] = "auto"
     """One per channel. auto: by modality (CT, MR, PET)."""
     modalities: tuple[Literal["CT", "MR", "PT"], ...] = ()
@@ -75,6 +75,17 @@ class PrepareSettings(Settings):
     """Numbers in label maps that the label table does not name: an error, or background as well."""
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Processes that prepare cases; 0 or 1: this one. auto: one for each core."""
+
+
+class StepMemory(Settings):
+    """What a training step takes, as it was found when the plan was made."""
+
+    gib: float
+    limit_gib: float
+    """What it was allowed to take."""
+    how: Literal["measured", "foretold", "estimated"]
+    """By a step of the plan; by smaller ones; or by what the network keeps, without a step."""
+    device: str
 
 
 class Plan(Settings):
@@ -102,6 +113,8 @@ class Plan(Settings):
     channels_on_other_grids: Literal["refuse", "resample", "register"] = "refuse"
     inference_precision: Literal["32", "bf16"] | None = None
     """Number format that `predict.precision: auto` takes, proven by precision.json; None: not settled, so 32."""
+    step_memory: StepMemory | None = None
+    """None: not known."""
 
     @property
     def in_channels(self) -> int:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from medseg.layers import recomputed
 from medseg.refusal import Refusal
 from medseg.swin_layers import Merge, PatchExpand, PatchMerging, SwinBlock
 
@@ -58,10 +57,7 @@ class SwinStage(nn.Module):
         """Maps (B, H, W, C) -> maps of the next resolution, and the attention of the last block."""
         attention = x
         for block in self.blocks:
-            if self.checkpointing and self.training and torch.is_grad_enabled():
-                x, attention = checkpoint(block, x, merge, use_reentrant=False)
-            else:
-                x, attention = block(x, merge)
+            x, attention = recomputed(block, x, merge, when=self.checkpointing and self.training)
         change = self.downsample or self.upsample
         return (change(x) if change else x), attention
 

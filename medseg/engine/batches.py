@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from torch.utils.data._utils import signal_handling
 from medseg import interrupts
 from medseg.cores import available_cores
 from medseg.engine import device as devices
+from medseg.engine import memory
 from medseg.engine.samples import Cut, Samples, Varied
 from medseg.refusal import Refusal
 
@@ -147,16 +149,19 @@ class Batches:
         batch = next(self._ready)
         if isinstance(batch, Refusal):
             raise batch
-        if isinstance(batch, Cut):
-            batch = self._samples.vary(batch.to(self._device))
-        else:
-            batch = Varied(batch.images.to(self._device), batch.targets.to(self._device), batch.cases)
+        batch = memory.again(partial(self._there, batch))
         came = time.monotonic()
         if self._since is None:
             self._since = came if first else asked  # to start workers is not to wait for data
         self._waited += 0 if first else came - asked
         self._steps += 1
         return batch
+
+    def _there(self, batch: Cut | Varied) -> Varied:
+        """On the device, and varied; chance was drawn before, so that it may be done twice."""
+        if isinstance(batch, Cut):
+            return self._samples.vary(batch.to(self._device))
+        return Varied(batch.images.to(self._device), batch.targets.to(self._device), batch.cases)
 
     def pace(self) -> Pace:
         """Of the steps since the last call, from the first request for a batch to now."""

@@ -30,6 +30,7 @@ from medseg.engine import (
     validate,
     watch,
 )
+from medseg.engine import device as devices
 from medseg.engine.batches import Batches, count_workers, numbers
 from medseg.engine.display import TrainingDisplay
 from medseg.engine.held_out import HeldOut
@@ -159,6 +160,8 @@ def _step(
         kept = str(parts.run.folder)
         refusal = step.not_finite(samples, losses, length, at_once=at_once, step=position.step, kept=kept)
         raise _told_by_one(fabric, refusal, first=not math.isfinite(value))
+    if not optimiser.state:  # made now, and should not have to fit between what the gradient left
+        devices.give_back()
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     state.averaged()

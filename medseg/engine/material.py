@@ -13,11 +13,11 @@ from medseg.config import Recipe
 from medseg.cores import available_cores
 from medseg.data import splits
 from medseg.data.splits import Split
-from medseg.engine import curriculum, footprint, gather, networks
-from medseg.engine import device as devices
+from medseg.engine import curriculum, gather, networks, rehearsal
 from medseg.engine.check import examine
 from medseg.engine.fingerprint import fingerprint
 from medseg.engine.load import Read
+from medseg.engine.memory import GIB
 from medseg.engine.planning import make_plan
 from medseg.engine.prepare import prepare
 from medseg.engine.run import Run
@@ -150,20 +150,19 @@ def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Anno
             progress=lambda number, total, case: done(),
         )
     chosen, labels = recipe.model, training.labels
-    plan = make_plan(
+    limit = rehearsal.limit(recipe)
+    make = partial(
+        make_plan,
         seen,
         recipe.prepare,
         divisor=chosen.module().divisor(chosen.options),
         channels=training.channels,
-        bytes_per_voxel_estimate=footprint.of_recipe(
-            recipe, channels=len(training.channels) + len(recipe.prepare.centres), out_channels=labels.network_channels
-        ),
-        memory_gib=footprint.available_gib(devices.choose(recipe.train.device)),
+        memory_gib=limit / GIB,
         context=networks.context(chosen),
         whole=labels.unit != "voxel",
         by_image=labels.unit == "image",
     )
-    footprint.check_patch(recipe, plan, out_channels=labels.network_channels)
+    plan = rehearsal.largest(recipe, labels, lambda need: make(need=need), limit=limit, announce=announce)
     announce(
         f"plan: spacing {plan.spacing_text()}, patch {plan.patch}, batch {plan.batch}, "
         f"normalisation {plan.normalisation_text()}"

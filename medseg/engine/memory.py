@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from medseg.engine import footprint, stages
+from medseg.engine import device as devices
+from medseg.engine import stages
 from medseg.refusal import Refusal
 
+Result = TypeVar("Result")
 MIB, GIB = 2**20, 2**30
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
     "kib": 2**10,
@@ -20,6 +24,8 @@ UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
     "gib": GIB,
     "tib": 2**40,
 }
+SHARE = {"cuda": 0.75, "cpu": 0.5, "mps": 0.5}
+"""Part of the memory that there is which a training step may take."""
 MARGIN = 0.9
 """Share of what is free that is taken without being told so: others need some, too."""
 BEGINNING = 600 * MIB
@@ -97,6 +103,20 @@ def size(text: str, *, where: str) -> int:
     return int(float(found[1]) * UNITS[found[2].lower()])
 
 
+def of_a_step(device: torch.device) -> float:
+    """Bytes that a training step may take on `device`: a share of what the machine has, or of what a container may
+    have, and not of what is free at the moment, so that plans are alike from day to day."""
+    if device.type == "cuda":
+        return SHARE["cuda"] * torch.cuda.get_device_properties(device).total_memory
+    return SHARE[device.type] * min(_installed(), *container_limits(), 2**62)
+
+
+def _installed() -> int:
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 8 * GIB  # Windows has no sysconf; what a small laptop has
+
+
 def resident() -> int:
     """Bytes of this process that are in memory now, its program and mapped files included."""
     with contextlib.suppress(OSError):
@@ -107,7 +127,7 @@ def resident() -> int:
 
 def available() -> int:
     """Bytes that this process may come to have in all without others, or a container's limit, being in its way."""
-    free = [int(footprint.available_gib(torch.device("cpu")) * GIB)]
+    free = [int(SHARE["cpu"] * _installed())]
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         told = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -135,6 +155,18 @@ def ran_out(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in RAN_OUT)
+
+
+def again(work: Callable[[], Result]) -> Result:
+    """What `work` gives, which must leave nothing behind where it fails: if memory runs out it is done once more, after
+    all that nobody uses was given back."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+    devices.give_back(after_error=True)  # only here, where no traceback holds what was computed any more
+    return work()
 
 
 def on_gpu(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from medseg.engine.fingerprint import CaseFingerprint, Fingerprint
+from medseg.engine.need import Need
 from medseg.plan import Normalisation, Plan, PrepareSettings, Sizes, Triple
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import prepared_shape
@@ -53,7 +54,7 @@ def make_plan(
     *,
     divisor: Sizes,
     channels: tuple[str, ...],
-    bytes_per_voxel_estimate: float,
+    need: Need,
     memory_gib: float,
     context: int | None = None,
     whole: bool = False,
@@ -66,8 +67,8 @@ def make_plan(
         settings: what the recipe says.
         divisor: of the network; sides of the patch are multiples of it.
         channels: names, in network order.
-        bytes_per_voxel_estimate: memory that a training step takes for each voxel of the batch.
-        memory_gib: what a step may take, unless the settings name it.
+        need: memory that a training step takes, by the voxels of the batch.
+        memory_gib: what it may take.
         context: of a 2-D network, the slices that it sees on each side; its patches are single slices.
         whole: the network answers for a whole image (or slice) and must see all of it.
         by_image: it answers once for all slices.
@@ -75,7 +76,6 @@ def make_plan(
     Raises:
         Refusal: a setting does not fit the data, the network or the memory.
     """
-    memory_gib = memory_gib if settings.memory_gib == "auto" else settings.memory_gib
     crop = _crop(fingerprint) if settings.crop == "auto" else settings.crop
     spacing = _spacing(fingerprint) if settings.spacing_mm == "auto" else settings.spacing_mm
     shapes = np.array(
@@ -86,7 +86,7 @@ def make_plan(
     )
     in_mm = np.median([case.spacing_mm for case in fingerprint.cases.values()], axis=0)
     step = in_mm if spacing == "native" else np.array(spacing)
-    voxels = memory_gib * 2**30 / bytes_per_voxel_estimate
+    voxels = (memory_gib * 2**30 - need.fixed) / need.per_voxel if need.per_voxel else math.inf
     batch = BATCH if settings.batch == "auto" else settings.batch
     if context is not None:
         if whole and by_image and shapes[:, 2].max() > 1:
@@ -108,8 +108,7 @@ def make_plan(
             raise Refusal(
                 "prepare.memory_gib",
                 found=f"{memory_gib:.3g} GiB",
-                needed=f"{math.prod(patch) * batch * bytes_per_voxel_estimate / 2**30:.3g} GiB for the smallest patch "
-                f"{patch} with batch {batch}",
+                needed=f"{need.of(patch, batch) / 2**30:.3g} GiB for the smallest patch {patch} with batch {batch}",
                 remedy="choose a smaller model or batch, or a machine with more memory",
             )
     else:

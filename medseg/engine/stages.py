@@ -22,6 +22,7 @@ from medseg.progress import Cancelled
 
 Item = TypeVar("Item")
 STATUS = Path("/proc/self/status")
+FORGETTING = Path("/proc/self/clear_refs")
 
 
 @dataclass
@@ -139,8 +140,17 @@ def each(name: str, items: Iterable[Item], *, between: str) -> Iterator[Item]:
             yield item
 
 
+def forget_peak() -> bool:
+    """Let `peak_mib` count from now on. Says whether the system can: Linux, by "5" (proc_pid_clear_refs(5))."""
+    with contextlib.suppress(OSError):
+        FORGETTING.write_text("5", encoding="ascii")
+        return True
+    return False
+
+
 def peak_mib() -> float | None:
-    """The most memory that this process has had resident since it began, MiB; None where the system does not tell."""
+    """The most memory that this process has had resident since it began, or since `forget_peak`, MiB; None where the
+    system does not tell."""
     with contextlib.suppress(OSError):
         for line in STATUS.read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):

@@ -158,12 +158,22 @@ def explained() -> Iterator[None]:
     """Errors of torch that a user can mend, in words.
 
     Raises:
-        Refusal: an operation that cannot be repeated bit for bit on this device.
+        Refusal: an operation that cannot be repeated bit for bit on this device; a lack of memory anywhere but in the
+            gradient, see `Gradient`.
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         said = str(error)
+        if memory.ran_out(error):
+            raise Refusal(
+                "training",
+                found=f"too little memory beside the gradient ({said.partition(chr(10))[0]})",
+                needed="some for batches, the optimiser, the average of the weights and validation",
+                remedy="see that nobody else uses the device and run the same command again, which goes on from the "
+                "last checkpoint, with --resume train.micro_batch=1 if need be; or train anew with a smaller "
+                "prepare.patch or model",
+            ) from error
         if "deterministic" in said and "use_deterministic_algorithms" in said:
             raise Refusal(
                 "train.deterministic",

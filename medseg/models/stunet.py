@@ -12,9 +12,8 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from medseg.layers import ResidualBlock, Upsample, initialise_he
+from medseg.layers import ResidualBlock, Upsample, initialise_he, recomputed
 from medseg.settings import Settings
 
 LEVELS = 5
@@ -103,9 +102,7 @@ class STUNet(nn.Module):
         return tuple(reversed(outputs)) if self.deep_supervision else outputs[0]
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(stage, x, use_reentrant=False)
-        return stage(x)
+        return recomputed(stage, x, when=self.checkpointing and self.training)
 
 
 def _stage(in_channels: int, out_channels: int, stride: tuple[int, int, int], depth: int) -> nn.Sequential:

@@ -16,9 +16,8 @@ from typing import Annotated, Literal, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from medseg.layers import flat
+from medseg.layers import flat, recomputed
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.swin_layers import SwinBlock, initialise, shifted
@@ -147,10 +146,7 @@ class SwinSequence(nn.Module):
         x = nn.functional.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % self.side, 0, -height % self.side))
         shifts = [shifted(height, width, self.side, amount, x.device) for amount in self.amounts]
         for number, block in enumerate(self.blocks):
-            if self.checkpointing and self.training and torch.is_grad_enabled():
-                x, _ = checkpoint(block, x, None, shifts[number % 2], use_reentrant=False)
-            else:
-                x, _ = block(x, shift=shifts[number % 2])
+            x, _ = recomputed(block, x, None, shifts[number % 2], when=self.checkpointing and self.training)
         return x[:, :height, :width].permute(0, 3, 1, 2)
 
 

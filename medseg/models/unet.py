@@ -8,13 +8,14 @@ segmentation", Nature Methods 18, 203-211.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medseg.layers import LAYOUTS, SLOPE, InstanceNorm, channels_innermost, half, initialise_he
+from medseg.layers import LAYOUTS, SLOPE, InstanceNorm, channels_innermost, half, initialise_he, recomputed
 from medseg.settings import Settings
 
 HEADS = ("decoder.seg_layers.",)
@@ -39,6 +40,8 @@ class Options(Settings):
     """Convolutions of each decoder stage, coarsest first: one number for all, or one for each."""
     deep_supervision: bool = True
     """Return the logits of every decoder level, finest first."""
+    checkpointing: bool = False
+    """Recompute each stage in the backward pass: less memory, about a third more time."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -105,7 +108,7 @@ class UNet(nn.Module):
                 "seg_layers": nn.ModuleList(nn.Conv3d(fine, out_channels, 1) for _, fine, _, _ in levels),
             }
         )
-        self.deep_supervision = options.deep_supervision
+        self.deep_supervision, self.checkpointing = options.deep_supervision, options.checkpointing
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         held = [x]  # each map by this list alone: it is gone as soon as the layer that reads it is done
@@ -113,17 +116,23 @@ class UNet(nn.Module):
         *above, bottom = (next(stage.children()) for stage in self.encoder["stages"].children())
         skips: list[Tensor] = []
         for stage in above:
-            _through(stage, held)
+            self._through(stage, held)
             skips.append(held[0] if torch.is_grad_enabled() else _with_room(held[0]))
-        _through(bottom, held)
+        self._through(bottom, held)
         outputs: list[Tensor] = []
         for up, stage, head in self._levels():
             held.append(up(held.pop()))
             held.append(_joined(held.pop(), skips.pop()))
-            _through(stage, held)
+            self._through(stage, held)
             if self.deep_supervision or not skips:
                 outputs.append(head(held[0]))
         return tuple(reversed(outputs)) if self.deep_supervision else outputs[0]
+
+    def _through(self, stage: Any, held: list[Tensor]) -> None:
+        if self.checkpointing and self.training:
+            held.append(recomputed(partial(_answer, stage), held.pop(), when=True))
+        else:
+            _through(stage, held)
 
     def _levels(self) -> Iterator[tuple[nn.Module, Any, nn.Module]]:
         """Upsampling, convolutions and head of each decoder level."""
@@ -136,6 +145,13 @@ def _through(stage: Any, held: list[Tensor]) -> None:
     for unit in stage.convs:
         for layer in (unit.conv, unit.norm, unit.act):
             held.append(layer(held.pop()))
+
+
+def _answer(stage: Any, x: Tensor) -> Tensor:
+    held = [x]
+    del x
+    _through(stage, held)
+    return held.pop()
 
 
 def _with_room(skip: Tensor) -> Tensor:

@@ -54,6 +54,33 @@ def samples(tmp_path_factory) -> Samples:
     return Samples(PatchSource([[folder / "a", folder / "b"]], PATCH, 1000, seed=3), OFTEN, "RAS")
 
 
+class Short(Samples):
+    """Runs out of memory where it varies what was cut: so many times, as the first of `failures` says."""
+
+    failures: list[int]
+
+    def vary(self, cut: Cut) -> Varied:
+        if self.failures[0]:
+            self.failures[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().vary(cut)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_what_is_varied_on_a_gpu_gets_a_second_try(samples, failures, monkeypatch):
+    """After memory was given back, with the same result."""
+    short, given_back = Short(**vars(samples)), []
+    object.__setattr__(short, "failures", [failures])
+    monkeypatch.setattr(module.memory.devices, "give_back", lambda **how: given_back.append(how))
+    if failures > 1:
+        with pytest.raises(torch.OutOfMemoryError):
+            drawn(short, steps=1, vary_there=True)
+    else:
+        (found,), (expected,) = drawn(short, steps=1, vary_there=True), drawn(samples, steps=1)
+        assert torch.equal(found.images, expected.images) and torch.equal(found.targets, expected.targets)
+    assert given_back == [{"after_error": True}]
+
+
 def drawn(samples: Samples, *, steps: int = 8, first: int = 0, **how: object) -> list[Varied]:
     wanted = numbers(first, steps, size=2, rank=0, world=1)
     with Batches(samples, wanted, device=CPU, **how) as batches:

@@ -28,6 +28,8 @@ def held(network: nn.Module, x: torch.Tensor) -> tuple[int, list[torch.Tensor]]:
     ("name", "option", "options", "share"),
     [
         ("stunet", "checkpointing", {"size": "L", "width": 4}, 0.3),
+        ("unet", "checkpointing", {"features": (8, 16, 32)}, 0.5),
+        ("residual_unet", "checkpointing", {"channels": (8, 16, 32)}, 0.4),
         ("swin_unetr", "use_checkpoint", {"feature_size": 12}, 0.8),
     ],
 )

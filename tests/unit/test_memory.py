@@ -81,6 +81,34 @@ def test_limits_of_containers(tmp_path):
     assert groups(tmp_path / "0", "0::/gone\n") == memory.container_limits(tmp_path, tmp_path / "no file") == []
 
 
+def test_a_step_may_take_a_share_of_what_there_is_or_a_container_may_have(monkeypatch):
+    monkeypatch.setattr(memory, "container_limits", list)
+    assert 0.1 * GIB < memory.of_a_step(torch.device("cpu")) < 10_000 * GIB
+    monkeypatch.setattr(memory, "container_limits", lambda: [GIB // 8, 2**60])
+    assert memory.of_a_step(torch.device("cpu")) == GIB // 16
+
+
+def test_work_that_ran_out_of_memory_is_done_once_more(monkeypatch):
+    given_back = []
+    monkeypatch.setattr(memory.devices, "give_back", lambda **how: given_back.append(how))
+    answers = [torch.OutOfMemoryError("CUDA out of memory"), "done"]
+
+    def work() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert memory.again(work) == "done" and given_back == [{"after_error": True}]
+    answers[:] = [MemoryError(), MemoryError(), "done"]
+    with pytest.raises(MemoryError):
+        memory.again(work)
+    answers[:] = [RuntimeError("expected 3 channels"), "done"]
+    with pytest.raises(RuntimeError, match="channels"):
+        memory.again(work)
+    assert len(given_back) == 2
+
+
 @LINUX
 def test_without_a_flag_the_limit_is_what_is_free(monkeypatch):
     here = memory.available()

@@ -10,6 +10,7 @@ import pytest
 
 from medseg.case import Case, CaseSet
 from medseg.engine.fingerprint import CaseFingerprint, Fingerprint, Intensity, fingerprint
+from medseg.engine.need import Need
 from medseg.engine.planning import make_plan
 from medseg.labels import LabelTable
 from medseg.plan import Normalisation, PrepareSettings
@@ -34,7 +35,7 @@ def plan(found: Fingerprint, *, memory_gib=8.0, divisor=(16, 16, 16), per_voxel=
         PrepareSettings(**settings),
         divisor=divisor,
         channels=found.channels,
-        bytes_per_voxel_estimate=per_voxel,
+        need=Need(0, per_voxel),
         memory_gib=memory_gib,
     )
 
@@ -89,6 +90,24 @@ def test_patches_fit_memory_data_and_model(memory_gib, divisor):
     # not much smaller than it could be: one more step along some axis would not fit
     grown = min(math.prod(made.patch) // size * (size + unit) for size, unit in zip(made.patch, divisor, strict=True))
     assert grown > 0.5 * min(128**3, memory_gib * 2**30 / 2000 / 2)
+
+
+def test_what_does_not_grow_with_the_patch_is_taken_off_first():
+    data = of(one((512, 512, 100), (0.8, 0.8, 3.0)))
+
+    def made(fixed: float, memory_gib: float):
+        return make_plan(
+            data,
+            PrepareSettings(),
+            divisor=(16, 16, 16),
+            channels=("CT",),
+            need=Need(fixed, 2000),
+            memory_gib=memory_gib,
+        )
+
+    assert made(2 * 2**30, 4).patch == made(0, 2).patch != made(0, 4).patch
+    with pytest.raises(Refusal, match=r"needed 2\.0\d GiB for the smallest patch"):
+        made(2 * 2**30, 2)
 
 
 def test_small_cases_get_small_patches_and_larger_batches():

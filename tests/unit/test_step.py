@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from medseg import config
-from medseg.engine import step
+from medseg.engine import checkpoint, fit, state, step
+from medseg.engine.train import train
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from tests import tiny
@@ -120,6 +121,38 @@ def test_networks_and_labels_that_mix_samples_say_so(tmp_path):
         "the",
         "samples",
     ]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory\nmore"), MemoryError("of the host")])
+def test_a_lack_of_memory_beside_the_gradient_is_met_in_words(error):
+    said = str(error).partition("\n")[0]
+    refused = pytest.raises(Refusal, match=rf"too little memory beside the gradient \({said}\).*last checkpoint")
+    with refused, step.explained():
+        raise error
+
+
+@pytest.mark.parametrize("part", ["optimiser", "average"])
+def test_an_update_that_runs_out_of_memory_leaves_the_last_checkpoint(part, tmp_path, monkeypatch):
+    """Weights may be changed in part by then, so they are not saved."""
+    recipe = config.load(
+        tiny.recipe(tmp_path / "recipe.yaml", tiny.data_set(tmp_path / "data")), ["train.ema=0.9", "train.steps=1"]
+    )
+    owner, name = {"optimiser": (torch.optim.AdamW, "step"), "average": (state.State, "averaged")}[part]
+    real, calls, given_back = getattr(owner, name), [], []
+
+    def failing(self: object, *rest: object, **more: object) -> object:
+        calls.append(None)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, *rest, **more)
+
+    monkeypatch.setattr(owner, name, failing)
+    monkeypatch.setattr(fit.devices, "give_back", lambda **_: given_back.append(len(calls)))
+    with pytest.raises(Refusal, match="beside the gradient"):
+        train(recipe, tmp_path / "run")
+    _, facts = checkpoint.latest(tmp_path / "run" / state.LAST, tmp_path / "run" / state.FORMER, print)
+    assert facts["position"]["step"] == 1
+    assert given_back.count(0) and not given_back.count(1)  # room is made for the optimiser's state, once
 
 
 def test_what_has_no_repeatable_kernel_is_refused():
