@@ -21,6 +21,8 @@ from medseg.refusal import Refusal
 from medseg.wording import value as worded
 
 STORE, FILE = "sweep.db", "sweep.json"
+BY_CHANCE = 10
+"""Trials before the results of former ones are looked at."""
 FAILED_IN_ROW = 3
 """After so many trials it is not their values that is wrong: a full disk, say."""
 REFUSED = 2
@@ -149,7 +151,7 @@ def _next(optuna: Any, study: Any, sweep: Sweep, trials: int, seed: int) -> Any:
     if number >= trials:
         return None
     chance = hashlib.sha256(f"{seed} {number}".encode()).digest()
-    study.sampler = optuna.samplers.TPESampler(seed=int.from_bytes(chance[:4], "big"))
+    study.sampler = optuna.samplers.TPESampler(seed=int.from_bytes(chance[:4], "big"), n_startup_trials=BY_CHANCE)
     return study.ask({one.key: one.distribution(optuna) for one in sweep.parameters})
 
 

@@ -22,7 +22,8 @@ RATE, LOSS = "train.lr=log:1e-4:1e-2", "loss.name=dice_ce,tversky"
 
 
 @pytest.fixture
-def recipe(tmp_path) -> Path:
+def recipe(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(sweep, "BY_CHANCE", 2)  # results count from the third trial on, not from the eleventh
     return tiny.recipe(tmp_path / "recipe.yaml", tmp_path / "data")
 
 
@@ -50,9 +51,9 @@ def swept(recipe: Path, out: Path, trials: int, train: Trainings, parameters=(RA
 
 def test_the_table_holds_what_each_trial_was_and_gave(recipe, tmp_path):
     out = tmp_path / "out"
-    found = swept(recipe, out, 12, Trainings())
+    found = swept(recipe, out, 6, Trainings())
     assert found == json.loads((out / "sweep.json").read_text())
-    assert [one["number"] for one in found["trials"]] == list(range(12))
+    assert [one["number"] for one in found["trials"]] == list(range(6))
     for one in found["trials"]:
         made = config.load(out / one["folder"] / "recipe.yaml")
         rate, loss = made.train.lr, made.loss.name
@@ -67,21 +68,21 @@ def test_the_table_holds_what_each_trial_was_and_gave(recipe, tmp_path):
 
 def test_the_values_hang_on_seed_and_results_alone(recipe, tmp_path):
     """A sweep that was stopped, went on, and was made longer is one that nothing disturbed."""
-    whole = swept(recipe, tmp_path / "whole", 13, Trainings())
+    whole = swept(recipe, tmp_path / "whole", 6, Trainings())
 
     def stop(count: int) -> int:
-        if count == 11:
+        if count == 4:
             raise Interrupted(signal.SIGTERM)
         return 0
 
     broken, later = tmp_path / "broken", Trainings()
-    swept(recipe, broken, 4, Trainings())
+    swept(recipe, broken, 1, Trainings())
     with pytest.raises(Interrupted):
-        swept(recipe, broken, 13, Trainings(lambda count: stop(count + 4)))
-    assert json.loads((broken / "sweep.json").read_text())["trials"] == whole["trials"][:10]
-    assert swept(recipe, broken, 13, later) == whole
-    assert later.folders == ["trial-0010", "trial-0011", "trial-0012"]  # the one that was stopped goes on in its folder
-    assert len({one["parameters"]["train.lr"] for one in whole["trials"]}) == 13
+        swept(recipe, broken, 6, Trainings(lambda count: stop(count + 1)))
+    assert json.loads((broken / "sweep.json").read_text())["trials"] == whole["trials"][:3]
+    assert swept(recipe, broken, 6, later) == whole
+    assert later.folders == ["trial-0003", "trial-0004", "trial-0005"]  # the one that was stopped goes on in its folder
+    assert len({one["parameters"]["train.lr"] for one in whole["trials"]}) == 6
     other = swept(recipe, tmp_path / "other", 2, Trainings(), changes=("seed=1",))
     assert other["trials"][0]["parameters"] != whole["trials"][0]["parameters"]
 
@@ -94,8 +95,8 @@ def test_a_finished_sweep_trains_nothing_and_adds_nothing(recipe, tmp_path):
 
 def test_the_same_values_are_not_trained_twice(recipe, tmp_path):
     trainings = Trainings()
-    found = swept(recipe, tmp_path / "out", 8, trainings, parameters=("train.ema=0.0,0.9", LOSS))
-    assert len(found["trials"]) == 8 and len(trainings.folders) <= 4
+    found = swept(recipe, tmp_path / "out", 6, trainings, parameters=("train.ema=0.0,0.9", LOSS))
+    assert len(found["trials"]) == 6 and len(trainings.folders) <= 4
     for one in found["trials"]:
         first = next(other for other in found["trials"] if other["parameters"] == one["parameters"])
         assert (one["value"], one["folder"]) == (first["value"], first["folder"])
