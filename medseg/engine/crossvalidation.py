@@ -61,7 +61,7 @@ def train_folds(
         numbers = _numbers(wanted, len(split.folds))
         folders = {number: out / f"fold{number}" for number in numbers}
         _share(recipe, cases, split, folders | _started(out), resume=resume, announce=announce)
-        found = folds.load(out) if folds.is_folder(out) else Folds(count=len(split.folds))
+        found = _known(out, len(split.folds))
         folds.save(out, found)
         for number, folder in folders.items():
             place = f"fold {number} ({numbers.index(number) + 1} of {len(numbers)})"
@@ -172,6 +172,11 @@ def _share(
                 with atomic.replacing(folder / name) as temporary:
                     temporary.write_bytes((source / name).read_bytes())
     members.refuse_different([Run(folder) for folder in folders.values()])
+
+
+def _known(out: Path, count: int) -> Folds:
+    """What `folds.json` says; without a fold that was started, the number of folds may have changed."""
+    return folds.load(out).model_copy(update={"count": count}) if folds.is_folder(out) else Folds(count=count)
 
 
 def _complete(found: Folds, folder: Path, made_by: str) -> bool:

@@ -148,6 +148,17 @@ def test_cases_that_come_later_do_not_change_the_split(trained, tmp_path):
     assert sorted(cases) == list(tiny.CASES)
 
 
+def test_the_number_of_folds_may_change_before_the_first_is_trained(trained, tmp_path):
+    def refused(folder: Path) -> int:
+        return 2
+
+    with pytest.raises(Refusal, match="refused"):
+        train_folds(trained.recipe, tmp_path / "out", train=refused)
+    found = train_folds(trained.recipe, tmp_path / "out", "all", "split.folds=2")
+    assert (found.count, list(found.runs)) == (2, ["fold0", "fold1"])
+    assert len(folds.run_folders([tmp_path / "out"])) == 2
+
+
 def test_a_failed_fold_is_named_and_what_was_done_stays(trained, tmp_path):
     codes = iter([0, 2])
     with pytest.raises(Refusal, match=r"fold1: found that its training was refused"):
