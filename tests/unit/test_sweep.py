@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -85,6 +86,14 @@ def test_the_values_hang_on_seed_and_results_alone(recipe, tmp_path):
     assert len({one["parameters"]["train.lr"] for one in whole["trials"]}) == 6
     other = swept(recipe, tmp_path / "other", 2, Trainings(), changes=("seed=1",))
     assert other["trials"][0]["parameters"] != whole["trials"][0]["parameters"]
+
+
+def test_optuna_looks_for_the_highest_value_and_evenly_by_logarithm(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "BY_CHANCE", 100)
+    found = swept(recipe, tmp_path / "out", 8, Trainings(), parameters=(RATE,))
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / 'out' / 'sweep.db'}")
+    assert study.best_value == max(one["value"] for one in found["trials"])
+    assert sum(float(one["parameters"]["train.lr"]) < 1e-3 for one in found["trials"]) >= 3  # else about every tenth
 
 
 def test_a_finished_sweep_trains_nothing_and_adds_nothing(recipe, tmp_path):
