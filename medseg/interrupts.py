@@ -29,6 +29,11 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
+def exit_code(stop: Interrupted) -> int:
+    """Of a training that was stopped and can go on."""
+    return 130 if stop.number == signal.SIGINT else AGAIN
+
+
 @contextmanager
 def by_sigterm() -> Iterator[None]:
     """Within it, SIGTERM raises `Terminated`. Signals belong to the main thread; in others nothing changes."""
@@ -47,11 +52,14 @@ def by_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def requests() -> Iterator[Callable[[], int]]:
+def requests(pass_on: Callable[[int], None] | None = None) -> Iterator[Callable[[], int]]:
     """Turn the first of `SIGNALS` into a question to be asked between steps: its number, or 0.
 
     A second Ctrl-C stops at once. The others may come twice without harm, because a cluster sends them to every process
     and its launcher passes them on. Signals belong to the main thread; elsewhere the answer is always 0.
+
+    Args:
+        pass_on: is called with every signal, and then nothing stops here at once: another process does the work.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -59,7 +67,9 @@ def requests() -> Iterator[Callable[[], int]]:
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
+        if pass_on:
+            pass_on(number)
+        elif asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -30,10 +31,8 @@ def main() -> None:
     paces = Paces(given, started, stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
     paces.wrap(fit, "_step", Batches, "__next__")
     shutil.rmtree(out / "run", ignore_errors=True)
-    try:
+    with contextlib.suppress(Interrupted):  # as was asked
         train(recipe, out / "run")
-    except Interrupted:
-        pass  # as was asked
     memory = torch.cuda.max_memory_allocated() if given["device"] == "cuda" else None
     print(json.dumps(paces.told(memory) | {"flops": operations(recipe) if memory else None}), flush=True)
 

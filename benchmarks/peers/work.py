@@ -6,6 +6,7 @@ A program reads its job (JSON) from the path in its argument, loads what it need
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import subprocess
 import sys
@@ -97,7 +98,7 @@ class Paces:
         ends = self._ends[first : last + 1]
         busy = [int(line) for line in (self._watch.communicate()[0] if self._watch else "").split()]
         return {
-            "steps": [end - start for start, end in zip(ends, ends[1:])],
+            "steps": [end - start for start, end in itertools.pairwise(ends)],
             "waits": self._waits[first + 1 : last + 1],
             "busy": sum(busy) / len(busy) if busy else None,
             "start": ends[0] - self._started,

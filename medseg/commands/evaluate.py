@@ -45,7 +45,9 @@ def command(
     from medseg.engine.scores import as_text, save
     from medseg.refusal import Refusal
 
-    of_run = (predictions / "recipe.yaml").exists() or predictions.suffix == ".zip"
+    of_run = (
+        any((predictions / name).exists() for name in ("recipe.yaml", "folds.json")) or predictions.suffix == ".zip"
+    )
     idle = {"--truth": truth, "--labels": labels} if of_run else {"--gate": gate, "key=value": changes}
     if any(idle.values()):
         raise Refusal(

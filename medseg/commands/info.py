@@ -21,6 +21,8 @@ def command(
 ) -> None:
     """Describe a scan (shape, spacing, orientation, values), a run (network, labels, plan, training data) or a network.
 
+    Of a folder of folds, how good each is.
+
     Of a network, the weights are counted without making them. Channels: in_channels=4 out_channels=3, else what is
     usual.
     """
@@ -29,6 +31,8 @@ def command(
     known = str(path) in plugins.names("models")
     if (known and options) or (not path.exists() and (known or options)):
         _network(str(path), options or [])
+    elif (path / "folds.json").is_file():
+        _folds(path)
     elif (path / "recipe.yaml").exists() or (path.suffix == ".zip" and not archive.is_dicom_zip(path)):
         _run(path)
     else:
@@ -78,6 +82,13 @@ def _scan(path: Path, series: str | None, repair: str | None) -> None:
     print(f"  orientation  {orientation(volume.affine)}")
     print(f"  origin       {', '.join(f'{value:.3f}' for value in volume.affine[:3, 3])} {volume.unit} (RAS+)")
     print(f"  values       {volume.array.min()} to {volume.array.max()}")
+
+
+def _folds(path: Path) -> None:
+    from medseg.engine import folds
+
+    found = folds.load(path)
+    print(folds.as_text(found, path))
 
 
 def _run(path: Path) -> None:

@@ -11,7 +11,7 @@ Quality = Literal["fast", "standard", "best"]
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Run folder (or one zipped): the model.")],
+    run: Annotated[Path, typer.Argument(help="Run folder (or one zipped), or a folder of folds: the model.")],
     scan: Annotated[list[Path], typer.Argument(help="Scans (files or DICOM folders) or folders of scans, then OUT.")],
     fold: Annotated[list[Path] | None, typer.Option("--with", help="Further run folders: an ensemble.")] = None,
     channel: Annotated[list[str] | None, typer.Option(help="NAME=FILE, once for each channel of one case.")] = None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from medseg.config import Recipe
 
 
 def command(
@@ -17,6 +19,10 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Insist on a checkpoint to go on from; training settings may differ.")
     ] = False,
+    folds: Annotated[
+        str | None,
+        typer.Option(help="Cross-validation: all, or some as in 0,2, one after another into OUT/fold0, OUT/fold1, ..."),
+    ] = None,
 ) -> None:
     """Prepare a recipe's cases and train its network into a run folder.
 
@@ -24,21 +30,42 @@ def command(
 
     Exit codes: 0 done, 2 refused, 130 stopped by Ctrl-C, 75 stopped by SIGTERM or SIGUSR1 so that a cluster can start
     it again. Both stops come after the step and save first (Slurm: `#SBATCH --signal=USR1@120 --requeue`).
+
+    --folds: all share one split and one plan, so that OUT can be given to `medseg predict` as an ensemble.
     """
     from lightning_fabric.utilities import rank_zero_only
 
-    from medseg import config
-    from medseg.engine.train import train
-    from medseg.interrupts import AGAIN, Interrupted
+    from medseg import config, interrupts
 
     loaded = config.load(recipe, overrides or [])
     folder = out or Path("runs") / loaded.name
     try:
-        train(loaded, folder, resume=resume)
-    except Interrupted as stop:
+        if folds is None:
+            _one(loaded, folder, resume)
+        else:
+            _folds(loaded, folder, folds, resume)
+    except interrupts.Interrupted as stop:
         if rank_zero_only.rank:  # a launcher takes any other code of this process for a failure
             raise typer.Exit(0) from None
         print(f"stopped; the same command goes on from here: {folder}", file=sys.stderr)
-        raise typer.Exit(130 if stop.number == signal.SIGINT else AGAIN) from None
+        raise typer.Exit(interrupts.exit_code(stop)) from None
+
+
+def _one(recipe: Recipe, folder: Path, resume: bool) -> None:
+    from lightning_fabric.utilities import rank_zero_only
+
+    from medseg.engine.train import train
+
+    train(recipe, folder, resume=resume)
     if rank_zero_only.rank == 0:  # with several devices each process comes here
         print(folder)
+
+
+def _folds(recipe: Recipe, folder: Path, wanted: str, resume: bool) -> None:
+    from functools import partial
+
+    from medseg.engine.crossvalidation import train_folds
+    from medseg.engine.folds import as_text
+
+    say = partial(print, file=sys.stderr, flush=True)
+    print(as_text(train_folds(recipe, folder, wanted, resume=resume, announce=say), folder))

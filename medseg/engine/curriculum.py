@@ -65,7 +65,7 @@ def check(recipe: Recipe, plan: Plan, *, out_channels: int) -> None:
     """
     for _, patch in stages(recipe, plan)[:-1]:
         try:
-            footprint.check_patch(recipe, plan.model_copy(update={"patch": patch}), out_channels=out_channels)
+            footprint.kept(recipe, plan.model_copy(update={"patch": patch}), out_channels=out_channels)
         except (Refusal, ValueError, RuntimeError) as error:
             said = error.found if isinstance(error, Refusal) else str(error).partition("\n")[0].rstrip(".")
             raise Refusal(

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medseg import atomic
+from medseg.boundary import parsing
 from medseg.engine import reporting
 from medseg.engine.run import Run
+
+MEASURES = ("dice", "auroc")
 
 
 def log(run: Run, history: list[dict[str, Any]]) -> None:
@@ -22,3 +25,15 @@ def page(run: Run, history: Sequence[Mapping[str, Any]]) -> None:
     warned = [f"Epoch {entry['epoch']}: {text}" for entry in history for text in entry.get("warnings", ())]
     title = f"Training of {run.recipe.name}, epoch {len(history)} of {run.recipe.train.epochs}"
     reporting.write(run, run.path("training.html"), title=title, notes=warned)
+
+
+def best(run: Run) -> tuple[str, float | None]:
+    """What a run was validated by (dice or auroc), and the best value in its log; None where it was never defined.
+
+    Raises:
+        Refusal: no log, or a damaged one.
+    """
+    with parsing(run.path("log.jsonl"), needed="the log of a training", remedy="run `medseg train` to the end"):
+        entries = [json.loads(line) for line in run.path("log.jsonl").read_text(encoding="utf-8").splitlines()]
+        measure = next(name for name in MEASURES if any(name in entry for entry in entries))
+        return measure, max((entry[measure] for entry in entries if entry.get(measure) is not None), default=None)

@@ -43,16 +43,12 @@ class Material:
 def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Material:
     """Cases, split, plan and prepared arrays of a recipe. With a run folder, what was decided there before is kept,
     so that a resumed run has the same split and plan; without one, nothing is written but the cache."""
-    cases = gather.cases(recipe)
-    networks.check_task(recipe.model, cases.labels)
-    networks.check_centres(recipe.model, recipe.prepare.centres)
-    _check_parts(recipe, cases)
-    _need_targets(cases)
-    split = _split(recipe, cases, folder)
+    cases = suitable(recipe)
+    split = divide(recipe, cases, folder)
     used = {*split.train, *split.validation}
     training = CaseSet(tuple(c for c in cases.cases if c.id in set(split.train)), cases.channels, cases.labels)
     wanted = CaseSet(tuple(c for c in cases.cases if c.id in used), cases.channels, cases.labels)
-    plan = _plan(recipe, training, folder, announce)
+    plan = decide(recipe, training, folder, announce)
     curriculum.check(recipe, plan, out_channels=cases.labels.network_channels)
     with progress.counting("preparing cases", total=len(wanted.cases)) as done:
         places = prepare(
@@ -66,6 +62,20 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
             progress=lambda number, total, case: done(),
         )
     return Material(cases, split, plan, places)
+
+
+def suitable(recipe: Recipe) -> CaseSet:
+    """All cases of a recipe.
+
+    Raises:
+        Refusal: its network, loss or metrics cannot learn from them, or one has no labels.
+    """
+    cases = gather.cases(recipe)
+    networks.check_task(recipe.model, cases.labels)
+    networks.check_centres(recipe.model, recipe.prepare.centres)
+    _check_parts(recipe, cases)
+    _need_targets(cases)
+    return cases
 
 
 def reader(recipe: Recipe) -> Read:
@@ -118,7 +128,8 @@ def _need_targets(cases: CaseSet) -> None:
         )
 
 
-def _split(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
+def divide(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
+    """The split of a recipe: the one that its run folder has, else a new one, which is written there."""
     path = folder / "split.json" if folder else None
     if path and path.exists():
         return splits.load(path, cases.cases)
@@ -137,7 +148,8 @@ def _orientation(recipe: Recipe, training: CaseSet) -> str:
     return "LPS" if first.unit == "px" else "RAS"
 
 
-def _plan(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Announce) -> Plan:
+def decide(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Announce) -> Plan:
+    """The plan of a recipe: the one that its run folder has, else a new one from the cases, which is written there."""
     if folder and (folder / "plan.json").exists():
         return Run(folder).plan
     with progress.counting("measuring cases", total=len(training.cases)) as done:

@@ -17,7 +17,7 @@ from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
-from medseg.engine import budget, members, memory, need, precision, region, stages, tiles, validate
+from medseg.engine import budget, folds, members, memory, need, precision, region, stages, tiles, validate
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
 from medseg.engine.forecast import Forecast, Task
@@ -83,7 +83,7 @@ class Predictor:
         """Load the runs' best weights. Several runs are an ensemble: their logits are averaged.
 
         Args:
-            runs: run folders, or zipped ones.
+            runs: run folders, or zipped ones; folders of a cross-validation stand for all their folds.
             device: auto, cpu, cuda or mps.
             changes: `key=value` changes of the recipe's inference settings, and `dicom.key=value` of how it reads
                 DICOM.
@@ -95,7 +95,7 @@ class Predictor:
             Refusal: a run is incomplete or damaged, the runs do not share plan and labels, or a label is unknown.
         """
         exact = devices.tune_allocator(exact=limits.host is not None) and limits.host is not None
-        runs = qualities.runs(quality, runs)
+        runs = qualities.runs(quality, folds.run_folders(runs))
         opened = [Run.open(path) for path in runs]
         loaded = [run.load_network() for run in opened]  # first, for only the weights say that they are a part
         first = members.refuse_different(opened)

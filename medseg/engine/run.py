@@ -31,6 +31,8 @@ from medseg.refusal import Refusal
 from medseg.settings import Settings
 
 S = TypeVar("S", bound=Settings)
+FOLDS = "folds.json"
+"""In a folder that is no run but holds those of a cross-validation."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ class Run:
         """
         if path.suffix == ".zip" and path.is_file():
             path = _unzip(path)
+        if (path / FOLDS).is_file():
+            raise Refusal(
+                path,
+                found="the folds of a cross-validation",
+                needed="one run: each has weights and validation cases of its own",
+                remedy=f"name one, such as {path / 'fold0'}; `medseg predict` takes all as an ensemble",
+            )
         if not (path / "recipe.yaml").is_file():
             raise Refusal(
                 path,

@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.strategies import Strategy
 
 import medseg
-from medseg import atomic, card, config
+from medseg import card
 from medseg.case import Case
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase, open_case
@@ -23,6 +23,7 @@ from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import Split
 from medseg.engine import curriculum, fit, groups, precision, shard, state, step, validate, weights
 from medseg.engine import device as devices
+from medseg.engine.claim import claim
 from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_network
 from medseg.engine.samples import Samples
@@ -31,13 +32,8 @@ from medseg.losses import Loss
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import centre_code, with_planes
 
-RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
-"""Parts of a recipe that may change when a run is resumed on purpose."""
-STATE = ("steps", "accumulate", "optimiser", "layer_decay", "freeze", "ema", "devices")
-"""Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
 MACHINES = "GROUP_WORLD_SIZE"
 """In which torchrun says how many machines take part; train.devices is of each."""
-DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Announce | None = None) -> Run:
@@ -65,7 +61,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
     if not fabric.is_global_zero:  # one process speaks for all
         announce = _say_nothing
     with fabric.rank_zero_first():  # the others find the run folder and the cache filled
-        _claim(folder, recipe, resume=resume and fabric.is_global_zero)
+        claim(folder, recipe, resume=resume and fabric.is_global_zero)
         material = assemble(recipe, folder, announce=announce)
         if material.plan.inference_precision and fabric.is_global_zero:  # of weights that may not be the last ones
             Run(folder).pin_precision(None)
@@ -97,43 +93,6 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
         measure = {"dice": "Dice", "auroc": "AUROC"}[validate.measure(material.cases.labels)]
         announce(f"best validation {measure} {position.best:.4f}; the model is {folder}")
     return run
-
-
-def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the run folder this recipe's, or see that it already is."""
-    if folder.exists() and not folder.is_dir():
-        raise Refusal(folder, found="a file", needed="a new folder", remedy="choose another --out")
-    atomic.remove_partial(folder)
-    text = config.dump(recipe)
-    path = folder / "recipe.yaml"
-    started = state.started(folder)
-    if resume and not started:
-        raise Refusal(folder, found="no checkpoint to resume", needed=state.LAST, remedy="train without --resume")
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        changed = _changes(config.load(path), recipe)
-        fixed = [key for key in changed if key not in RESUMABLE]
-        if started and (fixed or not resume):
-            raise Refusal(
-                folder,
-                found=f"a run of another recipe (it differs in: {', '.join(changed)})",
-                needed="the recipe that it was started with"
-                + ("" if fixed else ", or --resume to go on with changed training settings"),
-                remedy="choose another --out folder",
-            )
-        if not started:  # what was decided for the other recipe does not hold for this one
-            for name in DECIDED:
-                (folder / name).unlink(missing_ok=True)
-    elif folder.exists() and any(folder.iterdir()) and not path.exists():
-        raise Refusal(folder, found="files that are not a run's", needed="a new folder", remedy="choose another --out")
-    with atomic.replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _changes(old: Recipe, new: Recipe) -> list[str]:
-    """Keys that differ; of the training settings, those that the saved state hangs on one by one."""
-    changed = [key for key in Recipe.model_fields if getattr(old, key) != getattr(new, key)]
-    states = [{**vars(recipe.train), "ema": recipe.train.ema > 0} for recipe in (old, new)]
-    return changed + [f"train.{key}" for key in STATE if states[0][key] != states[1][key]]
 
 
 def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
