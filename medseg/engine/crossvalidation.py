@@ -15,7 +15,7 @@ from medseg.config import Recipe
 from medseg.data import splits
 from medseg.data.splits import Split
 from medseg.engine import apart, folds, journal, material, members, state
-from medseg.engine.claim import claim
+from medseg.engine.claim import claim, refuse_another
 from medseg.engine.folds import Fold, Folds
 from medseg.engine.material import Announce
 from medseg.engine.run import Run
@@ -60,7 +60,7 @@ def train_folds(
         split = _split(recipe, cases, out)
         numbers = _numbers(wanted, len(split.folds))
         folders = {number: out / f"fold{number}" for number in numbers}
-        _share(recipe, cases, split, folders | _started(out), resume=resume, announce=announce)
+        _share(recipe, cases, split, folders, resume=resume, announce=announce)
         found = _known(out, len(split.folds))
         folds.save(out, found)
         for number, folder in folders.items():
@@ -144,19 +144,24 @@ def _of_fold(recipe: Recipe, number: int) -> Recipe:
 
 
 def _share(
-    recipe: Recipe, cases: CaseSet, split: Split, folders: Mapping[int, Path], *, resume: bool, announce: Announce
+    recipe: Recipe, cases: CaseSet, split: Split, wanted: Mapping[int, Path], *, resume: bool, announce: Announce
 ) -> None:
-    """Claim all folders, and write into each what was decided for all."""
-    started = {number for number, folder in folders.items() if state.started(folder)}
+    """Claim the wanted folders, and write into each what was decided for all."""
+    out = next(iter(wanted.values())).parent
+    started = _started(out)
+    folders = wanted | started
     if resume and not started:
         raise Refusal(
-            next(iter(folders.values())).parent,
+            out,
             found="no fold with a checkpoint",
             needed="one to resume",
             remedy="train without --resume",
         )
     for number, folder in folders.items():
-        claim(folder, _of_fold(recipe, number), resume=resume and number in started)
+        if number in wanted:
+            claim(folder, _of_fold(recipe, number), resume=resume and number in started)
+        else:  # its recipe says what it was trained by
+            refuse_another(folder, _of_fold(recipe, number), resume=resume)
     source = next((folder for folder in folders.values() if (folder / "plan.json").exists()), None)
     if source is None:
         source = next(iter(folders.values()))

@@ -131,7 +131,10 @@ def test_some_folds_first_and_more_epochs_later(trained, tmp_path):
         train_folds(*longer)
     train_folds(*longer, train=counted, resume=True)
     assert trainings == ["fold0", "fold2", "fold0"]
-    assert len((out / "fold0" / "log.jsonl").read_text().splitlines()) == 3
+    for number, epochs in ((0, 3), (2, 2)):  # the recipe of the fold that was not asked for is what it was trained by
+        folder = out / f"fold{number}"
+        assert len((folder / "log.jsonl").read_text().splitlines()) == epochs
+        assert config.load(folder / "recipe.yaml").train.epochs == epochs
 
 
 def test_cases_that_come_later_do_not_change_the_split(trained, tmp_path):
