@@ -24,7 +24,8 @@ from medseg.engine.train import train
 from medseg.interrupts import Interrupted
 from tests import tiny
 
-LONG = ("train.epochs=6", "train.steps=5", "train.validate_every=2", "train.ema=0.9")
+LONG = ("train.epochs=6", "train.steps=5", "train.validate_every=2", "train.ema=0.9", "train.examples=0")
+"""Without pictures, which are larger than the checkpoints."""
 PATIENCE_S = 120
 
 
@@ -225,6 +226,18 @@ def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, bro
     assert weights(broken) == weights(unbroken)
 
 
+def test_a_full_disk_is_told_with_the_file_that_found_no_room(trained, broken):
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg", "train", str(trained.recipe), *LONG, "--resume", "train.examples=1"]
+        + ["--out", str(broken)],
+        env=tiny.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
+    )
+    assert done.returncode == 2 and re.search(r"error: \S*/p3_a\.png: found that it cannot be", done.stderr), done.stderr
+
+
 @contextlib.contextmanager
 def stopping_after(steps: int, number: int = signal.SIGINT) -> Iterator[Callable[[], int]]:
     """Stands in for a signal that arrives during a step."""
@@ -245,6 +258,9 @@ def test_interrupted_after_any_step(trained, tmp_path, monkeypatch, steps, setti
             train(recipe, broken)
     train(recipe, broken)
     assert weights(broken) == weights(whole)
+    paces = [json.loads(line).get("samples_a_second") for line in (broken / "log.jsonl").read_text().splitlines()]
+    assert paces[(steps - 1) // 2] is None if steps % 2 == 0 else None not in paces  # of steps done before, it is gone
+    assert all(pace is None or pace < 1e6 for pace in paces)
     assert (broken / "card.md").read_bytes() == (whole / "card.md").read_bytes()
     assert (broken / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
