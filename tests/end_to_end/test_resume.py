@@ -227,15 +227,16 @@ def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, bro
 
 
 def test_a_full_disk_is_told_with_the_file_that_found_no_room(trained, broken):
+    words = ["train", str(trained.recipe), *LONG, "--resume", "train.examples=1", "--out", str(broken)]
     done = subprocess.run(
-        [sys.executable, "-m", "medseg", "train", str(trained.recipe), *LONG, "--resume", "train.examples=1"]
-        + ["--out", str(broken)],
+        [sys.executable, "-m", "medseg", *words],
         env=tiny.ENVIRONMENT,
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
     )
-    assert done.returncode == 2 and re.search(r"error: \S*/p3_a\.png: found that it cannot be", done.stderr), done.stderr
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"error: \S*/p3_a\.png: found that it cannot be written", done.stderr), done.stderr
 
 
 @contextlib.contextmanager
