@@ -149,7 +149,7 @@ def _share(
     """Claim the wanted folders, and write into each what was decided for all."""
     out = next(iter(wanted.values())).parent
     started = _started(out)
-    folders = wanted | started
+    folders = {**wanted, **started}
     if resume and not started:
         raise Refusal(
             out,
@@ -170,8 +170,9 @@ def _share(
         material.decide(recipe, used, source, announce)
     for number, folder in folders.items():
         if number not in started:
-            settings = _of_fold(recipe, number).split
-            Split(*split.folds[number], split.stamp, settings, split.folds).save(folder / "split.json")
+            training, validation = split.folds[number]
+            own = replace(split, train=training, validation=validation, settings=_of_fold(recipe, number).split)
+            own.save(folder / "split.json")
         for name in PLANNED:
             if not (folder / name).exists():
                 with atomic.replacing(folder / name) as temporary:
