@@ -69,6 +69,9 @@ class TrainSettings(Settings):
     above. Halved by itself where memory runs out."""
     deterministic: bool = False
     """Take only operations that give the same bits each time, on a GPU too; slower. On a CPU they do so anyway."""
+    compile: Literal["auto"] | bool = "auto"
+    """Let PyTorch's compiler fuse network and loss. auto: on an NVIDIA GPU, for at least 1000 steps, unless the same
+    bits are wanted each time. It starts a minute or two later and needs less memory."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.99, ge=0, lt=1)

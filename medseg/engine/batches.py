@@ -3,6 +3,7 @@ had to wait for them."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import threading
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 
@@ -106,6 +108,7 @@ class Batches:
             pin_memory=device.type == "cuda",
         )
         self._ready: Iterator[Cut | Varied | Refusal] | None = None
+        self._ahead: Varied | None = None
         self._since: float | None = None
         self._waited, self._steps, self._complained = 0.0, 0, False
 
@@ -142,20 +145,36 @@ class Batches:
             signal_handling._SIGCHLD_handler_set = False  # or the next loader would go without
 
     def __next__(self) -> Varied:
-        asked, first = time.monotonic(), self._ready is None
+        first, asked = self._ready is None, time.monotonic()
+        batch, self._ahead = self._ahead or self._made(), None
+        if self._since is None:
+            self._since = time.monotonic() if first else asked  # to start workers is not to wait for data
+        self._steps += 1
+        return batch
+
+    def meanwhile(self, facts: Tensor) -> list[float]:
+        """The numbers of a tensor; while a GPU computes them it is given the next batch to make, so that it is not idle
+        until the loop has read them."""
+        if facts.device.type != "cuda":
+            return facts.tolist()
+        told = torch.empty(facts.shape, dtype=facts.dtype, pin_memory=True).copy_(facts, non_blocking=True)
+        there = torch.cuda.Event()
+        there.record()
+        with contextlib.suppress(StopIteration):
+            self._ahead = self._made()
+        there.synchronize()
+        return told.tolist()
+
+    def _made(self) -> Varied:
+        first, asked = self._ready is None, time.monotonic()
         if self._ready is None:
             with interrupts.sheltered():
                 self._ready = iter(self._loader)
         batch = next(self._ready)
+        self._waited += 0 if first else time.monotonic() - asked
         if isinstance(batch, Refusal):
             raise batch
-        batch = memory.again(partial(self._there, batch))
-        came = time.monotonic()
-        if self._since is None:
-            self._since = came if first else asked  # to start workers is not to wait for data
-        self._waited += 0 if first else came - asked
-        self._steps += 1
-        return batch
+        return memory.again(partial(self._there, batch))
 
     def _there(self, batch: Cut | Varied) -> Varied:
         """On the device, and varied; chance was drawn before, so that it may be done twice."""

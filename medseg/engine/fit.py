@@ -24,6 +24,7 @@ from medseg.engine import (
     groups,
     journal,
     loggers,
+    objective,
     schedule,
     shard,
     step,
@@ -39,6 +40,7 @@ from medseg.engine.samples import Samples
 from medseg.engine.state import Keeper, Position, State, average, started
 from medseg.interrupts import Interrupted
 from medseg.labels import LabelTable
+from medseg.losses import Loss
 from medseg.plan import Plan
 from medseg.refusal import Refusal
 
@@ -52,7 +54,7 @@ class Parts:
     table: LabelTable
     run: Run
     network: nn.Module
-    loss: Callable[[list[Tensor], Tensor], Tensor]
+    loss: Loss
     samples: Samples
     validation: Sequence[PreparedCase]
     announce: Callable[[str], None]
@@ -71,9 +73,12 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
         Refusal: the loss is not a number any more, or disk or memory are full. The last good state is kept.
     """
     settings = parts.recipe.train
-    network = fabric.setup_module(parts.network)  # first, because sharding makes other parameters
+    # first, because sharding makes other parameters
+    computing = objective.set_up(fabric, parts.network, parts.loss, parts.table, settings, parts.announce)
     trained = groups.trained(parts.network, parts.recipe, parts.plan, parts.table)
-    optimiser = fabric.setup_optimizers(schedule.optimiser(trained, settings))
+    # not for "16", whose gradients are scaled back before they are clipped, nor for parts of weights
+    fused = fabric.device.type == "cuda" and settings.precision != "16" and not settings.shard
+    optimiser = fabric.setup_optimizers(schedule.optimiser(trained, settings, fused=fused))
     state = State(parts.network, optimiser, average(parts.network, settings.ema), Position())
     keeper = Keeper(parts.run.folder, fabric, minutes=settings.save_minutes)
     total = settings.epochs * settings.steps
@@ -81,8 +86,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
         keeper.restore(state, parts.announce)
         parts.announce(_where(state.position, total, settings.patience))
     position = state.position
-    overlap = watch.Overlap(parts.loss, parts.table, fabric.device)
-    gradient = step.Gradient(fabric, network, overlap, parts.announce)
+    gradient = step.Gradient(fabric, computing, parts.announce)
     batches = _batches(parts, fabric, position.step, total)
     measure = validate.measure(parts.table)
     display = TrainingDisplay(
@@ -121,7 +125,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
                     keeper.save(state)
             if _over(position, settings):
                 return position
-            value, stop, due = _step(parts, gradient, overlap, state, next(batches), lambda: (asked(), keeper.due()))
+            value, stop, due = _step(parts, gradient, state, batches, lambda: (asked(), keeper.due()))
             display.step(value)
             if stop or due:
                 keeper.save(state)
@@ -132,9 +136,8 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
 def _step(
     parts: Parts,
     gradient: step.Gradient,
-    overlap: watch.Overlap,
     state: State,
-    samples: step.Samples,
+    batches: Batches,
     requests: Callable[[], tuple[int, bool]],
 ) -> tuple[float, int, bool]:
     """One optimiser step: its loss, the signal that asks to stop (0: none), and whether a checkpoint is due; all
@@ -142,17 +145,18 @@ def _step(
     settings, position, optimiser, fabric = parts.recipe.train, state.position, state.optimiser, gradient.fabric
     for group in optimiser.param_groups:
         group["lr"] = schedule.learning_rate(position.step, settings) * group["scale"]
-    gradient.network.train()
-    groups.hold(parts.network, settings.freeze)
+    computing, samples = gradient.computing, next(batches)
+    computing.whole.train()
+    groups.hold(computing.network, settings.freeze)
     wanted = _at_once(parts, position)
     chance = (parts.recipe.seed * 1_000_003 + position.step) * fabric.world_size + fabric.global_rank
-    losses, at_once = gradient.of(samples, at_once=wanted, seed=chance, where=f"training step {position.step}")
+    losses, fits, at_once = gradient.of(samples, at_once=wanted, seed=chance, where=f"training step {position.step}")
     if at_once < wanted:
         position.micro_batch = at_once
         _say_what_mixes(parts, fabric, position)
-    norm = fabric.clip_gradients(gradient.network, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
-    facts = torch.stack((losses.sum(), _whole(norm).to(losses)))
-    value, length, *counts = torch.cat((facts, overlap.take().flatten().to(facts))).tolist()  # the device waits once
+    norm = fabric.clip_gradients(computing.whole, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
+    facts = torch.cat((torch.stack((losses.sum(), _whole(norm).to(losses))), fits.flatten()))
+    value, length, *counts = batches.meanwhile(facts)
     # with "16" the scale of the loss is too high at times, and is lowered
     finite = math.isfinite(value) and (settings.precision == "16" or math.isfinite(length))
     failed, stop, due = _agreed(fabric, not finite, *requests())

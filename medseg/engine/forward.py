@@ -38,12 +38,12 @@ def once(network: Callable[[Tensor], Any], *, precision: str, device: torch.devi
 
     def run(tiles: Tensor) -> Tensor:
         with torch.no_grad(), devices.autocast(device, precision), kernels():
-            return answers(network(_innermost(devices.moved(tiles, device))))[0]
+            return answers(network(innermost(devices.moved(tiles, device))))[0]
 
     return run
 
 
-def _innermost(tiles: Tensor) -> Tensor:
+def innermost(tiles: Tensor) -> Tensor:
     """The same tiles; of a single channel, whose place in memory is a matter of words, it is said that it is innermost,
     for kernels look at strides alone and would answer the other way round."""
     if tiles.shape[1] > 1 or not tiles.is_contiguous():

@@ -27,8 +27,8 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
     return settings.lr
 
 
-def optimiser(parameters: Iterable[Any], settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW, of parameters or of groups of them."""
+def optimiser(parameters: Iterable[Any], settings: TrainSettings, *, fused: bool = False) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW, of parameters or of groups of them; `fused` in one kernel of a GPU."""
     if settings.optimiser == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -36,5 +36,6 @@ def optimiser(parameters: Iterable[Any], settings: TrainSettings) -> torch.optim
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
             weight_decay=settings.weight_decay,
+            fused=fused or None,
         )
-    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused or None)

@@ -30,7 +30,7 @@ class Position:
     loss_sum: float = 0.0
     """Of the steps of the epoch so far."""
     overlap: list[float] = field(default_factory=list)
-    """Likewise, of the patches of the first process; see `watch.Overlap`."""
+    """Likewise, of the patches of the first process; see `watch.overlaps`."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """An entry for each epoch that was dealt with: validated where it is its turn, and logged."""
     micro_batch: int = 0

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from medseg.config import Recipe
 from medseg.engine import device as devices
 from medseg.engine import memory
-from medseg.engine.networks import answers
+from medseg.engine.objective import Computing
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 
@@ -29,17 +29,15 @@ class Gradient:
 
     Attributes:
         fabric: its strategy averages the gradients of the processes.
-        network: as the strategy wraps it.
-        loss: a mean over samples, as far as it does not mix them.
+        computing: its loss is a mean over samples, as far as it does not mix them.
         announce: told when memory runs out.
     """
 
     fabric: lightning_fabric.Fabric
-    network: nn.Module
-    loss: Callable[[list[Tensor], Tensor], Tensor]
+    computing: Computing
     announce: Callable[[str], None]
 
-    def of(self, samples: Samples, *, at_once: int, seed: int, where: str) -> tuple[Tensor, int]:
+    def of(self, samples: Samples, *, at_once: int, seed: int, where: str) -> tuple[Tensor, Tensor, int]:
         """Add the gradient of the mean loss over `samples` to the parameters', which must be none.
 
         Where memory runs out, half as many samples are computed at once, and all begins again with the same chance
@@ -51,40 +49,43 @@ class Gradient:
             where: for messages.
 
         Returns:
-            losses of the parts, whose sum is the loss of the step; and how many samples were computed at once.
+            losses of the parts, whose sum is the loss of the step; the sum of their counts, see `watch.overlaps`; and
+            how many samples were computed at once.
 
         Raises:
             Refusal: there is not enough memory for one sample, or for one of several processes.
         """
-        statistics = [buffer for module in _normalisations(self.network) for buffer in module.buffers()]
+        statistics = [buffer for module in _normalisations(self.computing.network) for buffer in module.buffers()]
         former = [buffer.clone() for buffer in statistics]
         while True:
             torch.manual_seed(seed)
             try:
-                return self._sum(samples, at_once), at_once
+                return *self._sum(samples, at_once), at_once
             except (RuntimeError, MemoryError) as error:
                 if not memory.ran_out(error):
                     raise
                 said = str(error).partition("\n")[0]
             # only here, where no traceback holds what was computed any more
-            self.network.zero_grad(set_to_none=True)
+            self.computing.whole.zero_grad(set_to_none=True)
             devices.give_back(after_error=True)
             with torch.no_grad():
                 for buffer, value in zip(statistics, former, strict=True):
                     buffer.copy_(value)
             at_once = self._fewer(min(at_once, len(samples[0])), said, where)
 
-    def _sum(self, samples: Samples, at_once: int) -> Tensor:
+    def _sum(self, samples: Samples, at_once: int) -> tuple[Tensor, Tensor]:
         images, targets = samples[0].split(at_once), samples[1].split(at_once)
-        losses = []
+        losses, counts = [], []
         for number, (image, target) in enumerate(zip(images, targets, strict=True), start=1):
             # gradients go round between processes once, with those of the last part
-            with self.fabric.no_backward_sync(self.network, enabled=number < len(images)):
+            with self.fabric.no_backward_sync(self.computing.whole, enabled=number < len(images)):
                 share = len(image) / len(samples[0])
-                loss = self.loss(answers(self.network(image)), target) * share
+                loss, fits = self.computing.objective(image, target)
+                loss = loss * share
                 self.fabric.backward(loss)
             losses.append(loss.detach())
-        return torch.stack(losses)
+            counts.append(fits)
+        return torch.stack(losses), torch.stack(counts).sum(0)
 
     def _fewer(self, at_once: int, said: str, where: str) -> int:
         fewer = -(-at_once // 2)

@@ -65,6 +65,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
         material = assemble(recipe, folder, announce=announce)
         if material.plan.inference_precision and fabric.is_global_zero:  # of weights that may not be the last ones
             Run(folder).pin_precision(None)
+    devices.tune_kernels(fabric.device)
     run = Run(folder)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe, material.plan, material.cases.labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,36 +23,16 @@ STRIDE = 4
 does not get longer."""
 
 
-class Overlap:
-    """A loss that also counts, on the device and without waiting for it, how well its finest output fits.
-
-    Attributes:
-        counts: (2, labels) float32 since the last `take`: twice the overlap, and the sum of the sizes.
-    """
-
-    def __init__(self, loss: Callable[[list[Tensor], Tensor], Tensor], table: LabelTable, device: torch.device):
-        self._loss, self._table = loss, table
-        self.counts = torch.zeros((2, len(table.labels)), device=device)
-
-    def __call__(self, outputs: list[Tensor], target: Tensor) -> Tensor:
-        if self._table.unit == "voxel":
-            with torch.no_grad():
-                self.counts += overlaps(outputs[0].detach(), target, self._table)
-        return self._loss(outputs, target)
-
-    def take(self) -> Tensor:
-        """The counts, which begin anew."""
-        taken, self.counts = self.counts, torch.zeros_like(self.counts)
-        return taken
-
-
 def overlaps(logits: Tensor, target: Tensor, table: LabelTable) -> Tensor:
-    """(2, labels): twice the overlap, and the sum of the sizes, of each label in every fourth voxel.
+    """(2, labels) float32: twice the overlap, and the sum of the sizes, of each label in every fourth voxel. 0 for
+    classes of images, which have none. Computed on the device, without waiting for it.
 
     Args:
         logits: (B, N, i, j, k).
         target: (B, 1 or R, i, j, k) as the network is taught, with `IGNORE` where the truth is not known.
     """
+    if table.unit != "voxel":
+        return logits.new_zeros((2, len(table.labels)), dtype=torch.float32)
     step = (slice(None), slice(None), *[slice(None, None, STRIDE)] * 3)
     logits, target = logits[step], target[step]
     if not table.exclusive:
@@ -61,17 +41,18 @@ def overlaps(logits: Tensor, target: Tensor, table: LabelTable) -> Tensor:
     said, there = logits.argmax(dim=1, keepdim=True), target
     if table.ignore is not None:
         said = torch.where(target == IGNORE, 0, said)
-    places = range(1, len(table.labels) + 1)
-    return torch.stack([_sums(there == place, said == place, whole=True) for place in places], dim=1)
+    places = torch.arange(1, len(table.labels) + 1, device=logits.device).view(-1, *[1] * logits.ndim)
+    return _sums(there == places, said == places)
 
 
-def _sums(there: Tensor, said: Tensor, *, whole: bool = False) -> Tensor:
-    axes = tuple(range(0 if whole else 1, there.ndim))
+def _sums(there: Tensor, said: Tensor) -> Tensor:
+    """Of (labels, ...)."""
+    axes = tuple(range(1, there.ndim))
     return torch.stack([2 * (there & said).sum(axes), there.sum(axes) + said.sum(axes)]).float()
 
 
 def taught(counts: Sequence[float], names: Sequence[str]) -> dict[str, Any]:
-    """`train_dice`, and `train_dice_per_label`, of an epoch from its `Overlap.counts`, flattened and summed up; None
+    """`train_dice`, and `train_dice_per_label`, of an epoch from what `overlaps` counted, flattened and summed up; None
     where there was nothing to find."""
     pairs = zip(names, counts[: len(names)], counts[len(names) :], strict=True)
     per_label = {name: round(both / sizes, 4) if sizes else None for name, both, sizes in pairs}

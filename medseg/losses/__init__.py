@@ -33,7 +33,7 @@ class Scores(NamedTuple):
         log_odds: log p of each class (exclusive), or the logits themselves (regions).
         probabilities: softmax or sigmoid.
         truth: boolean, one channel per class or region; False where it is not known.
-        known: boolean (B, 1 or R, I, J, K), whether the truth is known; None: everywhere, which costs nothing.
+        known: boolean (B, 1 or R, I, J, K), whether the truth is known; None: everywhere, which costs less.
     """
 
     log_odds: Tensor
@@ -47,8 +47,9 @@ def scores(logits: Tensor, target: Tensor, *, exclusive: bool) -> Scores:
     logits = logits if logits.dtype == torch.float64 else logits.float()
     known = None
     if not (exclusive and logits.shape[1] > IGNORE):  # with so many classes the number is that of a class
-        ignored = target == IGNORE
-        known = ~ignored if ignored.any() else None
+        known = target != IGNORE
+        if target.device.type == "cpu" and known.all():  # to ask a GPU is to wait for it
+            known = None
     if not exclusive:
         return Scores(logits, logits.sigmoid(), target > 0 if known is None else (target > 0) & known, known)
     log_probabilities = logits.log_softmax(dim=1)

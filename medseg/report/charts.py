@@ -33,7 +33,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     if first == last:
         last += 1
-    return [round(step * number, 12) + 0.0 for number in range(first, last + 1)]
+    return [float(f"{step * number:.12g}") + 0.0 for number in range(first, last + 1)]
 
 
 def curves(title: str, series: Mapping[str, Points], *, mark: str = "") -> str:

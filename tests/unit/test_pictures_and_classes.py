@@ -16,7 +16,7 @@ from medseg.config import Chosen
 from medseg.data.cache import write_case
 from medseg.data.patches import PatchSource
 from medseg.data.split import Split, SplitSettings
-from medseg.engine import fit, networks, tiles
+from medseg.engine import networks, state, tiles
 from medseg.engine.forward import forward
 from medseg.engine.load import load_case
 from medseg.engine.samples import Samples
@@ -308,12 +308,10 @@ def test_a_moving_average_leaves_tables_of_indices_alone() -> None:
             self.register_buffer("index", torch.arange(100))
 
     network = Indexed()
-    average = fit._average(network, 0.9)
-    assert average is not None
+    kept = state.State(network, torch.optim.SGD(network.parameters()), state.average(network, 0.9), state.Position())
     for _ in range(50):
-        average.update_parameters(network)
-        fit._copy_whole_numbers(network, average.module)
-    assert torch.equal(average.module.index, torch.arange(100))
+        kept.averaged()
+    assert torch.equal(kept.kept.index, torch.arange(100))
 
 
 def test_pet_behind_another_channel_keeps_its_unit(tmp_path: Path) -> None:

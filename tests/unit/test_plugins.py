@@ -43,7 +43,7 @@ def test_nothing_is_imported_to_describe_a_component():
 def test_a_mistyped_name_is_answered_with_the_nearest():
     with pytest.raises(Refusal, match=r"losses: dice_cee: found 'dice_cee'.*did you mean 'dice_ce'"):
         plugins.find("losses", "dice_cee")
-    with pytest.raises(Refusal, match="choose one of: ce, dice, dice_ce"):
+    with pytest.raises(Refusal, match="choose one of: boundary, ce, cldice, dice, dice_ce, focal"):
         plugins.find("losses", "zzz")
     with pytest.raises(Refusal, match="importable module"):
         plugins.find("losses", "no_such_package.loss")

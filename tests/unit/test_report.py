@@ -267,6 +267,10 @@ def test_ticks_enclose_and_are_few(low: float, high: float) -> None:
     assert np.allclose(np.diff(found), found[1] - found[0])
 
 
+def test_a_learning_rate_next_to_nothing_is_drawn() -> None:
+    assert "polyline" in charts.curves("Learning rate", {"lr": [(1.0, 2e-13), (2.0, 1e-13)]})
+
+
 def test_curves_break_at_nan_and_point_out_the_best() -> None:
     points = [(1.0, 0.1), (2.0, 0.3), (3.0, math.nan), (4.0, 0.9), (5.0, 0.8)]
     svg = charts.curves("Dice", {"validation_dice": points}, mark="validation_dice")

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from medseg import config
+from medseg.config import TrainSettings
 from medseg.engine import checkpoint, fit, state, step
+from medseg.engine.objective import set_up
 from medseg.engine.train import train
 from medseg.labels import LabelTable
+from medseg.losses import Loss
 from medseg.refusal import Refusal
 from tests import tiny
 
@@ -27,10 +30,15 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2), nn.Dropout(0.5), nn.Conv3d(2, 1, 1))
 
 
+def gradient(fabric: lightning_fabric.Fabric, net: nn.Module, loss: Loss, announce: Callable[[str], None]):
+    computing = set_up(fabric, net, loss, LabelTable.of({"a": 1}), TrainSettings(), announce)
+    return step.Gradient(fabric, computing, announce)
+
+
 def gradients(*failing: int, at_once: int = 4) -> tuple[list[Tensor], dict[str, Tensor], list[str], int]:
     """Of calls of the loss, `failing` run out of memory: gradients, state and what was said afterwards."""
     fabric = lightning_fabric.Fabric(accelerator="cpu")
-    net, calls, said = fabric.setup_module(network()), [], []
+    net, calls, said = network(), [], []
 
     def loss(outputs: list[Tensor], target: Tensor) -> Tensor:
         calls.append(None)
@@ -38,9 +46,9 @@ def gradients(*failing: int, at_once: int = 4) -> tuple[list[Tensor], dict[str, 
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte")
         return (outputs[0] - target).square().mean()
 
-    made = step.Gradient(fabric, net, loss, said.append)
-    losses, used = made.of(SAMPLES, at_once=at_once, seed=3, where="training step 7")
-    assert len(losses) == -(-4 // used)
+    made = gradient(fabric, net, loss, said.append)
+    losses, counts, used = made.of(SAMPLES, at_once=at_once, seed=3, where="training step 7")
+    assert len(losses) == -(-4 // used) and counts.shape == (2, 1)
     return [p.grad.clone() for p in net.parameters()], dict(net.state_dict()), said, used
 
 
@@ -78,7 +86,7 @@ def failing(message: str) -> Callable[[list[Tensor], Tensor], Tensor]:
 def test_where_fewer_at_once_are_no_way_out(kind, at_once, remedy):
     """One of several processes cannot begin again, because the others wait for its gradients."""
     fabric, said = kind(accelerator="cpu"), []
-    made = step.Gradient(fabric, fabric.setup_module(network()), failing("CUDA out of memory\nmore"), said.append)
+    made = gradient(fabric, network(), failing("CUDA out of memory\nmore"), said.append)
     with pytest.raises(Refusal, match=rf"training step 7: .*{remedy}"):
         made.of(SAMPLES, at_once=at_once, seed=3, where="training step 7")
     assert not said
@@ -86,7 +94,7 @@ def test_where_fewer_at_once_are_no_way_out(kind, at_once, remedy):
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
     fabric = lightning_fabric.Fabric(accelerator="cpu")
-    made = step.Gradient(fabric, fabric.setup_module(network()), failing("expected 3 channels"), print)
+    made = gradient(fabric, network(), failing("expected 3 channels"), print)
     with pytest.raises(RuntimeError, match="expected 3 channels"):
         made.of(SAMPLES, at_once=4, seed=0, where="x")
 
