@@ -27,7 +27,8 @@ def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise Refusal(folder, found="a file", needed="a new folder", remedy="choose another --out")
-    atomic.remove_partial(folder)
+    for place in (folder, *folder.glob("validation/*/")):  # where pictures are written, too
+        atomic.remove_partial(place)
     text = config.dump(recipe)
     path = folder / "recipe.yaml"
     started = state.started(folder)

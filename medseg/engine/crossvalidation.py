@@ -70,6 +70,8 @@ def train_folds(
                 announce(f"{place}: complete, {folder}")
                 continue
             announce(f"{place}: {folder}")
+            found = found.without(folder.name)  # what was complete before goes on by another recipe
+            folds.save(out, found)
             _need_success(train(folder), folder)
             measure, best = journal.best(Run(folder))
             found = found.with_run(folder.name, measure, Fold(best=best, recipe=made_by))

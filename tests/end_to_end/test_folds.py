@@ -120,8 +120,10 @@ def test_some_folds_first_and_more_epochs_later(trained, tmp_path):
 
     def counted(folder: Path) -> int:
         trainings.append(folder.name)
+        listed.append(list(folds.load(out).runs))
         return here(folder)
 
+    listed: list[list[str]] = []
     assert list(train_folds(trained.recipe, out, "2,0", train=counted).runs) == ["fold0", "fold2"]
     with pytest.raises(Refusal, match=r"2 of 3 folds trained.*fold0 --with .*fold2"):
         folds.run_folders([out])
@@ -131,6 +133,7 @@ def test_some_folds_first_and_more_epochs_later(trained, tmp_path):
         train_folds(*longer)
     train_folds(*longer, train=counted, resume=True)
     assert trainings == ["fold0", "fold2", "fold0"]
+    assert listed == [[], ["fold0"], ["fold2"]]  # a fold that goes on is not complete meanwhile
     for number, epochs in ((0, 3), (2, 2)):  # the recipe of the fold that was not asked for is what it was trained by
         folder = out / f"fold{number}"
         assert len((folder / "log.jsonl").read_text().splitlines()) == epochs

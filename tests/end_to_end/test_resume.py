@@ -210,6 +210,9 @@ def test_another_number_of_processes_is_refused(trained, broken):
 
 
 def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, broken):
+    leftover = broken / "validation" / "last" / ".partial-1-p3_a.png"  # of a picture that was killed
+    leftover.parent.mkdir(parents=True)
+    leftover.touch()
     before = {name: (broken / name).read_bytes() for name in ("last.safetensors", "former.safetensors")}
     limit = min(map(len, before.values())) - 1
     done = subprocess.run(
@@ -221,7 +224,7 @@ def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, bro
     )
     assert done.returncode == 2 and "last.safetensors: found that it cannot be written" in done.stderr, done.stderr
     assert {name: (broken / name).read_bytes() for name in before} == before
-    assert not list(broken.glob(".partial-*"))
+    assert not list(broken.rglob(".partial-*"))
     assert tiny.medseg_command("train", trained.recipe, *LONG, "--out", broken).code == 0
     assert weights(broken) == weights(unbroken)
 
