@@ -220,7 +220,7 @@ def test_runs_that_cannot_be_averaged_are_refused_before_training(trained, tmp_p
 
 
 WAITING = """
-import signal, sys, time
+import os, signal, sys, time
 from pathlib import Path
 
 def stop(number, frame):
@@ -231,6 +231,7 @@ def stop(number, frame):
 
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, stop)
+Path(sys.argv[1] + ".group").write_text(str(os.getpgid(0)))
 Path(sys.argv[1]).touch()
 while True:
     time.sleep(0.01)
@@ -265,6 +266,8 @@ def test_signals_reach_the_training_once_and_so_does_the_end_of_the_command(sent
     parent = subprocess.Popen(words, env=tiny.ENVIRONMENT, start_new_session=True)
     try:
         until(heard.exists)
+        group = int((tmp_path / "heard.group").read_text())
+        assert group != parent.pid  # or a terminal's Ctrl-C would come twice, once by itself
         for count, name in enumerate(sent, start=1):
             os.killpg(parent.pid, signal.Signals[name])  # as a terminal does it
             expected = ["SIGTERM"] if name == "SIGKILL" else [name] * count
