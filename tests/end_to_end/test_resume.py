@@ -262,7 +262,9 @@ def test_interrupted_after_any_step(trained, tmp_path, monkeypatch, steps, setti
             train(recipe, broken)
     train(recipe, broken)
     assert weights(broken) == weights(whole)
-    paces = [json.loads(line).get("samples_a_second") for line in (broken / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (broken / "log.jsonl").read_text().splitlines()]
+    assert log[0]["seconds"] <= log[1]["seconds"]  # they count from the start of the run, not of this process
+    paces = [entry.get("samples_a_second") for entry in log]
     assert paces[(steps - 1) // 2] is None if steps % 2 == 0 else None not in paces  # of steps done before, it is gone
     assert all(pace is None or pace < 1e6 for pace in paces)
     assert (broken / "card.md").read_bytes() == (whole / "card.md").read_bytes()
