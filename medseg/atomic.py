@@ -33,6 +33,9 @@ def replacing(path: Path, *, former: Path | None = None) -> Iterator[Path]:
         if former and path.exists():
             path.replace(former)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that finds no room does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -27,30 +27,44 @@ def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise Refusal(folder, found="a file", needed="a new folder", remedy="choose another --out")
-    atomic.remove_partial(folder)
+    for place in (folder, *folder.glob("validation/*/")):  # where pictures are written, too
+        atomic.remove_partial(place)
     text = config.dump(recipe)
     path = folder / "recipe.yaml"
     started = state.started(folder)
     if resume and not started:
         raise Refusal(folder, found="no checkpoint to resume", needed=state.LAST, remedy="train without --resume")
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        changed = _changes(config.load(path), recipe)
-        fixed = [key for key in changed if key not in RESUMABLE]
-        if started and (fixed or not resume):
-            raise Refusal(
-                folder,
-                found=f"a run of another recipe (it differs in: {', '.join(changed)})",
-                needed="the recipe that it was started with"
-                + ("" if fixed else ", or --resume to go on with changed training settings"),
-                remedy="choose another --out folder",
-            )
-        if not started:  # what was decided for the other recipe does not hold for this one
+        if started:
+            refuse_another(folder, recipe, resume=resume)
+        else:  # what was decided for the other recipe does not hold for this one
             for name in DECIDED:
                 (folder / name).unlink(missing_ok=True)
     elif folder.exists() and any(folder.iterdir()) and not path.exists():
         raise Refusal(folder, found="files that are not a run's", needed="a new folder", remedy="choose another --out")
     with atomic.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def refuse_another(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+    """See that a run that was started could go on with this recipe; nothing is changed.
+
+    Raises:
+        Refusal: it could not.
+    """
+    path = folder / "recipe.yaml"
+    if path.read_text(encoding="utf-8") == config.dump(recipe):
+        return
+    changed = _changes(config.load(path), recipe)
+    fixed = [key for key in changed if key not in RESUMABLE]
+    if fixed or not resume:
+        raise Refusal(
+            folder,
+            found=f"a run of another recipe (it differs in: {', '.join(changed)})",
+            needed="the recipe that it was started with"
+            + ("" if fixed else ", or --resume to go on with changed training settings"),
+            remedy="choose another --out folder",
+        )
 
 
 def _changes(old: Recipe, new: Recipe) -> list[str]:

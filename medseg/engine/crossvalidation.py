@@ -15,7 +15,7 @@ from medseg.config import Recipe
 from medseg.data import splits
 from medseg.data.splits import Split
 from medseg.engine import apart, folds, journal, material, members, state
-from medseg.engine.claim import claim
+from medseg.engine.claim import claim, refuse_another
 from medseg.engine.folds import Fold, Folds
 from medseg.engine.material import Announce
 from medseg.engine.run import Run
@@ -60,7 +60,7 @@ def train_folds(
         split = _split(recipe, cases, out)
         numbers = _numbers(wanted, len(split.folds))
         folders = {number: out / f"fold{number}" for number in numbers}
-        _share(recipe, cases, split, folders | _started(out), resume=resume, announce=announce)
+        _share(recipe, cases, split, folders, resume=resume, announce=announce)
         found = _known(out, len(split.folds))
         folds.save(out, found)
         for number, folder in folders.items():
@@ -70,6 +70,8 @@ def train_folds(
                 announce(f"{place}: complete, {folder}")
                 continue
             announce(f"{place}: {folder}")
+            found = found.without(folder.name)  # what was complete before goes on by another recipe
+            folds.save(out, found)
             _need_success(train(folder), folder)
             measure, best = journal.best(Run(folder))
             found = found.with_run(folder.name, measure, Fold(best=best, recipe=made_by))
@@ -144,19 +146,24 @@ def _of_fold(recipe: Recipe, number: int) -> Recipe:
 
 
 def _share(
-    recipe: Recipe, cases: CaseSet, split: Split, folders: Mapping[int, Path], *, resume: bool, announce: Announce
+    recipe: Recipe, cases: CaseSet, split: Split, wanted: Mapping[int, Path], *, resume: bool, announce: Announce
 ) -> None:
-    """Claim all folders, and write into each what was decided for all."""
-    started = {number for number, folder in folders.items() if state.started(folder)}
+    """Claim the wanted folders, and write into each what was decided for all."""
+    out = next(iter(wanted.values())).parent
+    started = _started(out)
+    folders = {**wanted, **started}
     if resume and not started:
         raise Refusal(
-            next(iter(folders.values())).parent,
+            out,
             found="no fold with a checkpoint",
             needed="one to resume",
             remedy="train without --resume",
         )
     for number, folder in folders.items():
-        claim(folder, _of_fold(recipe, number), resume=resume and number in started)
+        if number in wanted:
+            claim(folder, _of_fold(recipe, number), resume=resume and number in started)
+        else:  # its recipe says what it was trained by
+            refuse_another(folder, _of_fold(recipe, number), resume=resume)
     source = next((folder for folder in folders.values() if (folder / "plan.json").exists()), None)
     if source is None:
         source = next(iter(folders.values()))
@@ -165,8 +172,9 @@ def _share(
         material.decide(recipe, used, source, announce)
     for number, folder in folders.items():
         if number not in started:
-            settings = _of_fold(recipe, number).split
-            Split(*split.folds[number], split.stamp, settings, split.folds).save(folder / "split.json")
+            training, validation = split.folds[number]
+            own = replace(split, train=training, validation=validation, settings=_of_fold(recipe, number).split)
+            own.save(folder / "split.json")
         for name in PLANNED:
             if not (folder / name).exists():
                 with atomic.replacing(folder / name) as temporary:

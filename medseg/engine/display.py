@@ -54,8 +54,9 @@ class TrainingDisplay:
         if score is not None:
             self._score, self._best = score, best
         validated = "" if score is None else f"  validation {self._measure} {score:.4f} (best {best:.4f})"
-        speed = f"{pace.seconds_a_step:.3g} s a step, {pace.wait:.0%} of it waiting for data"
-        line = f"epoch {number}/{self._epochs}  loss {loss:.4f}{validated}  {speed}  {self._left()} left"
+        timed = pace.seconds_a_step > 0  # unless all its steps were done before the run was stopped
+        speed = f"  {pace.seconds_a_step:.3g} s a step, {pace.wait:.0%} of it waiting for data" if timed else ""
+        line = f"epoch {number}/{self._epochs}  loss {loss:.4f}{validated}{speed}  {self._left()} left"
         if self._live:
             self._bar.console.print(line, highlight=False)
         elif self._shown:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 
 def speed(parts: Parts, fabric: lightning_fabric.Fabric, pace: Pace) -> dict[str, float]:
-    """For the history: how fast it went, on all devices together."""
+    """For the history: how fast it went, on all devices together; nothing where the run was stopped after the last step
+    of the epoch, and this process did none."""
+    if pace.seconds_a_step <= 0:
+        return {}
     samples = parts.plan.batch * parts.recipe.train.accumulate * fabric.world_size
     return {
         "wait": round(pace.wait, 3),
         "seconds_a_step": round(pace.seconds_a_step, 4),
-        "samples_a_second": float(f"{samples / max(pace.seconds_a_step, 1e-9):.4g}"),
+        "samples_a_second": float(f"{samples / pace.seconds_a_step:.4g}"),
     }
 
 

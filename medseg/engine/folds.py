@@ -39,8 +39,14 @@ class Folds(Settings):
     """Over the folds; of the sample (n - 1)."""
 
     def with_run(self, name: str, measure: str, fold: Fold) -> Folds:
-        """The same with a fold more, or with another result of it; mean and sd follow."""
-        runs = {**self.runs, name: fold}
+        """The same with a fold more; mean and sd follow."""
+        return self._of({**self.runs, name: fold}, measure)
+
+    def without(self, name: str) -> Folds:
+        """The same without a fold, whether or not it was there."""
+        return self._of({other: fold for other, fold in self.runs.items() if other != name}, self.measure)
+
+    def _of(self, runs: Mapping[str, Fold], measure: str) -> Folds:
         ordered = dict(sorted(runs.items(), key=lambda one: int(one[0].removeprefix("fold"))))
         values = [one.best for one in ordered.values() if one.best is not None]
         return Folds(

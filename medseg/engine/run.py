@@ -26,6 +26,7 @@ from medseg import atomic, config
 from medseg.boundary import parsing
 from medseg.engine import checkpoint
 from medseg.labels import LabelTable
+from medseg.losses import Loss
 from medseg.plan import Plan
 from medseg.refusal import Refusal
 from medseg.settings import Settings
@@ -154,6 +155,13 @@ class Run:
 def build_network(recipe: config.Recipe, plan: Plan, table: LabelTable) -> nn.Module:
     chosen = recipe.model
     return chosen.module().build(chosen.options, in_channels=plan.in_channels, out_channels=table.network_channels)
+
+
+def build_loss(recipe: config.Recipe, plan: Plan, table: LabelTable) -> Loss:
+    module, spacing = recipe.loss.module(), plan.spacing_mm
+    size = {"spacing_mm": spacing} if getattr(module, "IN_MM", False) and spacing != "native" else {}
+    built: Loss = module.build(recipe.loss.options, exclusive=table.exclusive, **size)
+    return built
 
 
 PARTS = ("recipe.yaml", "plan.json", "labels.json", "weights.safetensors", "card.md")

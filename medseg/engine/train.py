@@ -27,10 +27,9 @@ from medseg.engine import curriculum, fit, groups, precision, shard, state, step
 from medseg.engine import device as devices
 from medseg.engine.claim import claim
 from medseg.engine.material import Announce, Material, assemble
-from medseg.engine.run import Run, build_network
+from medseg.engine.run import Run, build_loss, build_network
 from medseg.engine.samples import Samples
 from medseg.labels import LabelTable
-from medseg.losses import Loss
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import centre_code, with_planes
 
@@ -83,7 +82,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
         table=material.cases.labels,
         run=run,
         network=network,
-        loss=_loss(recipe, material),
+        loss=build_loss(recipe, material.plan, material.cases.labels),
         samples=_samples(recipe, material, fabric.world_size, announce),
         validation=_validation(material),
         announce=announce,
@@ -142,13 +141,6 @@ def strategy(settings: TrainSettings) -> str | Strategy:
             found = f"{getattr(settings, key.removeprefix('train.'))} with train.shard"
             raise Refusal(key, found=found, needed=needed, remedy=f"change {key}, or set train.shard=false")
     return shard.strategy(settings.devices)
-
-
-def _loss(recipe: Recipe, material: Material) -> Loss:
-    module, spacing = recipe.loss.module(), material.plan.spacing_mm
-    size = {"spacing_mm": spacing} if getattr(module, "IN_MM", False) and spacing != "native" else {}
-    built: Loss = module.build(recipe.loss.options, exclusive=material.cases.labels.exclusive, **size)
-    return built
 
 
 def _samples(recipe: Recipe, material: Material, world: int, announce: Announce) -> Samples:

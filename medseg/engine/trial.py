@@ -13,7 +13,7 @@ from medseg.engine import device as devices
 from medseg.engine import groups, memory, schedule, stages
 from medseg.engine.memory import MIB
 from medseg.engine.networks import answers
-from medseg.engine.run import build_network
+from medseg.engine.run import build_loss, build_network
 from medseg.engine.state import Position, State, average
 from medseg.labels import LabelTable
 from medseg.plan import Plan, Sizes
@@ -46,7 +46,7 @@ class Trial:
         groups.freeze(network, recipe, lambda text: None)
         optimiser = schedule.optimiser(groups.trained(network, recipe, plan, table), recipe.train)
         self._state = State(network, optimiser, average(network, recipe.train.ema), Position())
-        self._loss = recipe.loss.module().build(recipe.loss.options, exclusive=table.exclusive)
+        self._loss = build_loss(recipe, plan, table)
 
     def held(self) -> float:
         """Bytes that stay between steps."""

@@ -120,8 +120,10 @@ def test_some_folds_first_and_more_epochs_later(trained, tmp_path):
 
     def counted(folder: Path) -> int:
         trainings.append(folder.name)
+        listed.append(list(folds.load(out).runs))
         return here(folder)
 
+    listed: list[list[str]] = []
     assert list(train_folds(trained.recipe, out, "2,0", train=counted).runs) == ["fold0", "fold2"]
     with pytest.raises(Refusal, match=r"2 of 3 folds trained.*fold0 --with .*fold2"):
         folds.run_folders([out])
@@ -131,7 +133,11 @@ def test_some_folds_first_and_more_epochs_later(trained, tmp_path):
         train_folds(*longer)
     train_folds(*longer, train=counted, resume=True)
     assert trainings == ["fold0", "fold2", "fold0"]
-    assert len((out / "fold0" / "log.jsonl").read_text().splitlines()) == 3
+    assert listed == [[], ["fold0"], ["fold2"]]  # a fold that goes on is not complete meanwhile
+    for number, epochs in ((0, 3), (2, 2)):  # the recipe of the fold that was not asked for is what it was trained by
+        folder = out / f"fold{number}"
+        assert len((folder / "log.jsonl").read_text().splitlines()) == epochs
+        assert config.load(folder / "recipe.yaml").train.epochs == epochs
 
 
 def test_cases_that_come_later_do_not_change_the_split(trained, tmp_path):
@@ -214,7 +220,7 @@ def test_runs_that_cannot_be_averaged_are_refused_before_training(trained, tmp_p
 
 
 WAITING = """
-import signal, sys, time
+import os, signal, sys, time
 from pathlib import Path
 
 def stop(number, frame):
@@ -225,6 +231,7 @@ def stop(number, frame):
 
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, stop)
+Path(sys.argv[1] + ".group").write_text(str(os.getpgid(0)))
 Path(sys.argv[1]).touch()
 while True:
     time.sleep(0.01)
@@ -259,6 +266,8 @@ def test_signals_reach_the_training_once_and_so_does_the_end_of_the_command(sent
     parent = subprocess.Popen(words, env=tiny.ENVIRONMENT, start_new_session=True)
     try:
         until(heard.exists)
+        group = int((tmp_path / "heard.group").read_text())
+        assert group != parent.pid  # or a terminal's Ctrl-C would come twice, once by itself
         for count, name in enumerate(sent, start=1):
             os.killpg(parent.pid, signal.Signals[name])  # as a terminal does it
             expected = ["SIGTERM"] if name == "SIGKILL" else [name] * count

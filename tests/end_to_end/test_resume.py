@@ -24,7 +24,8 @@ from medseg.engine.train import train
 from medseg.interrupts import Interrupted
 from tests import tiny
 
-LONG = ("train.epochs=6", "train.steps=5", "train.validate_every=2", "train.ema=0.9")
+LONG = ("train.epochs=6", "train.steps=5", "train.validate_every=2", "train.ema=0.9", "train.examples=0")
+"""Without pictures, which are larger than the checkpoints."""
 PATIENCE_S = 120
 
 
@@ -209,6 +210,9 @@ def test_another_number_of_processes_is_refused(trained, broken):
 
 
 def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, broken):
+    leftover = broken / "validation" / "last" / ".partial-1-p3_a.png"  # of a picture that was killed
+    leftover.parent.mkdir(parents=True)
+    leftover.touch()
     before = {name: (broken / name).read_bytes() for name in ("last.safetensors", "former.safetensors")}
     limit = min(map(len, before.values())) - 1
     done = subprocess.run(
@@ -220,9 +224,22 @@ def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, bro
     )
     assert done.returncode == 2 and "last.safetensors: found that it cannot be written" in done.stderr, done.stderr
     assert {name: (broken / name).read_bytes() for name in before} == before
-    assert not list(broken.glob(".partial-*"))
+    assert not list(broken.rglob(".partial-*"))
     assert tiny.medseg_command("train", trained.recipe, *LONG, "--out", broken).code == 0
     assert weights(broken) == weights(unbroken)
+
+
+def test_a_full_disk_is_told_with_the_file_that_found_no_room(trained, broken):
+    words = ["train", str(trained.recipe), *LONG, "--resume", "train.examples=1", "--out", str(broken)]
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg", *words],
+        env=tiny.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"error: \S*/p3_a\.png: found that it cannot be written", done.stderr), done.stderr
 
 
 @contextlib.contextmanager
@@ -245,6 +262,11 @@ def test_interrupted_after_any_step(trained, tmp_path, monkeypatch, steps, setti
             train(recipe, broken)
     train(recipe, broken)
     assert weights(broken) == weights(whole)
+    log = [json.loads(line) for line in (broken / "log.jsonl").read_text().splitlines()]
+    assert log[0]["seconds"] <= log[1]["seconds"]  # they count from the start of the run, not of this process
+    paces = [entry.get("samples_a_second") for entry in log]
+    assert paces[(steps - 1) // 2] is None if steps % 2 == 0 else None not in paces  # of steps done before, it is gone
+    assert all(pace is None or pace < 1e6 for pace in paces)
     assert (broken / "card.md").read_bytes() == (whole / "card.md").read_bytes()
     assert (broken / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 

@@ -168,3 +168,24 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_are_changed(train
     with pytest.raises(Refusal, match=r"training step 2: found gradient (inf|nan) on the cases p"):
         trained_with(trained, tmp_path / "run")
     assert all(value.isfinite().all() for value in state(tmp_path / "run").values())
+
+
+def test_each_step_has_a_chance_of_its_own_and_the_same_again(trained, tmp_path, monkeypatch):
+    """Of dropout and the like: else every step would drop the same."""
+    build, seeds = training.build_network, []
+
+    def look(network: nn.Module, inputs: object) -> None:
+        if network.training:
+            seeds.append(torch.initial_seed())
+
+    def built(*words: object) -> nn.Module:
+        network = build(*words)
+        network.register_forward_pre_hook(look)
+        return network
+
+    monkeypatch.setattr(training, "build_network", built)
+    for name, seed in (("run", 0), ("again", 0), ("other", 1)):
+        trained_with(trained, tmp_path / name, f"seed={seed}")
+    first, again, other = seeds[:4], seeds[4:8], seeds[8:]
+    assert len(set(first)) == 4 and again == first
+    assert not set(first) & set(other)

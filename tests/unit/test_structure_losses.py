@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from medseg import config
-from medseg.engine import train
+from medseg.engine import run
 from medseg.labels import IGNORE
 from medseg.losses import boundary, cldice, dice, dice_ce, tversky
 from medseg.settings import Settings
@@ -191,8 +191,7 @@ def test_training_tells_a_loss_the_size_of_voxels(monkeypatch):
     chosen = config.choose("losses", "boundary"), config.choose("losses", "dice_ce")
     for loss, spacing in [(0, (1.0, 1.0, 3.0)), (0, "native"), (1, (1.0, 1.0, 3.0))]:
         table, plan = SimpleNamespace(exclusive=True), SimpleNamespace(spacing_mm=spacing)
-        material = SimpleNamespace(cases=SimpleNamespace(labels=table), plan=plan)
-        train._loss(SimpleNamespace(loss=chosen[loss]), material)
+        run.build_loss(SimpleNamespace(loss=chosen[loss]), plan, table)
     assert built == [{"exclusive": True, "spacing_mm": (1.0, 1.0, 3.0)}, {"exclusive": True}]
 
 
