@@ -223,4 +223,4 @@ def test_on_a_real_gpu_the_plan_is_the_largest_that_fits_and_nothing_stays(preci
     trial = rehearsal.Trial(wanted, TABLE, found, torch.device("cuda"))
     trial.peaks((32, 32, 32), 2)
     again = max(trial.peaks(found.patch, found.batch))
-    assert again / GIB == pytest.approx(found.step_memory.gib, rel=0.1)
+    assert again / GIB <= 1.1 * found.step_memory.gib  # less, where cuDNN takes kernels with less working memory
