@@ -1,7 +1,8 @@
-"""Steps a second of training, and how much of the time the network waits for data: medseg and nnU-Net v2 side by side.
+"""How fast training goes, and how much of the time the network waits for data: medseg and nnU-Net v2 side by side.
 
     python benchmarks/training.py WORK --nnunet-python PYTHON       # two programs, taking turns
     python benchmarks/training.py WORK --networks stunet swin_unetr # on a CUDA GPU: medseg's share of the card's peak
+    python benchmarks/training.py WORK --scaling                    # one process on one core, and two on two
 
 Both train one network (a plain U-Net with nnU-Net v2's layout) on the same prepared arrays, with the same patch, batch,
 loss, optimiser and probabilities of augmentation, each in a process of its own, several rounds. Each is its own whole
@@ -40,12 +41,15 @@ CASES, VALIDATING = range(1, 9), 5
 FEATURES = {"cpu": (16, 32, 64, 128), "cuda": (32, 64, 128, 256, 320, 320)}
 SIDE = {"cpu": 64, "cuda": 128}
 BATCH = 2
-STEPS = {"cpu": (1, 3), "cuda": (40, 120)}
+STEPS = {"cpu": (4, 12), "cuda": (40, 120)}
 """Steps that are not counted, and those that are."""
+SCALING = {"one process, one core": 1, "two processes, two cores": 2}
 NETWORKS = {"stunet": {"name": "stunet", "size": "B"}, "swin_unetr": {"name": "swin_unetr", "deep_supervision": False}}
 
 
-def recipe(work: Path, device: str, precision: str = "32", model: Mapping[str, Any] | None = None) -> config.Recipe:
+def recipe(
+    work: Path, device: str, precision: str = "32", model: Mapping[str, Any] | None = None, **train: Any
+) -> config.Recipe:
     """What medseg trains; nnU-Net's ranges and rates are medseg's defaults."""
     model = model or {"name": "unet", "features": list(FEATURES[device])}
     data = {
@@ -62,7 +66,7 @@ def recipe(work: Path, device: str, precision: str = "32", model: Mapping[str, A
         "cache": str(work / "cache"),
         "model": dict(model),
         "augment": {"mirror": ["left-right", "anterior-posterior", "inferior-superior"]},
-        "train": {"epochs": 1000, "steps": 250, "device": device, "precision": precision},
+        "train": {"epochs": 1000, "steps": 250, "device": device, "precision": precision, **train},
         "metrics": ["dice"],
         "licence": "CC0-1.0",
     }
@@ -85,6 +89,15 @@ def prepare(work: Path, device: str) -> None:
         np.savez(work / "arrays" / f"{name}.npz", image=np.asarray(case.image), target=np.asarray(case.target))
     sides = {"train": list(material.split.train), "val": list(material.split.validation)}
     (work / "arrays" / "cases.json").write_text(json.dumps(sides), encoding="utf-8")
+
+
+def scaling(work: Path) -> dict[str, dict[str, Any]]:
+    """Jobs of one process that has one core, and of two that have one each."""
+    made = {name: recipe(work, "cpu", threads=1, devices=number, workers=0) for name, number in SCALING.items()}
+    return {
+        name: {"script": "train_by_medseg", "recipe": config.dump(each), "cores": SCALING[name]}
+        for name, each in made.items()
+    }
 
 
 def programs(work: Path, device: str, nnunet_python: str | None, networks: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -112,7 +125,8 @@ def once(job: Mapping[str, Any], name: str, work: Path, device: str) -> dict[str
     whole = {**job, "work": str(work), "out": str(out), "device": device, "skipped": skipped, "counted": counted}
     (out / "job.json").write_text(json.dumps(whole), encoding="utf-8")
     python = job.get("python", sys.executable)
-    command = [python, str(HERE / "peers" / f"{job['script']}.py"), str(out / "job.json")]
+    pinned = ["taskset", "-c", ",".join(map(str, range(job["cores"])))] if "cores" in job else []
+    command = [*pinned, python, str(HERE / "peers" / f"{job['script']}.py"), str(out / "job.json")]
     ours = {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
     environment = {**os.environ, **(ours if python == sys.executable else {})}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -127,7 +141,7 @@ def table(runs: Mapping[str, Sequence[Mapping[str, Any]]], peak: float | None) -
     mean = {name: float(np.mean(each)) for name, each in steps.items()}
     heads = [
         "",
-        "steps/s",
+        "samples/s",
         "ms a step",
         "median",
         "faster",
@@ -143,7 +157,7 @@ def table(runs: Mapping[str, Sequence[Mapping[str, Any]]], peak: float | None) -
         busy = [one["busy"] for one in several if one.get("busy") is not None]
         flops = several[0].get("flops")
         cells = [
-            f"{1 / mean[name]:.2f}",
+            f"{BATCH * SCALING.get(name, 1) / mean[name]:.2f}",
             f"{1000 * mean[name]:.0f}",
             f"{1000 * float(np.median(steps[name])):.0f}",
             f"{mean[BASE] / mean[name]:.2f}x" if BASE in mean and "," not in name.replace(f"{BASE},", "") else "",
@@ -177,13 +191,15 @@ def main() -> None:
     asked.add_argument("--nnunet-python", help="Python of an environment with nnunetv2 (see benchmarks/README.md)")
     asked.add_argument("--device", choices=["cpu", "cuda"], help="[default: cuda where there is a GPU]")
     asked.add_argument("--networks", nargs="*", choices=[*NETWORKS], default=[], help="further ones, medseg alone")
+    asked.add_argument("--scaling", action="store_true", help="medseg alone, with one and with two CPU processes")
     asked.add_argument("--rounds", type=int, default=3, help="how often each program runs [default: 3]")
     asked.add_argument("--only", nargs="+", metavar="NAME", help="names of the table")
     given = asked.parse_args()
-    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cpu" if given.scaling else given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     given.work.mkdir(parents=True, exist_ok=True)
     prepare(given.work, device)
-    chosen = programs(given.work, device, given.nnunet_python, given.networks)
+    side_by_side = programs(given.work, device, given.nnunet_python, given.networks)
+    chosen = scaling(given.work) if given.scaling else side_by_side
     chosen = {name: job for name, job in chosen.items() if not given.only or name in given.only}
     facts = machine(given.nnunet_python) | ({"card": torch.cuda.get_device_name()} if device == "cuda" else {})
     peak = matrix_peak() if device == "cuda" else None

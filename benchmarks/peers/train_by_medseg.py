@@ -30,11 +30,14 @@ def main() -> None:
     recipe = config.load(out / "recipe.yaml")
     paces = Paces(given, started, stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
     paces.wrap(fit, "_step", Batches, "__next__")
-    shutil.rmtree(out / "run", ignore_errors=True)
+    first = "LOCAL_RANK" not in os.environ  # which starts the others
+    if first:
+        shutil.rmtree(out / "run", ignore_errors=True)
     with contextlib.suppress(Interrupted):  # as was asked
         train(recipe, out / "run")
     memory = torch.cuda.max_memory_allocated() if given["device"] == "cuda" else None
-    print(json.dumps(paces.told(memory) | {"flops": operations(recipe) if memory else None}), flush=True)
+    if first:
+        print(json.dumps(paces.told(memory) | {"flops": operations(recipe) if memory else None}), flush=True)
 
 
 def operations(recipe: Any) -> float:

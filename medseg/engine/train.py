@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import lightning_fabric
 import numpy as np
 import torch
 from lightning_fabric.strategies import Strategy
+from torch import distributed
 
 import medseg
 from medseg import card
@@ -46,7 +48,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
         interrupts.Interrupted: stopped by a signal; the state is saved.
     """
     announce = announce or (lambda text: print(text, file=sys.stderr, flush=True))
-    with devices.repeatable(devices.choose(recipe.train.device), wanted=recipe.train.deterministic), step.explained():
+    repeating = devices.repeatable(devices.choose(recipe.train.device), wanted=recipe.train.deterministic)
+    with repeating, step.explained(), _parting():
         return _train(recipe, folder, resume=resume, announce=announce)
 
 
@@ -107,6 +110,17 @@ def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
     )
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def _parting() -> Iterator[None]:
+    """Ends what connects CPU processes: threads that still wait for another one when Python ends would abort it, and
+    the exit code would be that of a crash. Fabric does so itself for GPUs."""
+    try:
+        yield
+    finally:
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+            distributed.destroy_process_group()
 
 
 def _say_nothing(text: str) -> None:
