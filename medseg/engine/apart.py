@@ -6,46 +6,17 @@ import ctypes
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-
-import filelock
 
 from medseg import interrupts
 from medseg.interrupts import AGAIN, Interrupted
-from medseg.refusal import Refusal
 
-LOCK = ".lock"
 DEATH = 1
 """prctl's number for the signal that Linux sends to a process whose parent ended."""
 _libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 Train = Callable[[Path], int]
 """Trains a claimed run folder; the exit code of `medseg train`."""
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep a folder of several runs to this process. The system gives the lock back when it is killed.
-
-    Raises:
-        Refusal: another process has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise Refusal(
-            folder,
-            found="another process that trains in it",
-            needed="one at a time",
-            remedy="wait for it, or choose another --out",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def train(folder: Path, words: list[str] | None = None) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import filelock
 
 from medseg import atomic, config
 from medseg.config import Recipe
@@ -13,7 +17,32 @@ RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 """Parts of a recipe that may change when a run is resumed on purpose."""
 STATE = ("steps", "accumulate", "optimiser", "layer_decay", "freeze", "ema", "devices")
 """Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
+LOCK = ".lock"
 DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a folder, of a run or of several, to this process. The system gives the lock back when it is killed.
+
+    Raises:
+        Refusal: another process has it, or it is none.
+    """
+    _make(folder)
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise Refusal(
+            folder,
+            found="another process that trains in it",
+            needed="one at a time",
+            remedy="wait for it, or choose another --out",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
@@ -25,8 +54,7 @@ def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     Raises:
         Refusal: the folder holds another run, something else, or nothing to resume.
     """
-    if folder.exists() and not folder.is_dir():
-        raise Refusal(folder, found="a file", needed="a new folder", remedy="choose another --out")
+    _make(folder)
     for place in (folder, *folder.glob("validation/*/")):  # where pictures are written, too
         atomic.remove_partial(place)
     text = config.dump(recipe)
@@ -40,10 +68,16 @@ def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
         else:  # what was decided for the other recipe does not hold for this one
             for name in DECIDED:
                 (folder / name).unlink(missing_ok=True)
-    elif folder.exists() and any(folder.iterdir()) and not path.exists():
+    elif not path.exists() and any(entry.name != LOCK for entry in folder.iterdir()):
         raise Refusal(folder, found="files that are not a run's", needed="a new folder", remedy="choose another --out")
     with atomic.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _make(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise Refusal(folder, found="a file", needed="a new folder", remedy="choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def refuse_another(folder: Path, recipe: Recipe, *, resume: bool) -> None:

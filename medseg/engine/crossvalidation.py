@@ -15,7 +15,7 @@ from medseg.config import Recipe
 from medseg.data import splits
 from medseg.data.splits import Split
 from medseg.engine import apart, folds, journal, material, members, state
-from medseg.engine.claim import claim, refuse_another
+from medseg.engine.claim import alone, claim, refuse_another
 from medseg.engine.folds import Fold, Folds
 from medseg.engine.material import Announce
 from medseg.engine.run import Run
@@ -54,7 +54,7 @@ def train_folds(
         Interrupted: stopped by a signal; the state is saved.
     """
     _check(recipe, out)
-    with apart.alone(out):
+    with alone(out):
         atomic.remove_partial(out)
         cases = material.suitable(recipe)
         split = _split(recipe, cases, out)

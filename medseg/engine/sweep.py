@@ -12,7 +12,7 @@ from medseg import atomic, config
 from medseg.boundary import parsing
 from medseg.config import Recipe
 from medseg.engine import apart, journal, space
-from medseg.engine.claim import claim
+from medseg.engine.claim import alone, claim
 from medseg.engine.material import Announce
 from medseg.engine.run import Run
 from medseg.engine.space import Parameter
@@ -25,6 +25,8 @@ BY_CHANCE = 10
 """Trials before the results of former ones are looked at."""
 FAILED_IN_ROW = 3
 """After so many trials it is not their values that is wrong: a full disk, say."""
+CRASHED = "crashed"
+"""Under which the study keeps the number of the last trial whose process died."""
 REFUSED = 2
 """Exit code of a training whose values are at fault, or its data."""
 
@@ -86,7 +88,7 @@ def run(
     seed = sweep.recipe({}).seed
     if out.is_file() or (out.is_dir() and not (out / STORE).exists() and any(out.glob("[!.]*"))):
         raise Refusal(out, found="something else", needed="a new folder", remedy="choose another --out")
-    with apart.alone(out):
+    with alone(out):
         atomic.remove_partial(out)
         study, failed = _study(optuna, sweep, out), 0
         while (trial := _next(optuna, study, sweep, trials, seed)) is not None:
@@ -169,12 +171,18 @@ def _value(study: Any, sweep: Sweep, trial: Any, out: Path, announce: Announce, 
         return None
     code = train(folder)
     if code not in (0, REFUSED):
-        raise Refusal(
+        crash = Refusal(
             folder,
             found=f"that its training {apart.ending(code)}",
             needed="it to come to its end",
-            remedy="see what it said above; the same command goes on with this trial",
+            remedy="see what it said above; the same command goes on with this trial, and a second time counts it as "
+            "failed",
         )
+        if study.user_attrs.get(CRASHED) != trial.number:
+            study.set_user_attr(CRASHED, trial.number)
+            raise crash
+        announce(str(crash))
+        return None
     return journal.best(Run(folder))[1] if code == 0 else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import Split
 from medseg.engine import curriculum, fit, groups, precision, shard, state, step, validate, weights
 from medseg.engine import device as devices
-from medseg.engine.claim import claim
+from medseg.engine.claim import alone, claim
 from medseg.engine.material import Announce, Material, assemble
 from medseg.engine.run import Run, build_loss, build_network
 from medseg.engine.samples import Samples
@@ -62,6 +62,11 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
     fabric = _fabric(recipe)
     if not fabric.is_global_zero:  # one process speaks for all
         announce = _say_nothing
+    with alone(folder) if fabric.is_global_zero else nullcontext():
+        return _trained(recipe, folder, fabric, resume=resume, announce=announce)
+
+
+def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, resume: bool, announce: Announce) -> Run:
     with fabric.rank_zero_first():  # the others find the run folder and the cache filled
         claim(folder, recipe, resume=resume and fabric.is_global_zero)
         material = assemble(recipe, folder, announce=announce)

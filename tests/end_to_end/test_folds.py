@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from medseg import config
-from medseg.engine import apart, crossvalidation, folds
+from medseg.engine import crossvalidation, folds
+from medseg.engine.claim import alone
 from medseg.engine.predict import Predictor
 from medseg.engine.train import train
 from medseg.interrupts import Interrupted
@@ -198,8 +199,11 @@ def test_other_folders_are_refused(trained, whole, tmp_path, monkeypatch):
     assert said.code == 2 and "a run of another recipe (it differs in: prepare)" in said.err
     said = tiny.medseg_command("train", trained.recipe, "--folds", "all", "--resume", "--out", tmp_path / "new")
     assert said.code == 2 and "no fold with a checkpoint" in said.err
-    with apart.alone(whole):
+    with alone(whole):
         said = tiny.medseg_command("train", trained.recipe, "--folds", "all", "--out", whole)
+    assert said.code == 2 and "another process that trains in it" in said.err
+    with alone(whole / "fold0"):
+        said = tiny.medseg_command("train", whole / "fold0" / "recipe.yaml", "--out", whole / "fold0")
     assert said.code == 2 and "another process that trains in it" in said.err
     monkeypatch.setenv("GROUP_WORLD_SIZE", "1")
     said = tiny.medseg_command("train", trained.recipe, "--folds", "all", "--out", tmp_path / "new")

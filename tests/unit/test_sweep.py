@@ -133,6 +133,16 @@ def test_a_training_that_was_killed_is_trained_again(recipe, tmp_path):
     assert again.folders == ["trial-0001", "trial-0002"]
 
 
+def test_a_training_that_dies_twice_has_failed_and_others_follow(recipe, tmp_path):
+    def dying() -> Trainings:
+        return Trainings(lambda count: -9 if count == 1 else 0)
+
+    with pytest.raises(Refusal, match="trial-0000: found that its training"):
+        swept(recipe, tmp_path / "out", 2, dying())
+    found = swept(recipe, tmp_path / "out", 2, dying())
+    assert [one["value"] is None for one in found["trials"]] == [True, False]
+
+
 def test_a_trial_that_was_killed_before_it_had_its_values_is_given_up(recipe, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(Refusal, match="killed"):
