@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,17 @@ def _openvino(network: nn.Module, precision: str, device: torch.device) -> Forwa
         shape = tuple(tiles.shape)
         if shape not in made:
             converted = _converted(network, tiles)
-            made[shape] = package.Core().compile_model(converted, "CPU", settings).create_infer_request().infer
+            made[shape] = _core(package).compile_model(converted, "CPU", settings).create_infer_request().infer
         return torch.from_numpy(made[shape]([tiles.contiguous().numpy()])[0])
 
     return run
+
+
+@cache
+def _core(package: Any) -> Any:
+    """OpenVINO's core, one for the process and never given back. It lends the thread that compiles a stack for signals,
+    and takes that away when it goes, from whatever thread that happens in: the next signal then ends the process."""
+    return package.Core()
 
 
 def _converted(network: nn.Module, tiles: Tensor) -> Any:

@@ -183,3 +183,26 @@ def test_every_tile_and_mirrored_pass_goes_through_the_back_end(tmp_path):
     scan = read(tiny.nifti(tmp_path / "scan.nii.gz", tiny.phantom(1)[0]))
     replace(predictor, members=members).predict_volume(scan, "a", lambda count, total: done.append(total))
     assert sum(asked) == 2 * done[-1] > 2
+
+
+SIGNALLED = """
+import os, signal, threading
+import torch
+from medseg.engine import backends
+from tests.unit.test_prepare import PLAN
+
+network, plan = torch.nn.Conv3d(1, 2, 3).eval(), PLAN.model_copy(update={"patch": (8, 8, 8), "channels": ("image",)})
+made = [backends.build("openvino", network, plan, precision="32", device=torch.device("cpu"))]
+last = threading.Thread(target=made.clear)
+last.start(), last.join()
+signal.signal(signal.SIGTERM, lambda *_: print("told"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@OPENVINO
+def test_a_signal_after_openvino_was_left_by_another_thread_is_handled() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], env=tiny.ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, said.stdout) == (0, "told\n"), said.stderr
