@@ -34,7 +34,8 @@ def replacing(path: Path, *, former: Path | None = None) -> Iterator[Path]:
             path.replace(former)
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a write that finds no room does not say where
+        if error.errno:  # a write that finds no room does not say where
+            error.filename = error.filename or str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -23,7 +23,8 @@ DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep a folder, of a run or of several, to this process. The system gives the lock back when it is killed.
+    """Keep a folder, of a run or of several, to this process. The system gives the lock back when it is killed. A new
+    folder in which nothing came to be is removed.
 
     Raises:
         Refusal: another process has it, or it is none.
@@ -42,7 +43,11 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # Windows removes no open file
+            Path(lock.lock_file).unlink()
         lock.release()
+        with suppress(OSError):  # mostly there is something in it
+            folder.rmdir()
 
 
 def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:

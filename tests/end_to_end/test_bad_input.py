@@ -208,17 +208,17 @@ def test_a_full_disk_while_training(recipe, tmp_path):
     """The weights take 17 kB, the state with AdamW's moments 50 kB."""
     run = tmp_path / "run"
     assert medseg_command("prepare", recipe).code == 0
-    said = limited(30_000, "train", recipe, "--out", run)
+    said = limited(30_000, "train", recipe, "train.examples=0", "--out", run)
     assert_refused(said, str(run / "last.safetensors"), "cannot be written", "room on the disk", "free some space")
     assert (run / "weights.safetensors").exists() and not (run / "last.safetensors").exists()
     assert_nothing_half_written(tmp_path)
-    assert medseg_command("train", recipe, "--out", run).code == 0
+    assert medseg_command("train", recipe, "train.examples=0", "--out", run).code == 0
 
 
 def test_a_disk_too_full_for_the_recipe(recipe, tmp_path):
     said = limited(100, "train", recipe, "--out", tmp_path / "run")
     assert_refused(said, "room on the disk", "free some space")
-    assert not list((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_disk_too_full_for_the_labels(untrained, tmp_path):

@@ -111,10 +111,10 @@ def test_mirrored_passes_in_half_precision_are_added_up_in_float32():
 
 def test_a_single_channel_counts_as_innermost():
     x = torch.randn(2, 1, 4, 5, 6)
-    seen = forward._innermost(x)
+    seen = forward.innermost(x)
     assert seen.data_ptr() == x.data_ptr() and torch.equal(seen, x)
     assert seen.is_contiguous(memory_format=torch.channels_last_3d) and seen.stride(1) == 1
     layer = forward.channels_last(nn.Conv3d(1, 4, 3, padding=1))
     assert forward.once(layer, precision="32", device=CPU)(x).stride(1) == 1, "and so do the maps that are made of it"
     for other in (torch.randn(2, 3, 4, 5, 6), torch.randn(2, 1, 4, 5, 6).transpose(2, 4)):
-        assert forward._innermost(other) is other
+        assert forward.innermost(other) is other
