@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,23 +138,7 @@ def _plans(run: Run, resampling: str) -> dict[str, Any]:
     """plans.json with the numbers of the run's plan."""
     plan, how = run.plan, run.plan.normalisation[0]
     function, for_images, for_logits = RESAMPLING[resampling]
-    stages, reverse = len(FEATURES), [*reversed(plan.spacing_mm)]
-    arguments = {
-        "n_stages": stages,
-        "features_per_stage": list(FEATURES),
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3, 3, 3]] * stages,
-        "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
-        "n_conv_per_stage": [2] * stages,
-        "n_conv_per_stage_decoder": [2] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
+    reverse = [*reversed(plan.spacing_mm)]
     configuration = {
         "data_identifier": "benchmark",
         "preprocessor_name": "DefaultPreprocessor",
@@ -170,11 +154,7 @@ def _plans(run: Run, resampling: str) -> dict[str, Any]:
         "resampling_fn_seg_kwargs": {**for_images, "is_seg": True, **({"order": 1} if "order" in for_images else {})},
         "resampling_fn_probabilities": function,
         "resampling_fn_probabilities_kwargs": for_logits,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": arguments,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        "architecture": architecture(FEATURES),
         "batch_dice": False,
     }
     seen = {"mean": how.mean, "std": how.sd, "percentile_00_5": how.lower, "percentile_99_5": how.upper}
@@ -192,4 +172,30 @@ def _plans(run: Run, resampling: str) -> dict[str, Any]:
         "foreground_intensity_properties_per_channel": {
             "0": seen | {"median": how.mean, "min": how.lower, "max": how.upper}
         },
+    }
+
+
+def architecture(features: Sequence[int]) -> dict[str, Any]:
+    """nnU-Net's plain U-Net as its plans name it; kernels of 3 and strides of 2 everywhere."""
+    stages = len(features)
+    arguments = {
+        "n_stages": stages,
+        "features_per_stage": list(features),
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[3, 3, 3]] * stages,
+        "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
+        "n_conv_per_stage": [2] * stages,
+        "n_conv_per_stage_decoder": [2] * (stages - 1),
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    return {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": arguments,
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import phantom
 import torch
+import trained
 import yaml
 from inference import HERE, machine
 
@@ -110,7 +111,11 @@ def programs(work: Path, device: str, nnunet_python: str | None, networks: Seque
         made = recipe(work, device, "bf16", NETWORKS[name])
         found[f"{name}, medseg bf16"] = {"script": "train_by_medseg", "recipe": config.dump(made)}
     if nnunet_python:
-        job = {"script": "train_by_nnunet", "python": nnunet_python, "features": list(FEATURES[device])}
+        job = {
+            "script": "train_by_nnunet",
+            "python": nnunet_python,
+            "architecture": trained.architecture(FEATURES[device]),
+        }
         found[BASE] = job | {"patch": [SIDE[device]] * 3, "batch": BATCH, "labels": phantom.LABELS}
         if device == "cpu":
             found[f"{BASE}, mallopt"] = found[BASE] | {"mallopt": True}

@@ -17,7 +17,6 @@ from typing import Any
 from work import Paces, job
 
 NAME = "Dataset001_Benchmark"
-ARCHITECTURE = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 
 
 def main() -> None:
@@ -90,23 +89,6 @@ def prepared(arrays: Path, folder: Path, given: dict[str, Any]) -> dict[str, Any
 
 def _plans(given: dict[str, Any]) -> dict[str, Any]:
     """As much of plans.json as training reads."""
-    stages = len(given["features"])
-    arguments = {
-        "n_stages": stages,
-        "features_per_stage": given["features"],
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3, 3, 3]] * stages,
-        "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
-        "n_conv_per_stage": [2] * stages,
-        "n_conv_per_stage_decoder": [2] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
     configuration = {
         "data_identifier": "benchmark",
         "preprocessor_name": "DefaultPreprocessor",
@@ -115,11 +97,7 @@ def _plans(given: dict[str, Any]) -> dict[str, Any]:
         "spacing": [1.0, 1.0, 1.0],
         "normalization_schemes": ["CTNormalization"],
         "use_mask_for_norm": [False],
-        "architecture": {
-            "network_class_name": ARCHITECTURE,
-            "arch_kwargs": arguments,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        "architecture": given["architecture"],
         "batch_dice": False,
     }
     return {

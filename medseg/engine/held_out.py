@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import lightning_fabric
 import torch
@@ -58,16 +59,7 @@ class HeldOut:
         share: Sequence[PreparedCase],
         show: validate.Show | None,
     ) -> tuple[float, list[float]]:
-        sums = validate.dice_sums(
-            network,
-            share,
-            plan=self.plan,
-            table=self.table,
-            settings=self.settings,
-            device=fabric.device,
-            split=self.slices,
-            show=show,
-        )
+        sums = validate.dice_sums(network, share, **self._how(fabric), show=show)
         if self.together:  # batch statistics differ between processes, and all must decide alike
             return validate.mean_dice(fabric.broadcast(sums))
         return validate.mean_dice(fabric.all_reduce(sums.float(), reduce_op="sum"))
@@ -76,15 +68,7 @@ class HeldOut:
         self, network: nn.Module, fabric: lightning_fabric.Fabric, share: Sequence[PreparedCase]
     ) -> tuple[float, list[float]]:
         """AUROC is no mean over cases: what was found is gathered, and measured at once."""
-        told = validate.class_scores(
-            network,
-            share,
-            plan=self.plan,
-            table=self.table,
-            settings=self.settings,
-            device=fabric.device,
-            split=self.slices,
-        )
+        told = validate.class_scores(network, share, **self._how(fabric))
         if self.together:
             told = fabric.broadcast(told)
         elif fabric.world_size > 1:
@@ -94,3 +78,13 @@ class HeldOut:
         values = validate.aurocs(told)
         defined = [value for value in values if not math.isnan(value)]
         return (sum(defined) / len(defined) if defined else math.nan), values
+
+    def _how(self, fabric: lightning_fabric.Fabric) -> dict[str, Any]:
+        """What both measures are told."""
+        return {
+            "plan": self.plan,
+            "table": self.table,
+            "settings": self.settings,
+            "device": fabric.device,
+            "split": self.slices,
+        }

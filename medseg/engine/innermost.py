@@ -19,7 +19,7 @@ from medseg.layers import LAYOUTS
 
 SETTINGS = "int[] stride, int[] padding, int[] dilation, int groups"
 SCHEMA = f"(Tensor x, Tensor weight, {SETTINGS}) -> Tensor"
-BACKWARD = f"(Tensor gradient, Tensor x, Tensor weight, {SETTINGS}) -> Tensor"
+BACKWARD = f"(Tensor gradient, Tensor x, Tensor weight, int by, {SETTINGS}) -> Tensor"
 
 
 @torch.library.custom_op("medseg::convolution", mutates_args=(), schema=SCHEMA)
@@ -39,50 +39,38 @@ def _answer(
     return torch.empty_like(found, memory_format=LAYOUTS[x.ndim])
 
 
-@torch.library.custom_op("medseg::input_gradient", mutates_args=(), schema=BACKWARD)
-def input_gradient(
+@torch.library.custom_op("medseg::convolution_gradient", mutates_args=(), schema=BACKWARD)
+def convolution_gradient(
     gradient: Tensor,
     x: Tensor,
     weight: Tensor,
+    by: int,
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """Of `convolution`, by its input, which lies as the input does."""
-    found = _gradients(gradient, x, weight, stride, padding, dilation, groups, [True, False, False])[0]
-    return found.contiguous(memory_format=LAYOUTS[x.ndim])
+    """Of `convolution` by its input (`by` 0) or its weight (1), which lies as these do."""
+    layout = LAYOUTS[x.ndim]
+    found = torch.ops.aten.convolution_backward(
+        gradient.contiguous(memory_format=layout),
+        x,
+        weight,
+        None,
+        stride,
+        padding,
+        dilation,
+        False,
+        [0],
+        groups,
+        [by == 0, by == 1, False],
+    )
+    return found[by].contiguous(memory_format=layout)
 
 
-@torch.library.custom_op("medseg::weight_gradient", mutates_args=(), schema=BACKWARD)
-def weight_gradient(
-    gradient: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
-    """Of `convolution`, by its weight."""
-    found = _gradients(gradient, x, weight, stride, padding, dilation, groups, [False, True, False])[1]
-    return found.contiguous(memory_format=LAYOUTS[x.ndim])
-
-
-def _gradients(gradient: Tensor, x: Tensor, weight: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *rest, groups, wanted = settings
-    gradient = gradient.contiguous(memory_format=LAYOUTS[x.ndim])
-    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *rest, False, [0], groups, wanted)
-
-
-@input_gradient.register_fake
-def _like_input(gradient: Tensor, x: Tensor, weight: Tensor, *settings: Any) -> Tensor:
-    return torch.empty_like(x, memory_format=LAYOUTS[x.ndim])
-
-
-@weight_gradient.register_fake
-def _like_weight(gradient: Tensor, x: Tensor, weight: Tensor, *settings: Any) -> Tensor:
-    return torch.empty_like(weight, memory_format=LAYOUTS[x.ndim])
+@convolution_gradient.register_fake
+def _like(gradient: Tensor, x: Tensor, weight: Tensor, by: int, *settings: Any) -> Tensor:
+    return torch.empty_like((x, weight)[by], memory_format=LAYOUTS[x.ndim])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -92,9 +80,11 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
-    by_input = input_gradient(gradient, x, weight, *ctx.settings) if ctx.needs_input_grad[0] else None
-    by_weight = weight_gradient(gradient, x, weight, *ctx.settings) if ctx.needs_input_grad[1] else None
-    return by_input, by_weight, None, None, None, None
+    found = [
+        convolution_gradient(gradient, x, weight, by, *ctx.settings) if ctx.needs_input_grad[by] else None
+        for by in (0, 1)
+    ]
+    return *found, None, None, None, None
 
 
 convolution.register_autograd(_backward, setup_context=_keep)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch._dynamo.exc import Unsupported
 
 from medseg.config import TrainSettings
-from medseg.engine import objective, watch
-from medseg.labels import IGNORE, LabelTable
+from medseg.engine import groups, innermost, objective, watch
+from medseg.labels import LabelTable
 from medseg.losses import dice_ce
 from medseg.refusal import Refusal
 from tests import tiny
@@ -140,18 +140,23 @@ def test_settings_that_exclude_each_other(key: str) -> None:
         objective.compiles(TrainSettings(compile=True, devices=2, **{key: True}), CUDA)
 
 
-def test_places_that_are_not_known_are_left_out_by_a_gpu_and_a_cpu_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU is not asked whether there are any."""
+def test_a_gpu_is_not_asked_whether_all_is_known() -> None:
+    logits = torch.randn((2, 3, 8, 8, 8), device="meta")  # a device whose values nobody can ask for
+    assert LOSS([logits], TARGETS.to("meta")).shape == ()
+
+
+def test_where_all_is_known_it_does_not_matter_whether_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn((2, 3, 8, 8, 8), generator=torch.Generator().manual_seed(2))
-    partly = torch.where(torch.rand(TARGETS.shape, generator=torch.Generator().manual_seed(3)) < 0.3, IGNORE, TARGETS)
-    for target in (TARGETS, partly):
-        wanted = LOSS([logits], target)
-        found = LOSS([logits.to("meta")], target.to("meta"))  # a device whose values nobody can ask for
-        assert found.shape == wanted.shape
+    wanted = LOSS([logits], TARGETS)
+    monkeypatch.setattr(Tensor, "all", lambda self: False)
+    torch.testing.assert_close(LOSS([logits], TARGETS), wanted)
+    assert wanted > 1  # not the 0 of places that nobody knows
 
 
 @pytest.mark.usefixtures("traced")
-def test_a_run_is_trained_through_the_compiler(tmp_path: Path) -> None:
+def test_a_run_is_trained_through_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, hold = [], groups.hold
+    monkeypatch.setattr(groups, "hold", lambda network, names: held.append(network) or hold(network, names))
     recipe = tiny.recipe(tmp_path / "recipe.yaml", tiny.data_set(tmp_path / "data"))
     words = ["train.epochs=1", "train.steps=3", "train.examples=0", "augment.rotate_p=0"]
     losses = {}
@@ -160,3 +165,5 @@ def test_a_run_is_trained_through_the_compiler(tmp_path: Path) -> None:
         assert tiny.medseg_command("train", recipe, *words, *further, "--out", out).code == 0
         losses[name] = json.loads((out / "log.jsonl").read_text(encoding="utf-8"))["loss"]
     assert losses["compiled"] == pytest.approx(losses["plain"], rel=1e-3)
+    kinds = [type(next(each for each in one.modules() if isinstance(each, nn.Conv3d))) for one in (held[0], held[-1])]
+    assert kinds == [nn.Conv3d, innermost._Conv3d]  # what computes is told which parts are frozen
