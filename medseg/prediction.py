@@ -32,6 +32,8 @@ class Prediction:
         uid: of this result alone; the objects written from it derive their identifiers from it and so can name one
             another.
         facts: how this case was worked on, for its record.
+        entropy: (1, I, J, K) float32 from 0 to 1, see `transforms.kept.entropy`; None unless asked for.
+        disagreement: (1, I, J, K) float32 from 0 to 1, see `engine.dispute`; None unless asked for.
     """
 
     case: str
@@ -42,6 +44,8 @@ class Prediction:
     scan: Volume | None = None
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    entropy: np.ndarray | None = None
+    disagreement: np.ndarray | None = None
 
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""

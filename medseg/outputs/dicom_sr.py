@@ -30,7 +30,7 @@ from medseg.volume import Volume
 SUFFIX = ".sr.dcm"
 WRITES = "labels"
 READ_BACK_BY = None
-NEEDS = {"dicom_seg": {"type": ("binary", "fractional")}}
+NEEDS = {"dicom_seg": {"type": ("binary", "fractional"), "of": ("probabilities",)}}
 
 LONGEST = {"CodeValue": 16, "CodingSchemeDesignator": 16, "CodeMeaning": 64}
 """Characters that the parts of a code may have."""
