@@ -106,6 +106,9 @@ def predict_all(
                 announce(
                     f"[{len(outcomes)}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}"
                 )
+                quality = outcome.facts.get("quality")
+                if quality and quality["verdict"] != "pass":
+                    announce(f"{outcome.case}: {quality['verdict']}: {'; '.join(quality['reasons'])}")
                 for warning in outcome.facts.get("warnings", ()):
                     announce(f"{outcome.case}: {warning}")
     finally:

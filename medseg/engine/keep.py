@@ -10,7 +10,7 @@ import numpy as np
 from medseg import scratch
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
-from medseg.transforms.kept import UNCERTAINTY, Draw, Kept
+from medseg.transforms.kept import UNCERTAINTY, Certainty, Draw, Kept
 from medseg.transforms.prepare import Undo
 
 MAPS = ("probabilities", *UNCERTAINTY)
@@ -18,13 +18,14 @@ MAPS = ("probabilities", *UNCERTAINTY)
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """Maps by name, and scores of single voxels; see `transforms.kept.Kept`."""
+    """Maps by name, scores of single voxels, and what probabilities promise; see `transforms.kept.Kept`."""
 
     maps: frozenset[str] = frozenset()
     draw: Draw | None = None
+    certainty: bool = False
 
     @classmethod
-    def of(cls, maps: Collection[str], draw: Draw | None, *, answers: int) -> Wanted:
+    def of(cls, maps: Collection[str], draw: Draw | None, *, certainty: bool, answers: int) -> Wanted:
         """
         Args:
             answers: of all members and mirrored passes.
@@ -43,7 +44,7 @@ class Wanted:
                 remedy="predict with the folds of a cross-validation (--with RUN), or mirrored: --quality best, or "
                 "--set 'mirror=[anterior-posterior]'",
             )
-        return cls(frozenset(maps), draw)
+        return cls(frozenset(maps), draw, certainty)
 
     def numbers(self, table: LabelTable) -> dict[str, int]:
         """Of each map, numbers of four bytes a voxel."""
@@ -56,4 +57,7 @@ class Wanted:
             name: scratch.zeros((numbers, *undo.shape), np.float32, slowest=slowest)
             for name, numbers in self.numbers(table).items()
         }
-        return Kept(**made, temperature=temperature, draw=self.draw)
+        certainty = self.draw.certainty if self.draw else None
+        if self.certainty and certainty is None:
+            certainty = Certainty(table.network_channels, exclusive=table.exclusive)
+        return Kept(**made, temperature=temperature, draw=self.draw, certainty=certainty)

@@ -17,7 +17,7 @@ from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
-from medseg.engine import budget, calibration, folds, members, memory, need, precision, region, stages, tiles
+from medseg.engine import budget, calibration, folds, members, memory, need, plausible, precision, region, stages, tiles
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
 from medseg.engine.clean import Clean
@@ -33,6 +33,7 @@ from medseg.engine.skipping import over_air
 from medseg.labels import LabelTable
 from medseg.plan import AXIS_OF, Plan
 from medseg.prediction import Classification, Prediction
+from medseg.quality import Reference
 from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.transforms import prepare as transform
@@ -63,6 +64,8 @@ class Predictor:
     dicom: DicomSettings
     device: torch.device
     provenance: Mapping[str, str]
+    reference: Reference | None = None
+    """By which results are judged, see `engine.plausible`."""
     temperature: float = 1.0
     """By which scores are divided before they become probabilities, see `engine.calibration`."""
     labels: tuple[str, ...] = ()
@@ -115,7 +118,7 @@ class Predictor:
         limits.enforce(chosen)
         coarse = cls._load_coarse(first, settings, labels, device, limits)
         _check_channels(reading, first.plan)
-        temperature, calibrated = calibration.of_runs(opened)
+        temperature, calibrated = calibration.of_runs(opened, [sha256 for _, sha256 in loaded])
         found, computed_by = members.of_runs(opened, loaded, settings.backend, number_format, chosen)
         provenance = {
             "model": first.recipe.name,
@@ -140,6 +143,7 @@ class Predictor:
             dicom=reading,
             device=chosen,
             provenance=provenance,
+            reference=plausible.of_run(first),
             temperature=temperature,
             labels=tuple(labels),
             coarse=coarse,
@@ -307,13 +311,15 @@ class Predictor:
                     each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
                 if on_tile:
                     on_tile(len(each), len(self.members) * len(passes))
-        found = self._chances(torch.stack(each).mean(dim=0))
-        spread = np.std([self._chances(scores) for scores in each], axis=0) if len(each) > 1 else None
+        scores = torch.stack(each).mean(dim=0)
+        found = self._chances(scores)
+        spread = np.std([self._chances(one) for one in each], axis=0) if len(each) > 1 else None
         ends = np.array([[0, 0, 0, 1], [0, 0, undo.prepared[2] - 1, 1]]) @ undo.prepared_affine.T
         axis = "xyz".index(AXIS_OF[self.plan.orientation[2]])
         by_slice = self.table.unit == "slice"
         positions = np.linspace(ends[0, axis], ends[1, axis], found.shape[1]) if by_slice else np.zeros(0)
-        return Classification(case, self.table, found, positions, undo, self.provenance, spread)
+        logits = scores.flatten(1).numpy()
+        return Classification(case, self.table, found, positions, undo, self.provenance, spread, logits)
 
     def _chances(self, scores: torch.Tensor) -> np.ndarray:
         """(classes, n) from a classifier's logits (classes, i, j, k)."""
@@ -355,7 +361,8 @@ class Predictor:
         """
         passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         maps = {*uncertainty, *(["probabilities"] if probabilities else [])}
-        wanted = Wanted.of(maps, draw, answers=len(passes) * len(self.members))
+        judging = self.reference is not None and roi is None
+        wanted = Wanted.of(maps, draw, certainty=judging, answers=len(passes) * len(self.members))
         with stages.stage("plan"):
             where = self._region(scan, roi, on_tile, valid, centre)
             undo = transform.way_back(scan, self.plan)
@@ -395,7 +402,11 @@ class Predictor:
         facts["tiles"] = ran  # more than were planned, where memory ran out and some were seen again
         facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
         told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
-        return Prediction(case, self.table, scan.with_array(target), told, scan=scan, facts=facts, **kept.maps)
+        made = Prediction(case, self.table, scan.with_array(target), told, scan=scan, facts=facts, **kept.maps)
+        if not judging:
+            return made
+        with stages.stage("judge"):
+            return plausible.judged(made, self.reference, kept.promised(len(self.table.labels)), self.labels)
 
     def _course(
         self,

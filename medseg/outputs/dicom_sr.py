@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from medseg import codes, measurements
 from medseg.atomic import replacing
-from medseg.dicom import objects, patient
+from medseg.dicom import control, objects, patient
 from medseg.dicom.concepts import (
     ABSENT,
     ANY_PROCEDURE,
@@ -65,7 +65,8 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
 
     The numbers are those of the statistics outputs. Of several channels that measure the same (two MR sequences), only
     the first is reported, because its numbers could not be told from those of the others. Before the file gets its
-    name it is read again and every number, unit and reference is compared with the table.
+    name it is read again and every number, unit and reference is compared with the table. A group at the end holds what
+    quality control says of the result, where it was judged.
 
     Raises:
         Refusal: the scan was not DICOM, its files are gone, or what was written did not come back the same.
@@ -88,6 +89,7 @@ def _build(prediction: Prediction, table: Table, numbers: dict[int, int], option
         groups = [
             _group(prediction, row, table.channels, numbers.get(place), first) for place, row in enumerate(table.rows)
         ]
+        groups += control.groups(prediction)
         report = hd.sr.MeasurementReport(
             observation_context=_observer(prediction),
             procedure_reported=objects.concept(_procedure(first)),
@@ -245,7 +247,14 @@ def _segmentation(prediction: Prediction, first: Any) -> Any:
 def _texts(prediction: Prediction, options: Options) -> list[str]:
     """Words of the report that a character set must be able to hold."""
     meanings = [codes.of(label).kind.meaning for label in prediction.table.labels]
-    about = [objects.model(prediction), objects.account(prediction), options.series_description, prediction.case]
+    reasons = prediction.quality.reasons if prediction.quality else ()
+    about = [
+        *reasons,
+        objects.model(prediction),
+        objects.account(prediction),
+        options.series_description,
+        prediction.case,
+    ]
     return [*prediction.table.names, *meanings, *about]
 
 

@@ -16,21 +16,46 @@ UNCERTAINTY = ("entropy", "disagreement")
 """Maps of one number a voxel."""
 
 
+class Certainty:
+    """The Dice that probabilities promise of each label: what it would be on average if a voxel had a label as often as
+    its probability says. Every second place of the prepared grid along each axis is looked at."""
+
+    def __init__(self, channels: int, *, exclusive: bool):
+        self._exclusive = exclusive
+        self._sums = np.zeros((3, channels))
+
+    def take(self, scores: Tensor, temperature: float) -> None:
+        """Scores (C, ...) of some places, each of which comes once."""
+        chances = probabilities(scores.flatten(1).float(), temperature, exclusive=self._exclusive)
+        likeliest = chances.argmax(0)
+        said = torch.nn.functional.one_hot(likeliest, len(chances)).T if self._exclusive else chances > 0.5
+        sums = torch.stack([(chances * said).sum(1), said.sum(1).to(chances), chances.sum(1)])
+        self._sums += sums.cpu().double().numpy()
+
+    def dice(self, labels: int) -> list[float]:
+        """Of the last so many channels; nan where a label was not said of a place."""
+        both, said, likely = self._sums[:, -labels:]
+        return np.where(said > 0, 2 * both / np.maximum(said + likely, 1e-9), np.nan).tolist()
+
+
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Scores of some voxels.
+    """What is taken from a validation case.
 
     Attributes:
         numbered: (1, I, J, K) int32, n where the scores of a voxel go into column n - 1, else 0.
         scores: (channels, columns) float32; nan where a voxel got none.
+        certainty: of the same case.
     """
 
     numbered: np.ndarray
     scores: np.ndarray
+    certainty: Certainty
 
     @classmethod
-    def of(cls, numbered: np.ndarray, channels: int) -> Draw:
-        return cls(numbered, np.full((channels, int(numbered.max(initial=0))), np.nan, np.float32))
+    def of(cls, numbered: np.ndarray, columns: int, channels: int, *, exclusive: bool) -> Draw:
+        scores = np.full((channels, columns), np.nan, np.float32)
+        return cls(numbered, scores, Certainty(channels, exclusive=exclusive))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +69,7 @@ class Kept:
         disagreement: (1, I, J, K) float32, see `engine.dispute`; it comes as a channel behind the scores.
         temperature: scores are divided by it before they become probabilities. Labels do not change by that.
         draw: scores as they come.
+        certainty: adds up what is said of each label.
     """
 
     probabilities: np.ndarray | None = None
@@ -51,12 +77,17 @@ class Kept:
     disagreement: np.ndarray | None = None
     temperature: float = 1.0
     draw: Draw | None = None
+    certainty: Certainty | None = None
 
     @property
     def maps(self) -> dict[str, Any]:
         """Those that are wanted, by name."""
         found = {name: getattr(self, name) for name in ("probabilities", *UNCERTAINTY)}
         return {name: array for name, array in found.items() if array is not None}
+
+    def promised(self, labels: int) -> list[float]:
+        """See `Certainty.dice`; empty where it was not added up."""
+        return [] if self.certainty is None else self.certainty.dice(labels)
 
     @property
     def at_native(self) -> bool:

@@ -98,6 +98,7 @@ class Landing:
         self._target = self._turned(inside(undo, target))
         self._kept = (kept or Kept()).turned(lambda array: self._turned(inside(undo, array)))
         self._reaches = [reaches[one] for one in self._axes]
+        self._own = [_own(undo.prepared[one], undo.cropped[one], self.box[one], self.reads[one]) for one in self._axes]
         self._sizes = [(undo.prepared[one], undo.cropped[one]) for one in self._axes]
 
     def _turned(self, array: np.ndarray) -> np.ndarray:
@@ -117,6 +118,7 @@ class Landing:
             raise ValueError(f"scores from row {first}, when those from row {wanted[self.done]} are wanted")
         starts = [first, *(self.reads[axis].start for axis in self._axes[1:])]
         scores, disputed = (scores, None) if self._kept.disagreement is None else (scores[:-1], scores[-1])
+        self._certainty(scores, starts)
         voxels, strip = portion(scores.device, all_channels=self._kept.all_channels)
         for rows in self._stretches(first + scores.shape[1], voxels):
             for start in range(across.start, across.stop, strip):
@@ -202,6 +204,18 @@ class Landing:
         if kept.disagreement is not None and disputed is not None:
             kept.disagreement[(0, *place)] = self._resampled(disputed, place, starts).clamp(0, 1).cpu().numpy()
 
+    def _certainty(self, scores: Tensor, starts: list[int]) -> None:
+        """Of rows that were not there before, those of this block."""
+        if self._kept.certainty is None:
+            return
+        rows, across, last = self._own
+        stop = min(rows.stop, starts[0] + scores.shape[1])
+        held = scores[:, :, across.start - starts[1] : across.stop - starts[1] : 2]
+        for row in range(rows.start, stop, 2):
+            part = held[:, row - starts[0], :, last.start - starts[2] : last.stop - starts[2] : 2]
+            self._kept.certainty.take(part, self._kept.temperature)
+        self._own[0] = slice(max(rows.start, stop + stop % 2), rows.stop)
+
     def _read(self, axis: int, part: slice) -> slice:
         """Prepared samples that a native stretch along one of the stream's axes is made of."""
         low, high = self._reaches[axis]
@@ -221,6 +235,15 @@ class Landing:
         box = [self._read(axis, part) for axis, part in enumerate(place)]
         one, other, last = (slice(held.start - at, held.stop - at) for held, at in zip(box, starts, strict=True))
         return scores[:, one, other, last]
+
+
+def _own(old: int, new: int, part: slice, read: slice) -> slice:
+    """Even prepared samples that lie within a stretch of a native axis, each in one of the parts of the axis; of those
+    that are read."""
+    places = (np.arange(old) + 0.5) * new / old
+    first, stop = np.searchsorted(places, (part.start, part.stop)).tolist()
+    first = max(first, read.start)
+    return slice(first + first % 2, min(stop, read.stop))
 
 
 def _by_cell(profile: Tensor, cells: int, filling: float) -> Tensor:
