@@ -44,7 +44,8 @@ def measure(target: np.ndarray, table: LabelTable, scan: Volume) -> dict[str, di
     whole = axes.apply(target)
     spacing = scan.spacing_mm[list(axes.permutation)]
     steps = _steps(whole.shape[1:], spacing, scan.unit)
-    apart = (slice(None), *(slice(None, None, step) for step in steps))
+    firsts = [min(step, size) // 2 for step, size in zip(steps.tolist(), whole.shape[1:], strict=True)]
+    apart = (slice(None), *(slice(first, None, step) for first, step in zip(firsts, steps.tolist(), strict=True)))
     coarse = np.ascontiguousarray(whole[apart])
     image = np.ascontiguousarray(axes.apply(scan.array)[apart], np.float32)
     scratch.let_go(target)
@@ -100,7 +101,7 @@ def _shapes(
         total = counts[own].sum()
         large = own[counts[own] >= PIECE * total]
         boxes = [facts["bounding_boxes"][piece] for piece in large]
-        centre = (counts[own, None] * facts["centroids"][own]).sum(axis=0) / total * spacing
+        centre = ((counts[own, None] * facts["centroids"][own]).sum(axis=0) / total + 0.5) * spacing
         traits = {
             "volume": total * voxel,
             "pieces": float(len(large)),

@@ -41,22 +41,30 @@ def learned(seen: Fingerprint, table: LabelTable) -> Reference | None:
 
 
 def settled(reference: Reference, cases: Sequence[Known]) -> Reference:
-    """The same with what validation cases say: how certain the network is of labels that are right, and above which
-    score fewer than a tenth of the cases are that are fine."""
-    good: dict[str, list[float]] = {name: [] for name in reference.labels}
-    for case in cases:
-        for name, dice in case.dice.items():
-            certainty = case.traits.get(name, {}).get(CERTAINTY, np.nan)
-            if dice >= FINE and np.isfinite(certainty):
-                good[name].append(certainty)
-    reference = quality.with_certainty(reference, good, len(cases))
+    """The same with what validation cases say: what a network makes of labels, how certain it is of those that are
+    right, and above which score fewer than a tenth of the fine cases are. Each of these is judged by the others."""
     fine = [case for case in cases if case.dice and min(case.dice.values()) >= FINE]
-    scores = [quality.judge(case.traits, reference, tuple(reference.labels)).score for case in fine]
-    known = [score for score in scores if score is not None]
-    if len(known) < quality.FEW:
-        return reference
-    look = min(HIGHEST_LOOK, max(quality.LOOK, float(np.percentile(known, PASSING))))
-    return reference.model_copy(update={"look": round(look, 4)})
+    scores = []
+    for case in fine:
+        others = quality.widened(reference, _good(reference, [one for one in cases if one is not case]))
+        score = quality.judge(case.traits, others, tuple(reference.labels)).score
+        scores += [] if score is None else [score]
+    look = reference.look
+    if len(scores) >= quality.FEW:
+        look = round(min(HIGHEST_LOOK, max(quality.LOOK, float(np.percentile(scores, PASSING)))), 4)
+    widened = quality.widened(reference, _good(reference, cases))
+    return widened.model_copy(update={"look": look, "validated": len(cases)})
+
+
+def _good(reference: Reference, cases: Sequence[Known]) -> dict[str, list[Mapping[str, float]]]:
+    """By label, its traits where its Dice was fine."""
+    good: dict[str, list[Mapping[str, float]]] = {name: [] for name in reference.labels}
+    for case in cases:
+        found = quality.placed(case.traits, reference)
+        for name, dice in case.dice.items():
+            if dice >= FINE and name in found:
+                good[name].append(found[name])
+    return good
 
 
 def of_run(run: Run) -> Reference | None:

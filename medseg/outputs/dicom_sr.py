@@ -247,14 +247,7 @@ def _segmentation(prediction: Prediction, first: Any) -> Any:
 def _texts(prediction: Prediction, options: Options) -> list[str]:
     """Words of the report that a character set must be able to hold."""
     meanings = [codes.of(label).kind.meaning for label in prediction.table.labels]
-    reasons = prediction.quality.reasons if prediction.quality else ()
-    about = [
-        *reasons,
-        objects.model(prediction),
-        objects.account(prediction),
-        options.series_description,
-        prediction.case,
-    ]
+    about = [objects.model(prediction), objects.account(prediction), options.series_description, prediction.case]
     return [*prediction.table.names, *meanings, *about]
 
 
