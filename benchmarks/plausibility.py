@@ -34,6 +34,8 @@ from medseg.volume import Volume  # noqa: E402
 
 POOR = 0.7
 DRAWS = 1000
+LEAST_ML = 20
+"""Of the labels of a real scan: of thinner ones at 3 mm, a good network's border is half of the label."""
 GOOD = "as a good network"
 Draws = np.random.Generator
 
@@ -160,7 +162,7 @@ def predictions(patient: Patient, count: int, draws: Draws) -> Iterator[tuple[st
     """Kind, patient (whose scan may be spoilt) and predicted network target: as many good ones as there are others."""
 
     def good(truth: np.ndarray) -> np.ndarray:
-        return jittered(truth[0], count, draws.uniform(0.05, 0.3), draws)[None]
+        return jittered(truth[0], count, draws.uniform(0.05, 0.2), draws)[None]
 
     for _ in range(len(KINDS) + 2):
         yield GOOD, patient, good(patient.truth)
@@ -248,13 +250,15 @@ def phantoms(first: int, count: int) -> list[Patient]:
 
 
 def imitated(scan: Path, labels: Path, count: int, seed: int) -> tuple[list[Patient], LabelTable]:
-    """One person, stretched, turned and cropped; and the labels of 2 ml and more."""
+    """One person, stretched, turned and cropped; and the labels that borders which wander leave fine."""
     import nibabel as nib
 
     ct, seg = nib.load(scan), nib.load(labels)
     image, numbers = np.asarray(ct.dataobj, np.float32), np.asarray(seg.dataobj).astype(int)
     voxel_ml = abs(np.linalg.det(seg.affine[:3, :3])) / 1000
-    kept = [number for number in np.unique(numbers) if number and np.count_nonzero(numbers == number) * voxel_ml >= 2]
+    kept = [
+        number for number in np.unique(numbers) if number and np.count_nonzero(numbers == number) * voxel_ml >= LEAST_ML
+    ]
     target = np.zeros(numbers.shape, np.uint8)
     for place, number in enumerate(kept, start=1):
         target[numbers == number] = place

@@ -17,7 +17,7 @@ import numpy as np
 from medseg.prediction import Quality
 from medseg.settings import Settings
 from medseg.traits import SCAN, Traits
-from medseg.usual import CERTAINTY, FEW, Range, digits, ranges, spans, training, words
+from medseg.usual import CERTAINTY, DISAGREEMENT, FEW, Range, digits, ranges, spans, training, words
 
 LOOK, FAIL = 0.5, 0.95
 ALWAYS = 0.9
@@ -28,6 +28,7 @@ MOST_REASONS = 5
 KINDS = {
     "volume": "volume", "length": "length", "pieces": "shape", "largest": "shape", "part": "place", "place": "place",
     "low": "values", "median": "values", "high": "values", CERTAINTY: CERTAINTY,
+    DISAGREEMENT: DISAGREEMENT,
 }  # fmt: skip
 """Of traits by the first word of their names: one of each kind counts, the oddest."""
 
@@ -90,8 +91,8 @@ def widened(reference: Reference, good: Mapping[str, Sequence[Mapping[str, float
     """The same with ranges that hold what networks make of labels: their borders are smoother or rougher than people's.
 
     Args:
-        good: by label, its traits in the predictions of validation cases where its Dice was fine; `certainty`, if they
-            have it, gets a range of its own.
+        good: by label, its traits in the predictions of validation cases where its Dice was fine; `certainty` and
+            `disagreement`, if they have them, get ranges of their own.
     """
     labels = dict(reference.labels)
     for name, cases in good.items():
@@ -100,7 +101,7 @@ def widened(reference: Reference, good: Mapping[str, Sequence[Mapping[str, float
             values = [case[trait] for case in cases if trait in case]
             bounds = {"low": min([usual.low, *values]), "high": max([usual.high, *values])}
             own[trait] = usual.model_copy(update=bounds)
-        certain = [{CERTAINTY: case[CERTAINTY]} for case in cases if CERTAINTY in case]
+        certain = [{key: case[key] for key in (CERTAINTY, DISAGREEMENT) if key in case} for case in cases]
         labels[name] = labels[name].model_copy(update={"ranges": {**own, **ranges(certain, {})}})
     return reference.model_copy(update={"labels": labels})
 

@@ -1,12 +1,12 @@
 """What is measured of a segmentation to tell, without the truth, if it is plausible: sizes, pieces, places, values.
 
-Every n-th voxel is looked at, so that they lie about 3 mm apart: a whole CT takes a second, whatever its labels. What
-is smaller than that is seen as it happens to be met.
+Every n-th voxel of a large scan is looked at, so that they lie about 3 mm apart: a whole CT takes a second, whatever its
+labels. What is smaller than that is seen as it happens to be met.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import cc3d
 import numpy as np
@@ -20,8 +20,12 @@ Traits = Mapping[str, Mapping[str, float]]
 """By label, and under `SCAN` of the scan: numbers by name. A label that was not found has none."""
 SCAN = ""
 COARSE_MM = 3.0
+FEWEST = 48
+"""Places along an axis, where it has so many."""
 COARSE_PX = 512
 """Places along the longest axis of an image without a physical size."""
+PLACE_BYTES = 40
+"""Of a place that is looked at: its label, the number of its piece, and its rank among all that have a label."""
 PIECE = 0.02
 """Share of a label from which a connected part of it counts as a piece."""
 AXES = ("left-right", "back-front", "foot-head")
@@ -29,8 +33,10 @@ FACES = {"L": "left", "R": "right", "P": "back", "A": "front", "I": "lower", "S"
 SCAN_QUANTILES = {"low": 5, "median": 50, "high": 95}
 
 
-def measure(target: np.ndarray, table: LabelTable, scan: Volume) -> dict[str, dict[str, float]]:
-    """Traits of a network target (1 or R, I, J, K) on the grid of its scan.
+def measure(
+    target: np.ndarray, table: LabelTable, scan: Volume, maps: Mapping[str, np.ndarray] | None = None
+) -> dict[str, dict[str, float]]:
+    """Traits of a network target (1 or R, I, J, K) on the grid of its scan; and means of maps (1, I, J, K) in each.
 
     Of the scan, of each channel c: `low c`, `median c` and `high c`, its 5th, 50th and 95th percentile.
 
@@ -48,22 +54,31 @@ def measure(target: np.ndarray, table: LabelTable, scan: Volume) -> dict[str, di
     apart = (slice(None), *(slice(first, None, step) for first, step in zip(firsts, steps.tolist(), strict=True)))
     coarse = np.ascontiguousarray(whole[apart])
     image = np.ascontiguousarray(axes.apply(scan.array)[apart], np.float32)
+    further = {name: np.ascontiguousarray(axes.apply(one)[apart])[0] for name, one in (maps or {}).items()}
     scratch.let_go(target)
     size = np.array(coarse.shape[1:]) * steps * spacing
     found: dict[str, dict[str, float]] = {SCAN: _of_scan(image)}
     for position, numbers in _numbers(coarse, table):
-        for place, traits in _shapes(numbers, steps * spacing, size, image, scan.unit).items():
-            found[table.names[position + place]] = traits
+        values = _values(numbers, image, further)
+        for place, traits in _shapes(numbers, steps * spacing, size, scan.unit).items():
+            found[table.names[position + place]] = {**traits, **values[place]}
     for position, name in _edges(whole, table):
         if table.names[position] in found:
             found[table.names[position]][f"edge {name}"] = 1.0
     return found
 
 
-def _steps(shape: tuple[int, ...], spacing: np.ndarray, unit: str) -> np.ndarray:
+def footprint(shape: Sequence[int], spacing: np.ndarray, channels: int) -> int:
+    """Bytes that `measure` takes for a scan in millimetres, at most."""
+    places = np.prod(np.ceil(np.array(shape) / _steps(shape, spacing, "mm")))
+    return int(places * (PLACE_BYTES + 4 * channels))
+
+
+def _steps(shape: Sequence[int], spacing: np.ndarray, unit: str) -> np.ndarray:
     if unit != "mm":
         return np.full(3, max(1, max(shape) // COARSE_PX))
-    return np.maximum(1, (COARSE_MM / spacing + 0.01).astype(int))
+    steps = np.minimum((COARSE_MM / spacing + 0.01).astype(int), np.array(shape) // FEWEST)
+    return np.maximum(1, steps)
 
 
 def _of_scan(image: np.ndarray) -> dict[str, float]:
@@ -83,16 +98,13 @@ def _numbers(target: np.ndarray, table: LabelTable) -> Iterator[tuple[int, np.nd
         yield position, ((region > 0) & (region != IGNORE)).astype(np.uint8)
 
 
-def _shapes(
-    numbers: np.ndarray, spacing: np.ndarray, size: np.ndarray, image: np.ndarray, unit: str
-) -> dict[int, dict[str, float]]:
+def _shapes(numbers: np.ndarray, spacing: np.ndarray, size: np.ndarray, unit: str) -> dict[int, dict[str, float]]:
     """By number less one, of all that occur."""
     pieces = cc3d.connected_components(numbers, connectivity=26)
     facts = cc3d.statistics(pieces)
     counts = np.asarray(facts["voxel_counts"], np.float64)
     owner = np.zeros(len(counts), int)
     owner[pieces.ravel()] = numbers.ravel()  # all voxels of a piece have one number
-    values = _values(numbers, image)
     voxel = float(spacing.prod()) / 1000 if unit == "mm" else 100 / numbers.size
     found = {}
     for number in np.unique(owner[1:]) if len(owner) > 1 else ():
@@ -103,10 +115,9 @@ def _shapes(
         boxes = [facts["bounding_boxes"][piece] for piece in large]
         centre = ((counts[own, None] * facts["centroids"][own]).sum(axis=0) / total + 0.5) * spacing
         traits = {
-            "volume": total * voxel,
+            "volume": float(total * voxel),
             "pieces": float(len(large)),
-            "largest": counts[own].max() / total,
-            **{f"median {channel}": value for channel, value in enumerate(values[int(number)])},
+            "largest": float(counts[own].max() / total),
         }
         for axis, name in enumerate("xyz"):
             extent = max(box[axis].stop for box in boxes) - min(box[axis].start for box in boxes)
@@ -117,15 +128,23 @@ def _shapes(
     return found
 
 
-def _values(numbers: np.ndarray, image: np.ndarray) -> dict[int, list[float]]:
-    """Median of each channel in each number but 0."""
+def _values(numbers: np.ndarray, image: np.ndarray, maps: Mapping[str, np.ndarray]) -> dict[int, dict[str, float]]:
+    """By number less one: the median of each channel, and the mean of each map."""
     flat = numbers.ravel()
     there = np.flatnonzero(flat)
     order = there[np.argsort(flat[there], kind="stable")]
     which, starts = np.unique(flat[order], return_index=True)
-    groups = [np.split(channel.ravel()[order], starts[1:]) for channel in image]
+    if not len(which):
+        return {}
+
+    def summed(values: np.ndarray, how: Callable[[np.ndarray], float]) -> list[float]:
+        return [float(how(group)) for group in np.split(values.ravel()[order], starts[1:])]
+
+    columns = {f"median {channel}": summed(values, np.median) for channel, values in enumerate(image)}
+    columns |= {name: summed(values, np.mean) for name, values in maps.items()}
     return {
-        int(number): [float(np.median(group[place])) for group in groups] for place, number in enumerate(which.tolist())
+        int(number) - 1: {name: values[place] for name, values in columns.items()}
+        for place, number in enumerate(which.tolist())
     }
 
 

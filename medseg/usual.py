@@ -14,16 +14,24 @@ FEW = 5
 """Cases with a label below which nothing is said of it."""
 WIDTH = 3.0
 """A range reaches so many standard deviations from the middle, or to the lowest and highest training case."""
+CERTAINTY, DISAGREEMENT = "certainty", "disagreement"
+"""Traits that the engine adds: the Dice that probabilities promise, and the mean disagreement of members in a label."""
 LOGARITHMS = {"volume": 0.1, "pieces": 0.2, "length x": 0.06, "length y": 0.06, "length z": 0.06}
 """Traits whose ratios count, and the least standard deviation of their logarithms."""
-LEAST = {"largest": 0.03, "part x": 0.03, "part y": 0.03, "part z": 0.03, "place x": 5, "place y": 5, "place z": 5}
+LEAST = {
+    "largest": 0.03,
+    DISAGREEMENT: 0.02,
+    "part x": 0.03,
+    "part y": 0.03,
+    "part z": 0.03,
+    "place x": 5,
+    "place y": 5,
+    "place z": 5,
+}
 """The least standard deviation of others."""
-CERTAINTY = "certainty"
-"""Trait that the engine adds: the Dice that probabilities promise."""
 LEAST_SHARE = 0.05
 """The least standard deviation of intensities, as a share of the training scans' own span."""
-ONE_SIDED = ("largest", CERTAINTY)
-"""Traits of which high values are good."""
+HIGH_IS_GOOD, LOW_IS_GOOD = ("largest", CERTAINTY), (DISAGREEMENT,)
 
 
 class Range(Settings):
@@ -40,7 +48,8 @@ class Range(Settings):
         """How many standard deviations outside."""
         taken = [_scaled(trait, one) for one in (value, self.low, self.high)]
         bottom = min(taken[1], self.middle - WIDTH * self.spread) - taken[0]
-        top = 0.0 if trait in ONE_SIDED else taken[0] - max(taken[2], self.middle + WIDTH * self.spread)
+        bottom = 0.0 if trait in LOW_IS_GOOD else bottom
+        top = 0.0 if trait in HIGH_IS_GOOD else taken[0] - max(taken[2], self.middle + WIDTH * self.spread)
         return max(bottom, top, 0.0) / self.spread
 
 
@@ -96,8 +105,11 @@ def words(name: str, trait: str, value: float, usual: Range, unit: str) -> str:
         "pieces": "pieces",
         "median": f"in the median{channel}",
         CERTAINTY: "is the Dice that its probabilities promise",
+        DISAGREEMENT: "is how far folds and mirrored passes disagree",
     }[kind]
-    cases = training(usual).replace("training", "validation") if kind == CERTAINTY else training(usual)
+    cases = training(usual)
+    if kind in (CERTAINTY, DISAGREEMENT):
+        cases = cases.replace("training", "validation")
     return f"{name}: {digits(value)} {said}, {cases}"
 
 

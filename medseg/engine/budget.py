@@ -216,7 +216,7 @@ class _Way:
             process=process,
             images=images,
             results=results,
-            preparing=_preparing(task.undo) if task.images or task.results else 0,
+            preparing=max(task.judged, _preparing(task.undo) if task.images or task.results else 0),
             network=(answers * here if apart else self.network(task, batch)),
             means=self.means(task) * here,
             reducing=self.reducing(task) * here,

@@ -22,7 +22,7 @@ from medseg.data.split import Split
 from medseg.engine import assess, gather, plausible
 from medseg.engine.budget import SCRATCH_SHARE
 from medseg.engine.calibration import Calibration, Fit
-from medseg.engine.fingerprint import fingerprint
+from medseg.engine.fingerprint import Fingerprint, fingerprint
 from medseg.engine.load import load_truth, load_valid
 from medseg.engine.material import reader, workers
 from medseg.engine.predict import Predictor
@@ -30,6 +30,7 @@ from medseg.engine.run import CALIBRATION, PLAUSIBLE, Run
 from medseg.engine.validate import overlaps
 from medseg.labels import IGNORE, LabelTable
 from medseg.prediction import Evidence
+from medseg.quality import Reference
 from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.transforms import prepare as transform
@@ -130,11 +131,13 @@ def _held_out(run: Run, folder: Path) -> tuple[list[Case], Split]:
     return chosen, split
 
 
-def _reference(run: Run) -> plausible.Reference:
-    """What training left, or what is found now by reading the training cases."""
-    found = plausible.of_run(run)
-    if found is not None:
-        return found
+def _reference(run: Run) -> Reference:
+    """What training noted of its cases, or what is found now by reading them."""
+    if run.path("fingerprint.json").exists():
+        seen = Fingerprint.from_json(run.read("fingerprint.json"))
+        own = {name: case for name, case in seen.cases.items() if name in run.learned_from}
+        if found := plausible.learned(replace(seen, cases=own), run.table):
+            return found
     cases = gather.cases(run.recipe)
     training = tuple(case for case in cases.cases if case.id in run.learned_from)
     with progress.counting("measuring training cases", total=len(training)) as done:
@@ -146,10 +149,10 @@ def _reference(run: Run) -> plausible.Reference:
             workers=workers(run.recipe),
             progress=lambda number, total, case: done(),
         )
-    learned = plausible.learned(seen, run.table)
-    if learned is None:
+    found = plausible.learned(seen, run.table)
+    if found is None:
         raise Refusal(run.folder, found="training cases without labels", needed="labels", remedy="check the data set")
-    return learned
+    return found
 
 
 def _of_voxels(
@@ -166,7 +169,8 @@ def _of_voxels(
     numbered[(0, *places.T)] = np.arange(1, len(places) + 1)
     draw = Draw.of(numbered, len(places), table.network_channels, exclusive=table.exclusive)
     valid = load_valid(case, scan, read)
-    found = predictor.predict_volume(scan, case.id, valid=valid, centre=case.centre, draw=draw)
+    maps = ["disagreement"] if predictor.settings.mirror else []  # of passes, there is a single network
+    found = predictor.predict_volume(scan, case.id, valid=valid, centre=case.centre, draw=draw, uncertainty=maps)
     there = np.isfinite(draw.scores).all(axis=0)  # the others lie outside of what the network saw
     values = _channels(target[(slice(None), *places[there].T)], table)
     counts = overlaps(target, found.target.array, table)

@@ -28,6 +28,7 @@ class Task:
         kept: how many channels are kept as probabilities.
         entropy: whether a map of it is kept.
         disputed: whether a map of the members' disagreement is kept.
+        judged: bytes that it takes to judge the result afterwards.
         order: of the resampling of scores.
         device: where networks answer.
         several: whether there are several networks, so that one's answers wait for the next one's.
@@ -45,6 +46,7 @@ class Task:
     kept: int = 0
     entropy: bool = False
     disputed: bool = False
+    judged: int = 0
     order: int = 1
     several: bool = False
     batch: int | None = None

@@ -12,7 +12,9 @@ from medseg.engine.fingerprint import Fingerprint
 from medseg.engine.run import PLAUSIBLE, Run
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
-from medseg.quality import CERTAINTY, Reference
+from medseg.quality import Reference
+from medseg.transforms.prepare import Undo
+from medseg.usual import CERTAINTY, DISAGREEMENT
 
 FINE = 0.7
 """Dice from which a label of a validation case is fine."""
@@ -72,12 +74,18 @@ def of_run(run: Run) -> Reference | None:
     return run.parsed(PLAUSIBLE, Reference) if run.path(PLAUSIBLE).exists() else None
 
 
+def footprint(undo: Undo, channels: int) -> int:
+    """Bytes that it takes to judge a result."""
+    return traits.footprint(undo.shape, np.linalg.norm(np.array(undo.affine)[:3, :3], axis=0), channels)
+
+
 def measured(prediction: Prediction, certainty: Sequence[float]) -> dict[str, dict[str, float]]:
     """Traits of a result, and of each label in the table's order what its probabilities promise; empty where nobody
     looked."""
     if prediction.scan is None:
         return {}
-    found = traits.measure(prediction.target.array, prediction.table, prediction.scan)
+    maps = {} if prediction.disagreement is None else {DISAGREEMENT: prediction.disagreement}
+    found = traits.measure(prediction.target.array, prediction.table, prediction.scan, maps)
     for name, value in zip(prediction.table.names, certainty, strict=False):
         if name in found and np.isfinite(value):
             found[name][CERTAINTY] = float(value)

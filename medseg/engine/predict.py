@@ -219,6 +219,7 @@ class Predictor:
             kept=kept.get("probabilities", channels if wanted.draw else 0),
             entropy="entropy" in kept,
             disputed="disagreement" in kept,
+            judged=plausible.footprint(undo, self.plan.in_channels) if wanted.certainty else 0,
             several=len(self.members) > 1,
             batch=budget.most(self.settings),
         )

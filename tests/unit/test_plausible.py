@@ -23,7 +23,8 @@ from medseg.engine.run import Run, export
 from medseg.labels import LabelTable
 from medseg.outputs import dicom_page, dicom_seg, dicom_sr, statistics_json
 from medseg.prediction import Prediction, Quality
-from medseg.quality import CERTAINTY, Reference
+from medseg.quality import Reference
+from medseg.usual import CERTAINTY, DISAGREEMENT
 from medseg.volume import Volume
 from tests import judges, tiny
 from tests.contracts import test_outputs as contracts
@@ -182,6 +183,22 @@ def test_doubt_of_the_network_counts_once_validation_cases_were_seen(reference: 
     assert doubted.verdict == "fail"
     assert doubted.reasons[0] == "liver: 0.4 is the Dice that its probabilities promise, validation cases 0.9 to 0.96"
     assert quality.judge(with_certainty(0.4), reference, TABLE.names).verdict == "pass", "nothing to compare with"
+
+
+def test_disagreement_counts_where_it_was_kept(reference: Reference) -> None:
+    patient = body(2)
+    own = np.where(patient.truth == 1, 0.04, 0.3).astype(np.float32)
+    found = traits.measure(patient.truth, TABLE, patient.scan, {DISAGREEMENT: own})
+    assert found["liver"][DISAGREEMENT] == pytest.approx(0.04) and found["spine"][DISAGREEMENT] == pytest.approx(0.3)
+    good = {"liver": [found["liver"]] * 6}
+    known = quality.widened(reference, good)
+    assert quality.judge(found, known, ("liver",)).verdict == "pass"
+    less = {**found, "liver": found["liver"] | {DISAGREEMENT: 0.0}}
+    assert quality.judge(less, known, ("liver",)).score == 0
+    more = {**found, "liver": found["liver"] | {DISAGREEMENT: 0.25}}
+    assert quality.judge(more, known, ("liver",)).reasons == (
+        "liver: 0.25 is how far folds and mirrored passes disagree, validation cases 0.04",
+    )
 
 
 def test_the_promised_dice_is_what_probabilities_say(tmp_path: Path) -> None:
