@@ -1,7 +1,7 @@
 """What is measured of a segmentation to tell, without the truth, if it is plausible: sizes, pieces, places, values.
 
-Every n-th voxel of a large scan is looked at, so that they lie about 3 mm apart: a whole CT takes a second, whatever its
-labels. What is smaller than that is seen as it happens to be met.
+Every n-th voxel of a large scan is looked at, so that they lie about 3 mm apart: a whole CT takes a second, whatever
+its labels. What is smaller than that is seen as it happens to be met.
 """
 
 from __future__ import annotations

@@ -84,6 +84,7 @@ def test_a_network_that_is_too_sure_is_found_out_and_put_right(run: Run) -> None
     found = calibrate.calibrate(run.folder, device="cpu", announce=said.append)
     assert found.temperature == pytest.approx(SURE, rel=0.06)
     assert all(one == pytest.approx(SURE, rel=0.1) for one in found.parts) and len(found.parts) == 3
+    assert len({*found.parts, found.temperature}) == 4, "each part was scored by what others say"
     assert found.after.ece < 0.25 * found.before.ece and found.after.ece < 0.02
     assert found.after.nll < found.before.nll and found.after.brier < found.before.brier
     assert (found.cases, found.patients, found.unit) == (4, 3, "voxel") and found.places > 10_000
@@ -99,6 +100,8 @@ def test_a_network_that_is_too_sure_is_found_out_and_put_right(run: Run) -> None
     np.testing.assert_allclose(odds[1][fine], odds[0][fine] * found.temperature, rtol=1e-3, atol=1e-3)
     assert "temperature 2" in calibration.as_text("run", found) or "temperature 3" in calibration.as_text("run", found)
     assert any("quality.json" in one for one in said)
+    reference = predictor.reference
+    assert reference is not None and (reference.cases, reference.validated) == (1, 4)
 
 
 def test_entropy_is_that_of_the_honest_probabilities(run: Run) -> None:
