@@ -2,6 +2,9 @@
 
     python benchmarks/plausibility.py
     python benchmarks/plausibility.py --real CT.nii.gz SEGMENTATION.nii.gz     also a real scan with its labels
+    python benchmarks/plausibility.py --run quality/fold0     also what a network makes of scans that are spoilt
+
+The run is one that benchmarks/quality.py has trained on the demo. It is calibrated on eight further phantoms.
 
 Phantoms of patients that nothing was learned from are given predictions as good networks make them, and spoilt ones in
 ten ways. Nothing was tuned on any of them: all limits were set before. A case is poor if the Dice of any of its labels
@@ -15,7 +18,10 @@ Prints a table in Markdown.
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -276,10 +282,72 @@ def imitated(scan: Path, labels: Path, count: int, seed: int) -> tuple[list[Pati
     return made, table
 
 
+def as_files(root: Path, patients: Sequence[Patient]) -> None:
+    """The `folder` layout."""
+    import nibabel as nib
+
+    for one in patients:
+        for folder, array in (("images", one.scan.array), ("labels", one.truth)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array[0], one.scan.affine), root / folder / f"{one.name}.nii.gz")
+
+
+def calibrated(run: Path, work: Path) -> Path:
+    """A copy of a run of the demo, calibrated on phantoms that it has not seen."""
+    from medseg import config
+    from medseg.engine.calibrate import calibrate
+    from medseg.engine.calibration import as_text
+
+    shutil.copytree(run, work / "run")
+    shutil.copytree(ROOT / "sample_data" / "ct", work / "data")
+    others = phantoms(401, 8)
+    as_files(work / "data", others)
+    rows = "".join(f"{one.name},{one.name}\n" for one in others)
+    with (work / "data" / "patients.csv").open("a", encoding="utf-8") as table:
+        table.write(rows)
+    recipe = config.load(run / "recipe.yaml", [f"dataset.root={work / 'data'}"])
+    (work / "run" / "recipe.yaml").write_text(config.dump(recipe), encoding="utf-8")
+    split = json.loads((run / "split.json").read_text(encoding="utf-8"))
+    sides = {"train": split["folds"][split["fold"]]["train"], "validation": [one.name for one in others]}
+    (work / "run" / "split.json").write_text(json.dumps(split | {"fold": 0, "folds": [sides]}), encoding="utf-8")
+    print(as_text("demo", calibrate(work / "run", device="cpu")), "\n")
+    return work / "run"
+
+
+def spoilt(patient: Patient, draws: Draws) -> Iterator[tuple[str, Volume]]:
+    """Scans as they come from other scanners, hands and mistakes."""
+    scan, array = patient.scan, patient.scan.array.astype(np.float32)
+    yield "as it is", scan
+    yield "noise", scan.with_array(array + draws.normal(0, draws.uniform(30, 250), array.shape))
+    yield "other intensities", scan.with_array(array * draws.uniform(0.6, 1.3) + draws.uniform(-150, 150))
+    yield "blurred", scan.with_array(ndimage.gaussian_filter(array, (0, *[draws.uniform(0.5, 2.5)] * 3)))
+    yield "left for right", scan.with_array(array[:, ::-1])
+    streak = 400 * np.sin(np.indices(array.shape[1:]).sum(0) / draws.uniform(1, 3)) * draws.uniform(0.2, 1)
+    yield "streaks", scan.with_array(array + streak)
+
+
+def by_network(run: Path, patients: Sequence[Patient]) -> list[Judged]:
+    """What a network makes of scans that are spoilt."""
+    from medseg.engine.predict import Predictor
+
+    predictor, found = Predictor.load([run], device="cpu"), []
+    for number, one in enumerate(patients):
+        for kind, scan in spoilt(one, np.random.default_rng([3, number])):
+            made = predictor.predict_volume(scan, one.name)
+            counts = overlaps(one.truth if kind != "left for right" else one.truth[:, ::-1], made.target.array,
+                              predictor.table)  # fmt: skip
+            dice = float((counts[:, 0] / np.maximum(counts[:, 1], 1)).min())
+            if made.quality is None:
+                raise RuntimeError("a calibrated run judges")
+            found.append(Judged(one.name, kind, dice, made.quality.score or 0.0, made.quality.verdict))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--patients", type=int, default=15, help="that are judged; 20 others are learned from")
+    parser.add_argument("--patients", type=int, default=12, help="that are judged; 20 others are learned from")
     parser.add_argument("--real", type=Path, nargs=2, metavar=("SCAN", "LABELS"))
+    parser.add_argument("--run", type=Path, help="of the demo, as benchmarks/quality.py trains it")
     given = parser.parse_args()
     import make
 
@@ -290,6 +358,10 @@ def main() -> None:
         usual, table = imitated(*given.real, 20, seed=1)
         others, _ = imitated(*given.real, given.patients, seed=2)
         print("\n" + as_text(f"a real scan, {len(table.labels)} labels", judged(learned(usual, table), others, table)))
+    if given.run:
+        with tempfile.TemporaryDirectory() as work:
+            run = calibrated(given.run, Path(work))
+            print("\n" + as_text("a network's own predictions", by_network(run, phantoms(501, given.patients))))
 
 
 if __name__ == "__main__":

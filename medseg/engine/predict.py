@@ -170,7 +170,7 @@ class Predictor:
                 needed=f"one of {', '.join(run.plan.channels)}, which is what it will be given",
                 remedy="name another run as predict.coarse, or none: coarse=null",
             )
-        return coarse
+        return replace(coarse, reference=None)  # what it finds is not what anybody gets
 
     @property
     def plan(self) -> Plan:
