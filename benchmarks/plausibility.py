@@ -305,7 +305,7 @@ def calibrated(run: Path, work: Path) -> Path:
     rows = "".join(f"{one.name},{one.name}\n" for one in others)
     with (work / "data" / "patients.csv").open("a", encoding="utf-8") as table:
         table.write(rows)
-    recipe = config.load(run / "recipe.yaml", [f"dataset.root={work / 'data'}"])
+    recipe = config.load(run / "recipe.yaml", [f"dataset.root={work / 'data'}", "prepare.workers=0"])
     (work / "run" / "recipe.yaml").write_text(config.dump(recipe), encoding="utf-8")
     split = json.loads((run / "split.json").read_text(encoding="utf-8"))
     sides = {"train": split["folds"][split["fold"]]["train"], "validation": [one.name for one in others]}
