@@ -25,6 +25,7 @@ from medseg.engine.load import load_target, load_truth
 from medseg.engine.predict import Predictor
 from medseg.engine.run import Run
 from medseg.engine.scores import Score, Scores, save
+from medseg.engine.worst import Worst
 from medseg.geometry import axis_map
 from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan
@@ -44,8 +45,6 @@ BY_NAME = (
 )
 OF_DATA = ("dataset", "labels", "paint")
 """Parts of a recipe that say which cases are scored, and what their label maps mean."""
-MOST_OVERLAYS = 6
-"""Cases with pictures in a report; each takes about half a megabyte."""
 
 
 def score(
@@ -116,7 +115,7 @@ def of_run(
         rows=scores.table(),
         pooled=assess.to_json(scores.pooled),
         headline=[*((f"mean {name}", scores.mean(name)) for name in scores.units), *assess.headline(scores.pooled)],
-        overlays=seen.overlays,
+        overlays=seen.worst.drawn,
         stamp=stamp,
         facts={**predictor.provenance, **({"scored on": " ".join(changes)} if changes else {})},
         notes=[sample.note, *scores.missing],
@@ -248,7 +247,7 @@ class _Seen:
     stamp: str
     rows: list[Score] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
-    overlays: list[report.Overlay] = field(default_factory=list)
+    worst: Worst = field(default_factory=Worst)
     gated: list[Evidence] = field(default_factory=list)
 
     @property
@@ -271,9 +270,9 @@ class _Seen:
         if truth is None:
             raise Refusal(case.id, found="no truth", needed="a label map", remedy="leave the case out")
         target = found.target.array
-        self.rows += score(truth, target, table=table, metrics=self.over_masks, case=case.id, patient=case.patient)
-        if len(self.overlays) < MOST_OVERLAYS:
-            self.overlays.append(report.overlay(scan, found, truth))
+        rows = score(truth, target, table=table, metrics=self.over_masks, case=case.id, patient=case.patient)
+        self.rows += rows
+        self.worst.offer(case.id, rows, lambda: report.drawn(report.overlay(scan, found, truth)))
 
     def limit(self, case: Case, scan: Volume, found: Prediction) -> tuple[Prediction, dict[str, Any]]:
         """Let the gate limit a prediction, and remember what it flagged and where labels truly are."""
