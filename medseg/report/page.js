@@ -53,4 +53,4 @@ function chosen(choice) {
 
 document.querySelectorAll("table.sortable").forEach(sortable);
 document.querySelectorAll(".data").forEach(filtered);
-document.querySelectorAll(".choice").forEach(chosen);
+document.querySelectorAll(".choice:has(select)").forEach(chosen);
