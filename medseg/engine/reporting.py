@@ -79,8 +79,8 @@ def _history(run: Run) -> list[dict[str, float]]:
 
 def _data(run: Run) -> dict[str, str]:
     plan, about = run.plan, {"data set": str(run.recipe.dataset.dump())}
-    if run.path("split.json").exists():
-        split = run.read("split.json")
+    split = _split(run)
+    if split:
         fold = split["folds"][split["fold"]]
         about |= {
             "training cases": f"{len(fold['train'])}: {', '.join(fold['train'])}",
@@ -94,11 +94,17 @@ def _data(run: Run) -> dict[str, str]:
     }
 
 
+def _split(run: Run) -> dict[str, Any]:
+    """The run's split.json; empty where it does not tell cases, as an exported run does not."""
+    split = run.read("split.json") if run.path("split.json").exists() else {}
+    return split if split.get("folds") else {}
+
+
 def _leaks(run: Run) -> dict[str, str]:
     """What is known of patients on both sides of the split."""
-    if not run.path("split.json").exists():
+    split = _split(run)
+    if not split:
         return {}
-    split = run.read("split.json")
     fold, alone = split["folds"][split["fold"]], split["kind"] in ("none", "slice")
     found = {
         "divided": "by patient" if not alone else f"not by patient ({split['kind']})",

@@ -13,7 +13,7 @@ from medseg import wording
 from medseg.atomic import replacing
 from medseg.report import agreement, boxes, charts, markup, reliability
 from medseg.report.cases import Drawn
-from medseg.report.tables import IDENTITY, numbers, summary, table
+from medseg.report.tables import IDENTITY, MEAN, between, intervals, numbers, summary, table
 
 DICE = re.compile(r"(^|_)dice($|_)", re.IGNORECASE)
 AUROC = re.compile(r"(^|_)auroc($|_)", re.IGNORECASE)
@@ -43,6 +43,7 @@ class Report:
         metrics: a row per case and label: `case`, `patient`, `label`, then a number per metric, NaN where undefined.
         statistics: a row per label and number (and stratum): `over`, `label`, `number`, `unit`, `cases`, `patients`,
             `mean`, `sd`, `median`, `q1`, `q3`, `low`, `high` (of the mean's 95 % interval), `undefined`, `infinite`.
+            Those over all cases come first; "mean of labels" is a label, too.
         pooled: a row per number over a whole set: `over`, `metric`, `row`, `value`, `low`, `high`.
         volumes: a row per case and label: `case`, `patient`, `label`, `truth_ml`, `predicted_ml`.
         reliability: a row per label and bin: `label`, `probability` (its mean), `share` (truly so), `places`.
@@ -106,7 +107,8 @@ def render(report: Report) -> str:
         metrics=table(report.metrics, first=IDENTITY),
         statistics=table(report.statistics, first=("over", "label", "number", "unit")),
         pooled=table(report.pooled, first=("over", "metric", "row")),
-        summary=summary(report.metrics),
+        summary=summary(report.metrics, report.statistics),
+        headline=_headline(report),
         history=table(report.history, first=("epoch",)),
         quality=table(_quality(report.quality), first=("case", "verdict", "score", "reasons")),
         verdicts=_verdicts(report.quality),
@@ -131,6 +133,16 @@ def _dice_name(row: Mapping[str, Any]) -> str:
     """The column that holds Dice: 'dice' itself before any other that has the word in it; "" when there is none."""
     found = sorted((name for name in row if DICE.search(name)), key=len)
     return found[0] if found else ""
+
+
+def _headline(report: Report) -> list[tuple[str, str, str]]:
+    """(name, value, interval) of each: that of "mean dice" is the interval of dice over the labels."""
+    bounds = intervals(report.statistics)
+    found = []
+    for name, given in report.headline:
+        of = bounds.get((MEAN, name.removeprefix("mean ")))
+        found.append((name, wording.value(given), f"95 % interval {between(of)}" if of and between(of) else ""))
+    return found
 
 
 def _spreads(report: Report) -> list[Chart]:

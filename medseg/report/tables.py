@@ -11,6 +11,8 @@ from typing import Any
 from medseg import wording
 
 IDENTITY = ("case", "patient", "label")
+MEAN = "mean of labels"
+"""What statistics call the row over all labels."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,30 @@ def numbers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if all(wording.is_number(row[name]) for row in rows if name in row)]
 
 
-def summary(metrics: Sequence[Mapping[str, Any]]) -> Table:
-    """A row per label: the mean of each metric over the cases where it is finite, saying where it is not."""
-    names = numbers(metrics)
+def summary(metrics: Sequence[Mapping[str, Any]], statistics: Sequence[Mapping[str, Any]] = ()) -> Table:
+    """A row per label: the mean of each metric over the cases where it is finite, saying where it is not, and the
+    interval of the mean where `statistics` know it."""
+    names, bounds = numbers(metrics), intervals(statistics)
     digits = {name: wording.digits_for(row.get(name) for row in metrics) for name in names}
     rows = []
     for label in dict.fromkeys(str(row.get("label", "")) for row in metrics):
         of_label = [row for row in metrics if str(row.get("label", "")) == label]
         cells = [Cell(label, label, number=False), _cell(len({row.get("case") for row in of_label}), None)]
-        cells += [_mean([float(row[name]) for row in of_label if name in row], digits[name]) for name in names]
+        for name in names:
+            values = [float(row[name]) for row in of_label if name in row]
+            cells.append(_mean(values, digits[name], bounds.get((label, name))))
         rows.append(tuple(cells))
     return Table(("label", "cases", *names), (False, True, *(True for _ in names)), tuple(rows))
+
+
+def intervals(statistics: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[float, float]]:
+    """(low, high) of the mean by label and number, over all cases: what comes first; strata come after it."""
+    first = statistics[0]["over"] if statistics else None
+    return {
+        (str(row["label"]), str(row["number"])): (float(row["low"]), float(row["high"]))
+        for row in statistics
+        if row["over"] == first and all(wording.is_number(row.get(end)) for end in ("low", "high"))
+    }
 
 
 def _cell(given: Any, digits: int | None) -> Cell:
@@ -81,11 +96,20 @@ def _cell(given: Any, digits: int | None) -> Cell:
     return Cell(words, key, number=True)
 
 
-def _mean(values: list[float], digits: int | None) -> Cell:
+def _mean(values: list[float], digits: int | None, bounds: tuple[float, float] | None) -> Cell:
     finite = [value for value in values if math.isfinite(value)]
     undefined, infinite = sum(map(math.isnan, values)), sum(map(math.isinf, values))
     without = [f"{count} {word}" for count, word in ((undefined, "undefined"), (infinite, "infinite")) if count]
-    remark = f"without {', '.join(without)}" if without else ""
+    remarks = [between(bounds, digits)] if bounds and not infinite else []
+    remarks += [f"without {', '.join(without)}"] if without else []
+    remark = "; ".join(filter(None, remarks))
     if not finite:
         return Cell("–", "", number=True, remark=remark)
     return Cell(wording.value(mean(finite), digits=digits), f"{mean(finite):.17g}", number=True, remark=remark)
+
+
+def between(bounds: tuple[float, float], digits: int | None = None) -> str:
+    """An interval in words; none where it has no ends."""
+    if not all(map(math.isfinite, bounds)):
+        return ""
+    return " to ".join(wording.value(end, digits=digits) for end in bounds)

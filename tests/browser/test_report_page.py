@@ -63,7 +63,15 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             history=[{"epoch": e, "train_loss": 1 / e, "validation_dice": 1 - 0.5 / e} for e in range(1, 9)],
             metrics=rows,
             statistics=[
-                {"over": "all", "label": "liver", "number": "hd95", "unit": "mm", "mean": 3.0, "low": 2.0, "high": 4.0}
+                {
+                    "over": "all cases",
+                    "label": "liver",
+                    "number": "hd95",
+                    "unit": "mm",
+                    "mean": 3.0,
+                    "low": 2.0,
+                    "high": 4.0,
+                }
             ],
             volumes=volumes,
             reliability=bins,

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -70,6 +71,11 @@ def overlay(**changed: object) -> Overlay:
     return Overlay(**{**settings, **changed})  # type: ignore[arg-type]
 
 
+@cache
+def drawn() -> report.Drawn:
+    return report.drawn(overlay())
+
+
 def full() -> report.Report:
     return report.Report(
         title=f"Title {NASTY}",
@@ -86,7 +92,7 @@ def full() -> report.Report:
             {"case": "b", "patient": "P2", "label": "liver", "dice": 0.75, "hd95_mm": 2.0},
             {"case": "b", "patient": "P2", "label": NASTY, "dice": math.nan, "hd95_mm": math.nan},
         ],
-        overlays=[report.drawn(overlay())],
+        overlays=[drawn()],
         statistics=[
             {"over": "all", "label": NASTY, "number": "dice", "unit": "", "mean": 0.5, "low": 0.4, "high": 0.6}
         ],
@@ -203,6 +209,23 @@ def test_summary_counts_what_the_mean_leaves_out() -> None:
     assert [(cell.words, cell.remark) for cell in rows[1][2:]] == [("–", "without 1 undefined")] * 2
 
 
+def test_intervals_stand_below_the_means_that_they_belong_to() -> None:
+    row = {"unit": "", "number": "dice", "low": 0.25, "high": 0.75}
+    statistics = [
+        {**row, "over": "all cases", "label": "liver"},
+        {**row, "over": "all cases", "label": "mean of labels", "low": 0.3},
+        {**row, "over": "centre A", "label": "liver", "low": 0.0},
+    ]
+    given = replace(full(), headline=[("mean dice", 0.5), ("mean hd95", 2.0)], statistics=statistics)
+    assert tables.summary(given.metrics, statistics).rows[0][2].remark == "0.250 to 0.750"
+    assert page._headline(given) == [
+        ("mean dice", "0.500", "95 % interval 0.300 to 0.750"),
+        ("mean hd95", "2.000", ""),
+    ]
+    undefined = [{**statistics[0], "low": math.nan, "high": math.nan}]
+    assert tables.summary(given.metrics, undefined).rows[0][2].remark == ""
+
+
 def test_dice_column_is_found_by_name() -> None:
     assert page._dice_name({"surface_dice_mm": 1, "dice": 1}) == "dice"
     assert page._dice_name({"mean_Dice": 1}) == "mean_Dice"
@@ -212,7 +235,7 @@ def test_dice_column_is_found_by_name() -> None:
 def test_legend_shows_only_labels_that_are_there(text: str) -> None:
     alone = report.drawn(overlay(predicted=np.zeros((12, 10, 8), dtype=np.uint8), truth=None, case="a"))
     assert alone.labels == () and alone.errors == ()
-    assert [name for name, _ in report.drawn(overlay()).labels] == ["liver", "$x_1$ <i>"]
+    assert [name for name, _ in drawn().labels] == ["liver", "$x_1$ <i>"]
 
 
 def test_legend_tells_the_dice_of_its_case() -> None:
