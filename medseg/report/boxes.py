@@ -46,11 +46,13 @@ def boxes(title: str, rows: Sequence[Row]) -> str:
         svg.title(svg.text(root, LEFT - 14, y + 4, shown, "key end"), name)
         values = [value for _, value in cases if math.isfinite(value)]
         words = ""
-        if values:
+        if len(values) > 1:
             quartiles = [float(value) for value in np.percentile(values, (25, 50, 75))]
             _box(root, values, quartiles, axis, y, high)
             low, middle, top = (wording.value(value, digits=digits) for value in quartiles)
-            words = f"{middle} ({low} to {top})" if len(values) > 1 else middle
+            words = f"{middle} ({low} to {top})"
+        elif values:
+            words = wording.value(values[0], digits=digits)
         _dots(root, cases, axis, y, high)
         words = ", ".join([words or "no value", *_others(cases)])
         svg.text(root, WIDTH - RIGHT + 16, y + 4, words, "tick")
@@ -68,14 +70,13 @@ def _box(
     root: Element, values: Sequence[float], quartiles: Sequence[float], axis: svg.Axis, y: float, high: float
 ) -> None:
     reach = high * 0.3
-    if len(values) > 1:
-        low, top = whiskers(values, quartiles)
-        for start, end in ((low, quartiles[0]), (quartiles[2], top)):
-            svg.line(root, axis.at(start), y, axis.at(end), y, "whisker")
-        for end in (low, top):
-            svg.line(root, axis.at(end), y - reach / 2, axis.at(end), y + reach / 2, "whisker")
-        left, right = axis.at(quartiles[0]), axis.at(quartiles[2])
-        svg.box(root, left, y - reach, right - left, 2 * reach, "box")
+    low, top = whiskers(values, quartiles)
+    for start, end in ((low, quartiles[0]), (quartiles[2], top)):
+        svg.line(root, axis.at(start), y, axis.at(end), y, "whisker")
+    for end in (low, top):
+        svg.line(root, axis.at(end), y - reach / 2, axis.at(end), y + reach / 2, "whisker")
+    left, right = axis.at(quartiles[0]), axis.at(quartiles[2])
+    svg.box(root, left, y - reach, right - left, 2 * reach, "box")
     middle = axis.at(quartiles[1])
     svg.line(root, middle, y - reach - 2, middle, y + reach + 2, "median")
 
@@ -85,7 +86,7 @@ def _dots(root: Element, cases: Sequence[tuple[str, float]], axis: svg.Axis, y: 
     defined = [(case, value) for case, value in cases if math.isfinite(value)]
     for number, (case, value) in enumerate(defined):
         # Neighbouring dots are set apart in a fixed pattern: chance would change the page from run to run.
-        place = svg.dot(dots, axis.at(value), y + (number * 5 % 7 - 3) * high / 18, 3.2)
+        place = svg.dot(dots, axis.at(value), y + ((number * 5 + 3) % 7 - 3) * high / 18, 3.2)
         svg.title(place, f"{case}: {wording.value(value)}")
 
 

@@ -105,7 +105,7 @@ def render(report: Report) -> str:
         report=report,
         value=wording.value,
         metrics=table(report.metrics, first=IDENTITY),
-        statistics=table(report.statistics, first=("over", "label", "number", "unit")),
+        statistics=table(report.statistics, first=("over", "label", "number", "unit"), alike=False),
         pooled=table(report.pooled, first=("over", "metric", "row")),
         summary=summary(report.metrics, report.statistics),
         headline=_headline(report),

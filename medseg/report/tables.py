@@ -45,11 +45,12 @@ class Table:
         return tuple(dict.fromkeys(row[place].words for row in self.rows))
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, first: Sequence[str]) -> Table:
-    """Rows of any keys as a table: the columns named in `first`, where present, then the others as they come."""
+def table(rows: Sequence[Mapping[str, Any]], *, first: Sequence[str], alike: bool = True) -> Table:
+    """Rows of any keys as a table: the columns named in `first`, where present, then the others as they come. The
+    numbers of a column are of one kind (`alike`) and get the same digits, or each its own."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     columns = tuple(name for name in first if name in keys) + tuple(name for name in keys if name not in first)
-    digits = {name: wording.digits_for(row.get(name) for row in rows) for name in columns}
+    digits = {name: wording.digits_for(row.get(name) for row in rows) if alike else None for name in columns}
     cells = tuple(tuple(_cell(row.get(name), digits[name]) for name in columns) for row in rows)
     numeric = tuple(all(row[position].number for row in cells) for position in range(len(columns)))
     return Table(columns, numeric, cells)
@@ -102,7 +103,7 @@ def _mean(values: list[float], digits: int | None, bounds: tuple[float, float] |
     without = [f"{count} {word}" for count, word in ((undefined, "undefined"), (infinite, "infinite")) if count]
     remarks = [between(bounds, digits)] if bounds and not infinite else []
     remarks += [f"without {', '.join(without)}"] if without else []
-    remark = "; ".join(filter(None, remarks))
+    remark = "\n".join(filter(None, remarks))
     if not finite:
         return Cell("–", "", number=True, remark=remark)
     return Cell(wording.value(mean(finite), digits=digits), f"{mean(finite):.17g}", number=True, remark=remark)

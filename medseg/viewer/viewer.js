@@ -5,7 +5,7 @@ const byId = id => document.getElementById(id);
 const viewer = new niivue.Niivue({
   isRadiologicalConvention: true, isNearestInterpolation: true, backColor: [0, 0, 0, 1], show3Dcrosshair: true,
   crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 0.35, crosshairWidthUnit: "percent", crosshairGap: 4,
-  dragAndDropEnabled: false, multiplanarForceRender: true, multiplanarLayout: 2, multiplanarEqualSize: true,
+  dragAndDropEnabled: false, multiplanarForceRender: true, multiplanarLayout: 2, multiplanarEqualSize: true, sagittalNoseLeft: true,
   showAllOrientationMarkers: true, fontMinPx: 16, isOrientationTextVisible: about.unit === "mm", logLevel: "error",
 });
 const hidden = about.maps.map(() => new Set());

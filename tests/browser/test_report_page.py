@@ -131,17 +131,17 @@ def test_rows_are_found_by_words_and_by_label(opened: Open, written: Path) -> No
 def test_another_number_is_drawn_when_it_is_chosen(opened: Open, written: Path) -> None:
     page = opened(written)
     shown = page.locator("#results .choice figure:visible")
-    assert shown.locator(".name").all_inner_texts() == ["dice"]
+    assert shown.locator(".name").all_text_contents() == ["dice"]
     page.locator("#results .choose select").select_option("hd95 [mm]")
-    assert shown.locator(".name").all_inner_texts() == ["hd95 [mm]"]
+    assert shown.locator(".name").all_text_contents() == ["hd95 [mm]"]
     assert "case 3" in shown.locator("circle title").all_text_contents()[2]
     page.locator("#volumes .choose select").select_option("spleen")
-    assert page.locator("#volumes figure:visible .name").all_inner_texts() == ["spleen"]
+    assert page.locator("#volumes figure:visible .name").all_text_contents() == ["spleen"]
 
 
 def test_contents_lead_to_the_sections(opened: Open, written: Path) -> None:
     page = opened(written)
-    page.locator("nav a", has_text="Worst cases").click()
+    page.locator("nav a", has_text="Pictures").click()
     box = page.locator("#pictures h2").bounding_box()
     assert box is not None and 0 <= box["y"] < 250
     for link in page.locator("nav a").all():
