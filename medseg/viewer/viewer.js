@@ -30,8 +30,7 @@ function tell(at) {
   // Columns and rows of a photograph run to the left and to the back.
   byId("position").textContent = about.unit === "mm"
     ? place.map(mm => `${mm.toFixed(1)} mm`).join(", ") : place.slice(0, 2).map(px => Math.round(-px)).join(", ");
-  const value = viewer.volumes[0].getValue(...at.vox);
-  byId("value").textContent = about.colour ? "–" : `${+value.toPrecision(6)}`;
+  if (!about.colour) byId("value").textContent = `${+viewer.volumes[0].getValue(...at.vox).toPrecision(6)}`;
   about.maps.forEach((map, number) => {
     const found = viewer.volumes[number + 1].getValue(...at.vox);
     byId(`label-${number}`).textContent = found > 0 ? map.labels[found - 1].name : "background";
