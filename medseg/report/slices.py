@@ -97,9 +97,9 @@ class Overlay:
         missed, false = np.zeros(self.shape, bool), np.zeros(self.shape, bool)
         layers = zip(self.layers(self.truth), self.layers(self.predicted), strict=True)
         for (truth, number), (predicted, same) in layers:
-            there, found, known = truth == number, predicted == same, ~self._unknown(truth)
-            missed |= there & ~found & known
-            false |= found & ~there & known
+            there, found = truth == number, predicted == same
+            missed |= there & ~found
+            false |= found & ~there & ~self._unknown(truth)
         return missed, false
 
     def _unknown(self, truth: np.ndarray) -> np.ndarray:
