@@ -18,6 +18,7 @@ Source: Baid et al. 2021, arXiv:2107.02314; Saluja et al., github.com/rachitsalu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -60,17 +61,18 @@ def compute(pair: Pair, options: Options) -> dict[str, float]:
 def _lesions(pair: Pair, options: Options) -> tuple[list[tuple[float, float]], int]:
     """Dice and HD95 of each lesion that is large enough; how many components of the prediction touch none."""
     reach = options.dilation
-    truth, numbers = np.pad(pair.truth, reach), np.pad(pair.components[1].numbers, reach)
+    rim = [(0, 0) if flat else (reach, reach) for flat in pair.flat]
+    truth, numbers = np.pad(pair.truth, rim), np.pad(pair.components[1].numbers, rim)
     joined = np.where(truth, ndimage.label(_grown(truth, reach), np.ones((3, 3, 3)))[0], 0)
     scores, touched = [], np.zeros(pair.components[1].total + 1, bool)
     for number, box in enumerate(ndimage.find_objects(joined), 1):
-        around = tuple(slice(side.start - reach, side.stop + reach) for side in box)
+        around = tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in box)
         near = np.unique(numbers[around][_grown(joined[around] == number, reach)])
         near = near[near > 0]
         touched[near] = True
         if np.count_nonzero(joined[box] == number) * 1000 * pair.voxel_ml > options.smallest_mm3:
             lesion = Pair.of(joined == number, np.isin(numbers, near), spacing_mm=pair.spacing_mm)
-            scores.append(_compare(lesion, options.penalty_mm))
+            scores.append(_compare(replace(lesion, flat=pair.flat), options.penalty_mm))
     return scores, int(np.count_nonzero(~touched[1:]))
 
 
