@@ -94,3 +94,10 @@ def test_what_metrics_share_is_computed_once():
     assert liver.distances("elements") is not liver.distances("voxels")
     assert liver.components is liver.components
     assert [parts.total for parts in liver.components] == [1, 1]
+
+
+def test_voxels_that_share_a_corner_are_one_component():
+    truth = block((6, 6, 6), (5, np.s_[1:2, 1:2, 1:2]), (5, np.s_[2:3, 2:3, 2:3]))
+    assert [parts.total for parts in of(truth, np.roll(truth, 1, axis=0), ORGANS)[0].components] == [1, 1]
+    truth[2, 2, 2], truth[4, 4, 4] = 0, 5
+    assert of(truth, truth, ORGANS)[0].components[0].total == 2
