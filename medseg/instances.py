@@ -58,7 +58,7 @@ def panoptic_quality(found: Overlaps) -> dict[str, float]:
     """`pq`, `sq` and `rq` of instances, as `metrics.panoptic` explains them. nan where there are none at all; `sq` also
     where none is recognised."""
     recognised = found.above(0.5)
-    count, there, claimed = (np.count_nonzero(each) for each in (recognised.iou, found.truth, found.predicted))
+    count, there, claimed = (int(np.count_nonzero(each)) for each in (recognised.iou, found.truth, found.predicted))
     if not there + claimed:
         return dict.fromkeys(("pq", "sq", "rq"), float("nan"))
     quality = float(recognised.iou.mean()) if count else float("nan")

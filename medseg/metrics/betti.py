@@ -5,7 +5,7 @@
   agree in place.
 Voxels are connected by all 26 neighbours and what lies between them by the 6 faces (8 and 4 in a flat image), which is
 the only consistent way. Tunnels follow from the Euler characteristic: pieces - tunnels + cavities. Slow for large
-structures: about a second for 10 million voxels of box.
+structures: a second or two for a box of 10 million voxels.
 Unit: counts, best at 0. Empty masks: have no pieces, tunnels or cavities, so it is always defined.
 Source: Hu et al. 2019, "Topology-Preserving Deep Image Segmentation", NeurIPS, arXiv:1906.05404 (who average over
 patches); Kong and Rosenfeld 1989, "Digital topology", on connectivity.

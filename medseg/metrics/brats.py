@@ -9,8 +9,8 @@ Here alone an empty mask has a value that takes part in means, so that numbers c
   component that touches no lesion. Then the mean over these and over the lesions above the smallest size; smaller ones
   do not count, but what touches them is not wrong. Dilation is by the 18 neighbours, components are by all 26.
 Distances are those between surface elements by their area, the larger of both directions, as in the code of 2023, also
-for the region as a whole. The software of 2021 counted voxels; `hd95` gives that. Options are the glioma task's;
-metastases have `{dilation: 1, smallest_mm3: 2}`, meningioma `{dilation: 1}`.
+for a whole region (there called legacy numbers). Options are the glioma task's; metastases have `{dilation: 1,
+smallest_mm3: 2}`, meningioma `{dilation: 1}`. Lesions at the border of the image may grow together beyond it.
 Unit: none, 0 to 1, and mm. Empty masks: Dice 1 and HD95 0 when both are empty; Dice 0 and HD95 a penalty when one is,
 which is the diagonal of 240 x 240 x 155 mm in 2021, and 374 mm from 2023 on.
 Source: Baid et al. 2021, arXiv:2107.02314; Saluja et al., github.com/rachitsaluja/BraTS-2023-Metrics.
@@ -64,16 +64,25 @@ def _lesions(pair: Pair, options: Options) -> tuple[list[tuple[float, float]], i
     rim = [(0, 0) if flat else (reach, reach) for flat in pair.flat]
     truth, numbers = np.pad(pair.truth, rim), np.pad(pair.components[1].numbers, rim)
     joined = np.where(truth, ndimage.label(_grown(truth, reach), np.ones((3, 3, 3)))[0], 0)
-    scores, touched = [], np.zeros(pair.components[1].total + 1, bool)
+    boxes = ndimage.find_objects(numbers)
+    scores, touched = [], np.zeros(len(boxes) + 1, bool)
     for number, box in enumerate(ndimage.find_objects(joined), 1):
         around = tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in box)
         near = np.unique(numbers[around][_grown(joined[around] == number, reach)])
         near = near[near > 0]
         touched[near] = True
         if np.count_nonzero(joined[box] == number) * 1000 * pair.voxel_ml > options.smallest_mm3:
-            lesion = Pair.of(joined == number, np.isin(numbers, near), spacing_mm=pair.spacing_mm)
+            part = _around([box, *(boxes[one - 1] for one in near)])
+            masks = joined[part] == number, np.isin(numbers[part], near)
+            lesion = Pair.of(*masks, spacing_mm=pair.spacing_mm)
             scores.append(_compare(replace(lesion, flat=pair.flat), options.penalty_mm))
     return scores, int(np.count_nonzero(~touched[1:]))
+
+
+def _around(boxes: list[tuple[slice, ...]]) -> tuple[slice, ...]:
+    """The smallest box around some."""
+    sides = zip(*boxes, strict=True)
+    return tuple(slice(min(one.start for one in side), max(one.stop for one in side)) for side in sides)
 
 
 def _grown(mask: np.ndarray, steps: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Unit: mm. Surfaces are defined in `medseg.surface`. Percentiles of voxels are interpolated linearly, as MONAI does; that
 of elements is the first distance within which 95 % of the area lies, as in surface-distance. The larger of the two
-directions is taken and not, unless asked for, the percentile of both directions pooled, as in MedPy and BraTS.
+directions is taken and not, unless asked for, the percentile of both directions pooled, as in MedPy.
 Empty masks: nan (undefined) when both are empty, infinite when one is.
 Source: Maier-Hein et al. 2024, "Metrics reloaded", Nature Methods 21, doi:10.1038/s41592-023-02151-z.
 """

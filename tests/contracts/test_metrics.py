@@ -39,7 +39,7 @@ def test_says_what_it_is(name):
     assert plugins.summary("metrics", name)
     assert metric.NUMBERS and all(number.better in BETTER for number in metric.NUMBERS.values())
     assert isinstance(metric.NEEDS_MM, bool)
-    assert "Empty masks" in metric.__doc__
+    assert all(part in metric.__doc__ for part in ("Unit: ", "Empty masks: ", "Source: "))
     assert all(field.description for field in metric.Options.model_fields.values())
     with pytest.raises(ValidationError):
         metric.Options(no_such_option=1)
@@ -58,7 +58,7 @@ def test_what_looks_at_all_cases_says_what_it_is(name):
     assert isinstance(metric.UNIT, str)
     assert isinstance(metric.HIGHER_IS_BETTER, bool)
     assert isinstance(metric.INTERVAL, bool)
-    assert "nan where" in metric.__doc__
+    assert all(part in metric.__doc__ for part in ("Unit: ", "nan where", "Source: "))
     assert all(field.description for field in metric.Options.model_fields.values())
     with pytest.raises(ValidationError):
         metric.Options(no_such_option=1)

@@ -130,7 +130,7 @@ def surface_points(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     return np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.array(spacing)
 
 
-def test_the_largest_the_mean_of_both_directions_and_the_pooled_percentile_are_medpys():
+def test_the_largest_and_the_pooled_percentile_are_medpys_and_masd_its_former_assd():
     """By its definitions, from a table of all distances: MedPy itself is under the GPL."""
     largest, pooled, means = [], [], []
     for masks in SOLID:
