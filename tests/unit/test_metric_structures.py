@@ -200,6 +200,11 @@ def test_brats_gives_empty_masks_a_value(truth, predicted, numbers):
     assert list(measure("brats", truth, predicted).values()) == numbers
 
 
+def test_of_equal_pairs_the_lowest_numbers_go_first():
+    found = instances.overlaps(np.array([1, 1, 1, 1, 2, 2]), np.array([2, 2, 5, 5, 0, 7])).one_to_one()
+    assert found.pairs.tolist() == [[1, 2], [2, 7]] and found.iou.tolist() == [1 / 2, 1 / 2]
+
+
 def test_numbers_of_instances_need_not_follow_one_another_nor_agree():
     truth = np.array([0, 7, 7, 7, 0, 200, 200, 0])
     predicted = np.array([0, 3, 3, 9, 9, 50, 50, 50])
