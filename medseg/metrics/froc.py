@@ -19,7 +19,6 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
 from medseg.instances import overlaps
 from medseg.labels import IGNORE
@@ -87,10 +86,8 @@ def _scores(case: Evidence, place: int, threshold: float, iou: float) -> tuple[n
     ours, theirs = (mask.reshape(*mask.shape[:2], -1) for mask in masks)
     truth, candidates = Pair(ours, theirs, np.ones(3)).components
     found = overlaps(truth.numbers, candidates.numbers).above(iou)
-    numbers = candidates.numbers.reshape(known.shape)
     highest = np.zeros(candidates.total + 1)
-    if candidates.total:
-        highest[1:] = ndimage.maximum(case.probabilities[place], numbers, np.arange(1, candidates.total + 1))
+    np.maximum.at(highest, candidates.numbers[theirs], case.probabilities[place].reshape(theirs.shape)[theirs])
     lesions = np.zeros(truth.total + 1)
     np.maximum.at(lesions, found.pairs[:, 0], highest[found.pairs[:, 1]])
     wrong = np.delete(highest, [0, *found.pairs[:, 1]])

@@ -1,8 +1,8 @@
 """Lesion-wise detection: how many components of the truth are found, and how many of the prediction are wrong.
 
-Components are connected by all 26 neighbours (8 in a flat image). A lesion is found if its IoU with one of
-the prediction's components is above 0.1; a component that finds no lesion is a false positive. With `iou: 0` one voxel
-is enough, and then a component that covers everything finds everything. One component may find several lesions, unless
+Components are connected by all 26 neighbours (8 in a flat image). A lesion is found if its IoU with one of the
+prediction's components is above 0.1; a component that finds no lesion is a false positive. With `iou: 0` one voxel is
+enough, and then a component that covers everything finds everything. One component may find several lesions, unless
 `one_to_one` is asked for: then pairs of the highest IoU go first, of equal ones in the order of voxels.
 * `lesion_sensitivity`: share of the lesions that are found; `lesion_precision`: share of the components that find one.
 * `lesion_f1`: their harmonic mean.
@@ -54,7 +54,7 @@ def compute(pair: Pair, options: Options) -> dict[str, float]:
     if options.one_to_one:
         found = found.one_to_one()
     voxels = options.smallest_mm3 / (1000 * pair.voxel_ml) * (1 - ROUNDING)
-    lesions, large = (_there(sizes) & (sizes >= voxels) for sizes in (found.truth, found.predicted))
+    lesions, large = (sizes >= max(voxels, 1) for sizes in (found.truth, found.predicted))
     hit, right, used = np.zeros_like(lesions), np.zeros_like(large), np.zeros_like(large)
     hit[found.pairs[:, 0]] = True
     used[found.pairs[:, 1]] = True
@@ -71,11 +71,6 @@ def compute(pair: Pair, options: Options) -> dict[str, float]:
         "lesion_false_positives": float(wrong),
         "lesion_missed": float(missed),
     }
-
-
-def _there(sizes: np.ndarray) -> np.ndarray:
-    there: np.ndarray = sizes > 0
-    return there
 
 
 def _f1(sensitivity: float, precision: float) -> float:

@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from medseg import instances
-from tests.masks import Masks
+from medseg import instances, plugins
+from tests.masks import Masks, some
 
 
 def line(text: str) -> np.ndarray:
@@ -215,3 +217,50 @@ def test_numbers_of_instances_need_not_follow_one_another_nor_agree():
         (200, 50): 2 / 3,
     }
     assert instances.panoptic_quality(found) == pytest.approx({"pq": (4 / 3) / 2.5, "sq": 2 / 3, "rq": 2 / 2.5})
+
+
+PAIRS = some(300, seed=3)
+STRUCTURAL = ("betti", "boundary_iou", "brats", "cldice", "lesions", "panoptic", "volume")
+anything = st.sampled_from(PAIRS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(anything, st.sampled_from(STRUCTURAL))
+def test_what_lies_around_makes_no_difference(masks, name):
+    wide = [(2, 3), (0, 4), (0, 0) if masks.flat else (1, 2)]
+    inside = Masks(np.pad(masks.truth, wide), np.pad(masks.predicted, wide), masks.spacing)
+    assert inside.measure(name) == pytest.approx(masks.measure(name), nan_ok=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(anything)
+def test_truth_and_prediction_may_change_places(masks):
+    turned = Masks(masks.predicted, masks.truth, masks.spacing)
+    for name in ("betti", "boundary_iou", "cldice", "panoptic"):
+        assert turned.measure(name) == pytest.approx(masks.measure(name), nan_ok=True)
+    for options in ({}, {"iou": 0}, {"one_to_one": True}):
+        here, there = masks.measure("lesions", **options), turned.measure("lesions", **options)
+        assert here["lesion_sensitivity"] == pytest.approx(there["lesion_precision"], nan_ok=True)
+        assert here["lesion_f1"] == pytest.approx(there["lesion_f1"], nan_ok=True)
+        assert here["lesion_missed"] == there["lesion_false_positives"]
+    assert turned.measure("volume")["volume_difference_ml"] == -masks.measure("volume")["volume_difference_ml"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(anything)
+def test_a_mask_agrees_with_itself_in_full(masks):
+    same = Masks(masks.truth, masks.truth, masks.spacing)
+    for name in STRUCTURAL:
+        numbers = plugins.find("metrics", name).NUMBERS
+        for number, value in same.measure(name).items():
+            best = {"higher": 1, "lower": 0, "nearer zero": 0, "neither": value}[numbers[number].better]
+            assert value == best or (math.isnan(value) and not masks.truth.any())
+
+
+@settings(max_examples=40, deadline=None)
+@given(anything, st.floats(0, 0.9), st.floats(0, 0.9))
+def test_who_asks_for_more_overlap_finds_fewer_lesions(masks, one, other):
+    low, high = sorted((one, other))
+    for single in (False, True):
+        few, many = (masks.measure("lesions", iou=iou, one_to_one=single)["lesion_missed"] for iou in (high, low))
+        assert few >= many

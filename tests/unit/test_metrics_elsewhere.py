@@ -96,11 +96,12 @@ def test_distances_of_surface_voxels_are_those_of_monai():
         for m in SOLID
     ]
     agree(values("hd95", SOLID)["hd95"], expected, digits=1e-5)
+    tenth = SOLID[::10]
     expected = [
         compute_average_surface_distance(*tensors(m), include_background=True, symmetric=True, spacing=m.steps).item()
-        for m in SOLID
+        for m in tenth
     ]
-    agree(values("assd", SOLID)["assd"], expected, digits=1e-5)
+    agree(values("assd", tenth)["assd"], expected, digits=1e-5)
     expected = [
         compute_surface_dice(*tensors(m), [TOLERANCE], include_background=True, spacing=m.steps).item() for m in SOLID
     ]
@@ -130,17 +131,19 @@ def surface_points(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     return np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.array(spacing)
 
 
-def test_the_largest_and_the_pooled_percentile_are_medpys_and_masd_its_former_assd():
+def test_the_largest_the_mean_and_the_pooled_percentile_are_medpys_and_masd_its_former_assd():
     """By its definitions, from a table of all distances: MedPy itself is under the GPL."""
-    largest, pooled, means = [], [], []
+    largest, pooled, mean, means = [], [], [], []
     for masks in SOLID:
         between = cdist(*(surface_points(mask, masks.steps) for mask in masks.images))
         there, back = between.min(axis=1), between.min(axis=0)
         largest.append(max(there.max(), back.max()))
         pooled.append(np.percentile(np.concatenate([there, back]), 95))
+        mean.append(np.concatenate([there, back]).mean())
         means.append((there.mean() + back.mean()) / 2)
     agree(values("hd", SOLID)["hd"], largest)
     agree(values("hd95", SOLID, directions="pooled")["hd95"], pooled)
+    agree(values("assd", SOLID)["assd"], mean)
     agree(values("assd", SOLID)["masd"], means)
 
 
@@ -166,8 +169,7 @@ def test_cldice_is_the_definition_on_the_whole_image():
         numbers = [parts(mask, masks.flat) for mask in (masks.truth, masks.predicted)]
         if any(len(np.unique(numbered[line])) < count for line, (numbered, count) in zip(lines, numbers, strict=True)):
             continue
-        precise = sklearn.recall_score(lines[1].ravel(), truth.ravel())  # of the line's voxels, those within
-        sensitive = sklearn.recall_score(lines[0].ravel(), predicted.ravel())
+        precise, sensitive = truth[lines[1]].mean(), predicted[lines[0]].mean()
         kept.append(masks)
         expected.append(2 * precise * sensitive / (precise + sensitive) if precise + sensitive else 0)
     assert len(kept) > 800

@@ -16,7 +16,7 @@ from medseg.metrics import calibration
 from medseg.prediction import Evidence
 
 NAMES = ("a", "b", "c")
-SEEDS = range(80)
+SEEDS = range(40)
 
 
 def measure(name: str, cases: list[Evidence], **options) -> dict[str, float]:
@@ -221,7 +221,7 @@ def test_froc_is_that_of_every_threshold_and_every_candidate(iou):
             assert rows == pytest.approx(expected, nan_ok=True)
             same(found[f"{name}: CPM"], np.mean(expected))
             defined += len(set(expected)) > 2
-    assert defined > 20
+    assert defined > 10
 
 
 def test_froc_on_paper():
