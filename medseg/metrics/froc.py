@@ -1,9 +1,9 @@
 """FROC: the share of lesions that is found at so many false positives a scan, over all thresholds of the probability.
 
-Over a whole set. Candidates are the connected components (26 neighbours, 8 in pictures) of probabilities above a low
-threshold, and score their highest probability. A candidate of which the IoU with a lesion of the truth is above 0.1
-finds it (and may find several: the rule of `lesions`); all others are false positives. Further candidates of a lesion
-count for nothing, and the best one's score is the lesion's.
+Over a whole set. Candidates are the connected components (26 neighbours, 8 in pictures) of probabilities above one
+half, or another threshold, and score their highest probability. A candidate of which the IoU with a lesion of the truth
+is above 0.1 finds it (and may find several: the rule of `lesions`); all others are false positives. Further candidates
+of a lesion count for nothing, and the best one's score is the lesion's.
 * `sensitivity at n false positives`: the highest of all thresholds that have no more than n a scan, without
   interpolation; scans without a lesion count, those of which nothing is known do not.
 * `CPM`: the mean over 1/8, 1/4, 1/2, 1, 2, 4 and 8.
@@ -37,8 +37,9 @@ RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 
 
 class Options(Settings):
-    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Probability above which a voxel belongs to a candidate. Lower ones make candidates larger, and join them."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Probability above which a voxel belongs to a candidate. Lower ones bring more candidates, but make them larger
+    and join them, until they fit no lesion any more."""
     iou: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """IoU above which a candidate finds a lesion; 0: one voxel is enough."""
 

@@ -214,7 +214,7 @@ def test_froc_is_that_of_every_threshold_and_every_candidate(iou):
     defined = 0
     for seed in SEEDS:
         cases = volumes(seed)
-        found = measure("froc", cases, iou=iou)
+        found = measure("froc", cases, iou=iou, threshold=0.1)
         for place, name in enumerate(NAMES):
             expected = [froc_by_hand(cases, place, rate, iou) for rate in (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)]
             rows = [value for row, value in found.items() if row.startswith(f"{name}: sensitivity")]
@@ -229,10 +229,12 @@ def test_froc_on_paper():
     first = Evidence("1", "1", np.array([[[1, 0, 0, 1, 0]]], np.uint8), np.array([[[0.9, 0, 0, 0.4, 0]]], np.float32))
     second = Evidence("2", "2", np.array([[[0, 0, 1, 0, 0]]], np.uint8), np.array([[[0.6, 0, 0, 0, 0]]], np.float32))
     metric = plugins.find("metrics", "froc")
-    found = metric.compute([first, second], names=("x",), options=metric.Options())
+    found = metric.compute([first, second], names=("x",), options=metric.Options(threshold=0.1))
     at = [found[f"x: sensitivity at {rate} false positives"] for rate in ("0.25", "0.5", "1", "8")]
     assert at == pytest.approx([1 / 3, 2 / 3, 2 / 3, 2 / 3])
     assert found["x: CPM"] == pytest.approx((2 * 1 / 3 + 5 * 2 / 3) / 7)
+    sure = metric.compute([first, second], names=("x",), options=metric.Options())
+    assert sure["x: sensitivity at 8 false positives"] == pytest.approx(1 / 3)  # one half and more
 
 
 def test_froc_refuses_what_has_no_place():
