@@ -188,6 +188,9 @@ def test_brats_joins_near_lesions_and_leaves_out_small_ones():
     assert measure("brats", small, small)["brats_lesion_dice"] == 1  # what touches it is not wrong
     assert measure("brats", small, cube((5, 4)), smallest_mm3=26)["brats_lesion_dice"] == 1 / 2
     assert measure("brats", cube((5, 3)), cube())["brats_lesion_dice"] == 1  # nothing that counts, and nothing wrong
+    plate = np.zeros((9, 9, 9), bool)
+    plate[2:7, 2:7, 2:4] = True  # 50 mm3, which is not above 50
+    assert measure("brats", plate, np.zeros_like(plate))["brats_lesion_dice"] == 1
 
 
 @pytest.mark.parametrize(
