@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from medseg.config import Chosen
 from medseg.data import splits
 from medseg.data.split import Split
 from medseg.datasets._tables import described
-from medseg.engine import assess, checkpoint, gather, reporting, scans
+from medseg.engine import assess, checkpoint, gather, pairs, reporting, scans
 from medseg.engine.batch import predict_all
 from medseg.engine.gate import Gate, cost, side_by_side
 from medseg.engine.load import load_target, load_truth
@@ -57,22 +56,9 @@ def score(
         truth: label map (1, I, J, K) with the numbers that training files use.
         predicted: network target (1 or R, I, J, K) on the same grid.
     """
-    target = table.encode(truth.array[0])
-    rows = []
-    for place, label in enumerate(table.labels):
-        masks = table.mask(target, place), table.mask(predicted, place)
-        known = table.known(target, place)
-        if known is not None:
-            masks = masks[0] & known, masks[1] & known
-        values = {}
-        for metric in metrics:
-            module = metric.module()
-            if truth.unit != "mm" and module.NEEDS_MM:  # a photograph has no millimetres: undefined
-                values[metric.name] = math.nan
-            else:
-                values[metric.name] = module.compute(*masks, spacing_mm=truth.spacing_mm, options=metric.options)
-        rows.append(Score(case, patient, label.name, values))
-    return rows
+    target = truth.with_array(table.encode(truth.array[0]))
+    pairs_of_case = pairs.of_case(target, predicted, table)
+    return [Score(case, patient, pair.label, pairs.measure(pair, metrics)) for pair in pairs_of_case]
 
 
 def of_run(
@@ -364,4 +350,4 @@ def _refuse_ambiguous(table: LabelTable, where: Path) -> None:
 
 
 def units(metrics: Sequence[Chosen]) -> dict[str, str]:
-    return {metric.name: metric.module().UNIT for metric in metrics}
+    return {name: number.unit for name, number in pairs.numbers(metrics).items()}

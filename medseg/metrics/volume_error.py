@@ -6,12 +6,11 @@ It says nothing about place: two masks of equal size that do not touch have an e
 
 from __future__ import annotations
 
-import numpy as np
-
+from medseg.metrics import Number
+from medseg.pair import Pair
 from medseg.settings import Settings
 
-UNIT = "ml"
-HIGHER_IS_BETTER = False
+NUMBERS = {"volume_error": Number("ml", "nearer zero")}
 NEEDS_MM = True
 
 
@@ -19,6 +18,5 @@ class Options(Settings):
     pass
 
 
-def compute(truth: np.ndarray, predicted: np.ndarray, *, spacing_mm: np.ndarray, options: Options) -> float:
-    voxel_ml = float(np.prod(spacing_mm)) / 1000
-    return (np.count_nonzero(predicted) - np.count_nonzero(truth)) * voxel_ml
+def compute(pair: Pair, options: Options) -> dict[str, float]:
+    return {"volume_error": (pair.voxels.predicted - pair.voxels.truth) * pair.voxel_ml}
