@@ -26,14 +26,14 @@ SAME = 1e-9
 
 
 class Sums(NamedTuple):
-    """Defined values added up by patient, (patients, ...), and how many there are."""
+    """Defined values added up by patient, (patients, ...), and how many they are of."""
 
     total: np.ndarray
-    count: np.ndarray
+    of: np.ndarray
 
     def means(self) -> np.ndarray:
         """nan where a patient has no value, infinite where one of his is."""
-        return _ratio(self.total, self.count)
+        return _ratio(self.total, self.of)
 
 
 def numbered(patients: Sequence[str]) -> np.ndarray:
@@ -138,17 +138,19 @@ def _studentised(
     far = np.abs(np.nan_to_num(ratios)).max(axis=0)
     ratios = np.where(np.isnan(ratios), np.sign(means - centre) * far, ratios)
     tail = (1 - level) / 2
-    return centre - error * np.stack([_quantile(ratios, 1 - tail), _quantile(ratios, tail)])
+    return centre - error * np.stack([quantile(ratios, 1 - tail), quantile(ratios, tail)])
 
 
-def _quantile(values: np.ndarray, part: float) -> np.ndarray:
-    """(columns,) of (draws, columns), over what is not nan."""
-    ordered, there = np.sort(values, axis=0), (~np.isnan(values)).sum(axis=0)
-    place = part * np.maximum(there - 1, 0)
+def quantile(values: np.ndarray, part: float) -> np.ndarray:
+    """(columns,) of (rows, columns), over what is not nan, between neighbours in proportion; nan where nothing is."""
+    ordered, last = np.sort(values, axis=0), np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0)
+    place = part * last
     below = np.floor(place).astype(np.int64)
     columns = np.arange(values.shape[1])
-    first, second = ordered[below, columns], ordered[np.minimum(below + 1, np.maximum(there - 1, 0)), columns]
-    return first + (second - first) * (place - below)
+    first, second = ordered[below, columns], ordered[np.minimum(below + 1, last), columns]
+    with np.errstate(invalid="ignore"):  # an infinite neighbour
+        between = first + (second - first) * (place - below)
+    return np.where((place == below) | (first == second), first, between)
 
 
 def _ratio(part: np.ndarray | float, whole: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Runs on the same cases: tests of paired differences by patient, Holm's correction, rankings and how stable they are.
 
-Images of one patient are no independent pairs, so tests see one number a patient: the mean difference over his images.
-Rankings are made as challenges make them ("rank, then aggregate"): runs are ranked in each case, and the ranks averaged.
+Images of one patient are no independent pairs, so tests see one number a patient: the mean difference of his images.
+Rankings are made as challenges make them ("rank, then aggregate"): runs are ranked in each case, and ranks averaged.
 
 Source: Wilcoxon 1945, "Individual comparisons by ranking methods", Biometrics Bulletin 1; Pratt 1959, "Remarks on
 zeros and ties in the Wilcoxon signed rank procedures", JASA 54; Holm 1979, "A simple sequentially rejective multiple
