@@ -21,6 +21,8 @@ DRAWS = 1000
 LEVEL = 0.95
 FEWEST = 5
 """Patients with a value that an interval needs: draws of fewer have hardly an error of their own."""
+AT_ONCE = 2**20
+"""Numbers that are worked on at once: more do not fit into a processor's cache."""
 SAME = 1e-9
 """Errors below this share of the largest mean are rounding."""
 
@@ -113,20 +115,17 @@ def _means(total: np.ndarray, count: np.ndarray, counts: np.ndarray) -> tuple[np
     """Of each draw, (draws, columns): the mean over labels of their means, and its standard error, for which the
     residuals of the ratios are squared and added up by patient."""
     shape = (len(counts), *total.shape[1:])
-    n, m = (counts @ part.reshape(len(part), -1) for part in (count, total))
-    n, m = n.reshape(shape), _ratio(m, n).reshape(shape)
-    shares = _ratio(1.0, n * (n > 0).sum(axis=1, keepdims=True))
-    there = np.where(np.isnan(m), 0, m), np.where(np.isnan(shares), 0, shares)
-    means = np.where((n > 0).any(axis=1), (there[0] * (n > 0)).sum(axis=1), np.nan)
-    means = _ratio(means, (n > 0).sum(axis=1))
-    errors = np.empty_like(means)
-    for draw, (middle, share) in enumerate(zip(*there, strict=True)):
-        who = np.flatnonzero(counts[draw])
-        residuals = ((total[who] - middle * count[who]) * share).sum(axis=1)
-        patients = counts[draw, who] @ (count[who] > 0).any(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            errors[draw] = np.sqrt(counts[draw, who] @ residuals**2 * patients / (patients - 1))
-    return means, errors
+    n, added = ((counts @ part.reshape(len(part), -1)).reshape(shape) for part in (count, total))
+    labels = (n > 0).sum(axis=1)
+    middle, share = np.nan_to_num(_ratio(added, n)), np.nan_to_num(_ratio(1.0, n * labels[:, None]))
+    patients = counts @ (count > 0).any(axis=1)
+    errors = np.empty_like(patients)
+    step = max(1, AT_ONCE // max(total.size, 1))
+    for start in range(0, len(counts), step):
+        some = slice(start, start + step)
+        residuals = ((total - middle[some, None] * count) * share[some, None]).sum(axis=2)
+        errors[some] = np.einsum("dp,dpc->dc", counts[some], residuals**2)
+    return _ratio(middle.sum(axis=1), labels), np.sqrt(errors * _ratio(patients, patients - 1))
 
 
 def _studentised(

@@ -21,7 +21,8 @@ from scipy import stats
 from medseg import clustered
 
 FLIPS = 9999
-"""Random patterns of signs of a permutation test; of few patients all patterns are taken."""
+"""Random patterns of signs of a permutation test; where there are fewer, all of them are taken."""
+SEED = 0
 
 
 def differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -30,29 +31,39 @@ def differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.where(np.isinf(first) & (first == second), 0, first - second)
 
 
-def wilcoxon(by_patient: np.ndarray) -> float:
-    """Two-sided p of the signed-rank test that differences of patients lie evenly around 0.
+class Answer(NamedTuple):
+    """Of a test: two-sided p, nan where there is nothing to test; and on which side of 0 the differences lie, as the
+    test sees them: -1, 0 or 1."""
+
+    p: float
+    side: int
+
+
+def wilcoxon(by_patient: np.ndarray) -> Answer:
+    """Signed-rank test that differences of patients lie evenly around 0.
 
     Patients without any difference keep their ranks (Pratt). Infinite differences are larger than all finite ones.
 
     Args:
-        by_patient: a difference a patient; nan is left out. nan is returned where none is left.
+        by_patient: a difference a patient; nan is left out.
     """
     ranks = _signed_ranks(by_patient)
     if not len(ranks):
-        return math.nan
-    return float(stats.wilcoxon(ranks, zero_method="pratt").pvalue) if ranks.any() else 1.0
+        return Answer(math.nan, 0)
+    p = float(stats.wilcoxon(ranks, zero_method="pratt").pvalue) if ranks.any() else 1.0
+    return Answer(p, int(np.sign(ranks.sum())))
 
 
-def permutation(by_patient: np.ndarray, *, seed: int = 0) -> float:
-    """Two-sided p of the mean difference of patients, among those with the signs of patients flipped at random.
+def permutation(by_patient: np.ndarray) -> Answer:
+    """The mean difference of patients, among those with the signs of patients flipped at random; of few patients, with
+    all patterns of signs.
 
     Where a difference is infinite, signed ranks take the place of the differences: their mean is finite.
     """
     known = by_patient[~np.isnan(by_patient)]
     known = known if np.isfinite(known).all() else _signed_ranks(known)
     if len(known) < 2:
-        return math.nan if not len(known) else 1.0
+        return Answer(1.0 if len(known) else math.nan, 0)
     found = stats.permutation_test(
         (known,),
         lambda values, axis: np.abs(values.mean(axis=axis)),
@@ -60,9 +71,9 @@ def permutation(by_patient: np.ndarray, *, seed: int = 0) -> float:
         vectorized=True,
         n_resamples=FLIPS,
         alternative="greater",
-        random_state=np.random.default_rng(seed),
+        random_state=np.random.default_rng(SEED),
     )
-    return float(found.pvalue)
+    return Answer(float(found.pvalue), int(np.sign(known.mean())))
 
 
 TESTS = {"wilcoxon": wilcoxon, "permutation": permutation}

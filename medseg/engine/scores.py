@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -115,10 +115,10 @@ class Scores:
             "units": self.units,
             "better": {name: number.better for name, number in self.numbers.items()},
             "undefined": {label: self.undefined(label) for label in self.labels()},
-            "means": {label: _sayable(row) for label, row in means.items()},
-            "statistics": [_sayable(row) for row in self.statistics],
-            "patients": [_sayable(row) for row in summary.of_patients(self.rows, list(self.units))],
-            "cases": [_sayable(row) for row in self.table()],
+            "means": {label: sayable(row) for label, row in means.items()},
+            "statistics": [sayable(row) for row in self.statistics],
+            "patients": [sayable(row) for row in summary.of_patients(self.rows, list(self.units))],
+            "cases": [sayable(row) for row in self.table()],
             "over all cases": assess.to_json(self.pooled),
             "truths": self.truths,
         }
@@ -129,14 +129,7 @@ def save(scores: Scores, folder: Path) -> None:
     with atomic.replacing(folder / "metrics.json") as temporary:
         temporary.write_text(json.dumps(scores.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if scores.rows:
-        with (
-            atomic.replacing(folder / "metrics.csv") as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as handle,
-        ):
-            writer = csv.DictWriter(handle, ["case", "patient", "label", *scores.units])
-            writer.writeheader()
-            for row in scores.table():
-                writer.writerow({name: "" if cell != cell else cell for name, cell in row.items()})
+        write_csv(folder / "metrics.csv", scores.table())
 
 
 def as_text(scores: Scores) -> str:
@@ -149,7 +142,7 @@ def as_text(scores: Scores) -> str:
         mine = [row for row in scores.rows if label in (None, row.label)]
         odd = max(scores.undefined(label).values(), default=0)
         text = (label or summary.MEAN).ljust(28)
-        text += "".join(_right(_word(scores.mean(name, label)), head) for name, head in heads.items())
+        text += "".join(_right(word(scores.mean(name, label)), head) for name, head in heads.items())
         lines.append(f"{text}{len({row.case for row in mine}):8d}{odd:12d}")
         cells = [_between(bounds.get((label or summary.MEAN, name))) for name in heads]
         if any(cells):
@@ -175,28 +168,39 @@ def _strata(scores: Scores, heads: Mapping[str, str]) -> list[str]:
     lines = []
     for (over, label), found in rows.items():
         text = f"{over} {label}".strip().ljust(28)
-        text += "".join(_right(_word(found[name]["mean"]), head) for name, head in heads.items())
+        text += "".join(_right(word(found[name]["mean"]), head) for name, head in heads.items())
         lines.append(f"{text}{max(row['cases'] for row in found.values()):8d}")
     return ["", *lines] if lines else []
 
 
 def _right(cell: str, head: str) -> str:
-    return cell.rjust(max(16, len(head) + 2))
+    return cell.rjust(max(20, len(head) + 2))
 
 
 def _between(row: Mapping[str, Any] | None) -> str:
-    return "" if row is None or math.isnan(row["low"]) else f"{row['low']:.4f}-{row['high']:.4f}"
+    return "" if row is None or math.isnan(row["low"]) else f"{row['low']:.4f} to {row['high']:.4f}"
 
 
-def _sayable(row: Mapping[str, Any]) -> dict[str, Any]:
+def sayable(row: Mapping[str, Any]) -> dict[str, Any]:
     """With words for numbers that JSON has not."""
     return {
-        name: _word(value) if isinstance(value, float) and not math.isfinite(value) else value
+        name: word(value) if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
     }
 
 
-def _word(value: float) -> str:
+def word(value: float) -> str:
+    """For people; JSON has it where there is no number."""
     if math.isnan(value):
         return "undefined"
-    return "infinite" if math.isinf(value) else f"{value:.4f}"
+    return f"{value:.4f}" if math.isfinite(value) else "infinite" if value > 0 else "minus infinite"
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table (RFC 4180) of rows with the same keys; an undefined number is an empty cell."""
+    with atomic.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            undefined = {name for name, cell in row.items() if isinstance(cell, float) and math.isnan(cell)}
+            writer.writerow({name: "" if name in undefined else cell for name, cell in row.items()})
