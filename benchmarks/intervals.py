@@ -1,4 +1,4 @@
-"""How often 95 % intervals of a mean hold the true mean: simulated studies of patients with images that resemble each other.
+"""How often 95 % intervals of a mean hold the true mean, in simulated studies of patients with several images each.
 
     python benchmarks/intervals.py [studies]
 

@@ -45,7 +45,10 @@ def command(
         typer.Option("--resample", help="Bring label maps on another grid onto that of the truth (nearest label)."),
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that score label maps. 0: one for each core.", show_default=False)
+        int,
+        typer.Option(
+            min=0, help="Processes that score label maps. 0: a core each, where that is quicker.", show_default=False
+        ),
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Where metrics.json goes. [default: beside the predictions]")] = None,
     gate: Annotated[

@@ -185,7 +185,9 @@ def as_text(found: Comparison) -> str:
     )
     left_out = max((row["left_out"] for row in found.rows), default=0)
     if left_out:
-        lines.append(f"Up to {left_out} cases of a number are left out, because it is undefined in one of the two or in both.")
+        lines.append(
+            f"Up to {left_out} cases of a number are left out, because it is undefined in one of the two or in both."
+        )
     return "\n".join([*lines, *_ranking_lines(found)])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,8 +31,8 @@ from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
-CASES_A_WORKER = 2
-"""Fewer are scored sooner than a process starts."""
+WORTH_S = 10
+"""Work from which processes are started for it."""
 NAMED = 5
 
 
@@ -70,7 +71,7 @@ def of_pairs(
     Args:
         metrics: none: those that suit the labels.
         resample: bring predictions on another grid onto that of the truth, each voxel taking the nearest label.
-        workers: processes; 0: a core each. The numbers are the same for any.
+        workers: processes; 0: as many as cores where they are worth their start. The numbers are the same for any.
 
     Raises:
         Refusal: no case could be scored; a metric that needs probabilities, or one twice.
@@ -86,15 +87,7 @@ def of_pairs(
     if not table.exclusive:
         _refuse_ambiguous(table, material.pairs[0].predicted.parent)
     work = partial(_compared, table=table, metrics=chosen, resample=resample)
-    workers = workers or min(available_cores(), len(material.pairs) // CASES_A_WORKER)
-    with progress.counting("scoring cases", total=len(material.pairs)) as done:
-        found = for_each(
-            work,
-            [(pair.case, pair) for pair in material.pairs],
-            workers=workers,
-            progress=lambda *_: done(),
-            doing="scoring",
-        )
+    found = _all(work, [(pair.case, pair) for pair in material.pairs], workers)
     refused = {case: one for case, one in found.items() if isinstance(one, Refusal)}
     if len(refused) == len(found):
         raise _nothing(refused)
@@ -166,6 +159,19 @@ def metrics_named(changes: Sequence[str]) -> list[Chosen]:
     with parsing(Path("metrics"), needed="a list of metrics", remedy="write it as metrics=[dice, hd95]"):
         entries = yaml.safe_load(value)
     return [config.choose("metrics", entry) for entry in (entries if isinstance(entries, list) else [entries])]
+
+
+def _all(
+    work: Callable[[Pairing], _Compared | Refusal], items: Sequence[tuple[str, Pairing]], workers: int
+) -> dict[str, _Compared | Refusal]:
+    """By case. The first is scored here: how long it takes says whether processes, which take seconds to start, are
+    worth it where their number is left open."""
+    with progress.counting("scoring cases", total=len(items)) as done:
+        started = time.perf_counter()
+        first = for_each(work, items[:1], workers=1, progress=lambda *_: done(), doing="scoring")
+        left = (time.perf_counter() - started) * (len(items) - 1)
+        workers = workers or (available_cores() if left > WORTH_S else 1)
+        return first | for_each(work, items[1:], workers=workers, progress=lambda *_: done(), doing="scoring")
 
 
 @dataclass(frozen=True)

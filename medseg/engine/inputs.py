@@ -178,13 +178,14 @@ def notes(table: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
 
 
 def refuse_twice(path: Path, keys: Sequence[tuple[str, ...]]) -> None:
+    """Refuse a table in which a case (or a slice of one: (case, slice)) has two lines, or no name."""
     seen: set[tuple[str, ...]] = set()
     for key in keys:
         if key in seen or not key[0]:
-            what = f"case '{key[0]}'" + f", slice {key[1]}," * (len(key) > 1)
+            named = ", slice ".join(key)
             raise Refusal(
                 path,
-                found=f"{what} twice" if key[0] else "a line without a case",
+                found=f"case '{named}' twice" if key[0] else "a line without a case",
                 needed="one line for each",
                 remedy="correct the table",
             )

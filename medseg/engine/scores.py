@@ -153,7 +153,9 @@ def as_text(scores: Scores) -> str:
     lines += [scores.stamp] * bool(scores.stamp) + list(scores.notes)
     if scores.missing and (scores.rows or scores.evidence):
         scored = {row.case for row in scores.rows} | {one.case for one in scores.evidence}
-        lines.append(f"All numbers are over the {len(scored)} cases that were scored; {len(scores.missing)} were not:")
+        lines.append(
+            f"All numbers are over the {len(scored)} cases that were scored, and leave out {len(scores.missing)}:"
+        )
     return "\n".join([*lines, *(f"not scored: {case}" for case in scores.missing)])
 
 
