@@ -172,7 +172,7 @@ def as_text(found: Comparison) -> str:
     """Tables for a terminal: differences of each two, and rankings."""
     together = found.shared
     lines = [f"{name}: {run}" for name, run in zip(_letters(together), together.names, strict=True)]
-    lines.append(f"{len(together.cases)} cases of {int(together.patients.max()) + 1} patients")
+    lines.append(f"cases: {len(together.cases)}, of patients: {int(together.patients.max()) + 1}")
     lines += together.notes
     shown = [row for row in found.rows if row["label"] == MEAN or row["better"]]
     shown = found.rows if len(found.rows) <= MOST_ROWS else shown
