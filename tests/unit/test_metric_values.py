@@ -59,6 +59,31 @@ def test_surface_distances_of_two_rods():
     assert measure("nsd", TRUE, SHIFTED, spacing=(3, 1, 1), tolerance_mm=3) == pytest.approx(6 / 8)
 
 
+def test_the_mean_of_both_directions_weighs_a_small_surface_as_much_as_a_large_one():
+    metric, dot = plugins.find("metrics", "assd"), box(LINE, (1, 2), (1, 2), (1, 2))
+    # from the rod's voxels to the dot 0, 1, 2, 3 mm; from the dot 0
+    found = metric.compute(Pair.of(TRUE, dot, spacing_mm=np.ones(3)), metric.Options())
+    assert found == pytest.approx({"assd": 6 / 5, "masd": (6 / 4 + 0) / 2})
+
+
+def test_elements_count_by_their_area():
+    # Eight corners of a voxel (sqrt(3)/8 each) stand for one; a rod of four has another 3 mm of four edges.
+    corner, edge = np.sqrt(3) / 8, np.sqrt(2) / 2
+    dot = box(LINE, (1, 2), (1, 2), (1, 2))
+    found = Pair.of(dot, TRUE, spacing_mm=np.ones(3)).distances("elements")
+    assert found.weights_there.sum() == pytest.approx(8 * corner)
+    assert found.weights_back.sum() == pytest.approx(8 * corner + 3 * 4 * edge)
+    assert found.there.max() == 0 and found.back.max() == 3  # along the dot's sides the rod has edges
+
+
+def test_elements_of_a_flat_mask_count_by_their_length():
+    flat = Pair.of(box((4, 5, 1), (1, 3), (1, 2), (0, 1)), box((4, 5, 1), (1, 3), (1, 3), (0, 1)), spacing_mm=[1, 2, 9])
+    found = flat.distances("elements")
+    corner = np.hypot(1, 2) / 2
+    assert found.weights_there.sum() == pytest.approx(4 * corner + 2 * 1)  # two edges along i
+    assert found.weights_back.sum() == pytest.approx(4 * corner + 2 * 1 + 2 * 2)
+
+
 def test_a_label_may_have_a_tolerance_of_its_own():
     metric = plugins.find("metrics", "nsd")
     pairs = [Pair.of(TRUE, SHIFTED, spacing_mm=np.array([3.0, 1, 1]), label=label) for label in ("liver", "vein")]
