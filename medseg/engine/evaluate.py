@@ -17,7 +17,7 @@ from medseg import config, progress
 from medseg.boundary import parsing
 from medseg.config import Chosen
 from medseg.cores import available_cores
-from medseg.engine import assess, pairs
+from medseg.engine import assess, pairs, unknown
 from medseg.engine.class_table import Classes
 from medseg.engine.inputs import Material, Pairing
 from medseg.engine.load import RESAMPLED, load_target
@@ -33,7 +33,6 @@ from medseg.volume import Volume
 
 WORTH_S = 10
 """Work from which processes are started for it."""
-NAMED = 5
 
 
 def score(
@@ -189,7 +188,7 @@ def _compared(pair: Pairing, *, table: LabelTable, metrics: Sequence[Chosen], re
         truth = load_target(pair.truth, grid, lambda path: grid)
         found = load_target(pair.predicted, truth, read, resample=resample)
         for path, volume in ((pair.truth, truth), (pair.predicted, found)):
-            _refuse_unknown(path, volume, table)
+            unknown.refuse(path, volume, table, remedy="correct the file")
         target = table.encode(found.array[0])
         rows = score(truth, target, table=table, metrics=metrics, case=pair.case, patient=pair.patient)
     except Refusal as refusal:
@@ -210,19 +209,6 @@ def digest(truth: np.ndarray) -> str:
     found = hashlib.sha256(str(truth.shape).encode())
     found.update(np.ascontiguousarray(truth).data)
     return found.hexdigest()
-
-
-def _refuse_unknown(path: Path, labels: Volume, table: LabelTable) -> None:
-    unknown = table.unknown(labels.array)
-    if unknown:
-        named = ", ".join(map(str, unknown[:NAMED])) + ", ..." * (len(unknown) > NAMED)
-        raise Refusal(
-            path,
-            found=f"numbers that are no label's: {named}",
-            needed=", ".join(f"{label.name} {'/'.join(map(str, label.members))}" for label in table.labels)
-            + ", and 0 for background",
-            remedy="complete the label table, or correct the file",
-        )
 
 
 def _nothing(refused: dict[str, Refusal]) -> Refusal:

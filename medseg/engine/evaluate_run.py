@@ -11,7 +11,7 @@ from medseg import report
 from medseg.case import Case
 from medseg.config import Chosen
 from medseg.data import splits
-from medseg.engine import assess, reporting
+from medseg.engine import assess, reporting, unknown
 from medseg.engine.batch import predict_all
 from medseg.engine.evaluate import digest, fingerprint, score
 from medseg.engine.gate import Gate, cost, side_by_side
@@ -58,7 +58,7 @@ def of_run(
     wanted = sample(run, changes)
     predictor = Predictor.load([run.folder], device=device, changes=_inference(changes))
     stamp = "; ".join(filter(None, [wanted.split.stamp, _met(gate.learned, wanted) if gate else ""]))
-    seen = _Seen(wanted, predictor.plan, gate, stamp)
+    seen = _Seen(wanted, predictor.plan, gate, stamp, run.recipe.prepare.unknown_labels == "refuse")
     outcomes = predict_all(
         predictor,
         [case for case in wanted.cases.cases if case.id in set(wanted.split.validation)],
@@ -116,6 +116,8 @@ class _Seen:
     plan: Plan
     gate: Gate | None
     stamp: str
+    strict: bool
+    """Whether numbers that the label table does not name are refused, as in training."""
     rows: list[Score] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     overlays: list[report.Overlay] = field(default_factory=list)
@@ -140,6 +142,9 @@ class _Seen:
         table = self.table
         found = replace(found, table=table)
         truth = load_truth(case, scan, read, table, self.plan.steps)
+        if truth is not None and self.strict:
+            remedy = "correct the file; prepare.unknown_labels=background lets a training have them"
+            unknown.refuse(case.target or case.id, truth, table, remedy=remedy)
         if self.over_sets:
             self.evidence.append(assess.evidence(case, found, truth, self.plan, self.sample.split))
         if isinstance(found, Classification):

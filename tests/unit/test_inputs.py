@@ -89,7 +89,8 @@ def test_numbers_that_are_no_labels_are_named_with_their_file(work, side):
     found = scored(work)
     assert [row.case for row in found.rows] == ["a", "a", "c", "c"]
     (missing,) = found.missing
-    assert missing.startswith(f"b: {work / side / 'b.nii.gz'}: found numbers that are no label's: 3, 7; needed left 1")
+    named = "found the numbers 3, 7; needed only numbers that the label table names: left 1, right 2"
+    assert missing.startswith(f"b: {work / side / 'b.nii.gz'}: {named}")
 
 
 def test_a_file_that_cannot_be_read_does_not_end_the_others(work):
@@ -318,3 +319,29 @@ def test_classes_that_the_table_or_its_labels_do_not_know(work):
     assert said.code == 2 and "dice; needed metrics over a whole set" in said.err
     said = tiny.medseg_command("evaluate", csv(work, HEAD + "a,p,A,low,0.9,0.1\n"), "--by", "size")
     assert said.code == 2 and "'size'; needed one of centre, site" in said.err
+
+
+def test_a_runs_truth_with_numbers_of_no_label_is_listed(tmp_path):
+    run, other = tiny.untrained_run(tmp_path / "run"), tiny.data_set(tmp_path / "other")
+    run.write("split.json", {"kind": "kfold", "stamp": "", "fold": 0, "folds": [{"train": ["z"], "validation": []}]})
+    _, label = tiny.phantom(1)
+    label[0, 0, 0] = 9
+    tiny.nifti(other / "labels" / "p1_b.nii.gz", label)
+    words = (
+        "evaluate",
+        run.folder,
+        f"dataset.root={other}",
+        "--device",
+        "cpu",
+        "--by",
+        "size",
+        "--out",
+        tmp_path / "out",
+    )
+    said = tiny.medseg_command(*words)
+    assert said.code == 1 and "not scored: p1_b: " in said.out and "the numbers 9; needed only numbers" in said.out
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert sorted(written["truths"]) == ["p1_a", "p2_a", "p3_a"] and not written["chosen by these cases"]
+    assert {row["patient"] for row in written["patients"]} == {"p1", "p2", "p3"}
+    assert any(row["over"].startswith("size up to") for row in written["statistics"])
+    assert (tmp_path / "out" / "metrics.csv").read_text().count("\n") == 7
