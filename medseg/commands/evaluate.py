@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from medseg.labels import LabelTable
 
 
+RUN, TABLE, FOLDER = "a run", "a table", "a folder of label maps"
+FITTING = {
+    RUN: ("--gate",),
+    TABLE: ("--labels", "--resample", "--workers"),
+    FOLDER: ("--truth", "--labels", "--cases", "--resample", "--workers"),
+}
+"""Options that say something with each."""
+
+
 def command(
     predictions: Annotated[
         Path,
@@ -87,15 +96,14 @@ def command(
     of_run = (
         any((predictions / name).exists() for name in ("recipe.yaml", "folds.json")) or predictions.suffix == ".zip"
     )
-    kind = "a run" if of_run else "a table" if table else "a folder of label maps"
-    given = {"--truth": truth, "--labels": labels, "--cases": cases, "--resample": resample, "--gate": gate}
-    fit = {"a run": ("--gate",), "a table": ("--labels", "--resample")}.get(kind, tuple(given)[:-1])
-    idle = [name for name, value in given.items() if value and name not in fit]
+    kind = RUN if of_run else TABLE if table else FOLDER
+    given = {"--truth": truth, "--labels": labels, "--cases": cases, "--resample": resample, "--workers": workers}
+    idle = [name for name, value in {**given, "--gate": gate}.items() if value and name not in FITTING[kind]]
     if idle:
         raise Refusal(
             predictions,
             found=f"{kind}, beside {' and '.join(idle)}",
-            needed=f"{kind} with {', '.join(fit)} at most",
+            needed=f"{kind} with {', '.join(FITTING[kind])} at most",
             remedy="leave it out, or name what was meant",
         )
     folder = out or (predictions.parent / predictions.stem if table else predictions)
