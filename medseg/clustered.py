@@ -113,19 +113,18 @@ def intervals_over_labels(
 
 def _means(total: np.ndarray, count: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each draw, (draws, columns): the mean over labels of their means, and its standard error, for which the
-    residuals of the ratios are squared and added up by patient."""
+    residuals of the ratios are squared and added up by patient. (The usual n / (n - 1) would cancel out.)"""
     shape = (len(counts), *total.shape[1:])
     n, added = ((counts @ part.reshape(len(part), -1)).reshape(shape) for part in (count, total))
     labels = (n > 0).sum(axis=1)
     middle, share = np.nan_to_num(_ratio(added, n)), np.nan_to_num(_ratio(1.0, n * labels[:, None]))
-    patients = counts @ (count > 0).any(axis=1)
-    errors = np.empty_like(patients)
+    errors = np.empty_like(labels, np.float64)
     step = max(1, AT_ONCE // max(total.size, 1))
     for start in range(0, len(counts), step):
         some = slice(start, start + step)
         residuals = ((total - middle[some, None] * count) * share[some, None]).sum(axis=2)
         errors[some] = np.einsum("dp,dpc->dc", counts[some], residuals**2)
-    return _ratio(middle.sum(axis=1), labels), np.sqrt(errors * _ratio(patients, patients - 1))
+    return _ratio(middle.sum(axis=1), labels), np.sqrt(errors)
 
 
 def _studentised(

@@ -17,7 +17,7 @@ from medseg import config, progress
 from medseg.boundary import parsing
 from medseg.config import Chosen
 from medseg.cores import available_cores
-from medseg.engine import assess, pairs, unknown
+from medseg.engine import assess, pairs, summary, unknown
 from medseg.engine.class_table import Classes
 from medseg.engine.inputs import Material, Pairing
 from medseg.engine.load import RESAMPLED, load_target
@@ -73,7 +73,7 @@ def of_pairs(
         workers: processes; 0: as many as cores where they are worth their start. The numbers are the same for any.
 
     Raises:
-        Refusal: no case could be scored; a metric that needs probabilities, or one twice.
+        Refusal: no case could be scored; a metric that needs probabilities, or one twice; a column of no case.
     """
     chosen = [metric for metric in metrics_of(metrics, table) if not assess.over_set(metric)]
     if len(chosen) < len(metrics):
@@ -83,6 +83,8 @@ def of_pairs(
             needed="metrics of masks: these look at probabilities, which label maps do not hold",
             remedy="leave them out, or evaluate the run",
         )
+    facts = {pair.case: pair.facts for pair in material.pairs}
+    summary.refuse_unknown(by, facts)
     if not table.exclusive:
         _refuse_ambiguous(table, material.pairs[0].predicted.parent)
     work = partial(_compared, table=table, metrics=chosen, resample=resample)
@@ -96,7 +98,7 @@ def of_pairs(
         pairs.numbers(chosen),
         missing=(*material.missing, *(f"{case}: {refusal}" for case, refusal in refused.items())),
         notes=(*material.notes, *(f"{case}: {one.note}" for case, one in good.items() if one.note)),
-        facts={pair.case: pair.facts for pair in material.pairs if pair.case in good},
+        facts=facts,
         by=tuple(by),
         truths={case: one.truth for case, one in good.items()},
     )

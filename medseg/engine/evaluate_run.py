@@ -11,7 +11,7 @@ from medseg import report
 from medseg.case import Case
 from medseg.config import Chosen
 from medseg.data import splits
-from medseg.engine import assess, reporting, unknown
+from medseg.engine import assess, reporting, summary, unknown
 from medseg.engine.batch import predict_all
 from medseg.engine.evaluate import digest, fingerprint, score
 from medseg.engine.gate import Gate, cost, side_by_side
@@ -20,7 +20,6 @@ from medseg.engine.pairs import numbers
 from medseg.engine.predict import Predictor
 from medseg.engine.run import Run
 from medseg.engine.scores import Score, Scores, save
-from medseg.engine.summary import SIZE
 from medseg.engine.unseen import CHOSEN, Sample, sample
 from medseg.geometry import axis_map
 from medseg.labels import IGNORE, LabelTable
@@ -56,6 +55,7 @@ def of_run(
     """
     run = Run.open(path)
     wanted = sample(run, changes)
+    summary.refuse_unknown(by, _facts(wanted))
     predictor = Predictor.load([run.folder], device=device, changes=_inference(changes))
     stamp = "; ".join(filter(None, [wanted.split.stamp, _met(gate.learned, wanted) if gate else ""]))
     seen = _Seen(wanted, predictor.plan, gate, stamp, run.recipe.prepare.unknown_labels == "refuse")
@@ -87,9 +87,11 @@ def of_run(
     return scores
 
 
-def _facts(case: Case) -> dict[str, str]:
-    """By which results can be told apart."""
-    return {**case.attributes, **({"centre": case.centre} if case.centre else {})}
+def _facts(sample: Sample) -> dict[str, dict[str, str]]:
+    """Of each case, by which results can be told apart."""
+    return {
+        case.id: {**case.attributes, **({"centre": case.centre} if case.centre else {})} for case in sample.cases.cases
+    }
 
 
 def _inference(changes: Sequence[str]) -> list[str]:
@@ -173,7 +175,11 @@ class _Seen:
 
     def scores(self, missing: tuple[str, ...], by: tuple[str, ...]) -> Scores:
         pooled = (
-            tuple(assess.measure(self.evidence, self.over_sets, self.table, by=[name for name in by if name != SIZE]))
+            tuple(
+                assess.measure(
+                    self.evidence, self.over_sets, self.table, by=[name for name in by if name != summary.SIZE]
+                )
+            )
             if self.evidence
             else ()
         )
@@ -188,7 +194,7 @@ class _Seen:
             pooled,
             tuple(self.evidence),
             notes=(self.sample.note, *odd),
-            facts={case.id: _facts(case) for case in self.sample.cases.cases},
+            facts=_facts(self.sample),
             by=by,
             truths=self.truths,
             chosen=self.sample.note == CHOSEN,

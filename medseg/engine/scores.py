@@ -160,13 +160,13 @@ def as_text(scores: Scores) -> str:
 
 
 def _strata(scores: Scores, heads: Mapping[str, str]) -> list[str]:
-    """A row a stratum: the mean of labels, or of the label that the stratum is about."""
+    """A row a stratum: the mean of labels, or each label where there is no such mean."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    several = len(scores.labels()) > 1
+    whole = {row["over"] for row in scores.statistics if row["label"] == summary.MEAN}
     for row in scores.statistics:
-        of_size = row["over"].startswith(f"{summary.SIZE} ")
-        if row["over"] != summary.ALL and (row["label"] == summary.MEAN or of_size or not several):
-            rows.setdefault((row["over"], row["label"] if of_size else ""), {})[row["number"]] = row
+        if row["over"] != summary.ALL and (row["label"] == summary.MEAN or row["over"] not in whole):
+            label = "" if row["over"] in whole or len(scores.labels()) == 1 else row["label"]
+            rows.setdefault((row["over"], label), {})[row["number"]] = row
     lines = []
     for (over, label), found in rows.items():
         text = f"{over} {label}".strip().ljust(28)

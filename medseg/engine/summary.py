@@ -30,7 +30,8 @@ class Grid:
         cases, labels: names, in the order of the scores.
         patients: (cases,) of each case, numbered.
         values: (cases, labels, numbers); nan where undefined, and where a case has no such label.
-        sizes: (cases, labels) of the label in the truth, ml or pixels; nan where not known.
+        sizes: (cases, labels) of the label in the truth, in `unit`; nan where not known.
+        unit: ml or px.
     """
 
     cases: tuple[str, ...]
@@ -80,10 +81,7 @@ def statistics(
 
     Args:
         facts: of each case, by column.
-        by: columns, or `size`.
-
-    Raises:
-        Refusal: a column that no case has.
+        by: columns, or `size`; see `refuse_unknown`.
     """
     if not rows or not numbers:
         return []
@@ -179,23 +177,32 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
+def refuse_unknown(by: Sequence[str], facts: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse a column that no case has; to be asked before anything is predicted or scored.
+
+    Args:
+        facts: of each case, by column.
+    """
+    known = sorted({name for some in facts.values() for name in some})
+    odd = [name for name in by if name not in (*known, SIZE)]
+    if odd:
+        raise Refusal(
+            "--by",
+            found=f"'{odd[0]}'",
+            needed=f"a column of the table of cases ({', '.join(known) or 'there is none'}), or {SIZE}",
+            remedy="correct it, or add the column",
+        )
+
+
 def _strata(grid: Grid, facts: Mapping[str, Mapping[str, str]], by: Sequence[str]) -> Iterator[Stratum]:
     labels = range(len(grid.labels))
     yield Stratum(ALL, np.ones(len(grid.cases), bool), labels)
     for column in by:
         if column == SIZE:
             yield from _by_size(grid)
-            continue
-        cells = [facts.get(case, {}).get(column) for case in grid.cases]
-        if all(cell is None for cell in cells):
-            known = sorted({name for some in facts.values() for name in some})
-            raise Refusal(
-                "--by",
-                found=f"'{column}'",
-                needed=f"a column of the table of cases ({', '.join(known) or 'there is none'}), or {SIZE}",
-                remedy="correct it, or add the column",
-            )
-        yield from (Stratum(name, there, labels) for name, there in _groups(column, [cell or "" for cell in cells]))
+        else:
+            cells = [facts.get(case, {}).get(column, "") for case in grid.cases]
+            yield from (Stratum(name, there, labels) for name, there in _groups(column, cells))
 
 
 def _groups(column: str, cells: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:

@@ -188,6 +188,8 @@ def test_patients_come_from_a_table_and_their_absence_is_said_once(work):
     ]
     left = [row["dice"] for row in written["cases"] if row["label"] == "left"]
     assert written["patients"][0]["dice"] == pytest.approx((left[0] + left[1]) / 2) and left[0] != left[1]
+    said = command(work, "--cases", table, "--by", "scanner")
+    assert said.code == 2 and "found 'scanner'; needed a column of the table of cases (centre), or size" in said.err
     said = command(work, "--cases", csv(work, "case,patient\na,P1\n"))
     assert said.code == 2 and "no line for b, c" in said.err
 
@@ -327,18 +329,10 @@ def test_a_runs_truth_with_numbers_of_no_label_is_listed(tmp_path):
     _, label = tiny.phantom(1)
     label[0, 0, 0] = 9
     tiny.nifti(other / "labels" / "p1_b.nii.gz", label)
-    words = (
-        "evaluate",
-        run.folder,
-        f"dataset.root={other}",
-        "--device",
-        "cpu",
-        "--by",
-        "size",
-        "--out",
-        tmp_path / "out",
-    )
-    said = tiny.medseg_command(*words)
+    words = ("evaluate", run.folder, f"dataset.root={other}", "--device", "cpu", "--out", tmp_path / "out", "--by")
+    said = tiny.medseg_command(*words, "scanner")
+    assert said.code == 2 and "found 'scanner'" in said.err and not (tmp_path / "out").exists(), "before it predicts"
+    said = tiny.medseg_command(*words, "size")
     assert said.code == 1 and "not scored: p1_b: " in said.out and "the numbers 9; needed only numbers" in said.out
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert sorted(written["truths"]) == ["p1_a", "p2_a", "p3_a"] and not written["chosen by these cases"]

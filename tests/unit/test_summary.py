@@ -141,10 +141,11 @@ def test_strata_of_size_are_thirds_of_each_label_where_it_is():
 
 
 def test_a_column_that_is_not_there():
-    with pytest.raises(
-        Refusal, match=r"--by: found 'scanner'; needed a column of the table of cases \(age, centre\), or size"
-    ):
-        _ = many(by=("scanner",), facts={"0a": {"centre": "Ulm", "age": "1"}}).statistics
+    facts = {"a": {"centre": "Ulm", "age": "1"}, "b": {}}
+    summary.refuse_unknown(["age", "size"], facts)
+    words = r"--by: found 'scanner'; needed a column of the table of cases \(age, centre\), or size"
+    with pytest.raises(Refusal, match=words):
+        summary.refuse_unknown(["age", "scanner"], facts)
 
 
 def test_means_of_patients():
