@@ -25,8 +25,9 @@ def command(
     labels and metrics. Three or more are ranked as challenges do (ranked in each case, ranks averaged), with the share
     of draws of patients in which each has each place.
 
-        medseg evaluate predictions_a --truth truth --labels labels.yaml --cases cases.csv --out a
-        medseg evaluate predictions_b --truth truth --labels labels.yaml --cases cases.csv --out b
+    \b
+        medseg evaluate one --truth truth --labels labels.yaml --cases cases.csv --out a
+        medseg evaluate two --truth truth --labels labels.yaml --cases cases.csv --out b
         medseg compare a b
 
     Without --cases (or a run's own patients) each case counts as a patient: then p is too small if some are of one.

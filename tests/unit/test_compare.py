@@ -194,6 +194,7 @@ def test_three_are_ranked(tmp_path):
 
 def test_the_command(tmp_path):
     paths = [evaluation(tmp_path / name, lift) for name, lift in (("a", 0), ("b", 0.2), ("c", 0.1))]
+    assert "\n      medseg compare a b\n" in tiny.medseg_command("compare", "--help").out
     said = tiny.medseg_command("compare", *paths, "--out", tmp_path / "out")
     assert said.code == 0, said.err
     assert "cases: 20, of patients: 10" in said.out and "A - B" in said.out and "1: 100 %" in said.out
