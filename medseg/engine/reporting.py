@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg import report
+from medseg.engine import assess
 from medseg.engine.run import Run
+from medseg.engine.scores import Scores
 
 
 def write(
@@ -23,6 +25,8 @@ def write(
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     pooled: Sequence[Mapping[str, Any]] = (),
+    statistics: Sequence[Mapping[str, Any]] = (),
+    volumes: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write a report about a run: its curves, its data and plan, and the metrics and pictures given."""
     report.write(
@@ -34,12 +38,36 @@ def write(
             headline=headline,
             history=_history(run),
             metrics=rows,
+            statistics=statistics,
             pooled=pooled,
+            volumes=volumes,
             overlays=overlays,
             data=_data(run),
             notes=notes,
         ),
     )
+
+
+def write_scores(path: Path, *, title: str, scores: Scores, facts: Mapping[str, str]) -> None:
+    """Write a report about label maps or classes that no run is known of."""
+    report.write(
+        path,
+        report.Report(
+            title=title,
+            facts=facts,
+            headline=headline(scores),
+            metrics=scores.table(),
+            statistics=scores.statistics,
+            pooled=assess.to_json(scores.pooled),
+            volumes=scores.volumes(),
+            notes=[*scores.notes, *scores.missing],
+        ),
+    )
+
+
+def headline(scores: Scores) -> list[tuple[str, str | float]]:
+    """The mean of each number over labels, and a number of each metric over all cases."""
+    return [*((f"mean {name}", scores.mean(name)) for name in scores.units), *assess.headline(scores.pooled)]
 
 
 def _history(run: Run) -> list[dict[str, float]]:

@@ -41,7 +41,10 @@ class Report:
         headline: the few numbers to see first, as (name, value); a baseline belongs beside the result.
         history: a row per epoch: `epoch`, and any of `train_loss`, `validation_dice`, `lr`, `seconds`, ...
         metrics: a row per case and label: `case`, `patient`, `label`, then a number per metric, NaN where undefined.
+        statistics: a row per label and number (and stratum): `over`, `label`, `number`, `unit`, `cases`, `patients`,
+            `mean`, `sd`, `median`, `q1`, `q3`, `low`, `high` (of the mean's 95 % interval), `undefined`, `infinite`.
         pooled: a row per number over a whole set: `over`, `metric`, `row`, `value`, `low`, `high`.
+        volumes: a row per case and label: `case`, `patient`, `label`, `truth_ml`, `predicted_ml`.
         overlays: cases to look at, in this order. Each costs about half a megabyte.
         data: description of the data and of its split, as name and text.
         notes: further remarks, a paragraph each.
@@ -53,7 +56,9 @@ class Report:
     headline: Sequence[tuple[str, str | float]] = ()
     history: Sequence[Mapping[str, float]] = ()
     metrics: Sequence[Mapping[str, str | float]] = ()
+    statistics: Sequence[Mapping[str, Any]] = ()
     pooled: Sequence[Mapping[str, Any]] = ()
+    volumes: Sequence[Mapping[str, Any]] = ()
     overlays: Sequence[Overlay] = ()
     data: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
