@@ -70,6 +70,7 @@ def write_scores(path: Path, *, title: str, scores: Scores, facts: Mapping[str, 
             statistics=scores.statistics,
             pooled=assess.to_json(scores.pooled),
             volumes=scores.volumes(),
+            reliability=scores.reliability,
             notes=[*scores.notes, *scores.missing],
         ),
     )
