@@ -32,7 +32,7 @@ def command(
     import webbrowser
 
     from medseg.engine import scans
-    from medseg.engine.evaluate import table_from
+    from medseg.engine.inputs import table_from
     from medseg.engine.view import view
 
     page = out or Path(f"{scans.stem(scan)}_view.html")

@@ -14,9 +14,11 @@ from medseg.case import Case
 from medseg.engine import evaluate, gather, reporting
 from medseg.engine.baseline import fit_thresholds, threshold_dice
 from medseg.engine.batch import predict_all
+from medseg.engine.pairs import numbers
 from medseg.engine.predict import Predictor
 from medseg.engine.scans import single
-from medseg.engine.scores import Score, Scores, as_text, save
+from medseg.engine.score import Score
+from medseg.engine.scores import Scores, as_text, save
 from medseg.engine.train import train
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
@@ -80,7 +82,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
         raise Refusal(series, found=outcome.reason, needed="a prediction", remedy="see the message above")
 
     _say("3/4  scoring it against the truth, and against what intensity alone can do")
-    scores = Scores(tuple(rows), evaluate.units(metrics))
+    scores = Scores(tuple(rows), numbers(metrics))
     save(scores, out)
 
     _say("4/4  writing the report")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg import report
-from medseg.engine import gather
+from medseg.engine import assess, gather
 from medseg.engine.run import Run
+from medseg.engine.scores import Scores
 from medseg.refusal import Refusal
 
 
@@ -55,6 +56,29 @@ def write(
             notes=notes,
         ),
     )
+
+
+def write_scores(path: Path, *, title: str, scores: Scores, facts: Mapping[str, str]) -> None:
+    """Write a report about label maps or classes that no run is known of."""
+    report.write(
+        path,
+        report.Report(
+            title=title,
+            facts=facts,
+            headline=headline(scores),
+            metrics=scores.table(),
+            statistics=scores.statistics,
+            pooled=assess.to_json(scores.pooled),
+            volumes=scores.volumes(),
+            reliability=scores.reliability,
+            notes=[*scores.notes, *scores.missing],
+        ),
+    )
+
+
+def headline(scores: Scores) -> list[tuple[str, str | float]]:
+    """The mean of each number over labels, and a number of each metric over all cases."""
+    return [*((f"mean {name}", scores.mean(name)) for name in scores.units), *assess.headline(scores.pooled)]
 
 
 def _history(run: Run) -> list[dict[str, float]]:

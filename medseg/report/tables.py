@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -63,7 +63,7 @@ def numbers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def summary(metrics: Sequence[Mapping[str, Any]], statistics: Sequence[Mapping[str, Any]] = ()) -> Table:
-    """A row per label: the mean of each metric over the cases where it is finite, saying where it is not, and the
+    """A row per label: the mean of each metric over the cases where it is defined, saying where it is not, and the
     interval of the mean where `statistics` know it."""
     names, bounds = numbers(metrics), intervals(statistics)
     digits = {name: wording.digits_for(row.get(name) for row in metrics) for name in names}
@@ -98,15 +98,20 @@ def _cell(given: Any, digits: int | None) -> Cell:
 
 
 def _mean(values: list[float], digits: int | None, bounds: tuple[float, float] | None) -> Cell:
-    finite = [value for value in values if math.isfinite(value)]
-    undefined, infinite = sum(map(math.isnan, values)), sum(map(math.isinf, values))
-    without = [f"{count} {word}" for count, word in ((undefined, "undefined"), (infinite, "infinite")) if count]
-    remarks = [between(bounds, digits)] if bounds and not infinite else []
-    remarks += [f"without {', '.join(without)}"] if without else []
+    """Undefined values are left out. Infinite ones are not, or a structure that was missed would improve a mean
+    distance; what the others have is said beside it."""
+    defined = [value for value in values if not math.isnan(value)]
+    finite = [value for value in defined if math.isfinite(value)]
+    infinite, undefined = len(defined) - len(finite), len(values) - len(defined)
+    remarks = [between(bounds, digits)] if bounds else []
+    if infinite:
+        rest = f", mean of the others {wording.value(mean(finite), digits=digits)}" if finite else ""
+        remarks.append(f"{infinite} infinite{rest}")
+    remarks += [f"without {undefined} undefined"] if undefined else []
     remark = "\n".join(filter(None, remarks))
-    if not finite:
+    if not defined:
         return Cell("–", "", number=True, remark=remark)
-    return Cell(wording.value(mean(finite), digits=digits), f"{mean(finite):.17g}", number=True, remark=remark)
+    return replace(_cell(mean(defined), digits), remark=remark)
 
 
 def between(bounds: tuple[float, float], digits: int | None = None) -> str:

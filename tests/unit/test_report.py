@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg import report
+from medseg import report, wording
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.report import agreement, boxes, charts, markup, page, pictures, reliability, svg, tables
@@ -202,10 +202,12 @@ def test_sorting_keys_put_infinity_at_the_end_and_no_value_nowhere() -> None:
     assert [row[0].key for row in made.rows] == ["1e999", "-1e999", "", "0.5"]
 
 
-def test_summary_counts_what_the_mean_leaves_out() -> None:
+def test_summary_counts_what_the_mean_leaves_out_and_keeps_what_is_infinite() -> None:
     rows = tables.summary(full().metrics).rows
-    assert [cell.words for cell in rows[0]] == ["liver", "2", "0.500", "2.00"]
-    assert [cell.remark for cell in rows[0]] == ["", "", "", "without 1 infinite"]
+    infinite = wording.value(math.inf)
+    assert [cell.words for cell in rows[0]] == ["liver", "2", "0.500", infinite]
+    assert [cell.remark for cell in rows[0]] == ["", "", "", "1 infinite, mean of the others 2.00"]
+    assert rows[0][3].key == "1e999", "the worst when sorted"
     assert [(cell.words, cell.remark) for cell in rows[1][2:]] == [("–", "without 1 undefined")] * 2
 
 
