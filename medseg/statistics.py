@@ -12,14 +12,14 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
+from medseg import clustered
+from medseg.clustered import DRAWS, LEVEL
 from medseg.labels import IGNORE
 from medseg.prediction import Evidence
 
 Statistic = Callable[[Sequence[Evidence]], dict[str, float]]
 """A set of cases -> numbers by name; nan where undefined."""
 Interval = tuple[float, float]
-DRAWS = 1000
-LEVEL = 0.95
 TOLERANCE = 1e-3
 """How far the sum of float32 probabilities may lie from 1."""
 
@@ -78,6 +78,13 @@ def of_each_case(cases: Sequence[Evidence], measure: Callable[..., Sequence[floa
     if isinstance(cases, Resample):
         return cases.of_each_case(measure, *given)
     return np.array([measure(case, *given) for case in cases], np.float64)
+
+
+def remembered(cases: Sequence[Evidence], measure: Callable[..., Any], *given: Any) -> list[Any]:
+    """`of_each_case` for what is no row of numbers."""
+    if isinstance(cases, Resample):
+        return cases.remembered(measure, *given)
+    return [measure(case, *given) for case in cases]
 
 
 def share(part: float, whole: float) -> float:
@@ -165,6 +172,10 @@ class Resample(Sequence[Evidence]):
         whole = self._pool.once((measure, given), lambda: of_each_case(self._pool.cases, measure, *given))
         return whole[self._picks]
 
+    def remembered(self, measure: Callable[..., Any], *given: Any) -> list[Any]:
+        whole = self._pool.once((measure, given), lambda: remembered(self._pool.cases, measure, *given))
+        return [whole[pick] for pick in self._picks]
+
 
 def _runs(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """start, start + 1, ... of each run, one run after another."""
@@ -181,9 +192,7 @@ def resamples(cases: Sequence[Evidence], *, draws: int, seed: int) -> Iterator[R
     pool = Pool([case for name in names for case in patients[name]])
     counts = np.array([len(patients[name]) for name in names], np.int64)
     starts = np.cumsum(counts) - counts
-    generator = np.random.default_rng(seed)
-    for _ in range(draws):
-        chosen = generator.integers(max(len(names), 1), size=len(names))
+    for chosen in clustered.drawn(len(names), draws=draws, seed=seed):
         yield Resample(pool, _runs(starts[chosen], counts[chosen]))
 
 

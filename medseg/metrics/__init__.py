@@ -1,17 +1,29 @@
-"""Metrics, one file each with `UNIT`, `HIGHER_IS_BETTER`, `Options` and `compute`.
+"""Metrics, one file each with `Options` and `compute`.
 
-Most compare one structure's masks in one case. nan means undefined: such a case takes no part in a mean and is counted
-apart. Where exactly one of the two masks is empty, overlaps are 0 and distances infinite; the evaluator counts the
-infinite ones rather than averaging them. Those that say `OVER = "set"` look at the evidence of all cases at once and
-answer with a number a row; `INTERVAL` says whether they are quick enough for intervals by resampling.
+Most compare one structure's masks in one case, a `Pair`, and give the `NUMBERS` that they name. nan means undefined:
+such a case takes no part in a mean and is counted apart. Where exactly one of the two masks is empty, overlaps are 0
+and distances infinite. `NEEDS_MM`: a photograph has no such number. Those that say `OVER = "set"` look at the evidence
+of all cases at once and answer with a number a row, with `UNIT` and `HIGHER_IS_BETTER`; `INTERVAL` says whether they
+are quick enough for intervals by resampling.
 """
 
 from __future__ import annotations
+
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from medseg.prediction import Evidence
 from medseg.refusal import Refusal
+
+
+class Number(NamedTuple):
+    """What a number of a metric is: its unit ("" for none), and which way it is better. Names are unique over all
+    metrics."""
+
+    unit: str
+    better: Literal["higher", "lower", "nearer zero", "neither"]
+
 
 VESSELS = 3
 """Labels of the retina's metrics: arteries, veins, all vessels."""

@@ -6,12 +6,13 @@ Source: Dice 1945, "Measures of the Amount of Ecologic Association Between Speci
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
+from medseg.metrics import Number
+from medseg.pair import Pair
 from medseg.settings import Settings
 
-UNIT = ""
-HIGHER_IS_BETTER = True
+NUMBERS = {"dice": Number("", "higher")}
 NEEDS_MM = False
 
 
@@ -19,6 +20,7 @@ class Options(Settings):
     pass
 
 
-def compute(truth: np.ndarray, predicted: np.ndarray, *, spacing_mm: np.ndarray, options: Options) -> float:
-    voxels = np.count_nonzero(truth) + np.count_nonzero(predicted)
-    return 2 * np.count_nonzero(truth & predicted) / voxels if voxels else float("nan")
+def compute(pair: Pair, options: Options) -> dict[str, float]:
+    voxels = pair.voxels
+    whole = voxels.truth + voxels.predicted
+    return {"dice": 2 * voxels.both / whole if whole else math.nan}

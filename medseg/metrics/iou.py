@@ -6,12 +6,13 @@ Source: Jaccard 1912, "The Distribution of the Flora in the Alpine Zone", New Ph
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
+from medseg.metrics import Number
+from medseg.pair import Pair
 from medseg.settings import Settings
 
-UNIT = ""
-HIGHER_IS_BETTER = True
+NUMBERS = {"iou": Number("", "higher")}
 NEEDS_MM = False
 
 
@@ -19,6 +20,7 @@ class Options(Settings):
     pass
 
 
-def compute(truth: np.ndarray, predicted: np.ndarray, *, spacing_mm: np.ndarray, options: Options) -> float:
-    union = np.count_nonzero(truth | predicted)
-    return np.count_nonzero(truth & predicted) / union if union else float("nan")
+def compute(pair: Pair, options: Options) -> dict[str, float]:
+    voxels = pair.voxels
+    union = voxels.truth + voxels.predicted - voxels.both
+    return {"iou": voxels.both / union if union else math.nan}

@@ -1,7 +1,7 @@
 """Normalised surface distance (surface Dice): share of both surfaces that lies within a tolerance of the other.
 
-Unit: none, 0 to 1. Every surface voxel (see `medseg.surface`) counts once, as in MONAI; DeepMind's surface-distance
-weighs them by area, and differs a little. A distance equal to the tolerance is within it.
+Unit: none, 0 to 1. Surfaces are defined in `medseg.surface`: of voxels as in MONAI, of elements as in DeepMind's
+surface-distance. A distance equal to the tolerance is within it.
 Empty masks: nan (undefined) when both are empty, 0 when one is.
 Source: Nikolov et al. 2021, "Clinically Applicable Segmentation of Head and Neck Anatomy for Radiotherapy",
 J Med Internet Res 23, arXiv:1809.04430.
@@ -9,29 +9,35 @@ J Med Internet Res 23, arXiv:1809.04430.
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
+from medseg.metrics import Number
+from medseg.pair import Pair
 from medseg.settings import Settings
-from medseg.surface import distances_mm
 
-UNIT = ""
-HIGHER_IS_BETTER = True
+NUMBERS = {"nsd": Number("", "higher")}
 NEEDS_MM = True
-ROUNDING = 1e-6
-"""Relative; distances are float32, so one that equals the tolerance may come out a little above it."""
+ROUNDING = 1e-9
+"""Relative: a distance that equals the tolerance on paper may come out a little above it."""
+Tolerance = Annotated[float, Field(ge=0)]
 
 
 class Options(Settings):
-    tolerance_mm: Annotated[float, Field(ge=0)] = 2.0
+    tolerance_mm: Tolerance = 2.0
     """Distance that is accepted; of the order of the variation between human readers."""
+    tolerances_mm: Mapping[str, Tolerance] = {}
+    """For labels that have another one, by name."""
+    surface: Literal["voxels", "elements"] = "voxels"
+    """What surfaces are made of: their voxels, each of which counts once (as in MONAI), or the triangles between voxels
+    by their area (as in surface-distance)."""
 
 
-def compute(truth: np.ndarray, predicted: np.ndarray, *, spacing_mm: np.ndarray, options: Options) -> float:
-    present = truth.any(), predicted.any()
-    if not all(present):
-        return 0.0 if any(present) else float("nan")
-    both = np.concatenate(distances_mm(truth, predicted, spacing_mm))
-    return np.count_nonzero(both <= options.tolerance_mm * (1 + ROUNDING)) / both.size
+def compute(pair: Pair, options: Options) -> dict[str, float]:
+    if pair.empty != "none":
+        return {"nsd": 0.0 if pair.empty == "one" else math.nan}
+    tolerance_mm = options.tolerances_mm.get(pair.label, options.tolerance_mm)
+    return {"nsd": pair.distances(options.surface).within(tolerance_mm * (1 + ROUNDING))}

@@ -7,12 +7,13 @@ Source: Maier-Hein et al. 2024, "Metrics reloaded", Nature Methods 21, doi:10.10
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
+from medseg.metrics import Number
+from medseg.pair import Pair
 from medseg.settings import Settings
 
-UNIT = ""
-HIGHER_IS_BETTER = True
+NUMBERS = {"precision": Number("", "higher")}
 NEEDS_MM = False
 
 
@@ -20,6 +21,6 @@ class Options(Settings):
     pass
 
 
-def compute(truth: np.ndarray, predicted: np.ndarray, *, spacing_mm: np.ndarray, options: Options) -> float:
-    claimed = np.count_nonzero(predicted)
-    return np.count_nonzero(truth & predicted) / claimed if claimed else float("nan")
+def compute(pair: Pair, options: Options) -> dict[str, float]:
+    voxels = pair.voxels
+    return {"precision": voxels.both / voxels.predicted if voxels.predicted else math.nan}

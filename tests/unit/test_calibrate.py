@@ -227,3 +227,12 @@ def test_the_command_tells_what_it_is_worth(run: Run) -> None:
     assert said.code == 0, said.err
     assert "of patients that it was not fitted on" in said.out and "ECE" in said.out
     assert config.load(run.path("recipe.yaml")).name == "tiny"
+
+
+def test_a_report_shows_what_is_thought_of_each_case(run: Run, tmp_path: Path) -> None:
+    calibrate.calibrate(run.folder, device="cpu", announce=lambda text: None)
+    said = tiny.medseg_command("evaluate", run.folder, "--device", "cpu", "--out", tmp_path / "scores")
+    assert said.code == 0, said.err
+    page = (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")
+    assert page.count("too few training cases to judge by: 1") == 4, "one row for each validation case"
+    assert "Quality control was set up by these same cases" in page

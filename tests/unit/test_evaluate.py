@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medseg import config
-from medseg.engine import assess, evaluate
+from medseg.engine import assess, evaluate, inputs
 from medseg.engine.scores import Scores, as_text
 from medseg.labels import LabelTable
 from medseg.prediction import Evidence
@@ -17,7 +17,7 @@ from medseg.refusal import Refusal
 from tests import tiny
 
 TABLE = LabelTable.of({"left": 1, "right": 2})
-METRICS = tuple(config.choose("metrics", name) for name in ("dice", "hd95", "volume_error"))
+METRICS = tuple(config.choose("metrics", name) for name in ("dice", "hd95", "volume"))
 CUBES = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
@@ -36,7 +36,7 @@ def folders(tmp_path):
             tiny.nifti(tmp_path / side / f"{name}.nii.gz", array, affine)
 
         def scored(self, table: LabelTable = TABLE) -> Scores:
-            return evaluate.of_folders(self.predicted, self.truth, table, METRICS)
+            return evaluate.of_pairs(inputs.of_folders(self.predicted, self.truth), table, METRICS)
 
     for side in ("predicted", "truth"):
         (tmp_path / side).mkdir()
@@ -50,8 +50,11 @@ def test_values_on_paper(folders):
     folders.put("predicted", "x", line(0, 1, 1, 2, 2))
     left, right = folders.scored().rows
     assert (left.case, left.label, right.label) == ("x", "left", "right")
-    assert left.values == pytest.approx({"dice": 0.5, "hd95": 1.9, "volume_error": 0})
-    assert right.values["dice"] == pytest.approx(2 / 3) and right.values["volume_error"] == pytest.approx(0.008)
+    volumes = {"volume_truth_ml": 0.016, "volume_predicted_ml": 0.016}
+    differences = {"volume_difference_ml": 0, "volume_difference_percent": 0}
+    assert left.values == pytest.approx({"dice": 0.5, "hd95": 1.9, **volumes, **differences})
+    assert right.values["dice"] == pytest.approx(2 / 3)
+    assert right.values["volume_difference_ml"] == pytest.approx(0.008)
 
 
 def test_means_leave_out_what_is_undefined_and_keep_what_is_infinite(folders):
@@ -67,7 +70,7 @@ def test_means_leave_out_what_is_undefined_and_keep_what_is_infinite(folders):
     assert written["means"]["right"]["dice"] == "undefined" and written["means"]["mean of labels"]["dice"] == 0.5
     assert [row["hd95"] for row in written["cases"]] == [0, "undefined", "infinite", "undefined"]
     table = {row.split()[0]: row.split() for row in as_text(scores).splitlines()[1:]}
-    assert table["left"] == ["left", "0.5000", "infinite", "-0.0040", "2", "0"]
+    assert table["left"] == ["left", "0.5000", "infinite", "0.0080", "0.0040", "-0.0040", "-50.0000", "2", "0"]
     assert table["right"][1] == "undefined"
 
 
@@ -137,21 +140,21 @@ def test_regions_whose_painted_numbers_mean_something_else_are_refused(folders, 
 
 def test_label_tables(tmp_path):
     run = tiny.untrained_run(tmp_path / "run")
-    assert evaluate.table_from(run.folder) == run.table
-    assert evaluate.table_from(run.path("labels.json")) == run.table
+    assert inputs.table_from(run.folder) == run.table
+    assert inputs.table_from(run.path("labels.json")) == run.table
     (tmp_path / "labels.yaml").write_text("labels:\n  left: 1\n  right: 2\n")
-    assert evaluate.table_from(tmp_path).names == ("left", "right")
+    assert inputs.table_from(tmp_path).names == ("left", "right")
     (tmp_path / "plain.yaml").write_text("left: 1\n")
-    assert evaluate.table_from(tmp_path / "plain.yaml").names == ("left",)
+    assert inputs.table_from(tmp_path / "plain.yaml").names == ("left",)
     with pytest.raises(Refusal, match="no label table"):
-        evaluate.table_from(tmp_path / "absent.yaml")
+        inputs.table_from(tmp_path / "absent.yaml")
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1", "", "labels: {a: one}", '{"exclusive": true}'])
 def test_damaged_label_tables(tmp_path, content):
     (tmp_path / "labels.yaml").write_text(content)
     with pytest.raises(Refusal, match=r"labels\.yaml"):
-        evaluate.table_from(tmp_path / "labels.yaml")
+        inputs.table_from(tmp_path / "labels.yaml")
 
 
 def test_the_command(folders, tmp_path):

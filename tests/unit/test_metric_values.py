@@ -14,12 +14,13 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
 from medseg import plugins
+from medseg.pair import Pair
 from medseg.surface import surface
 
 
 def measure(name: str, truth: np.ndarray, predicted: np.ndarray, spacing=(1.0, 1.0, 1.0), **options) -> float:
     metric = plugins.find("metrics", name)
-    return metric.compute(truth, predicted, spacing_mm=np.array(spacing), options=metric.Options(**options))
+    return metric.compute(Pair.of(truth, predicted, spacing_mm=np.array(spacing)), metric.Options(**options))[name]
 
 
 def box(shape: tuple[int, int, int], *ranges: tuple[int, int]) -> np.ndarray:
@@ -36,24 +37,52 @@ EMPTY = np.zeros(LINE, dtype=bool)
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("dice", 4 / 8), ("iou", 2 / 6), ("sensitivity", 2 / 4), ("precision", 2 / 4), ("volume_error", 0.0)],
+    [("dice", 4 / 8), ("iou", 2 / 6), ("sensitivity", 2 / 4), ("precision", 2 / 4)],
 )
 def test_overlap_of_two_rods(name, value):
     assert measure(name, TRUE, SHIFTED) == pytest.approx(value)
-
-
-def test_volume_error_is_signed_and_in_millilitres():
-    longer = box(LINE, (1, 7), (1, 2), (1, 2))  # two voxels more, of 5 x 10 x 20 mm = 1 ml
-    assert measure("volume_error", TRUE, longer, spacing=(5, 10, 20)) == pytest.approx(2.0)
-    assert measure("volume_error", longer, TRUE, spacing=(5, 10, 20)) == pytest.approx(-2.0)
 
 
 def test_surface_distances_of_two_rods():
     # Distances from the true rod: 2, 1, 0, 0 voxels of 3 mm; from the other one 0, 0, 1, 2. 95th percentile of
     # 0, 0, 3, 6: position 0.95 * 3 = 2.85, so 3 + 0.85 * 3.
     assert measure("hd95", TRUE, SHIFTED, spacing=(3, 1, 1)) == pytest.approx(5.55)
+    assert measure("hd", TRUE, SHIFTED, spacing=(3, 1, 1)) == pytest.approx(6)
+    assert measure("assd", TRUE, SHIFTED, spacing=(3, 1, 1)) == pytest.approx((6 + 3 + 3 + 6) / 8)
     assert measure("nsd", TRUE, SHIFTED, spacing=(3, 1, 1), tolerance_mm=2.9) == pytest.approx(4 / 8)
     assert measure("nsd", TRUE, SHIFTED, spacing=(3, 1, 1), tolerance_mm=3) == pytest.approx(6 / 8)
+
+
+def test_the_mean_of_both_directions_weighs_a_small_surface_as_much_as_a_large_one():
+    metric, dot = plugins.find("metrics", "assd"), box(LINE, (1, 2), (1, 2), (1, 2))
+    # from the rod's voxels to the dot 0, 1, 2, 3 mm; from the dot 0
+    found = metric.compute(Pair.of(TRUE, dot, spacing_mm=np.ones(3)), metric.Options())
+    assert found == pytest.approx({"assd": 6 / 5, "masd": (6 / 4 + 0) / 2})
+
+
+def test_elements_count_by_their_area():
+    # Eight corners of a voxel (sqrt(3)/8 each) stand for one; a rod of four has another 3 mm of four edges.
+    corner, edge = np.sqrt(3) / 8, np.sqrt(2) / 2
+    dot = box(LINE, (1, 2), (1, 2), (1, 2))
+    found = Pair.of(dot, TRUE, spacing_mm=np.ones(3)).distances("elements")
+    assert found.weights_there.sum() == pytest.approx(8 * corner)
+    assert found.weights_back.sum() == pytest.approx(8 * corner + 3 * 4 * edge)
+    assert found.there.max() == 0 and found.back.max() == 3  # along the dot's sides the rod has edges
+
+
+def test_elements_of_a_flat_mask_count_by_their_length():
+    flat = Pair.of(box((4, 5, 1), (1, 3), (1, 2), (0, 1)), box((4, 5, 1), (1, 3), (1, 3), (0, 1)), spacing_mm=[1, 2, 9])
+    found = flat.distances("elements")
+    corner = np.hypot(1, 2) / 2
+    assert found.weights_there.sum() == pytest.approx(4 * corner + 2 * 1)  # two edges along i
+    assert found.weights_back.sum() == pytest.approx(4 * corner + 2 * 1 + 2 * 2)
+
+
+def test_a_label_may_have_a_tolerance_of_its_own():
+    metric = plugins.find("metrics", "nsd")
+    pairs = [Pair.of(TRUE, SHIFTED, spacing_mm=np.array([3.0, 1, 1]), label=label) for label in ("liver", "vein")]
+    options = metric.Options(tolerance_mm=2.9, tolerances_mm={"vein": 3})
+    assert [metric.compute(pair, options)["nsd"] for pair in pairs] == pytest.approx([4 / 8, 6 / 8])
 
 
 def test_a_distance_equal_to_the_tolerance_is_within_it():
@@ -67,10 +96,11 @@ def test_a_distance_equal_to_the_tolerance_is_within_it():
         ("dice", math.nan, 0, 0),
         ("iou", math.nan, 0, 0),
         ("nsd", math.nan, 0, 0),
+        ("hd", math.nan, math.inf, math.inf),
         ("hd95", math.nan, math.inf, math.inf),
+        ("assd", math.nan, math.inf, math.inf),
         ("sensitivity", math.nan, math.nan, 0),
         ("precision", math.nan, 0, math.nan),
-        ("volume_error", 0, 0.004, -0.004),
     ],
 )
 def test_empty_masks(name, both_empty, no_truth, no_prediction):
@@ -117,14 +147,15 @@ def test_surface_metrics_equal_brute_force_and_monai(pair):
     assume(a.any() and b.any())
     there, back = brute_force(a, b, spacing)
     hd95, nsd = measure("hd95", a, b, spacing), measure("nsd", a, b, spacing, tolerance_mm=1.23456)
-    # Distances are float32, which has seven digits.
-    assert hd95 == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)), rel=1e-5)
+    assert hd95 == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+    assert measure("hd", a, b, spacing) == pytest.approx(max(there.max(), back.max()))
+    assert measure("assd", a, b, spacing) == pytest.approx(np.mean(np.concatenate([there, back])))
     assert nsd == pytest.approx(np.mean(np.concatenate([there, back]) <= 1.23456))
 
     one_hot = [torch.from_numpy(mask)[None, None] for mask in (b, a)]
     monai_hd95 = compute_hausdorff_distance(*one_hot, include_background=True, percentile=95, spacing=spacing)
     monai_nsd = compute_surface_dice(*one_hot, [1.23456], include_background=True, spacing=spacing)
-    assert hd95 == pytest.approx(monai_hd95.item(), rel=1e-5)
+    assert hd95 == pytest.approx(monai_hd95.item(), rel=1e-5)  # float32
     assert nsd == pytest.approx(monai_nsd.item())
     assert measure("dice", a, b) == pytest.approx(compute_dice(*one_hot).item())
 
