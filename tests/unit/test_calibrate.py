@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from medseg import config
-from medseg.engine import calibrate, calibration
+from medseg.engine import calibrate, calibration, plausible
 from medseg.engine.calibrate import Sample
 from medseg.engine.predict import Predictor
 from medseg.engine.run import Run, export
@@ -145,6 +145,17 @@ def test_too_few_patients_are_refused_and_plausibility_is_kept(run: Run) -> None
     assert run.path("quality.json").exists() and not run.path("calibration.json").exists()
 
 
+def test_mirrored_passes_are_asked_how_far_they_disagree(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirrored = config.load(run.path("recipe.yaml"), ["predict.mirror=[left-right]"])
+    run.path("recipe.yaml").write_text(config.dump(mirrored), encoding="utf-8")
+    known: list[plausible.Known] = []
+    settled = plausible.settled
+    monkeypatch.setattr(plausible, "settled", lambda one, cases: known.extend(cases) or settled(one, cases))
+    calibrate.calibrate(run.folder, device="cpu", announce=lambda text: None)
+    assert [sorted(case.dice) for case in known] == [["left", "right"]] * 4
+    assert all(set(case.traits["left"]) >= {"disagreement", "certainty", "volume"} for case in known)
+
+
 def test_cases_that_were_trained_on_say_nothing(run: Run) -> None:
     split_of(run, CASES, CASES, kind="none")
     with pytest.raises(Refusal, match="no case that the run was not trained on"):
@@ -208,7 +219,7 @@ def test_what_is_no_better_is_left_alone() -> None:
     assert found.temperature != 1 or "no better" in calibration.as_text("run", found)
 
 
-def test_a_classifier_is_calibrated_by_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_that_exclude_each_other_are_calibrated() -> None:
     """Its logits are three times the truth's; ECE falls on patients that the temperature was not fitted on."""
     draws, samples = np.random.default_rng(2), []
     for number in range(60):
@@ -220,6 +231,50 @@ def test_a_classifier_is_calibrated_by_its_images(tmp_path: Path, monkeypatch: p
         )
     found = calibrate.fitted(samples, LabelTable.classes({"no": 0, "yes": 1}, unit="slice"), "abc")
     assert found.after.ece < 0.6 * found.before.ece and found.unit == "slice" and len(found.parts) == 5
+
+
+class Brightness(nn.Module):
+    """A slice's logit is three times what it should be: its mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(SURE))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.weight * image.mean((2, 3, 4), keepdim=True)
+
+
+def test_a_slice_classifier_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, shape = tmp_path / "data", (8, 8, 150)
+    for seed, case in enumerate(CASES):
+        draws = np.random.default_rng(seed)
+        values = draws.normal(0, 1.5, shape[2])
+        there = draws.random(shape[2]) < 1 / (1 + np.exp(-values))
+        tiny.nifti(root / "images" / f"{case}.nii.gz", np.broadcast_to(values, shape).astype(np.float32))
+        labels = np.zeros(shape, np.uint8)
+        labels[2:4, 2:4] = there
+        tiny.nifti(root / "labels" / f"{case}.nii.gz", labels)
+    (root / "labels.yaml").write_text("labels:\n  left: 1\n", encoding="utf-8")
+    rows = "".join(f"{case},{case[:2]}\n" for case in CASES)
+    (root / "patients.csv").write_text(f"case,patient\n{rows}", encoding="utf-8")
+    made = tiny.untrained_run(tmp_path / "run", changes=(f"dataset.root={root}",))
+    update = {"normalisation": (Normalisation(kind="none"),), "patch": (8, 8, 1)}
+    made.write("plan.json", made.plan.model_copy(update=update).model_dump(mode="json"))
+    table = LabelTable.classes({"left": 1}, exclusive=False, unit="slice")
+    made.write("labels.json", table.to_json())
+    split_of(made, CASES[:1], CASES[1:])
+    monkeypatch.setattr(Run, "load_network", lambda self: (Brightness(), "abc"))
+    found = calibrate.calibrate(made.folder, device="cpu", announce=lambda text: None)
+    assert found.temperature == pytest.approx(SURE, rel=0.25) and found.places == 4 * shape[2]
+    assert found.unit == "slice" and not (made.folder / "quality.json").exists()
+    assert found.after.ece < 0.7 * found.before.ece
+    predictor = Predictor.load([made.folder], device="cpu")
+    scan = read(root / "images" / f"{CASES[0]}.nii.gz")
+    told = predictor.classify(scan, "a")
+    plain = replace(predictor, temperature=1.0).classify(scan, "a")
+    assert np.array_equal(told.decisions, plain.decisions)
+    expected = 1 / (1 + np.exp(-np.array(plain.scores) / found.temperature))
+    np.testing.assert_allclose(told.probabilities, expected, atol=1e-5)
 
 
 def test_the_command_tells_what_it_is_worth(run: Run) -> None:
