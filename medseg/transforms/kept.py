@@ -27,10 +27,14 @@ class Certainty:
     def take(self, scores: Tensor, temperature: float) -> None:
         """Scores (C, ...) of some places, each of which comes once."""
         chances = probabilities(scores.flatten(1).float(), temperature, exclusive=self._exclusive)
-        likeliest = chances.argmax(0)
-        said = torch.nn.functional.one_hot(likeliest, len(chances)).T if self._exclusive else chances > 0.5
-        sums = torch.stack([(chances * said).sum(1), said.sum(1).to(chances), chances.sum(1)])
-        self._sums += sums.cpu().double().numpy()
+        if self._exclusive:
+            highest, which = (one.cpu() for one in chances.max(0))  # on a GPU, sums by class would be in no fixed order
+            both, said = (which.bincount(one, minlength=len(chances)) for one in (highest, None))
+        else:
+            there = chances > 0.5
+            both, said = (chances * there).sum(1), there.sum(1)
+        for total, one in zip(self._sums, (both, said, chances.sum(1)), strict=True):
+            total += one.cpu().double().numpy()
 
     def dice(self, labels: int) -> list[float]:
         """Of the last so many channels; nan where a label was not said of a place."""

@@ -124,6 +124,25 @@ def test_the_spread_is_numpys(chances: list[list[float]], exclusive: bool) -> No
     assert not dispute.mean([same], [(0, 0, 0)], tiling, exclusive=exclusive)[0, 3].any()
 
 
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_dice_that_probabilities_promise(exclusive: bool) -> None:
+    """In two goes; what is promised is what comes, on average, where probabilities are honest."""
+    draws = np.random.default_rng(0)
+    scores = torch.from_numpy(draws.normal(0, 2, (3, 40, 50, 20)).astype(np.float32))
+    certainty = kept.Certainty(3, exclusive=exclusive)
+    certainty.take(scores[:, :, :20], 2.0)
+    certainty.take(scores[:, :, 20:], 2.0)
+    p = kept.probabilities(scores, 2.0, exclusive=exclusive).numpy()
+    said = (p == p.max(0)) if exclusive else p > 0.5
+    expected = 2 * (p * said).sum((1, 2, 3)) / (said.sum((1, 2, 3)) + p.sum((1, 2, 3)))
+    assert certainty.dice(2) == pytest.approx(expected[1:].tolist(), rel=1e-4)
+    if not exclusive:
+        true = draws.random(p.shape) < p
+        dice = 2 * (true & said).sum((1, 2, 3)) / (true.sum((1, 2, 3)) + said.sum((1, 2, 3)))
+        assert certainty.dice(3) == pytest.approx(dice.tolist(), rel=0.02)
+    assert np.isnan(kept.Certainty(2, exclusive=True).dice(1)).all(), "nothing was said"
+
+
 def test_a_single_answer_cannot_disagree(folders: list[Path], tmp_path: Path) -> None:
     predictor = Predictor.load([folders[0]], device="cpu")
     with pytest.raises(Refusal, match="one answer"):
