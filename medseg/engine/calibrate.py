@@ -84,9 +84,11 @@ def calibrate(folder: Path, *, device: str = "auto", announce: Callable[[str], N
         for number, case in enumerate(cases):
             scan = predictor.read_scan(case)
             truth = load_truth(case, scan, read, table, run.plan.steps)
-            if voxels and truth is not None:
+            if voxels and truth is None:
+                raise Refusal(case.id, found="no truth", needed="a label map", remedy="restore it, or edit split.json")
+            if truth is not None and voxels:
                 sample, one = _of_voxels(predictor, case, scan, truth, split, number, len(cases))
-                known.append(one)
+                known += [one] if split.settings.kind != "slice" else []  # of slices that it knows a network is surer
             else:
                 sample = _of_classes(predictor, case, scan, truth, split)
             samples.append(sample)

@@ -170,6 +170,7 @@ def test_slices_of_the_training_side_are_left_out(run: Run, monkeypatch: pytest.
     monkeypatch.setattr(calibrate, "fitted", lambda samples, *rest: seen.extend(samples) or fitted(samples, *rest))
     found = calibrate.calibrate(run.folder, device="cpu", announce=lambda text: None)
     assert found.temperature == pytest.approx(SURE, rel=0.1)
+    assert run.read("quality.json")["validated"] == 0, "the network has learned from slices of each case"
     sizes = [one.scores.shape[1] for one in seen]
     assert 0 < max(sizes) < 0.6 * 20 * 18 * 16, "about three tenths of the slices"
 
