@@ -80,6 +80,13 @@ def of_each_case(cases: Sequence[Evidence], measure: Callable[..., Sequence[floa
     return np.array([measure(case, *given) for case in cases], np.float64)
 
 
+def remembered(cases: Sequence[Evidence], measure: Callable[..., Any], *given: Any) -> list[Any]:
+    """`of_each_case` for what is no row of numbers."""
+    if isinstance(cases, Resample):
+        return cases.remembered(measure, *given)
+    return [measure(case, *given) for case in cases]
+
+
 def share(part: float, whole: float) -> float:
     """part / whole; nan where there is nothing to count."""
     return float(part / whole) if whole else float("nan")
@@ -164,6 +171,10 @@ class Resample(Sequence[Evidence]):
     def of_each_case(self, measure: Callable[..., Sequence[float]], *given: Any) -> np.ndarray:
         whole = self._pool.once((measure, given), lambda: of_each_case(self._pool.cases, measure, *given))
         return whole[self._picks]
+
+    def remembered(self, measure: Callable[..., Any], *given: Any) -> list[Any]:
+        whole = self._pool.once((measure, given), lambda: remembered(self._pool.cases, measure, *given))
+        return [whole[pick] for pick in self._picks]
 
 
 def _runs(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

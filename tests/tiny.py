@@ -97,7 +97,7 @@ prepare: {{spacing_mm: [1.5, 1.5, 2], patch: [16, 16, 16], batch: 1, workers: 0}
 cache: {cache}
 model: {{name: residual_unet, channels: [4, 8], blocks: 1}}
 train: {{epochs: 2, steps: 2, optimiser: adamw, lr: 3e-3, validate_every: 1, threads: 1, workers: 0, device: cpu}}
-metrics: [dice, volume_error]
+metrics: [dice, volume]
 licence: CC0-1.0
 """
 

@@ -110,6 +110,15 @@ def measure(
     return results
 
 
+def reliability(cases: Sequence[Evidence], metrics: Sequence[Chosen], table: LabelTable) -> list[dict[str, Any]]:
+    """The curves behind the calibration error, where that is among the metrics; see `metrics.calibration`."""
+    rows: list[dict[str, Any]] = []
+    for metric in metrics:
+        if cases and hasattr(metric.module(), "reliability"):
+            rows += metric.module().reliability(cases, names=table.names, options=metric.options)
+    return rows
+
+
 def _one(over: str, cases: Sequence[Evidence], metric: Chosen, names: tuple[str, ...]) -> list[Pooled]:
     module = metric.module()
 

@@ -58,7 +58,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
     truth = read(series.with_name(f"{series.name}_label.nii.gz"))
     metrics = evaluate.metrics_of(loaded.metrics, run.table)
     rows: list[Score] = []
-    overlays: list[report.Overlay] = []
+    overlays: list[report.Drawn] = []
     baseline: list[float] = []
 
     def look(case: Case, scan: Volume, prediction: Prediction) -> None:
@@ -72,7 +72,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
                 patient=case.patient,
             )
         )
-        overlays.append(report.overlay(scan, prediction, truth))
+        overlays.append(report.drawn(report.overlay(scan, prediction, truth)))
         baseline.append(_thresholds(loaded, scan.array[0], truth.array[0], predictor.table))
 
     cases = [single(series, predictor.plan.channels)]

@@ -122,7 +122,16 @@ def of_classes(classes: Classes, metrics: Sequence[Chosen] = (), *, by: Sequence
     pooled = tuple(assess.measure(classes.evidence, chosen, classes.table, by=by))
     truths = {one.case: digest(one.truth) for one in classes.evidence}
     notes = (*classes.notes, *assess.one_sided(classes.evidence, classes.table))
-    return Scores((), {}, pooled=pooled, evidence=classes.evidence, notes=notes, by=tuple(by), truths=truths)
+    return Scores(
+        (),
+        {},
+        pooled=pooled,
+        evidence=classes.evidence,
+        reliability=assess.reliability(classes.evidence, chosen, classes.table),
+        notes=notes,
+        by=tuple(by),
+        truths=truths,
+    )
 
 
 def metrics_of(chosen: Sequence[Chosen], table: LabelTable) -> tuple[Chosen, ...]:

@@ -21,6 +21,7 @@ from medseg.engine.predict import Predictor
 from medseg.engine.run import Run
 from medseg.engine.scores import Score, Scores, save
 from medseg.engine.unseen import CHOSEN, Sample, sample
+from medseg.engine.worst import Worst
 from medseg.geometry import axis_map
 from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan
@@ -28,9 +29,6 @@ from medseg.prediction import Classification, Evidence, Prediction
 from medseg.readers import read
 from medseg.refusal import Refusal
 from medseg.volume import Volume
-
-MOST_OVERLAYS = 6
-"""Cases with pictures in a report; each takes about half a megabyte."""
 
 
 def of_run(
@@ -78,8 +76,9 @@ def of_run(
         pooled=assess.to_json(scores.pooled),
         statistics=scores.statistics,
         volumes=scores.volumes(),
+        reliability=scores.reliability,
         headline=reporting.headline(scores),
-        overlays=seen.overlays,
+        overlays=seen.worst.drawn,
         stamp=stamp,
         facts={**predictor.provenance, **({"scored on": " ".join(changes)} if changes else {})},
         notes=[*scores.notes, *scores.missing],
@@ -122,7 +121,7 @@ class _Seen:
     """Whether numbers that the label table does not name are refused, as in training."""
     rows: list[Score] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
-    overlays: list[report.Overlay] = field(default_factory=list)
+    worst: Worst = field(default_factory=Worst)
     gated: list[Evidence] = field(default_factory=list)
     truths: dict[str, str] = field(default_factory=dict)
 
@@ -156,9 +155,9 @@ class _Seen:
             raise Refusal(case.id, found="no truth", needed="a label map", remedy="leave the case out")
         self.truths[case.id] = fingerprint(truth, table)
         target = found.target.array
-        self.rows += score(truth, target, table=table, metrics=self.over_masks, case=case.id, patient=case.patient)
-        if len(self.overlays) < MOST_OVERLAYS:
-            self.overlays.append(report.overlay(scan, found, truth))
+        rows = score(truth, target, table=table, metrics=self.over_masks, case=case.id, patient=case.patient)
+        self.rows += rows
+        self.worst.offer(case.id, rows, lambda: report.drawn(report.overlay(scan, found, truth)))
 
     def limit(self, case: Case, scan: Volume, found: Prediction) -> tuple[Prediction, dict[str, Any]]:
         """Let the gate limit a prediction, and remember what it flagged and where labels truly are."""
@@ -193,6 +192,7 @@ class _Seen:
             missing,
             pooled,
             tuple(self.evidence),
+            assess.reliability(self.evidence, self.over_sets, self.table),
             notes=(self.sample.note, *odd),
             facts=_facts(self.sample),
             by=by,

@@ -30,6 +30,7 @@ class Scores:
         stamp: said where they are no estimate of generalisation.
         missing: cases that could not be scored, with the reason.
         pooled: numbers over all cases at once, from `evidence`.
+        reliability: rows of curves, from `evidence`; see `assess.reliability`.
         notes: what readers of the numbers should know of them.
         facts: of each case, by column, for `by`.
         by: columns (or `size`) by which results are told apart.
@@ -43,6 +44,7 @@ class Scores:
     missing: tuple[str, ...] = ()
     pooled: tuple[Pooled, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    reliability: Sequence[Mapping[str, Any]] = ()
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     by: tuple[str, ...] = ()
@@ -120,6 +122,7 @@ class Scores:
             "patients": [sayable(row) for row in summary.of_patients(self.rows, list(self.units))],
             "cases": [sayable(row) for row in self.table()],
             "over all cases": assess.to_json(self.pooled),
+            "reliability": self.reliability,
             "truths": self.truths,
         }
 

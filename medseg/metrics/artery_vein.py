@@ -7,7 +7,7 @@ The labels are arteries, veins and all vessels. Pixels of all cases are pooled, 
   either; this one is kinder, because vessels that are missed are the harder ones to tell apart.
 * each label's AUROC and AUPR (average precision) over the pixels where it is known whether it is there, and
   sensitivity, specificity and accuracy of all vessels at one half.
-nan where there is nothing to count.
+nan where there is nothing to count. Unit: none, 0 to 1.
 Source: Morano et al. 2024, "RRWNet", Expert Systems with Applications, doi:10.1016/j.eswa.2024.124970.
 """
 

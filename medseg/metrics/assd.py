@@ -2,7 +2,7 @@
 
 Unit: mm. Surfaces are defined in `medseg.surface`.
 * `assd`: over the places of both surfaces together, so that the larger surface weighs more (as in MONAI, symmetric).
-* `masd`: the mean of the two directions' means, so that both weigh the same (as in MedPy's `assd`).
+* `masd`: the mean of the two directions' means, so that both weigh the same (as MedPy's `assd` before version 0.5).
 Empty masks: nan (undefined) when both are empty, infinite when one is.
 Source: Maier-Hein et al. 2024, "Metrics reloaded", Nature Methods 21, doi:10.1038/s41592-023-02151-z.
 """

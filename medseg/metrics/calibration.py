@@ -14,7 +14,7 @@ forecasts expressed in terms of probability", Monthly Weather Review 78 (who add
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -43,6 +43,25 @@ def compute(cases: Sequence[Evidence], *, names: tuple[str, ...], options: Optio
     return rows
 
 
+def reliability(cases: Sequence[Evidence], *, names: tuple[str, ...], options: Options) -> list[dict[str, Any]]:
+    """The curve behind the numbers: for each class its probability against whether it is there, in the bins of the ECE.
+
+    Returns:
+        A row a bin that holds something: `label`, `probability` (mean in the bin), `share` (of its places that have the
+        class), `places` (how many). Several classes also have rows of `all`: what the ECE is about.
+    """
+    pooled = places(cases, len(names))
+    curves = {name: (chances, truth) for name, (truth, chances) in zip(names, pooled.of_each(), strict=True)}
+    if len(names) > 1:
+        curves = {"all": _claims(pooled), **curves}
+    return [
+        {"label": name, "probability": float(claimed / count), "share": float(right / count), "places": int(count)}
+        for name, curve in curves.items()
+        for claimed, right, count in zip(*_bins(*curve, options.bins), strict=True)
+        if count
+    ]
+
+
 def _claims(pooled: Places) -> tuple[np.ndarray, np.ndarray]:
     """What was claimed with which probability, and whether it is so."""
     if not pooled.exclusive:
@@ -55,7 +74,13 @@ def _claims(pooled: Places) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _error(claimed: np.ndarray, right: np.ndarray, bins: int) -> float:
+    sums, hits, _ = _bins(claimed, right, bins)
+    return share(np.abs(sums - hits).sum(), claimed.size)
+
+
+def _bins(claimed: np.ndarray, right: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sum of the probabilities in each bin, and how many places there are right, and how many there are."""
     claimed = claimed.astype(np.float64)
     places = np.clip(np.ceil(claimed * bins) - 1, 0, bins - 1).astype(int)
-    gaps = np.bincount(places, weights=claimed, minlength=bins) - np.bincount(places, weights=right, minlength=bins)
-    return share(np.abs(gaps).sum(), claimed.size)
+    sums, hits = (np.bincount(places, weights=weights, minlength=bins) for weights in (claimed, right))
+    return sums, hits, np.bincount(places, minlength=bins)

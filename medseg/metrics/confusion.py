@@ -4,6 +4,7 @@ Over a whole set: places (images, slices or voxels) of all cases are pooled. Whe
 are `true A -> predicted B`, the likeliest class being predicted; else each class is a question of its own (`true A ->
 predicted not A`, a probability above one half being a yes). Equal pairs are better when higher, the others when lower.
 A pair that does not occur counts 0; there is no nan where nothing is known, but 0 everywhere. Unit: places.
+Source: Maier-Hein et al. 2024, "Metrics reloaded", Nature Methods 21, doi:10.1038/s41592-023-02151-z.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ lie in one connected piece of the prediction (probability above one half). Else 
 true centre line is 0.9 to 1.1 times the length between the nearest pixels of the predicted one, or if these are one and
 the same pixel. What is neither takes a detour. The labels are arteries, veins and all vessels; a row gives the mean
 share over the cases that have such a vessel, nan where none has. Infeasible paths are better when fewer.
+Unit: none, 0 to 1.
 Source: Araujo et al. 2019, "A deep learning design for improving topology coherence in blood vessel segmentation",
 MICCAI; as in RRWNet, doi:10.1016/j.eswa.2024.124970.
 """

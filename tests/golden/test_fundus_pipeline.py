@@ -143,8 +143,10 @@ def test_pixels_that_are_either_artery_or_vein():
     assert counts == NUMBERS["vessel_mask_counts"]
 
 
-def test_paths(parity):
-    golden = NUMBERS["mav_all"]
+@pytest.mark.parametrize("pixels", ["all", "intersection"])
+def test_paths(parity, pixels):
+    """Which pixels are counted makes no difference to them; they are of one image, so they spread by nothing."""
+    golden = NUMBERS[f"mav_{pixels}"]
     ours = vessel_paths.compute([evidence(everywhere=True)], names=NAMES, options=vessel_paths.Options())
     expected = {}
     for key, name in zip(("a", "v", "bv"), NAMES, strict=True):
@@ -153,6 +155,7 @@ def test_paths(parity):
             golden[f"corr_{key}"][0],
         )
     assert set(ours) == set(expected)
+    assert {value[1] for key, value in golden.items() if key.startswith(("inf_", "corr_"))} == {0}
     parity("paths", list(ours.values()), [expected[row] for row in ours], limit=1e-12)
     infeasible, wrong, correct = NUMBERS["topo_metric_seed0_A_100"]
     assert (ours["artery: infeasible"], ours["artery: correct"]) == (infeasible / 100, correct / 100)

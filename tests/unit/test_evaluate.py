@@ -17,7 +17,7 @@ from medseg.refusal import Refusal
 from tests import tiny
 
 TABLE = LabelTable.of({"left": 1, "right": 2})
-METRICS = tuple(config.choose("metrics", name) for name in ("dice", "hd95", "volume_error"))
+METRICS = tuple(config.choose("metrics", name) for name in ("dice", "hd95", "volume"))
 CUBES = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
@@ -50,8 +50,11 @@ def test_values_on_paper(folders):
     folders.put("predicted", "x", line(0, 1, 1, 2, 2))
     left, right = folders.scored().rows
     assert (left.case, left.label, right.label) == ("x", "left", "right")
-    assert left.values == pytest.approx({"dice": 0.5, "hd95": 1.9, "volume_error": 0})
-    assert right.values["dice"] == pytest.approx(2 / 3) and right.values["volume_error"] == pytest.approx(0.008)
+    volumes = {"volume_truth_ml": 0.016, "volume_predicted_ml": 0.016}
+    differences = {"volume_difference_ml": 0, "volume_difference_percent": 0}
+    assert left.values == pytest.approx({"dice": 0.5, "hd95": 1.9, **volumes, **differences})
+    assert right.values["dice"] == pytest.approx(2 / 3)
+    assert right.values["volume_difference_ml"] == pytest.approx(0.008)
 
 
 def test_means_leave_out_what_is_undefined_and_keep_what_is_infinite(folders):
@@ -67,7 +70,7 @@ def test_means_leave_out_what_is_undefined_and_keep_what_is_infinite(folders):
     assert written["means"]["right"]["dice"] == "undefined" and written["means"]["mean of labels"]["dice"] == 0.5
     assert [row["hd95"] for row in written["cases"]] == [0, "undefined", "infinite", "undefined"]
     table = {row.split()[0]: row.split() for row in as_text(scores).splitlines()[1:]}
-    assert table["left"] == ["left", "0.5000", "infinite", "-0.0040", "2", "0"]
+    assert table["left"] == ["left", "0.5000", "infinite", "0.0080", "0.0040", "-0.0040", "-50.0000", "2", "0"]
     assert table["right"][1] == "undefined"
 
 

@@ -37,16 +37,10 @@ EMPTY = np.zeros(LINE, dtype=bool)
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("dice", 4 / 8), ("iou", 2 / 6), ("sensitivity", 2 / 4), ("precision", 2 / 4), ("volume_error", 0.0)],
+    [("dice", 4 / 8), ("iou", 2 / 6), ("sensitivity", 2 / 4), ("precision", 2 / 4)],
 )
 def test_overlap_of_two_rods(name, value):
     assert measure(name, TRUE, SHIFTED) == pytest.approx(value)
-
-
-def test_volume_error_is_signed_and_in_millilitres():
-    longer = box(LINE, (1, 7), (1, 2), (1, 2))  # two voxels more, of 5 x 10 x 20 mm = 1 ml
-    assert measure("volume_error", TRUE, longer, spacing=(5, 10, 20)) == pytest.approx(2.0)
-    assert measure("volume_error", longer, TRUE, spacing=(5, 10, 20)) == pytest.approx(-2.0)
 
 
 def test_surface_distances_of_two_rods():
@@ -107,7 +101,6 @@ def test_a_distance_equal_to_the_tolerance_is_within_it():
         ("assd", math.nan, math.inf, math.inf),
         ("sensitivity", math.nan, math.nan, 0),
         ("precision", math.nan, 0, math.nan),
-        ("volume_error", 0, 0.004, -0.004),
     ],
 )
 def test_empty_masks(name, both_empty, no_truth, no_prediction):

@@ -18,7 +18,7 @@ from medseg.volume import Volume
 
 ORGANS = LabelTable.of({"liver": 5, "spleen": 1, "nowhere": 2})
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]})
-METRICS = [config.choose("metrics", name) for name in ("dice", "hd95", "assd", "nsd", "volume_error")]
+METRICS = [config.choose("metrics", name) for name in ("dice", "hd95", "assd", "nsd", "volume")]
 AFFINE = np.diag([0.7, 1.3, 2.9, 1])
 
 
@@ -85,7 +85,7 @@ def test_a_photograph_has_overlaps_and_no_millimetres():
     picture = block((30, 31, 1), (5, np.s_[2:8, 3:9, 0:1]))
     liver = pairs.measure(of(picture, picture, ORGANS, unit="px")[0], METRICS)
     assert liver["dice"] == 1
-    assert all(math.isnan(liver[name]) for name in ("hd95", "assd", "nsd", "volume_error"))
+    assert all(math.isnan(liver[name]) for name in ("hd95", "assd", "nsd", "volume_difference_ml"))
 
 
 def test_what_metrics_share_is_computed_once():
