@@ -118,8 +118,7 @@ def ranks(values: np.ndarray, better: str) -> np.ndarray:
         better: as in `medseg.metrics.Number`.
     """
     worse = {"higher": -values, "lower": values, "nearer zero": np.abs(values)}[better]
-    found = stats.rankdata(worse, axis=1)
-    return np.where(np.isnan(values).any(axis=1, keepdims=True), np.nan, found)
+    return stats.rankdata(worse, axis=1, nan_policy="propagate")
 
 
 def ranking(of_rows: np.ndarray, patients: np.ndarray, *, draws: int = clustered.DRAWS, seed: int = 0) -> Ranking:
