@@ -65,6 +65,8 @@ def test_lesions_on_paper():
 def test_small_lesions_do_not_count_and_what_finds_them_is_not_wrong():
     large = measure("lesions", LESIONS, FOUND, (1, 0.1, 1), smallest_mm3=0.2)
     assert (large["lesion_sensitivity"], large["lesion_precision"], large["lesion_false_positives"]) == (1, 1, 0)
+    # 3 x 0.7 is a little less than 2.1 in binary fractions.
+    assert measure("lesions", LESIONS, LESIONS, (1, 0.7, 1), smallest_mm3=2.1)["lesion_sensitivity"] == 1
     small = measure("lesions", line("x..xx"), line("x...."), smallest_mm3=2)
     assert (small["lesion_sensitivity"], small["lesion_false_positives"]) == (0, 0)
     assert math.isnan(small["lesion_precision"])
