@@ -12,14 +12,14 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
+from medseg import clustered
+from medseg.clustered import DRAWS, LEVEL
 from medseg.labels import IGNORE
 from medseg.prediction import Evidence
 
 Statistic = Callable[[Sequence[Evidence]], dict[str, float]]
 """A set of cases -> numbers by name; nan where undefined."""
 Interval = tuple[float, float]
-DRAWS = 1000
-LEVEL = 0.95
 TOLERANCE = 1e-3
 """How far the sum of float32 probabilities may lie from 1."""
 
@@ -192,9 +192,7 @@ def resamples(cases: Sequence[Evidence], *, draws: int, seed: int) -> Iterator[R
     pool = Pool([case for name in names for case in patients[name]])
     counts = np.array([len(patients[name]) for name in names], np.int64)
     starts = np.cumsum(counts) - counts
-    generator = np.random.default_rng(seed)
-    for _ in range(draws):
-        chosen = generator.integers(max(len(names), 1), size=len(names))
+    for chosen in clustered.drawn(len(names), draws=draws, seed=seed):
         yield Resample(pool, _runs(starts[chosen], counts[chosen]))
 
 

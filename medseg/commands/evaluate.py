@@ -4,24 +4,61 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from medseg.engine.inputs import Material
+    from medseg.labels import LabelTable
+
+
+RUN, TABLE, FOLDER = "a run", "a table", "a folder of label maps"
+FITTING = {
+    RUN: ("--gate",),
+    TABLE: ("--labels", "--resample", "--workers"),
+    FOLDER: ("--truth", "--labels", "--cases", "--resample", "--workers"),
+}
+"""Options that say something with each."""
+
 
 def command(
-    predictions: Annotated[Path, typer.Argument(help="Run folder (its validation cases), or a folder of label maps.")],
+    predictions: Annotated[
+        Path,
+        typer.Argument(help="Run folder (its validation cases), a folder of label maps, or a table (.csv), see above."),
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Of a run: data to score it on instead, such as dataset.part=test or dataset.root=...; other metrics; "
-            "predict.mirror=[left-right]"
+            help="Other metrics, such as 'metrics=[dice, {name: nsd, tolerance_mm: 2}]'. Of a run also the data to "
+            "score it on instead, such as dataset.part=test or dataset.root=..., and predict.mirror=[left-right]"
         ),
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="Folder of true label maps with the same file names.")] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Run folder or labels.yaml that says what the numbers mean.")
     ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(help="Table (.csv) for a folder: case, patient, and any columns for --by."),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Results also apart by this column (centre, scanner, ...), or by size: thirds of a label's "
+            "true volume. May be repeated."
+        ),
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Bring label maps on another grid onto that of the truth (nearest label)."),
+    ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Processes that score label maps. 0: a core each, where that is quicker.", show_default=False
+        ),
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Where metrics.json goes. [default: beside the predictions]")] = None,
     gate: Annotated[
         Path | None,
@@ -32,52 +69,83 @@ def command(
     ] = 0.5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Score label maps (or classes) against the truth, per class and case and over all: a table, and metrics.json.
+    """Score label maps (or classes) against the truth: a table, metrics.json, metrics.csv and report.html.
 
-    With a run folder, its validation cases are predicted and scored on their own grids, and report.html is written.
-    Changes of its recipe's data set name other cases: all of them are scored, and none may have been trained on. They
-    need --out, as do other metrics and inference settings.
-    Exit code 1 when a case could not be scored. What an empty mask scores is in each metric's
-    entry of `medseg list metrics`.
+    Per label and case, per patient, and over all, with 95 % intervals that draw patients and not images.
+
+    A run: its validation cases are predicted and scored on their own grids. Changes of its recipe's data set name
+    other cases: all of them are scored, and none may have been trained on. They need --out, as do other metrics and
+    inference settings.
+
+    A folder of label maps, with --truth and --labels. --cases says which cases are of one patient.
+
+    A table. With columns case, prediction, truth (paths relative to it) it names label maps, and --labels is needed.
+    With columns case, truth (names of classes, joined by +) and 'probability NAME' for each class, as `medseg predict`
+    writes them, it holds classes. Both may have patient, centre and any other columns.
+
+    Exit code 1 when a case could not be scored; all numbers are then over the others. What an empty mask scores is in
+    each metric's entry of `medseg list metrics`.
     """
-    from medseg.engine import evaluate
+    from medseg.engine import class_table, evaluate, evaluate_run, inputs, reporting
     from medseg.engine.gate import Gate
     from medseg.engine.scores import as_text, save
     from medseg.refusal import Refusal
 
+    changes, by = changes or [], by or []
+    table = predictions.suffix.lower() == ".csv"
     of_run = (
         any((predictions / name).exists() for name in ("recipe.yaml", "folds.json")) or predictions.suffix == ".zip"
     )
-    idle = {"--truth": truth, "--labels": labels} if of_run else {"--gate": gate, "key=value": changes}
-    if any(idle.values()):
+    kind = RUN if of_run else TABLE if table else FOLDER
+    given = {"--truth": truth, "--labels": labels, "--cases": cases, "--resample": resample, "--workers": workers}
+    idle = [name for name, value in {**given, "--gate": gate}.items() if value and name not in FITTING[kind]]
+    if idle:
         raise Refusal(
             predictions,
-            found=f"a {'run, beside' if of_run else 'folder of label maps, beside'} "
-            + " and ".join(name for name, value in idle.items() if value),
-            needed="a run by itself, or a folder of label maps with --truth and --labels; --gate and changes go with a "
-            "run",
-            remedy="leave it out, or name the folder that was meant",
+            found=f"{kind}, beside {' and '.join(idle)}",
+            needed=f"{kind} with {', '.join(FITTING[kind])} at most",
+            remedy="leave it out, or name what was meant",
         )
+    folder = out or (predictions.parent / predictions.stem if table else predictions)
     if of_run:
         if changes and out is None:
             raise Refusal(
                 "--out", found="none", needed="a folder for the scores on other data", remedy="name one with --out"
             )
-        folder = out or predictions
         gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
-        scores = evaluate.of_run(predictions, folder, changes=changes or [], device=device, gate=gating)
-    elif truth and labels:
-        folder = out or predictions
-        scores = evaluate.of_folders(predictions, truth, evaluate.table_from(labels))
-        save(scores, folder)
+        scores = evaluate_run.of_run(predictions, folder, changes=changes, device=device, gate=gating, by=by)
     else:
-        raise Refusal(
-            predictions,
-            found="a folder that is no run",
-            needed="--truth and --labels with it",
-            remedy="add both, or name a run folder",
+        metrics = evaluate.metrics_named(changes)
+        if table and class_table.holds_probabilities(predictions):
+            known = inputs.table_from(labels) if labels else None
+            scores = evaluate.of_classes(class_table.of_probabilities(predictions, known), metrics, by=by)
+        else:
+            known, material = _label_maps(predictions, truth, labels, cases)
+            scores = evaluate.of_pairs(material, known, metrics, by=by, resample=resample, workers=workers)
+        save(scores, folder)
+        facts = {"predictions": str(predictions), **({"truth": str(truth)} if truth else {})}
+        reporting.write_scores(
+            folder / "report.html", title=f"Evaluation of {predictions.name}", scores=scores, facts=facts
         )
     print(as_text(scores))
     print(f"written: {folder / 'metrics.json'}", file=sys.stderr)
     if scores.missing:
         raise typer.Exit(1)
+
+
+def _label_maps(
+    predictions: Path, truth: Path | None, labels: Path | None, cases: Path | None
+) -> tuple[LabelTable, Material]:
+    from medseg.engine import inputs
+    from medseg.refusal import Refusal
+
+    table = predictions.suffix.lower() == ".csv"
+    if labels is None or not (truth or table):
+        raise Refusal(
+            predictions,
+            found="a table of label maps" if table else "a folder that is no run",
+            needed="--labels with it" if table else "--truth and --labels with it",
+            remedy="add it" if table else "add both, or name a run folder",
+        )
+    material = inputs.of_folders(predictions, truth, cases) if truth else inputs.of_table(predictions)
+    return inputs.table_from(labels), material

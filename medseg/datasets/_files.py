@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
+from medseg.boundary import parsing
 from medseg.refusal import Refusal
 
 SUFFIXES = (
@@ -182,29 +184,52 @@ def wanted(content: Mapping[str, Any], key: str, path: Path) -> Any:
 
 
 def rows(path: Path, *, columns: Iterable[str], delimiter: str = ",") -> list[dict[str, str]]:
-    """Rows of a table with a header line; cells stripped. `columns` must be there."""
-    if not path.is_file():
-        raise Refusal(path, found="no such file", needed="a table with a header line", remedy="correct the path")
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.DictReader(handle, delimiter=delimiter)
-        header = [name.strip() for name in reader.fieldnames or ()]
-        lacking = [column for column in columns if column not in header]
-        if lacking:
+    """Rows of a table with a header line; cells stripped. `columns` must be there. It may begin with a byte order mark,
+    as spreadsheets write it.
+
+    Args:
+        delimiter: between cells; "auto" sees whether the header has more commas or semicolons.
+
+    Raises:
+        Refusal: no such file, no text in UTF-8, columns that are missing or there twice, lines of another length.
+    """
+    header, lines = _table(path, delimiter)
+    lacking = [column for column in columns if column not in header]
+    twice = [name for name in header if header.count(name) > 1]
+    if lacking or twice:
+        raise Refusal(
+            path,
+            found=f"two columns '{twice[0]}'" if twice else f"columns {', '.join(header) or '(none)'}",
+            needed="each name once" if twice else f"also {', '.join(lacking)}",
+            remedy="rename one of them" if twice else "add the columns, or name others where the table is named",
+        )
+    content = []
+    for number, cells in lines:
+        if len(cells) != len(header):
             raise Refusal(
                 path,
-                found=f"columns {', '.join(header) or '(none)'}",
-                needed=f"also {', '.join(lacking)}",
-                remedy="add the columns or name others in the data settings",
+                found=f"line {number} with another number of cells than the header",
+                needed=f"{len(header)} cells a line",
+                remedy="repair the line (quote cells that hold the delimiter)",
             )
-        reader.fieldnames = header
-        content = []
-        for row in reader:
-            if None in row or None in row.values():
-                raise Refusal(
-                    path,
-                    found=f"line {reader.line_num} with another number of cells than the header",
-                    needed=f"{len(header)} cells a line",
-                    remedy="repair the line (quote cells that hold the delimiter)",
-                )
-            content.append({name: cell.strip() for name, cell in row.items()})
+        content.append(dict(zip(header, cells, strict=True)))
     return content
+
+
+def columns(path: Path) -> list[str]:
+    """Names in the header of a table, which may have commas or semicolons."""
+    return _table(path, "auto")[0]
+
+
+def _table(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, and each line that holds anything with its number."""
+    if not path.is_file():
+        raise Refusal(path, found="no such file", needed="a table with a header line", remedy="correct the path")
+    with parsing(path, needed="a table with a header line, as text in UTF-8", remedy="save it as CSV in UTF-8"):
+        text = path.read_text(encoding="utf-8-sig")
+        if delimiter == "auto":
+            first = text.partition("\n")[0]
+            delimiter = ";" if first.count(";") > first.count(",") else ","
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+    return (lines[0][1], lines[1:]) if lines else ([], [])

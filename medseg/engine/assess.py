@@ -87,14 +87,36 @@ def measure(
     metrics: Sequence[Chosen],
     table: LabelTable,
     announce: Callable[[str], None] = lambda text: None,
+    *,
+    by: Sequence[str] = (),
 ) -> list[Pooled]:
-    """All metrics of all levels: units as they are, patients, centres and further strata."""
+    """All metrics of all levels: units as they are, patients, centres and further strata.
+
+    Args:
+        by: attributes by which results are told apart besides.
+
+    Raises:
+        Refusal: an attribute that no case has.
+    """
+    known = sorted({"centre"}.union(*(case.attributes for case in cases)))
+    odd = [name for name in by if name not in known]
+    if odd:
+        raise Refusal("--by", found=f"'{odd[0]}'", needed=f"one of {', '.join(known)}", remedy="correct it")
     results = []
-    for over, members in _levels(cases, table):
+    for over, members in _levels(cases, table, by):
         for metric in metrics:
             announce(f"{metric.name} over {over}")
             results += _one(over, members, metric, table.names)
     return results
+
+
+def reliability(cases: Sequence[Evidence], metrics: Sequence[Chosen], table: LabelTable) -> list[dict[str, Any]]:
+    """The curves behind the calibration error, where that is among the metrics; see `metrics.calibration`."""
+    rows: list[dict[str, Any]] = []
+    for metric in metrics:
+        if cases and hasattr(metric.module(), "reliability"):
+            rows += metric.module().reliability(cases, names=table.names, options=metric.options)
+    return rows
 
 
 def _one(over: str, cases: Sequence[Evidence], metric: Chosen, names: tuple[str, ...]) -> list[Pooled]:
@@ -119,7 +141,19 @@ def pooled(
     ]
 
 
-def _levels(cases: Sequence[Evidence], table: LabelTable) -> Iterator[tuple[str, Sequence[Evidence]]]:
+def one_sided(cases: Sequence[Evidence], table: LabelTable) -> Iterator[str]:
+    """A sentence for each class that is everywhere or nowhere in the truth."""
+    for place, name in enumerate(table.names):
+        known = np.concatenate([case.truth[place].ravel() for case in cases])
+        known = known[known != IGNORE]
+        if len(known) and (known == known[0]).all():
+            which = f"each {table.unit} is" if known[0] else f"no {table.unit} is"
+            yield f"{which} truly '{name}', so that nothing is to be told apart: its AUROC and the like are undefined"
+
+
+def _levels(
+    cases: Sequence[Evidence], table: LabelTable, by: Sequence[str] = ()
+) -> Iterator[tuple[str, Sequence[Evidence]]]:
     """What is pooled, with its name."""
     yield table.unit, cases
     patients = {case.patient for case in cases}
@@ -130,7 +164,7 @@ def _levels(cases: Sequence[Evidence], table: LabelTable) -> Iterator[tuple[str,
     if len(centres) > 1:
         for centre in sorted(centres):
             yield f"centre {centre or 'not stated'}", [case for case in cases if case.centre == centre]
-    for attribute in STRATA:
+    for attribute in dict.fromkeys((*STRATA, *(name for name in by if name != "centre"))):
         strata = statistics.strata(cases, attribute)
         if len(strata) > 1:
             yield from ((f"{attribute} {value or 'not stated'}", members) for value, members in strata.items())

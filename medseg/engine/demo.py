@@ -14,9 +14,11 @@ from medseg.case import Case
 from medseg.engine import evaluate, gather, reporting
 from medseg.engine.baseline import fit_thresholds, threshold_dice
 from medseg.engine.batch import predict_all
+from medseg.engine.pairs import numbers
 from medseg.engine.predict import Predictor
 from medseg.engine.scans import single
-from medseg.engine.scores import Score, Scores, as_text, save
+from medseg.engine.score import Score
+from medseg.engine.scores import Scores, as_text, save
 from medseg.engine.train import train
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
@@ -56,7 +58,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
     truth = read(series.with_name(f"{series.name}_label.nii.gz"))
     metrics = evaluate.metrics_of(loaded.metrics, run.table)
     rows: list[Score] = []
-    overlays: list[report.Overlay] = []
+    overlays: list[report.Drawn] = []
     baseline: list[float] = []
 
     def look(case: Case, scan: Volume, prediction: Prediction) -> None:
@@ -70,7 +72,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
                 patient=case.patient,
             )
         )
-        overlays.append(report.overlay(scan, prediction, truth))
+        overlays.append(report.drawn(report.overlay(scan, prediction, truth)))
         baseline.append(_thresholds(loaded, scan.array[0], truth.array[0], predictor.table))
 
     cases = [single(series, predictor.plan.channels)]
@@ -80,7 +82,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
         raise Refusal(series, found=outcome.reason, needed="a prediction", remedy="see the message above")
 
     _say("3/4  scoring it against the truth, and against what intensity alone can do")
-    scores = Scores(tuple(rows), evaluate.units(metrics))
+    scores = Scores(tuple(rows), numbers(metrics))
     save(scores, out)
 
     _say("4/4  writing the report")

@@ -16,7 +16,8 @@ import medseg
 from medseg import atomic, card, catalogue, config, plugins
 from medseg.catalogue import Entry
 from medseg.config import Recipe
-from medseg.engine import checkpoint, evaluate, foreign, matching, networks
+from medseg.engine import checkpoint, foreign, matching, networks
+from medseg.engine.inputs import table_from
 from medseg.engine.matching import Target
 from medseg.engine.run import Run
 from medseg.labels import LabelTable
@@ -155,7 +156,7 @@ def _recipe(asked: Request, entry: Entry | None) -> Recipe:
 
 def _table(asked: Request, recipe: Recipe, *, partial: bool) -> LabelTable | None:
     if asked.labels:
-        return evaluate.table_from(asked.labels)
+        return table_from(asked.labels)
     if recipe.labels:
         return LabelTable.of(recipe.labels, paint=recipe.paint)
     if partial:

@@ -14,7 +14,7 @@ from pathlib import Path
 from medseg import atomic, report, statistics
 from medseg.config import Recipe
 from medseg.data.split import SplitSettings
-from medseg.engine import assess, evaluate, gather
+from medseg.engine import assess, evaluate_run, gather
 from medseg.engine.assess import Pooled
 from medseg.engine.train import train
 from medseg.prediction import Evidence
@@ -61,7 +61,7 @@ def compare(recipe: Recipe, out: Path, *, announce: Callable[[str], None] = prin
     for name, split in (("by_patient", recipe.split), ("by_slice", by_slice)):
         announce(f"{SIDES[name]}:")
         run = train(recipe.model_copy(update={"split": split}), out / name, announce=announce)
-        scores = evaluate.of_run(run.folder, out / f"{name}_scores", announce=announce)
+        scores = evaluate_run.of_run(run.folder, out / f"{name}_scores", announce=announce)
         if scores.missing:
             raise Refusal(
                 run.folder,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from scipy import ndimage
 
 from medseg.case import Case
 from medseg.dicom.objects import NOTE_OF_CHECK, NOTE_OF_OTHERS
@@ -29,6 +30,8 @@ HIGHEST_LABEL = 65535
 BITS = (1, 2, 4)
 """What red, green and blue add to the number of a pixel where a label map is a colour picture."""
 BRIGHT = 127
+RESAMPLED = "resampled"
+"""Key in `Source.notes`: which grid a label map had before it was resampled, and which it was brought to."""
 CHOICE = "series_choice"
 """Key in `Source.notes`: why rules took a DICOM series, by its reader."""
 WRONG_CHANNELS = (
@@ -191,10 +194,14 @@ def load_valid(case: Case, image: Volume, read: Read) -> np.ndarray | None:
     return load_target(case.valid, image, lambda path: mask).array > 0
 
 
-def load_target(path: Path, image: Volume, read: Read) -> Volume:
+def load_target(path: Path, image: Volume, read: Read, *, resample: bool = False) -> Volume:
     """A label map on the grid of `image`; see `load_case`. It may be stored in another axis order; a DICOM
     segmentation may cover only a part of the image's voxels, and the rest is background. In a colour picture, red,
-    green and blue add 1, 2 and 4 to a pixel's number."""
+    green and blue add 1, 2 and 4 to a pixel's number.
+
+    Args:
+        resample: take the nearest number where the grid is another one; `source.notes` then says so under `RESAMPLED`.
+    """
     labels = as_numbers(read(path))
     if len(labels.array) != 1:
         raise Refusal(
@@ -208,15 +215,35 @@ def load_target(path: Path, image: Volume, read: Read) -> Volume:
     turned = reoriented(labels.with_array(values), image)
     if not same_place(turned, image):
         whole = pasted(turned, image)
+        if whole is None and resample and {turned.unit, image.unit} == {"mm"}:
+            whole = _resampled(turned, image)
+            note = f"{_grid(turned)}, not {_grid(image)}"
+            labels = replace(labels, source=replace(labels.source, notes={**labels.source.notes, RESAMPLED: note}))
         if whole is None:
             raise Refusal(
                 path,
-                found=f"a label grid {difference(turned, image)} from that of {image.source.path}",
+                found=f"a label grid {difference(turned, image)} from that of {image.source.path} "
+                f"({_grid(turned)}, not {_grid(image)})",
                 needed="labels on the grid of their image",
                 remedy="resample the labels onto the image (nearest neighbour), or correct whichever geometry is wrong",
             )
         turned = whole
     return Volume(turned.array, image.affine, labels.source, image.unit)
+
+
+def _grid(volume: Volume) -> str:
+    sizes, steps = (" x ".join(f"{one:.4g}" for one in side) for side in (volume.shape, volume.spacing_mm))
+    first = ", ".join(f"{one:.4g}" for one in volume.affine[:3, 3])
+    return f"{sizes} voxels of {steps} {volume.unit} from ({first})"
+
+
+def _resampled(labels: Volume, image: Volume) -> Volume:
+    """The number at the voxel nearest to each voxel of `image`; 0 outside the label map."""
+    step = np.linalg.solve(labels.affine, image.affine)
+    values = ndimage.affine_transform(
+        labels.array[0], step[:3, :3], step[:3, 3], image.shape, order=0, mode="grid-constant", cval=0
+    )
+    return Volume(values[None], image.affine, labels.source, image.unit)
 
 
 def as_numbers(labels: Volume) -> Volume:

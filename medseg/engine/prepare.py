@@ -16,13 +16,13 @@ import filelock
 from medseg.atomic import DISK_FULL, remove_partial
 from medseg.case import Case, CaseSet
 from medseg.data.cache import Cache, Contents, cache_key, is_complete, write_case
+from medseg.engine import unknown
 from medseg.engine.load import Read, load_case, load_valid
 from medseg.engine.parallel import Progress, Stop, for_each
 from medseg.labels import LabelTable
 from medseg.plan import Plan
 from medseg.refusal import Refusal
 from medseg.transforms import prepare as transform
-from medseg.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,8 @@ def _prepare_one(item: tuple[Case, Path], *, plan: Plan, table: LabelTable, read
     case, place = item
     image, labels = load_case(case, read, policy=plan.channels_on_other_grids, table=table, steps=plan.steps)
     if labels is not None and unknown_labels == "refuse":
-        _refuse_unknown(case, labels, table)
+        remedy = "set prepare.unknown_labels to background"
+        unknown.refuse(case.target or case.id, labels, table, remedy=remedy)
     valid = load_valid(case, image, read) if plan.steps else None
     array, undo = transform.image(image, plan, valid=valid, square=table.unit == "image")
     target = None if labels is None else transform.target(labels, undo, table)
@@ -142,17 +143,6 @@ def _prepare_one(item: tuple[Case, Path], *, plan: Plan, table: LabelTable, read
     needed = array.nbytes + (0 if target is None else target.nbytes)
     with _refusing_full_disk(place.parent, needed=needed):
         write_case(place, case.id, array, target, undo, table)
-
-
-def _refuse_unknown(case: Case, labels: Volume, table: LabelTable) -> None:
-    unknown = table.unknown(labels.array)
-    if unknown:
-        raise Refusal(
-            case.target or case.id,
-            found=f"the numbers {', '.join(map(str, unknown[:10]))}{', ...' if len(unknown) > 10 else ''}",
-            needed="only numbers that the label table names",
-            remedy="add them to the labels, or set prepare.unknown_labels to background",
-        )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from medseg import report
+from medseg.engine import assess, gather
 from medseg.engine.run import Run
+from medseg.engine.scores import Scores
+from medseg.refusal import Refusal
 
 
 def write(
@@ -18,13 +21,20 @@ def write(
     title: str,
     rows: Sequence[Mapping[str, Any]] = (),
     headline: Sequence[tuple[str, str | float]] = (),
-    overlays: Sequence[report.Overlay] = (),
+    overlays: Sequence[report.Drawn] = (),
     stamp: str = "",
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     pooled: Sequence[Mapping[str, Any]] = (),
+    statistics: Sequence[Mapping[str, Any]] = (),
+    volumes: Sequence[Mapping[str, Any]] = (),
+    reliability: Sequence[Mapping[str, Any]] = (),
+    quality: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write a report about a run: its curves, its data and plan, and the metrics and pictures given."""
+    """Write a report about a run: its curves, its data, plan, split and card, and what else is given; see
+    `report.Report`. The page of a training that is still going has neither card nor check of the split: those are for
+    numbers, and listing a large data set at every epoch would take its time."""
+    scored = bool(rows or pooled)
     report.write(
         path,
         report.Report(
@@ -34,12 +44,41 @@ def write(
             headline=headline,
             history=_history(run),
             metrics=rows,
+            statistics=statistics,
             pooled=pooled,
+            volumes=volumes,
+            reliability=reliability,
+            quality=quality,
             overlays=overlays,
             data=_data(run),
+            leaks=_leaks(run) if scored else {},
+            card=_card(run) if scored else "",
             notes=notes,
         ),
     )
+
+
+def write_scores(path: Path, *, title: str, scores: Scores, facts: Mapping[str, str]) -> None:
+    """Write a report about label maps or classes that no run is known of."""
+    report.write(
+        path,
+        report.Report(
+            title=title,
+            facts=facts,
+            headline=headline(scores),
+            metrics=scores.table(),
+            statistics=scores.statistics,
+            pooled=assess.to_json(scores.pooled),
+            volumes=scores.volumes(),
+            reliability=scores.reliability,
+            notes=[*scores.notes, *scores.missing],
+        ),
+    )
+
+
+def headline(scores: Scores) -> list[tuple[str, str | float]]:
+    """The mean of each number over labels, and a number of each metric over all cases."""
+    return [*((f"mean {name}", scores.mean(name)) for name in scores.units), *assess.headline(scores.pooled)]
 
 
 def _history(run: Run) -> list[dict[str, float]]:
@@ -64,16 +103,63 @@ def _history(run: Run) -> list[dict[str, float]]:
 
 def _data(run: Run) -> dict[str, str]:
     plan, about = run.plan, {"data set": str(run.recipe.dataset.dump())}
-    if run.path("split.json").exists():
-        split = run.read("split.json")
+    split = _split(run)
+    if split:
         fold = split["folds"][split["fold"]]
         about |= {
-            "training cases": ", ".join(fold["train"]),
-            "validation cases": ", ".join(fold["validation"]),
-            "split": f"{split['kind']}, by patient" if not split["stamp"] else f"{split['kind']}: {split['stamp']}",
+            "training cases": f"{len(fold['train'])}: {', '.join(fold['train'])}",
+            "validation cases": f"{len(fold['validation'])}: {', '.join(fold['validation'])}",
+            "split": f"{split['kind']}, fold {split['fold'] + 1} of {len(split['folds'])}",
         }
     return about | {
         "spacing of the network": plan.spacing_text(),
         "patch": " x ".join(str(side) for side in plan.patch),
         "normalisation": plan.normalisation_text(),
     }
+
+
+def _split(run: Run) -> dict[str, Any]:
+    """The run's split.json; empty where it does not tell cases, as an exported run does not."""
+    split = run.read("split.json") if run.path("split.json").exists() else {}
+    return split if split.get("folds") else {}
+
+
+def _leaks(run: Run) -> dict[str, str]:
+    """What is known of patients on both sides of the split."""
+    split = _split(run)
+    if not split:
+        return {}
+    fold, alone = split["folds"][split["fold"]], split["kind"] in ("none", "slice")
+    found = {
+        "divided": "by patient" if not alone else f"not by patient ({split['kind']})",
+        "cases on both sides": _some(sorted(set(fold["train"]) & set(fold["validation"]))),
+        **_patients(run, fold),
+    }
+    return found | ({"stamp": split["stamp"]} if split["stamp"] else {})
+
+
+def _patients(run: Run, fold: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """How many patients there are, and those on both sides, as far as the data are here to say."""
+    try:
+        cases = gather.cases(run.recipe).cases
+    except Refusal:
+        return {"patients on both sides": "not checked: the data set is not here"}
+    patients = {case.id: case.patient for case in cases}
+    unknown = sorted({name for side in ("train", "validation") for name in fold[side]} - set(patients))
+    if unknown:
+        return {"patients on both sides": f"not checked: the data set has no case {unknown[0]} any more"}
+    sides = {side: {patients[name] for name in fold[side]} for side in ("train", "validation")}
+    return {
+        "patients": f"{len(sides['train'])} to train, {len(sides['validation'])} to validate",
+        "patients on both sides": _some(sorted(sides["train"] & sides["validation"])),
+    }
+
+
+def _some(names: Sequence[str]) -> str:
+    """How many, and which the first few are."""
+    return f"{len(names)}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" if names else "none"
+
+
+def _card(run: Run) -> str:
+    path = run.path("card.md")
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from medseg import wording
 from medseg.atomic import replacing
-from medseg.report import charts, slices
-from medseg.report.slices import Overlay
+from medseg.report import agreement, boxes, charts, markup, reliability
+from medseg.report.cases import Drawn
+from medseg.report.tables import IDENTITY, MEAN, between, intervals, numbers, summary, table
 
-IDENTITY = ("case", "patient", "label")
 DICE = re.compile(r"(^|_)dice($|_)", re.IGNORECASE)
 AUROC = re.compile(r"(^|_)auroc($|_)", re.IGNORECASE)
 CURVES = {
@@ -28,6 +26,8 @@ CURVES = {
     "Share of the time that was waited for data": re.compile(r"^wait$"),
 }
 """What is drawn over epochs, by the names of columns."""
+VERDICTS = {"fail": "✗", "look": "?", "pass": "✓"}
+"""Signs of the verdicts, worst first: a colour alone is not seen by all."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,17 @@ class Report:
         headline: the few numbers to see first, as (name, value); a baseline belongs beside the result.
         history: a row per epoch: `epoch`, and any of `train_loss`, `validation_dice`, `lr`, `seconds`, ...
         metrics: a row per case and label: `case`, `patient`, `label`, then a number per metric, NaN where undefined.
+        statistics: a row per label and number (and stratum): `over`, `label`, `number`, `unit`, `cases`, `patients`,
+            `mean`, `sd`, `median`, `q1`, `q3`, `low`, `high` (of the mean's 95 % interval), `undefined`, `infinite`.
+            Those over all cases come first; "mean of labels" is a label, too.
         pooled: a row per number over a whole set: `over`, `metric`, `row`, `value`, `low`, `high`.
-        overlays: cases to look at, in this order. Each costs about half a megabyte.
+        volumes: a row per case and label: `case`, `patient`, `label`, `truth_ml`, `predicted_ml`.
+        reliability: a row per label and bin: `label`, `probability` (its mean), `share` (truly so), `places`.
+        quality: a row per case: `case`, `verdict` (pass, look or fail), `score`, `reasons` (text, or a list of them).
+        overlays: cases to look at, in this order, the worst first.
         data: description of the data and of its split, as name and text.
+        leaks: what was checked of the split, and what was found, as name and text.
+        card: the model card, in Markdown.
         notes: further remarks, a paragraph each.
     """
 
@@ -53,10 +61,25 @@ class Report:
     headline: Sequence[tuple[str, str | float]] = ()
     history: Sequence[Mapping[str, float]] = ()
     metrics: Sequence[Mapping[str, str | float]] = ()
+    statistics: Sequence[Mapping[str, Any]] = ()
     pooled: Sequence[Mapping[str, Any]] = ()
-    overlays: Sequence[Overlay] = ()
+    volumes: Sequence[Mapping[str, Any]] = ()
+    reliability: Sequence[Mapping[str, Any]] = ()
+    quality: Sequence[Mapping[str, Any]] = ()
+    overlays: Sequence[Drawn] = ()
     data: Mapping[str, str] = field(default_factory=dict)
+    leaks: Mapping[str, str] = field(default_factory=dict)
+    card: str = ""
     notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One of several charts to choose from: what it is called in the list, its SVG, and a line below it."""
+
+    name: str
+    svg: str
+    caption: str
 
 
 def write(path: Path, report: Report) -> None:
@@ -82,76 +105,28 @@ def render(report: Report) -> str:
         report=report,
         value=wording.value,
         metrics=table(report.metrics, first=IDENTITY),
+        statistics=table(report.statistics, first=("over", "label", "number", "unit"), alike=False),
         pooled=table(report.pooled, first=("over", "metric", "row")),
-        summary=summary(report.metrics),
+        summary=summary(report.metrics, report.statistics),
+        headline=_headline(report),
         history=table(report.history, first=("epoch",)),
-        strip_chart=_strip_chart(report.metrics),
+        quality=table(_quality(report.quality), first=("case", "verdict", "score", "reasons")),
+        verdicts=_verdicts(report.quality),
+        spreads=_spreads(report),
+        agreements=_by_label(
+            report.volumes, ("case", "truth_ml", "predicted_ml"), agreement.agreement, agreement.in_words
+        ),
+        calibrations=_by_label(
+            report.reliability, ("probability", "share", "places"), reliability.reliability, _places
+        ),
         curves=_curves(report.history),
-        cases=[_case(overlay, report.metrics) for overlay in report.overlays],
-        scans=any(overlay.unit == "mm" for overlay in report.overlays),
+        dice={
+            (str(row.get("case")), str(row.get("label"))): row[_dice_name(row)]
+            for row in report.metrics
+            if _dice_name(row)
+        },
+        card=markup.html(report.card),
     )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A table cell: the words shown, what the table sorts by ("" last, whichever way), and a remark below the words."""
-
-    words: str
-    key: str
-    number: bool
-    remark: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns and cells of a table; a column counts as numeric when nothing in it is text."""
-
-    columns: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-
-def table(rows: Sequence[Mapping[str, Any]], *, first: Sequence[str]) -> Table:
-    """Rows of any keys as a table: the columns named in `first`, where present, then the others as they come."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    columns = tuple(name for name in first if name in keys) + tuple(name for name in keys if name not in first)
-    digits = {name: wording.digits_for(row.get(name) for row in rows) for name in columns}
-    cells = tuple(tuple(_cell(row.get(name), digits[name]) for name in columns) for row in rows)
-    numeric = tuple(all(row[position].number for row in cells) for position in range(len(columns)))
-    return Table(columns, numeric, cells)
-
-
-def _cell(given: Any, digits: int | None) -> Cell:
-    words = wording.value(given, digits=digits)
-    if not wording.is_number(given):
-        return Cell(words, "" if given is None else str(given), number=given is None)
-    # JavaScript reads 1e999 as infinity, but not Python's "inf".
-    key = "" if math.isnan(given) else f"{math.copysign(1, given):.0f}e999" if math.isinf(given) else f"{given:.17g}"
-    return Cell(words, key, number=True)
-
-
-def summary(metrics: Sequence[Mapping[str, Any]]) -> Table:
-    """A row per label: the mean of each metric over the cases where it is finite, saying where it is not."""
-    names = [name for name in table(metrics, first=IDENTITY).columns if name not in IDENTITY]
-    names = [name for name in names if all(wording.is_number(row[name]) for row in metrics if name in row)]
-    digits = {name: wording.digits_for(row.get(name) for row in metrics) for name in names}
-    rows = []
-    for label in dict.fromkeys(str(row.get("label", "")) for row in metrics):
-        of_label = [row for row in metrics if str(row.get("label", "")) == label]
-        cells = [Cell(label, label, number=False), _cell(len({row.get("case") for row in of_label}), None)]
-        cells += [_mean([float(row[name]) for row in of_label if name in row], digits[name]) for name in names]
-        rows.append(tuple(cells))
-    return Table(("label", "cases", *names), (False, True, *(True for _ in names)), tuple(rows))
-
-
-def _mean(values: list[float], digits: int | None) -> Cell:
-    finite = [value for value in values if math.isfinite(value)]
-    undefined, infinite = sum(map(math.isnan, values)), sum(map(math.isinf, values))
-    without = [f"{count} {word}" for count, word in ((undefined, "undefined"), (infinite, "infinite")) if count]
-    remark = f"without {', '.join(without)}" if without else ""
-    if not finite:
-        return Cell("–", "", number=True, remark=remark)
-    return Cell(wording.value(mean(finite), digits=digits), f"{mean(finite):.17g}", number=True, remark=remark)
 
 
 def _dice_name(row: Mapping[str, Any]) -> str:
@@ -160,14 +135,67 @@ def _dice_name(row: Mapping[str, Any]) -> str:
     return found[0] if found else ""
 
 
-def _strip_chart(metrics: Sequence[Mapping[str, Any]]) -> str:
-    by_label: dict[str, list[tuple[str, float]]] = {}
-    for row in metrics:
-        name = _dice_name(row)
-        if name and wording.is_number(row[name]):
-            cases = by_label.setdefault(str(row.get("label", "all")), [])
-            cases.append((str(row.get("case", "")), float(row[name])))
-    return charts.strips("Dice", list(by_label.items()))
+def _headline(report: Report) -> list[tuple[str, str, str]]:
+    """(name, value, interval) of each: that of "mean dice" is the interval of dice over the labels."""
+    bounds = intervals(report.statistics)
+    found = []
+    for name, given in report.headline:
+        of = bounds.get((MEAN, name.removeprefix("mean ")))
+        found.append((name, wording.value(given), f"95 % interval {between(of)}" if of and between(of) else ""))
+    return found
+
+
+def _spreads(report: Report) -> list[Chart]:
+    """A box plot for each number, Dice first."""
+    first = next((_dice_name(row) for row in report.metrics if _dice_name(row)), "")
+    units = {str(row.get("number")): str(row.get("unit") or "") for row in report.statistics}
+    made = []
+    for name in sorted(numbers(report.metrics), key=lambda name: name != first):
+        by_label: dict[str, list[tuple[str, float]]] = {}
+        for row in report.metrics:
+            if name in row:
+                cases = by_label.setdefault(str(row.get("label", "all")), [])
+                cases.append((str(row.get("case", "")), float(row[name])))
+        shown = f"{name} [{units[name]}]" if units.get(name) else name
+        made.append(Chart(shown.replace("_", " "), boxes.boxes(name, list(by_label.items())), ""))
+    return [chart for chart in made if chart.svg]
+
+
+def _by_label(
+    rows: Sequence[Mapping[str, Any]],
+    columns: tuple[str, str, str],
+    draw: Callable[[str, list[Any]], str],
+    describe: Callable[[list[Any]], str],
+) -> list[Chart]:
+    """A chart for each label of rows that have a column `label`, drawn from tuples of `columns`."""
+    by_label: dict[str, list[Any]] = {}
+    for row in rows:
+        by_label.setdefault(str(row["label"]), []).append(tuple(row[name] for name in columns))
+    made = [Chart(label, draw(label, found), describe(found)) for label, found in by_label.items()]
+    return [chart for chart in made if chart.svg]
+
+
+def _places(bins: Sequence[tuple[float, float, float]]) -> str:
+    return f"{sum(places for _, _, places in bins):,.0f} places"
+
+
+def _quality(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for a table: signs beside the words of verdicts, reasons in one text, the worst first."""
+    order = list(VERDICTS)
+    return [
+        {
+            **row,
+            "verdict": f"{VERDICTS.get(row['verdict'], '')} {row['verdict']}".strip(),
+            "reasons": row["reasons"] if isinstance(row["reasons"], str) else "; ".join(row["reasons"]),
+        }
+        for row in sorted(rows, key=lambda row: order.index(row["verdict"]) if row["verdict"] in order else len(order))
+    ]
+
+
+def _verdicts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
+    """(sign, verdict, cases) of each verdict."""
+    counts = Counter(str(row["verdict"]) for row in rows)
+    return [(sign, verdict, counts[verdict]) for verdict, sign in VERDICTS.items()] if rows else []
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -187,48 +215,3 @@ def _points(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float
     """(epoch, value); a row without the value (no validation in that epoch) is no gap in the line."""
     pairs = [(row.get("epoch", position), row.get(name)) for position, row in enumerate(history)]
     return [(float(x), float(y)) for x, y in pairs if y is not None and wording.is_number(y)]
-
-
-@dataclass(frozen=True)
-class Key:
-    """One entry of a case's legend."""
-
-    name: str
-    colour: str
-    dice: str
-
-
-@dataclass(frozen=True)
-class Case:
-    """What the page shows of one overlay: its slices, as (caption, alternative text, base64 PNG), and the labels that
-    are in them."""
-
-    name: str
-    keys: tuple[Key, ...]
-    has_truth: bool
-    panels: tuple[tuple[str, str, str], ...]
-
-
-def _case(overlay: Overlay, metrics: Sequence[Mapping[str, Any]]) -> Case:
-    from medseg.report.pictures import panel
-
-    dice = {
-        str(row.get("label")): wording.value(row[_dice_name(row)])
-        for row in metrics
-        if str(row.get("case")) == overlay.case and _dice_name(row)
-    }
-    chosen = [(plane, slices.busiest(overlay, plane)) for plane in slices.planes(overlay.shape)]
-    seen = [any(there) for there in zip(*(slices.visible(overlay, *choice) for choice in chosen), strict=True)]
-    labels = [label for label, there in zip(overlay.table.labels, seen, strict=True) if there]
-    keys = [Key(label.name, "#{:02x}{:02x}{:02x}".format(*label.colour), dice.get(label.name, "")) for label in labels]
-    drawn = []
-    for plane, index in chosen:
-        caption = f"{plane.name.capitalize()}, slice {index + 1} of {overlay.shape[plane.normal]}"
-        if overlay.unit == "px":
-            caption = "Picture"
-        outlines = "prediction" if overlay.truth is None else "reference (dashed) and prediction"
-        names = ", ".join(key.name for key in keys) or "no label present"
-        alternative = f"{caption} of case {overlay.case}: outlines of {outlines}; {names}"
-        png = base64.b64encode(panel(overlay, plane, index)).decode("ascii")
-        drawn.append((caption, alternative, png))
-    return Case(overlay.case, tuple(keys), overlay.truth is not None, tuple(drawn))

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from medseg.geometry import axis_map
-from medseg.labels import LabelTable
+from medseg.labels import IGNORE, LabelTable
 from medseg.prediction import Prediction
 from medseg.volume import Volume
 
@@ -89,6 +89,26 @@ class Overlay:
             raise ValueError(f"case {self.case}: spacing {self.spacing_mm}; needed three positive lengths")
 
     @property
+    def errors(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where any label is missed, and where any is a false alarm: boolean (I, J, K) each; both at once where one
+        label stands for another. None without truth. Where the truth is not known, nothing is an error."""
+        if self.truth is None:
+            return None
+        missed, false = np.zeros(self.shape, bool), np.zeros(self.shape, bool)
+        layers = zip(self.layers(self.truth), self.layers(self.predicted), strict=True)
+        for (truth, number), (predicted, same) in layers:
+            there, found = truth == number, predicted == same
+            missed |= there & ~found
+            false |= found & ~there & ~self._unknown(truth)
+        return missed, false
+
+    def _unknown(self, truth: np.ndarray) -> np.ndarray:
+        """Boolean (I, J, K) for one of the truth's layers."""
+        coded = self.truth is not None and self.truth.ndim == 4
+        ignored = IGNORE if coded else self.table.ignore
+        return np.zeros(self.shape, bool) if ignored is None else truth == ignored
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(I, J, K)."""
         return self.scan.shape[-3:]
@@ -160,6 +180,15 @@ def busiest(overlay: Overlay, plane: Plane) -> int:
             scores += counts / max(counts.max(), 1)
     best = np.flatnonzero(np.isclose(scores, scores.max()))
     return int(best[len(best) // 2])
+
+
+def telling(overlay: Overlay, plane: Plane, errors: tuple[np.ndarray, np.ndarray] | None) -> int:
+    """Number of the slice with the most errors, or the busiest one where there is no error, or no truth."""
+    if errors is None:
+        return busiest(overlay, plane)
+    others = tuple(axis for axis in range(3) if axis != plane.normal)
+    counts = np.count_nonzero(errors[0], axis=others) + np.count_nonzero(errors[1], axis=others)
+    return int(counts.argmax()) if counts.any() else busiest(overlay, plane)
 
 
 def visible(overlay: Overlay, plane: Plane, index: int) -> list[bool]:

@@ -39,6 +39,6 @@ def test_demo(tmp_path: Path) -> None:
     segmentation = highdicom.seg.Segmentation.from_dataset(pydicom.dcmread(tmp_path / "unseen" / "p08_a.seg.dcm"))
     assert segmentation.number_of_segments == len(np.unique(labels.array)) - 1
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png") >= 3 and not re.search(r"(?:src|href|url)\W+http", page)
+    assert page.count("data:image/webp") == 6 and not re.search(r"(?:src|href|url)\W+http", page)
     weights = (tmp_path / "run" / "weights.safetensors").read_bytes()
     assert "took" in run(tmp_path) and (tmp_path / "run" / "weights.safetensors").read_bytes() == weights

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medseg import models
-from medseg.engine import evaluate
+from medseg.engine import unseen
 from medseg.engine.run import Run
 from tests import tiny
 from tests.published import bring_in
@@ -45,7 +45,7 @@ def test_an_imported_run_is_scored_on_any_data(imported: Run, tmp_path: Path) ->
 def test_label_maps_mean_what_their_data_set_says(imported: Run) -> None:
     """In RITE's files green is a crossing and blue a vein; in those that the weights come from, a vein and a vessel."""
     assert imported.table.labels[1].members == (6, 7)
-    cases = evaluate._sample(imported, [RETINA]).cases
+    cases = unseen.sample(imported, [RETINA]).cases
     assert cases.labels.names == imported.table.names and cases.labels.labels[1].members == (2, 4)
 
 

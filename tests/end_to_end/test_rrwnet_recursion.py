@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from medseg import config
 from medseg.data import splits
-from medseg.engine import evaluate, gather
+from medseg.engine import evaluate_run, gather
 from medseg.engine.load import load_case
 from medseg.engine.refine import refine_all
 from medseg.engine.run import Run
@@ -42,7 +42,7 @@ def trained(folder: Path, seed: int, variant: str) -> Run:
 
 def infeasible(run: Run, out: Path) -> float:
     """Mean share of infeasible paths over arteries and veins."""
-    scores = evaluate.of_run(run.folder, out)
+    scores = evaluate_run.of_run(run.folder, out)
     return float(np.mean([scores.value("vessel_paths", f"{name}: infeasible") for name in ("artery", "vein")]))
 
 

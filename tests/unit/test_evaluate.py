@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medseg import config
-from medseg.engine import assess, evaluate
+from medseg.engine import assess, evaluate, inputs
 from medseg.engine.scores import Scores, as_text
 from medseg.labels import LabelTable
 from medseg.prediction import Evidence
@@ -36,7 +36,7 @@ def folders(tmp_path):
             tiny.nifti(tmp_path / side / f"{name}.nii.gz", array, affine)
 
         def scored(self, table: LabelTable = TABLE) -> Scores:
-            return evaluate.of_folders(self.predicted, self.truth, table, METRICS)
+            return evaluate.of_pairs(inputs.of_folders(self.predicted, self.truth), table, METRICS)
 
     for side in ("predicted", "truth"):
         (tmp_path / side).mkdir()
@@ -140,21 +140,21 @@ def test_regions_whose_painted_numbers_mean_something_else_are_refused(folders, 
 
 def test_label_tables(tmp_path):
     run = tiny.untrained_run(tmp_path / "run")
-    assert evaluate.table_from(run.folder) == run.table
-    assert evaluate.table_from(run.path("labels.json")) == run.table
+    assert inputs.table_from(run.folder) == run.table
+    assert inputs.table_from(run.path("labels.json")) == run.table
     (tmp_path / "labels.yaml").write_text("labels:\n  left: 1\n  right: 2\n")
-    assert evaluate.table_from(tmp_path).names == ("left", "right")
+    assert inputs.table_from(tmp_path).names == ("left", "right")
     (tmp_path / "plain.yaml").write_text("left: 1\n")
-    assert evaluate.table_from(tmp_path / "plain.yaml").names == ("left",)
+    assert inputs.table_from(tmp_path / "plain.yaml").names == ("left",)
     with pytest.raises(Refusal, match="no label table"):
-        evaluate.table_from(tmp_path / "absent.yaml")
+        inputs.table_from(tmp_path / "absent.yaml")
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1", "", "labels: {a: one}", '{"exclusive": true}'])
 def test_damaged_label_tables(tmp_path, content):
     (tmp_path / "labels.yaml").write_text(content)
     with pytest.raises(Refusal, match=r"labels\.yaml"):
-        evaluate.table_from(tmp_path / "labels.yaml")
+        inputs.table_from(tmp_path / "labels.yaml")
 
 
 def test_the_command(folders, tmp_path):

@@ -100,6 +100,18 @@ def test_a_small_lesion_is_not_lost_behind_a_large_organ() -> None:
     assert slices.busiest(overlay(predicted), AXIAL) == 6
 
 
+def test_the_slice_that_tells_most_is_the_one_with_most_errors() -> None:
+    predicted = np.zeros((6, 6, 9), dtype=np.uint8)
+    predicted[:, :, 3] = 1
+    truth = predicted.copy()
+    perfect = overlay(predicted, truth=truth)
+    assert slices.telling(perfect, AXIAL, perfect.errors) == 3, "without errors, the busiest"
+    truth[2, 2, 6] = 4
+    wrong = overlay(predicted, truth=truth)
+    assert [slices.telling(wrong, plane, wrong.errors) for plane in PLANES] == [6, 2, 2]
+    assert slices.telling(wrong, AXIAL, None) == 3, "without truth, the busiest"
+
+
 def test_painted_maps_and_network_targets_show_the_same() -> None:
     rng = np.random.default_rng(0)
     painted = rng.choice(np.array([0, 1, 4], dtype=np.uint8), (4, 4, 5))
