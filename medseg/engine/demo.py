@@ -18,7 +18,8 @@ from medseg.engine.pairs import numbers
 from medseg.engine.predict import Predictor
 from medseg.engine.scans import single
 from medseg.engine.score import Score
-from medseg.engine.scores import Scores, as_text, save
+from medseg.engine.scores import Scores, save
+from medseg.engine.scores_text import as_text
 from medseg.engine.train import train
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
