@@ -207,7 +207,7 @@ DEFAULTS: dict[str, Any] = {
     "loss": {"name": "dice_ce"},
 }
 DEFAULT_METRICS = {
-    "voxel": ("dice", "iou", "volume", "hd95", "nsd"),
+    "voxel": ("dice", "iou", "volume", "hd95", "assd", "nsd"),
     "slice": ("auroc", "auprc", "classification", "calibration"),
     "image": ("auroc", "auprc", "classification", "calibration"),
 }

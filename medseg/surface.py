@@ -73,6 +73,12 @@ def distances(truth: np.ndarray, predicted: np.ndarray, spacing: np.ndarray, *, 
     return Distances(there[first], back[second], ours.weights[first], theirs.weights[second])
 
 
+def reach(distances: np.ndarray, weights: np.ndarray, share: float) -> float:
+    """The first of ascending distances within which a share of the weight lies."""
+    shares = np.cumsum(weights) / weights.sum()
+    return float(distances[min(int(np.searchsorted(shares, share)), len(distances) - 1)])
+
+
 def surface(mask: np.ndarray, flat: Flat = (False, False, False)) -> np.ndarray:
     """Boolean (I, J, K) of the surface voxels; `flat` axes have no neighbours."""
     interior = mask.copy() if not all(flat) else np.zeros_like(mask)

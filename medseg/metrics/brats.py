@@ -28,6 +28,7 @@ from scipy import ndimage
 from medseg.metrics import Number
 from medseg.pair import Pair
 from medseg.settings import Settings
+from medseg.surface import reach
 
 NUMBERS = {
     "brats_dice": Number("", "higher"),
@@ -99,10 +100,4 @@ def _compare(pair: Pair, penalty: float) -> tuple[float, float]:
     truth, predicted, both = pair.voxels
     found = pair.distances("elements")
     sides = (found.there, found.weights_there), (found.back, found.weights_back)
-    return 2 * both / (truth + predicted), max(_percentile(*side) for side in sides)
-
-
-def _percentile(distances: np.ndarray, weights: np.ndarray) -> float:
-    """The first of ascending distances within which 95 % of the area lies."""
-    shares = np.cumsum(weights) / weights.sum()
-    return float(distances[min(int(np.searchsorted(shares, SHARE)), len(distances) - 1)])
+    return 2 * both / (truth + predicted), max(reach(*side, SHARE) for side in sides)

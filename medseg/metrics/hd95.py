@@ -17,6 +17,7 @@ import numpy as np
 from medseg.metrics import Number
 from medseg.pair import Pair
 from medseg.settings import Settings
+from medseg.surface import reach
 
 NUMBERS = {"hd95": Number("mm", "lower")}
 NEEDS_MM = True
@@ -40,12 +41,6 @@ def compute(pair: Pair, options: Options) -> dict[str, float]:
         distances, weights = (np.concatenate(each) for each in zip(*both, strict=True))
         order = np.argsort(distances, kind="stable")
         both = [(distances[order], weights[order])]
-    return {"hd95": max(_percentile(*each, options.surface) for each in both)}
-
-
-def _percentile(distances: np.ndarray, weights: np.ndarray, surface: str) -> float:
-    """Of ascending distances."""
-    if surface == "voxels":
-        return float(np.percentile(distances, 100 * SHARE))
-    shares = np.cumsum(weights) / weights.sum()
-    return float(distances[min(int(np.searchsorted(shares, SHARE)), len(distances) - 1)])
+    if options.surface == "voxels":
+        return {"hd95": max(float(np.percentile(distances, 100 * SHARE)) for distances, _ in both)}
+    return {"hd95": max(reach(*each, SHARE) for each in both)}
