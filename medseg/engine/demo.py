@@ -92,6 +92,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
         out / "report.html",
         title="medseg demo: an unseen patient",
         rows=scores.table(),
+        statistics=scores.statistics,
         headline=[("mean Dice", scores.mean("dice")), ("mean Dice of intensity thresholds", baseline[0])],
         overlays=overlays,
         stamp="",
