@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medseg import scratch
 from medseg.atomic import replacing
 from medseg.geometry import grid_distance_mm
 from medseg.packing import packed
+from medseg.prediction import SLAB
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
@@ -55,6 +57,26 @@ def write(
         image.header.write_to(handle)
         for piece in pieces:
             handle.write(np.ascontiguousarray(piece.T, kind).data)
+
+
+def write_shares(path: Path, like: Volume, shares: np.ndarray, *, bits: int, comment: str) -> None:
+    """Write numbers from 0 to 1, (C, I, J, K), as whole ones of 8 or 16 bits, of which the header's slope makes shares.
+    What is in memory at once does not grow with the scan or the channels.
+
+    Raises:
+        Refusal: an axis is longer than NIfTI-1 can say.
+    """
+    most = 2**bits - 1
+    write(path, like, shares.shape, f"uint{bits}", _steps(shares, most), step=1 / most, comment=comment)
+
+
+def _steps(shares: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Numbers from 0 to `most`, some planes of a channel at a time."""
+    planes = max(1, SLAB // shares[0, ..., 0].size)
+    for volume in shares:
+        for start in range(0, volume.shape[2], planes):
+            yield np.rint(volume[..., start : start + planes] * np.float32(most))
+            scratch.let_go(shares)
 
 
 def image_of(volume: Volume, path: Path) -> Any:

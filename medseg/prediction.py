@@ -17,6 +17,30 @@ SLAB = 2**21
 """Voxels that are painted or written at once, or one plane."""
 
 
+@dataclass(frozen=True)
+class Quality:
+    """What is to be thought of a segmentation, told without the truth; see `quality.judge`.
+
+    Attributes:
+        verdict: "pass", "look" or "fail".
+        score: from 0 to 1, higher where a poor segmentation is likelier; None: there was nothing to judge by.
+        reasons: what stands out, in words, the worst first.
+    """
+
+    verdict: str
+    score: float | None
+    reasons: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """For people, in one line."""
+        score = "" if self.score is None else f" (score {self.score:.2f})"
+        return f"{self.verdict}{score}" + (f": {'; '.join(self.reasons)}" if self.reasons else "")
+
+    def to_json(self) -> dict[str, Any]:
+        score = None if self.score is None else round(self.score, 4)
+        return {"verdict": self.verdict, "score": score, "reasons": list(self.reasons)}
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """Labels of one case on the grid of its scan.
@@ -32,6 +56,9 @@ class Prediction:
         uid: of this result alone; the objects written from it derive their identifiers from it and so can name one
             another.
         facts: how this case was worked on, for its record.
+        entropy: (1, I, J, K) float32 from 0 to 1, see `transforms.kept.entropy`; None unless asked for.
+        disagreement: (1, I, J, K) float32 from 0 to 1, see `engine.dispute`; None unless asked for.
+        quality: None where it was not judged.
     """
 
     case: str
@@ -42,6 +69,9 @@ class Prediction:
     scan: Volume | None = None
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    entropy: np.ndarray | None = None
+    disagreement: np.ndarray | None = None
+    quality: Quality | None = None
 
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""
@@ -72,6 +102,7 @@ class Classification:
         provenance: as in `Prediction`.
         spread: (classes, n) float32, the standard deviation of the probabilities over mirrored images and the members
             of an ensemble; None where there is only one answer.
+        scores: (classes, n) float32, the logits that the probabilities were made of; None if they were not kept.
     """
 
     case: str
@@ -81,6 +112,7 @@ class Classification:
     undo: Any = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     spread: np.ndarray | None = None
+    scores: np.ndarray | None = None
 
     @property
     def decisions(self) -> np.ndarray:

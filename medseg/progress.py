@@ -27,6 +27,7 @@ WORDS = {
     "prepare": "preparing",
     TILES: "segmenting",
     "clean-up": "cleaning up",
+    "judge": "judging",
     "write": "writing",
     "measure": "measuring",
 }

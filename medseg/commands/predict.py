@@ -77,6 +77,9 @@ def command(
     is a case, and its series is chosen by the rules; `medseg dicom select` shows how. Else each subfolder is a series.
     A zip in a folder is a case, too.
 
+    Each result is judged without the truth (pass, look or fail, with reasons) by what the run's training cases were
+    like; after `medseg calibrate`, by what the network promises too.
+
     A scan that cannot be read is reported and the others go on; OUT/predict.json says what became of each. Exit code 1
     when any failed.
 
@@ -143,6 +146,10 @@ def command(
             ahead=predictor.device.type == "cuda" and max_memory is None if ahead is None else ahead,
         )
     failed = sum(outcome.state != "done" for outcome in outcomes)
+    verdicts = [outcome.facts["quality"]["verdict"] for outcome in outcomes if "quality" in outcome.facts]
+    if verdicts:
+        counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "look", "fail")}
+        print(f"quality control without truth: {', '.join(f'{count} {word}' for word, count in counts.items())}")
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")
     if failed:
         raise typer.Exit(1)

@@ -43,3 +43,10 @@ MODALITIES = {
 ANY_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 PRESENCE, ABSENT = Code("121052", "DCM", "Presence of property"), Code("121054", "DCM", "Absent")
 SOURCE = Code("260753009", "SCT", "Source")
+CONTROL, COMMENT = Code("QC", "99MEDSEG", "Quality control of the result"), Code("121106", "DCM", "Comment")
+VERDICTS = {
+    "pass": Code("PASS", "99MEDSEG", "Plausible"),
+    "look": Code("LOOK", "99MEDSEG", "To be looked at"),
+    "fail": Code("FAIL", "99MEDSEG", "Likely to have failed"),
+}
+"""What quality control without truth says; there are no public codes for it."""

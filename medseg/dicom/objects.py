@@ -105,13 +105,15 @@ def equipment(prediction: Prediction) -> dict[str, str]:
 
 def account(prediction: Prediction) -> str:
     """How a result came about, one `key: value` a line: the provenance (model, hash of its weights, code version, seed)
-    and what the check of the input series found. UIDs of the input are in the object's own references, but for those of
-    further channels, whose series are named here."""
+    what the check of the input series found, and what quality control says of the result. UIDs of the input are in the
+    object's own references, but for those of further channels, whose series are named here."""
     lines = {key: str(value) for key, value in prediction.provenance.items()}
     notes = prediction.target.source.notes
     if notes.get(NOTE_OF_OTHERS):
         lines["other input"] = notes[NOTE_OF_OTHERS]
     lines["check of the series"] = str(notes.get(NOTE_OF_CHECK, "not made"))
+    if prediction.quality:
+        lines["quality control"] = prediction.quality.sentence()
     return "\n".join(f"{key}: {value}" for key, value in lines.items())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from medseg import originals
 from medseg.dicom import objects
+from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 
@@ -36,6 +37,24 @@ class Content:
     places: list[tuple[int, int]]
     planes: Callable[[], Iterator[np.ndarray]]
     overlap: bool | None
+
+
+def shown(prediction: Prediction, what: str) -> Prediction:
+    """The result as an object shows it: as it is, or for a map of one number a voxel as that of a single "label".
+
+    Args:
+        what: "probabilities", "entropy" or "disagreement".
+
+    Raises:
+        Refusal: that map was not kept.
+    """
+    if what == "probabilities":
+        return prediction
+    shares = getattr(prediction, what)
+    if shares is None:
+        raise Refusal("dicom_seg: of", found=f"no {what}", needed="it, kept", remedy="predict with this output")
+    nothing = prediction.target.with_array(np.zeros((1, *prediction.target.shape), np.uint8))
+    return replace(prediction, table=LabelTable.of({what: 1}), target=nothing, probabilities=shares)
 
 
 def of(prediction: Prediction, kind: Kind) -> Content:

@@ -56,6 +56,7 @@ def build(
             sop_instance_uid=objects.uid(prediction, "SEG"),
             instance_number=1,
             content_label="SEGMENTATION",
+            content_description=f"quality control: {quality.verdict}" if (quality := prediction.quality) else None,
             contributing_equipment=[objects.contribution(prediction)],
             omit_empty_frames=False,
             specific_character_set=patient.character_set(headers[0], *texts),

@@ -15,6 +15,7 @@ from medseg.engine import validate
 from medseg.labels import LabelTable
 from medseg.plan import Plan
 from medseg.prediction import decided
+from medseg.transforms.kept import probabilities
 
 BAR = 0.995
 """Dice between the labels of both formats that every label must reach, over the voxels of all cases together."""
@@ -97,7 +98,7 @@ class OfClasses:
     ) -> np.ndarray:
         """Probabilities (classes, n) of a prepared image."""
         scores = validate.answers(network, image, plan, settings, device)
-        return validate.probabilities(scores, exclusive=self.table.exclusive).flatten(1).numpy()
+        return probabilities(scores, exclusive=self.table.exclusive).flatten(1).numpy()
 
     def add(self, full: np.ndarray, half: np.ndarray) -> None:
         """The answers of a case in float32 and in bf16."""

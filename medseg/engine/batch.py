@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from medseg.volume import Volume
 
 Gating = Callable[[Case, Volume, Prediction], tuple[Prediction, dict[str, Any]]]
 MAPS = "maps"
-"""What outputs say that they write if it is probabilities and no labels."""
+"""What outputs say that they write if it is no labels, but shares from 0 to 1."""
 
 
 def predict_all(
@@ -82,10 +82,14 @@ def predict_all(
             remedy="name the segmentation's run first and the slice classifier after --gate",
         )
     needs_one_scan(roi, len(cases))
-    probabilities = probabilities or any(_needs_probabilities(one.module(), one.options) for one in writers)
+    wanted = {name for one in writers for name in _keeps(one.module(), one.options)}
+    probabilities = probabilities or "probabilities" in wanted
+    uncertainty = wanted - {"probabilities"}
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out / "predict.json", predictor.provenance)
-    batch = _Batch(predictor, writers, out, series, probabilities, gate, roi, use, _courses(cases, on_step), announce)
+    batch = _Batch(
+        predictor, writers, out, series, probabilities, uncertainty, gate, roi, use, _courses(cases, on_step), announce
+    )
     outcomes: list[runner.Outcome] = []
     above = predictor.limits.host_bytes() // SCRATCH_SHARE
     try:
@@ -102,6 +106,9 @@ def predict_all(
                 announce(
                     f"[{len(outcomes)}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}"
                 )
+                quality = outcome.facts.get("quality")
+                if quality and quality["verdict"] != "pass":
+                    announce(f"{outcome.case}: {quality['verdict']}: {'; '.join(quality['reasons'])}")
                 for warning in outcome.facts.get("warnings", ()):
                     announce(f"{outcome.case}: {warning}")
     finally:
@@ -124,6 +131,7 @@ class _Batch:
     out: Path
     series: str | None
     probabilities: bool
+    uncertainty: Collection[str]
     gate: Gating | None
     roi: Roi | None
     use: Callable[[Case, Volume, Any], None] | None
@@ -154,6 +162,7 @@ class _Batch:
             valid=valid,
             centre=case.centre,
             probabilities=self.probabilities,
+            uncertainty=self.uncertainty,
             roi=self.roi,
             on_forecast=lambda forecast: self.announce(f"{case.id}: {forecast.sentence()}"),
         )
@@ -184,10 +193,10 @@ class _Batch:
         return scan
 
 
-def _needs_probabilities(module: Any, options: Any) -> bool:
-    """Whether an output with these options wants more than labels; those that never do need not say so."""
-    asked = getattr(module, "needs_probabilities", None)
-    return asked is not None and asked(options)
+def _keeps(module: Any, options: Any) -> tuple[str, ...]:
+    """Maps that an output with these options wants besides labels; those that never do need not say so."""
+    asked = getattr(module, "keeps", None)
+    return () if asked is None else tuple(asked(options))
 
 
 def _writers(formats: Sequence[str], table: LabelTable, announce: Callable[[str], None]) -> list[Chosen]:

@@ -38,6 +38,9 @@ SLABS = 10
 """Float32 slabs that are alive while a scan is prepared, or a result written; see `transforms.slabs`."""
 TEMPORARIES = 8
 """Float32 arrays of `Cut.strip` voxels that are alive while scores become labels; see `native.Landing`."""
+DISPUTED = 5
+"""Answers of a tile that are alive besides the network's own while it is found how far members disagree; see
+`engine.dispute`."""
 HOLES = 1.5
 """What a process was seen to take over its estimate, at most, where freed blocks are kept (105 classes: 1.42)."""
 LESS = 0.5
@@ -146,11 +149,11 @@ def most(settings: PredictSettings) -> int | None:
     return None if settings.batch == "auto" else settings.batch
 
 
-def result_sizes(undo: Undo, channels: int, *, exclusive: bool, kept: int) -> tuple[int, ...]:
-    """Bytes of a network target and of the probabilities that are kept; see `native.blank`."""
+def result_sizes(undo: Undo, channels: int, *, exclusive: bool, kept: Sequence[int] = ()) -> tuple[int, ...]:
+    """Bytes of a network target, see `native.blank`, and of maps that are kept, each of so many float32 a voxel."""
     voxels = math.prod(undo.shape)
     labels = voxels * (2 if exclusive and channels > 256 else 1 if exclusive else channels)
-    return (labels, 4 * voxels * kept) if kept else (labels,)
+    return labels, *(4 * voxels * numbers for numbers in kept)
 
 
 def _best(task: Task, boxes: Sequence[Slices], room: Room) -> Forecast | None:
@@ -185,21 +188,21 @@ class _Way:
 
     def means(self, task: Task) -> int:
         item = 4 if self.kind == torch.float32 else 2
-        return self.cut.window(task.tiling.tile) * (item * task.channels + 4)
+        return self.cut.window(task.tiling.tile) * (item * (task.channels + task.disputed) + 4)
 
     def reducing(self, task: Task) -> int:
         ratio = math.prod(task.undo.prepared) / math.prod(task.undo.cropped)
         return int(
             4
-            * self.cut.strip(self.home, all_channels=bool(task.kept))
+            * self.cut.strip(self.home, all_channels=task.all_channels)
             * max(1.0, ratio)
-            * (TEMPORARIES + 3 * bool(task.kept) * task.channels)
+            * (TEMPORARIES + 3 * task.all_channels * task.channels)
         )
 
     def network(self, task: Task, batch: int) -> int:
-        """With the answers of another network, or a half-precision network's in float32."""
+        """With the answers of another network, or a half-precision network's in float32; and `DISPUTED`."""
         answers = 4 * task.channels * math.prod(task.tiling.tile) * batch
-        return task.need.of(task.tiling.tile, batch) + answers * task.several
+        return task.need.of(task.tiling.tile, batch) + answers * (task.several + DISPUTED * task.disputed)
 
     def host(self, task: Task, batch: int, process: int, above: float) -> Estimate:
         apart = task.device.type == "cuda"
@@ -213,7 +216,7 @@ class _Way:
             process=process,
             images=images,
             results=results,
-            preparing=_preparing(task.undo) if task.images or task.results else 0,
+            preparing=max(task.judged, _preparing(task.undo) if task.images or task.results else 0),
             network=(answers * here if apart else self.network(task, batch)),
             means=self.means(task) * here,
             reducing=self.reducing(task) * here,

@@ -11,6 +11,7 @@ import filelock
 from medseg import atomic, config
 from medseg.config import Recipe
 from medseg.engine import state
+from medseg.engine.run import CALIBRATION, PLAUSIBLE
 from medseg.refusal import Refusal
 
 RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
@@ -18,7 +19,7 @@ RESUMABLE = ("train", "predict", "postprocess", "metrics", "cache")
 STATE = ("steps", "accumulate", "optimiser", "layer_decay", "freeze", "ema", "devices")
 """Training settings that may not: what was saved has no meaning under others (ema: whether there is one)."""
 LOCK = ".lock"
-DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json")
+DECIDED = ("split.json", "plan.json", "labels.json", "fingerprint.json", CALIBRATION, PLAUSIBLE)
 
 
 @contextmanager

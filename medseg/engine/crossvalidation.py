@@ -18,12 +18,12 @@ from medseg.engine import apart, folds, journal, material, members, state
 from medseg.engine.claim import alone, claim, refuse_another
 from medseg.engine.folds import Fold, Folds
 from medseg.engine.material import Announce
-from medseg.engine.run import Run
+from medseg.engine.run import PLAUSIBLE, Run
 from medseg.engine.train import MACHINES
 from medseg.refusal import Refusal
 
 NAME = re.compile(r"fold\d+")
-PLANNED = ("fingerprint.json", "labels.json", "plan.json")
+PLANNED = ("fingerprint.json", "labels.json", PLAUSIBLE, "plan.json")
 """What all folds share; the plan last, because it is what tells that the others are there."""
 
 
@@ -176,7 +176,7 @@ def _share(
             own = replace(split, train=training, validation=validation, settings=_of_fold(recipe, number).split)
             own.save(folder / "split.json")
         for name in PLANNED:
-            if not (folder / name).exists():
+            if (source / name).exists() and not (folder / name).exists():
                 with atomic.replacing(folder / name) as temporary:
                     temporary.write_bytes((source / name).read_bytes())
     members.refuse_different([Run(folder) for folder in folders.values()])

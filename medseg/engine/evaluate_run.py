@@ -77,13 +77,20 @@ def of_run(
         statistics=scores.statistics,
         volumes=scores.volumes(),
         reliability=scores.reliability,
+        quality=[{"case": one.case, **one.facts["quality"]} for one in outcomes if "quality" in one.facts],
         headline=reporting.headline(scores),
         overlays=seen.worst.drawn,
         stamp=stamp,
         facts={**predictor.provenance, **({"scored on": " ".join(changes)} if changes else {})},
-        notes=[*scores.notes, *scores.missing],
+        notes=[*scores.notes, *_known_to_control(predictor, scores), *scores.missing],
     )
     return scores
+
+
+def _known_to_control(predictor: Predictor, scores: Scores) -> list[str]:
+    """A note where quality control has learned from the very cases that it judges."""
+    known = scores.chosen and predictor.reference is not None and predictor.reference.validated > 0
+    return ["Quality control was set up by these same cases, so its verdicts on them are on the mild side."] * known
 
 
 def _facts(sample: Sample) -> dict[str, dict[str, str]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
+from medseg import traits
 from medseg.case import Case, CaseSet
 from medseg.engine.load import WRONG_CHANNELS, Read, load_case
 from medseg.engine.parallel import for_each
@@ -36,6 +37,7 @@ class CaseFingerprint:
         unit: "mm" or "px".
         voxels: of each label in the table.
         volumes_ml: of each label in the table; empty when the unit is not mm.
+        traits: by which predictions are judged, see `traits.measure`; empty where there are no labels of voxels.
     """
 
     shape: Sizes
@@ -45,6 +47,7 @@ class CaseFingerprint:
     unit: str
     voxels: tuple[int, ...]
     volumes_ml: tuple[float, ...]
+    traits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CaseFingerprint:
@@ -145,9 +148,10 @@ def _look(
     spacing = image.spacing_mm[list(axes.permutation)]
     voxels = [0] * len(table.labels)
     foreground = np.zeros(0, np.int64)
+    encoded = np.zeros((0, *image.shape), np.uint8)
     if labels is not None:
-        numbers = np.ascontiguousarray(axes.apply(labels.array)[0])
-        target = table.structures(numbers)
+        encoded = table.structures(labels.array[0])
+        target = np.ascontiguousarray(axes.apply(encoded))
         voxels = [int(np.count_nonzero(table.mask(target, position))) for position in range(len(table.labels))]
         foreground = np.flatnonzero(((target != 0) & (target != IGNORE)).any(axis=0))
     generator = np.random.default_rng(SEED)
@@ -166,6 +170,7 @@ def _look(
         unit=image.unit,
         voxels=tuple(voxels),
         volumes_ml=tuple(millilitres),
+        traits={} if labels is None or table.unit != "voxel" else traits.measure(encoded, table, image),
     )
     return facts, samples
 

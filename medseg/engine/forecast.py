@@ -26,6 +26,9 @@ class Task:
         channels: of the networks' answers.
         images, results: bytes of each array of the whole scan that is still to be made: prepared, and on the scan.
         kept: how many channels are kept as probabilities.
+        entropy: whether a map of it is kept.
+        disputed: whether a map of the members' disagreement is kept.
+        judged: bytes that it takes to judge the result afterwards.
         order: of the resampling of scores.
         device: where networks answer.
         several: whether there are several networks, so that one's answers wait for the next one's.
@@ -41,9 +44,17 @@ class Task:
     images: tuple[int, ...] = ()
     results: tuple[int, ...] = ()
     kept: int = 0
+    entropy: bool = False
+    disputed: bool = False
+    judged: int = 0
     order: int = 1
     several: bool = False
     batch: int | None = None
+
+    @property
+    def all_channels(self) -> bool:
+        """Whether all channels are looked at in every place, see `transforms.kept`."""
+        return self.kept > 0 or self.entropy
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from medseg.config import Recipe
 from medseg.cores import available_cores
 from medseg.data import splits
 from medseg.data.splits import Split
-from medseg.engine import curriculum, gather, networks, rehearsal
+from medseg.engine import curriculum, gather, networks, plausible, rehearsal
 from medseg.engine.check import examine
 from medseg.engine.fingerprint import fingerprint
 from medseg.engine.load import Read
 from medseg.engine.memory import GIB
 from medseg.engine.planning import make_plan
 from medseg.engine.prepare import prepare
-from medseg.engine.run import Run
+from medseg.engine.run import PLAUSIBLE, Run
 from medseg.plan import Plan
 from medseg.readers import read
 from medseg.refusal import Refusal
@@ -183,5 +183,7 @@ def decide(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Ann
         run = Run(folder)
         run.write("fingerprint.json", seen.to_json())
         run.write("labels.json", labels.to_json())
+        if reference := plausible.learned(seen, labels):
+            run.write(PLAUSIBLE, reference.model_dump(mode="json"))
         run.write("plan.json", plan.model_dump(mode="json"))
     return plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,11 +17,13 @@ from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
-from medseg.engine import budget, folds, members, memory, need, precision, region, stages, tiles, validate
+from medseg.engine import budget, calibration, folds, members, memory, need, plausible, precision, region, stages, tiles
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
+from medseg.engine.clean import Clean
 from medseg.engine.forecast import Forecast, Task
 from medseg.engine.forward import Forward, forward, mirrored
+from medseg.engine.keep import Wanted
 from medseg.engine.load import load_scan, load_valid
 from medseg.engine.members import Member
 from medseg.engine.memory import FREE, Limits
@@ -31,10 +33,12 @@ from medseg.engine.skipping import over_air
 from medseg.labels import LabelTable
 from medseg.plan import AXIS_OF, Plan
 from medseg.prediction import Classification, Prediction
+from medseg.quality import Reference
 from medseg.readers import read
 from medseg.refusal import Refusal
-from medseg.transforms import photograph
 from medseg.transforms import prepare as transform
+from medseg.transforms.kept import Draw
+from medseg.transforms.kept import probabilities as chances
 from medseg.volume import Volume
 
 TileCallback = Callable[[int, int], None]
@@ -60,6 +64,10 @@ class Predictor:
     dicom: DicomSettings
     device: torch.device
     provenance: Mapping[str, str]
+    reference: Reference | None = None
+    """By which results are judged, see `engine.plausible`."""
+    temperature: float = 1.0
+    """By which scores are divided before they become probabilities, see `engine.calibration`."""
     labels: tuple[str, ...] = ()
     """Those that are kept; none: all."""
     coarse: Predictor | None = None
@@ -110,6 +118,7 @@ class Predictor:
         limits.enforce(chosen)
         coarse = cls._load_coarse(first, settings, labels, device, limits)
         _check_channels(reading, first.plan)
+        temperature, calibrated = calibration.of_runs(opened, [sha256 for _, sha256 in loaded])
         found, computed_by = members.of_runs(opened, loaded, settings.backend, number_format, chosen)
         provenance = {
             "model": first.recipe.name,
@@ -121,6 +130,7 @@ class Predictor:
             "backend": computed_by,
             "licence of the weights": first.recipe.licence,
             "intended use": first.recipe.intended_use,
+            **({} if calibrated is None else {"temperature": calibrated}),
             **({} if quality == "standard" else {"quality": quality}),
             **({"labels asked for": ", ".join(labels)} if labels else {}),
             **({} if coarse is None else {f"coarse {key}": coarse.provenance[key] for key in OF_COARSE}),
@@ -133,6 +143,8 @@ class Predictor:
             dicom=reading,
             device=chosen,
             provenance=provenance,
+            reference=plausible.of_run(first),
+            temperature=temperature,
             labels=tuple(labels),
             coarse=coarse,
             limits=limits,
@@ -158,7 +170,7 @@ class Predictor:
                 needed=f"one of {', '.join(run.plan.channels)}, which is what it will be given",
                 remedy="name another run as predict.coarse, or none: coarse=null",
             )
-        return coarse
+        return replace(coarse, reference=None)  # what it finds is not what anybody gets
 
     @property
     def plan(self) -> Plan:
@@ -191,9 +203,9 @@ class Predictor:
             device=self.device,
         )
 
-    def _task(self, undo: transform.Undo, *, probabilities: bool) -> Task:
+    def _task(self, undo: transform.Undo, wanted: Wanted) -> Task:
         """What decides how the work on a scan is cut up, before anything of it is made."""
-        kept = len(self.table.labels) if probabilities else 0
+        kept = wanted.numbers(self.table)
         channels, exclusive = self.table.network_channels, self.table.exclusive
         return Task(
             undo,
@@ -203,8 +215,11 @@ class Predictor:
             channels,
             self.device,
             images=(self._image_size(undo),) * len(self.members),
-            results=budget.result_sizes(undo, channels, exclusive=exclusive, kept=kept),
-            kept=kept,
+            results=budget.result_sizes(undo, channels, exclusive=exclusive, kept=tuple(kept.values())),
+            kept=kept.get("probabilities", channels if wanted.draw else 0),
+            entropy="entropy" in kept,
+            disputed="disagreement" in kept,
+            judged=plausible.footprint(undo, self.plan.in_channels) if wanted.certainty else 0,
             several=len(self.members) > 1,
             batch=budget.most(self.settings),
         )
@@ -256,6 +271,7 @@ class Predictor:
         valid: np.ndarray | None = None,
         centre: str = "",
         probabilities: bool = False,
+        uncertainty: Collection[str] = (),
         roi: region.Roi | None = None,
         on_forecast: Callable[[Forecast], None] | None = None,
     ) -> Prediction | Classification:
@@ -268,6 +284,7 @@ class Predictor:
                 valid=valid,
                 centre=centre,
                 probabilities=probabilities,
+                uncertainty=uncertainty,
                 roi=roi,
                 on_forecast=on_forecast,
             )
@@ -295,17 +312,19 @@ class Predictor:
                     each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
                 if on_tile:
                     on_tile(len(each), len(self.members) * len(passes))
-        found = self._chances(torch.stack(each).mean(dim=0))
-        spread = np.std([self._chances(scores) for scores in each], axis=0) if len(each) > 1 else None
+        scores = torch.stack(each).mean(dim=0)
+        found = self._chances(scores)
+        spread = np.std([self._chances(one) for one in each], axis=0) if len(each) > 1 else None
         ends = np.array([[0, 0, 0, 1], [0, 0, undo.prepared[2] - 1, 1]]) @ undo.prepared_affine.T
         axis = "xyz".index(AXIS_OF[self.plan.orientation[2]])
         by_slice = self.table.unit == "slice"
         positions = np.linspace(ends[0, axis], ends[1, axis], found.shape[1]) if by_slice else np.zeros(0)
-        return Classification(case, self.table, found, positions, undo, self.provenance, spread)
+        logits = scores.flatten(1).numpy()
+        return Classification(case, self.table, found, positions, undo, self.provenance, spread, logits)
 
     def _chances(self, scores: torch.Tensor) -> np.ndarray:
         """(classes, n) from a classifier's logits (classes, i, j, k)."""
-        return validate.probabilities(scores, exclusive=self.table.exclusive).flatten(1).numpy()
+        return chances(scores, self.temperature, exclusive=self.table.exclusive).flatten(1).numpy()
 
     def predict_volume(
         self,
@@ -316,6 +335,8 @@ class Predictor:
         valid: np.ndarray | None = None,
         centre: str = "",
         probabilities: bool = False,
+        uncertainty: Collection[str] = (),
+        draw: Draw | None = None,
         roi: region.Roi | None = None,
         on_forecast: Callable[[Forecast], None] | None = None,
     ) -> Prediction:
@@ -329,28 +350,32 @@ class Predictor:
             valid: boolean (1, I, J, K) of the pixels that count, for photographs; None: found in the image.
             centre: see `scores`.
             probabilities: keep them too, all classes at once on the scan's grid.
+            uncertainty: maps that are kept, of `transforms.kept.UNCERTAINTY`.
+            draw: voxels of which the scores are kept.
             roi: the box that gets labels, see `region.Roi`; all else is background. None: the surroundings of the
                 wanted labels where a coarse model finds them, or everything.
             on_forecast: told how the work is cut up and what memory it will take, before a network runs; and again
                 where memory runs out all the same.
 
         Raises:
-            Refusal: no way to cut it up stays within the limits of memory.
+            Refusal: no way to cut it up stays within the limits of memory; or there are no members that could disagree.
         """
+        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
+        maps = {*uncertainty, *(["probabilities"] if probabilities else [])}
+        judging = self.reference is not None and roi is None
+        wanted = Wanted.of(maps, draw, certainty=judging, answers=len(passes) * len(self.members))
         with stages.stage("plan"):
             where = self._region(scan, roi, on_tile, valid, centre)
             undo = transform.way_back(scan, self.plan)
-            course = self._course(undo, where.blocks(undo), on_forecast, probabilities=probabilities)
+            course = self._course(undo, where.blocks(undo), on_forecast, wanted)
         layout, axis = course.forecast.layout, course.forecast.layout.axis
-        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         seen = []
         for member in self.members:
             slowest = axis if self._image_size(undo) > scratch.threshold() else 0
             image, undo = self._image(member, scan, valid, centre, slowest=slowest)
-            seen.append(tiles.Seen(image, self._forward(member, passes)))
-        chances = None
-        if probabilities:
-            chances = scratch.zeros((len(self.table.labels), *scan.shape), np.float32, slowest=undo.permutation[axis])
+            each = [self._forward(member, [axes]) for axes in passes]
+            seen.append(tiles.Seen(image, self._forward(member, passes), each))
+        kept = wanted.arrays(self.table, undo, axis, self.temperature)
         with stages.stage("plan"):
             places, facts = self._tiling(scan, undo, layout)
         ran = 0
@@ -369,57 +394,36 @@ class Predictor:
             channels=self.table.network_channels,
             exclusive=self.table.exclusive,
             on_tile=count,
-            probabilities=chances,
+            kept=kept,
             smaller=course.smaller,
         )
-        target = self._cleaned(target, chances, scan, valid)
+        steps = Clean(self.table, self.labels, bool(self.plan.steps), self.recipe.postprocess)
+        target = steps.up(target, kept, scan, valid)
         warnings = [*where.facts.get("warnings", ()), *facts.get("warnings", ())]
         facts["tiles"] = ran  # more than were planned, where memory ran out and some were seen again
         facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
         told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
-        return Prediction(case, self.table, scan.with_array(target), told, chances, scan, facts=facts)
+        made = Prediction(case, self.table, scan.with_array(target), told, scan=scan, facts=facts, **kept.maps)
+        if not judging:
+            return made
+        with stages.stage("judge"):
+            return plausible.judged(made, self.reference, kept.promised(len(self.table.labels)), self.labels)
 
     def _course(
         self,
         undo: transform.Undo,
         boxes: Sequence[transform.Slices] | None,
         tell: Callable[[Forecast], None] | None,
-        *,
-        probabilities: bool,
+        wanted: Wanted,
     ) -> budget.Course:
         """How the work is cut up. Where there is no room for holes in memory, from here on none are left."""
-        task = self._task(undo, probabilities=probabilities)
+        task = self._task(undo, wanted)
         devices.give_back()  # what is kept of the last scan, and of measuring, would be counted twice
         if self.limits.host is None:
             roomy = budget.roomy(task, self.limits, boxes=boxes)
             if devices.tune_allocator(exact=not roomy) and not roomy:
                 task = replace(task, need=self._exact_need)
         return budget.Course(task, self.limits, boxes=boxes, tell=tell)
-
-    def _cleaned(
-        self, target: np.ndarray, chances: np.ndarray | None, scan: Volume, valid: np.ndarray | None
-    ) -> np.ndarray:
-        """The labels without what nobody wants and after the recipe's steps; probabilities are changed in place."""
-        if self.labels:
-            with stages.stage("clean-up"):
-                region.keep(target, chances, self.table, self.labels)
-        if self.plan.steps:  # what the network says of the darkness around a photograph means nothing
-            with stages.stage("clean-up"):
-                inside = photograph.enhanced_part(photograph.lit(scan.array) if valid is None else valid)
-                target = target * inside
-                if chances is not None:
-                    chances *= inside
-        for step in self.recipe.postprocess:
-            if scan.unit != "mm" and step.module().NEEDS_MM:
-                raise Refusal(
-                    scan.source.path,
-                    found="an image without a physical size",
-                    needed=f"millimetres for the clean-up step {step.name}",
-                    remedy="leave that step out of the recipe",
-                )
-            with stages.stage("clean-up"):
-                target = step.module().apply(target, table=self.table, spacing_mm=scan.spacing_mm, options=step.options)
-        return target
 
     def _region(
         self,

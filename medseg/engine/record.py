@@ -43,7 +43,8 @@ def facts(prediction: Prediction | Classification, scan: Volume) -> dict[str, An
     """What the record says of a result, and of the scan that it was made from."""
     of_scan = {"megavoxels": round(scan.array.size / 1e6, 3), **_reading(scan)}
     if isinstance(prediction, Prediction):
-        return {"volume_ml": measurements.volumes_ml(prediction), **of_scan, **prediction.facts}
+        quality = {"quality": prediction.quality.to_json()} if prediction.quality else {}
+        return {"volume_ml": measurements.volumes_ml(prediction), **quality, **of_scan, **prediction.facts}
     return chances(prediction) | of_scan
 
 

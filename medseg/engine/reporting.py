@@ -77,8 +77,9 @@ def write_scores(path: Path, *, title: str, scores: Scores, facts: Mapping[str, 
 
 
 def headline(scores: Scores) -> list[tuple[str, str | float]]:
-    """The mean of each number over labels, and a number of each metric over all cases."""
-    return [*((f"mean {name}", scores.mean(name)) for name in scores.units), *assess.headline(scores.pooled)]
+    """The mean over labels of each number that may be better or worse, and a number of each metric over all cases."""
+    telling = [name for name, number in scores.numbers.items() if number.better != "neither"]
+    return [*((f"mean {name}", scores.mean(name)) for name in telling), *assess.headline(scores.pooled)]
 
 
 def _history(run: Run) -> list[dict[str, float]]:

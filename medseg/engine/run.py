@@ -3,6 +3,7 @@
 recipe.yaml  plan.json  labels.json  split.json  fingerprint.json      what it was made from
 weights.safetensors                                                    the best weights, with their checksum
 last.safetensors  former.safetensors                                   resumable training state, and the one before
+calibration.json  quality.json                                         whether its answers are to be believed
 log.jsonl  card.md  precision.json  metrics.json  report.html          what came out
 training.html  validation/  tensorboard/  mlflow/  mlflow.json         how the training went, to look at
 """
@@ -32,6 +33,7 @@ from medseg.refusal import Refusal
 from medseg.settings import Settings
 
 S = TypeVar("S", bound=Settings)
+CALIBRATION, PLAUSIBLE = "calibration.json", "quality.json"
 FOLDS = "folds.json"
 """In a folder that is no run but holds those of a cross-validation."""
 
@@ -166,6 +168,8 @@ def build_loss(recipe: config.Recipe, plan: Plan, table: LabelTable) -> Loss:
 
 PARTS = ("recipe.yaml", "plan.json", "labels.json", "weights.safetensors", "card.md")
 """What prediction needs. The split stays at home: it names cases, and so perhaps patients."""
+EXTRAS = (CALIBRATION, PLAUSIBLE)
+"""What it uses where it is there; neither names a case."""
 
 
 def export(run: Run, path: Path) -> None:
@@ -179,7 +183,7 @@ def export(run: Run, path: Path) -> None:
             remedy="run `medseg train` to the end",
         )
     with atomic.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for name in PARTS:
+        for name in (*PARTS, *(name for name in EXTRAS if run.path(name).exists())):
             entry = zipfile.ZipInfo(name)  # a fixed date, so that the same run gives the same bytes
             archive.writestr(entry, run.path(name).read_bytes())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,9 +12,10 @@ import torch
 from medseg import scratch
 from medseg.config import PredictSettings
 from medseg.engine import device as devices
-from medseg.engine import memory, stages, tiles
+from medseg.engine import dispute, memory, stages, tiles
 from medseg.plan import Plan
 from medseg.transforms import native
+from medseg.transforms.kept import Kept
 from medseg.transforms.prepare import Slices, Undo
 
 
@@ -51,7 +52,7 @@ def segment(
     exclusive: bool,
     order: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
-    probabilities: np.ndarray | None = None,
+    kept: Kept | None = None,
     smaller: Smaller | None = None,
 ) -> np.ndarray:
     """Network target on the scan's grid.
@@ -59,7 +60,7 @@ def segment(
     Args:
         members: what is averaged; their images are what `undo` came with.
         channels: of the networks' answers.
-        exclusive, order, probabilities: see `native.Landing`.
+        exclusive, order, kept: see `native.Landing`.
         on_tile: called with (tiles done, tiles in all); the latter grows where memory ran out and some are seen again.
         smaller: asked when memory runs out; rows that have their labels keep them. None: the error goes on.
 
@@ -70,7 +71,11 @@ def segment(
         Refusal: `smaller` knows of nothing smaller.
     """
     target = native.blank(undo, channels, exclusive=exclusive, slowest=layout.axis)
-    land = partial(native.Landing, undo, target, exclusive=exclusive, order=order, probabilities=probabilities)
+    disputed = None
+    if kept is not None and kept.disagreement is not None:
+        disputed = partial(dispute.mean, temperature=kept.temperature, exclusive=exclusive)
+    stream = partial(tiles.stream, members, tiling, channels=channels, disputed=disputed)
+    land = partial(native.Landing, undo, target, exclusive=exclusive, order=order, kept=kept)
     done = 0
 
     def count(tiles_done: int) -> None:
@@ -83,7 +88,7 @@ def segment(
     total = count_tiles(tiling, undo, layout, order=order)
     while left:
         landing = land(axis=layout.axis, box=left[0])
-        short = _fill(landing, members, tiling, layout, count, channels=channels, forgiving=smaller is not None)
+        short = _fill(landing, stream, layout, count, forgiving=smaller is not None)
         left = left[1:]
         if short and smaller:
             devices.give_back(after_error=True)
@@ -96,23 +101,21 @@ def segment(
 
 def _fill(
     landing: native.Landing,
-    members: Sequence[tiles.Seen],
-    tiling: tiles.Tiling,
+    stream: Callable[..., Iterator[tuple[int, torch.Tensor]]],
     layout: Layout,
     count: Callable[[int], None],
     *,
-    channels: int,
     forgiving: bool,
 ) -> str:
     """Labels of a block. Where `forgiving`: the memory that ran out on the way ("gpu" or "host"), else empty.
 
     A function of its own, so that what it held is gone when there has to be room for a second attempt.
+
+    Args:
+        stream: `tiles.stream`, told of all but how the work is cut up.
     """
-    rows = tiles.stream(
-        members,
-        tiling,
+    rows = stream(
         landing.reads,
-        channels=channels,
         axis=layout.axis,
         halo=landing.halo,
         batch=layout.batch,

@@ -76,10 +76,16 @@ class Seen:
     Attributes:
         image: (C, i, j, k) float32.
         forward: tiles (B, C, ...) -> logits (B, N, ...) of the same sides, float32.
+        each: the mirrored passes that it is the mean of, one by one.
     """
 
     image: Tensor
     forward: Callable[[Tensor], Tensor]
+    each: Sequence[Callable[[Tensor], Tensor]] = ()
+
+
+Disputed = Callable[[Sequence[Seen], Sequence[Sequence[int]], "Tiling"], Tensor]
+"""Members, corners of tiles and their tiling -> (B, N + 1, ...): as `_mean`, and how far the members disagree."""
 
 
 def _corners(size: int, side: int, overlap: float, part: slice) -> tuple[int, ...]:
@@ -162,6 +168,7 @@ def stream(
     kind: torch.dtype = torch.float32,
     home: torch.device | str = "cpu",
     on_tiles: Callable[[int], None] | None = None,
+    disputed: Disputed | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Blended logits of a box of a prepared image, rows in order along `axis`.
 
@@ -174,6 +181,7 @@ def stream(
         kind: floating-point type of the running means.
         home: where they live.
         on_tiles: called with the number of tiles just done.
+        disputed: gives a channel more, which is blended as the logits are; 0 where no tile answers. None: none.
 
     Yields:
         (first row, logits (N, n, n', n'')): `axis` first, then the other two in order; rows from the first to the last
@@ -185,12 +193,14 @@ def stream(
     rows = tiling.tile[axis] + halo
     weight = weights(tiling.tile, tiling.blend).permute(stream_order(axis)).contiguous().to(home)
     background = torch.zeros(channels) if tiling.skipping is None else tiling.skipping.background
+    if disputed:
+        background = torch.cat((background, torch.zeros(1)))
     # before there are answers: when those are let go, they would leave a hole below it that nothing fits into
     window = _Window(background, box, axis, rows, kind, torch.device(home))
     for band in tiling.touching(box, axis):
         yield from window.before(band[0][axis], halo)
         for corners in _batches(band, batch):
-            scores = _mean(members, corners, tiling)
+            scores = disputed(members, corners, tiling) if disputed else _mean(members, corners, tiling)
             for place, corner in enumerate(corners):
                 window.blend(corner, scores[place], weight)
             del scores  # before the next ones are made
@@ -282,7 +292,7 @@ def _mean(members: Sequence[Seen], corners: Sequence[Sequence[int]], tiling: Til
     """Mean logits (B, N, ...) of tiles."""
     total: Tensor | None = None
     for member in members:
-        scores = member.forward(torch.stack([cut(member.image, corner, tiling) for corner in corners]))
+        scores = member.forward(cut_all(member.image, corners, tiling))
         if total is None:
             total = scores.float() if len(members) > 1 else scores
         else:
@@ -303,6 +313,11 @@ def _refuse_nonfinite(logits: Tensor) -> None:
             needed="finite ones",
             remedy="predict with precision 32; if that does not help, the weights are of no use",
         )
+
+
+def cut_all(image: Tensor, corners: Sequence[Sequence[int]], tiling: Tiling) -> Tensor:
+    """Tiles (B, C, ...) of an image (C, i, j, k)."""
+    return torch.stack([cut(image, corner, tiling) for corner in corners])
 
 
 def cut(image: Tensor, corner: Sequence[int], tiling: Tiling) -> Tensor:

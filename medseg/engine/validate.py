@@ -23,6 +23,7 @@ from medseg.engine.segment import segment, tiling
 from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan
 from medseg.ranking import auroc
+from medseg.transforms.kept import probabilities
 from medseg.transforms.prepare import Undo
 
 Slices = slice | list[bool]
@@ -51,11 +52,6 @@ def overlaps(truth: np.ndarray, predicted: np.ndarray, table: LabelTable) -> np.
 def measure(table: LabelTable) -> str:
     """What weights are chosen by: "dice", or "auroc" where the labels are classes."""
     return "dice" if table.unit == "voxel" else "auroc"
-
-
-def probabilities(scores: torch.Tensor, *, exclusive: bool) -> torch.Tensor:
-    """Of logits (C, ...): softmax over the channels, or a sigmoid of each."""
-    return scores.softmax(0) if exclusive else scores.sigmoid()
 
 
 def dice_sums(
@@ -158,7 +154,7 @@ def labels(
         wanted,
         channels,
         device,
-        results=budget.result_sizes(undo, channels, exclusive=exclusive, kept=0),
+        results=budget.result_sizes(undo, channels, exclusive=exclusive),
         batch=budget.most(settings),
     )
     course = budget.Course(task, FREE)

@@ -85,6 +85,7 @@ def _facts(prediction: Prediction, header: Any) -> list[tuple[str, str]]:
         ("Series", f"{header.get('SeriesNumber') or ''} {header.get('SeriesDescription') or ''}".strip() or "–"),
         ("Modality", source.modality or "–"),
         ("Voxels", f"{' × '.join(map(str, prediction.target.shape))} of {sides} mm"),
+        *([("Quality control", prediction.quality.sentence())] if prediction.quality else []),
     ]
 
 

@@ -20,16 +20,19 @@ class Options(Settings):
 
     type: Literal["binary", "labelmap", "fractional"] = "binary"
     """binary: a bit a pixel for each label, which every PACS and viewer takes. labelmap: one number a pixel, small and
-    fast, but newer (2024) than many archives. fractional: the probabilities, in steps of 1/255."""
+    fast, but newer (2024) than many archives. fractional: shares from 0 to 1, in steps of 1/255."""
+    of: Literal["probabilities", "entropy", "disagreement"] = "probabilities"
+    """What a fractional object holds: probabilities of each label, or one segment for the whole scan: their entropy, or
+    how far folds and mirrored passes disagree."""
     series_number: int = 300
     """Number of the new series in the study."""
     series_description: str = "medseg segmentation"
     """Shown in the list of series."""
 
 
-def needs_probabilities(options: Options) -> bool:
-    """Whether `Prediction.probabilities` must be kept for this output."""
-    return options.type == "fractional"
+def keeps(options: Options) -> tuple[str, ...]:
+    """Which maps of the prediction must be kept for this output."""
+    return (options.of,) if options.type == "fractional" else ()
 
 
 def check(scan: Volume, path: Path) -> None:
@@ -54,6 +57,8 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
     """
     from medseg.dicom import objects, seg_file, seg_frames, seg_header, seg_proof
 
+    if options.type == "fractional":
+        prediction = seg_frames.shown(prediction, options.of)
     files = objects.sources(prediction.target, placed=True)
     slices = objects.slices(prediction.target.source, files)
     content = seg_frames.of(prediction, options.type)

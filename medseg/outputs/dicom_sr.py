@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from medseg import codes, measurements
 from medseg.atomic import replacing
-from medseg.dicom import objects, patient
+from medseg.dicom import control, objects, patient
 from medseg.dicom.concepts import (
     ABSENT,
     ANY_PROCEDURE,
@@ -30,7 +30,7 @@ from medseg.volume import Volume
 SUFFIX = ".sr.dcm"
 WRITES = "labels"
 READ_BACK_BY = None
-NEEDS = {"dicom_seg": {"type": ("binary", "fractional")}}
+NEEDS = {"dicom_seg": {"type": ("binary", "fractional"), "of": ("probabilities",)}}
 
 LONGEST = {"CodeValue": 16, "CodingSchemeDesignator": 16, "CodeMeaning": 64}
 """Characters that the parts of a code may have."""
@@ -65,7 +65,8 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
 
     The numbers are those of the statistics outputs. Of several channels that measure the same (two MR sequences), only
     the first is reported, because its numbers could not be told from those of the others. Before the file gets its
-    name it is read again and every number, unit and reference is compared with the table.
+    name it is read again and every number, unit and reference is compared with the table. A group at the end holds what
+    quality control says of the result, where it was judged.
 
     Raises:
         Refusal: the scan was not DICOM, its files are gone, or what was written did not come back the same.
@@ -88,6 +89,7 @@ def _build(prediction: Prediction, table: Table, numbers: dict[int, int], option
         groups = [
             _group(prediction, row, table.channels, numbers.get(place), first) for place, row in enumerate(table.rows)
         ]
+        groups += control.groups(prediction)
         report = hd.sr.MeasurementReport(
             observation_context=_observer(prediction),
             procedure_reported=objects.concept(_procedure(first)),

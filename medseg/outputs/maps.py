@@ -21,9 +21,9 @@ class Options(Settings):
     """Nothing to choose."""
 
 
-def needs_probabilities(options: Options) -> bool:
-    """Whether `Prediction.probabilities` must be kept for this output."""
-    return True
+def keeps(options: Options) -> tuple[str, ...]:
+    """Which maps of the prediction must be kept for this output."""
+    return ("probabilities",)
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from medseg import nifti, scratch
-from medseg.prediction import SLAB, Prediction
+from medseg import nifti
+from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 
@@ -26,9 +23,9 @@ class Options(Settings):
     1/65535, in files several times as large."""
 
 
-def needs_probabilities(options: Options) -> bool:
-    """Whether `Prediction.probabilities` must be kept for this output."""
-    return True
+def keeps(options: Options) -> tuple[str, ...]:
+    """Which maps of the prediction must be kept for this output."""
+    return ("probabilities",)
 
 
 def write(prediction: Prediction, path: Path, options: Options) -> None:
@@ -47,15 +44,4 @@ def write(prediction: Prediction, path: Path, options: Options) -> None:
             needed="probabilities",
             remedy="predict with this output, or keep the probabilities",
         )
-    kind, most = f"uint{options.bits}", 2**options.bits - 1
-    names = "; ".join(prediction.table.names)
-    nifti.write(path, prediction.target, chances.shape, kind, _steps(chances, most), step=1 / most, comment=names)
-
-
-def _steps(chances: np.ndarray, most: int) -> Iterator[np.ndarray]:
-    """Numbers from 0 to `most`, some planes of a label at a time."""
-    planes = max(1, SLAB // chances[0, ..., 0].size)
-    for volume in chances:
-        for start in range(0, volume.shape[2], planes):
-            yield np.rint(volume[..., start : start + planes] * np.float32(most))
-            scratch.let_go(chances)
+    nifti.write_shares(path, prediction.target, chances, bits=options.bits, comment="; ".join(prediction.table.names))

@@ -25,14 +25,18 @@ class Options(Settings):
 def write(prediction: Prediction, path: Path, options: Options) -> None:
     """Keys: case; input (file or folder, modality, UIDs of a DICOM scan, and
     the series of further channels); check (what the check of the series said;
-    null where none was made); provenance; grid; labels. A label has name, number, code, side, voxels, volume_ml and
-    values: for each channel of the scan quantity, unit, mean, sd, min, max and median; none if it was not found."""
+    null where none was made); provenance; quality (verdict, score and reasons,
+    told without the truth; null where it was not judged); grid; labels. A
+    label has name, number, code, side, voxels, volume_ml and values: for each
+    channel of the scan quantity, unit, mean, sd, min, max and median; none if
+    it was not found."""
     table, target = measurements.measure(prediction), prediction.target
     found = {
         "case": prediction.case,
         "input": _input(prediction),
         "check": target.source.notes.get(objects.NOTE_OF_CHECK),
         "provenance": dict(prediction.provenance),
+        "quality": prediction.quality and prediction.quality.to_json(),
         "grid": {
             "shape": list(target.shape),
             "spacing": [measurements.rounded(side) for side in target.spacing_mm],

@@ -15,6 +15,7 @@ from torch import Tensor
 from medseg import scratch
 from medseg.resample import part as part_of
 from medseg.resample import reach
+from medseg.transforms.kept import Kept, entropy
 from medseg.transforms.prepare import Slices, Undo
 
 VOXELS = {"cpu": 2_000_000, "cuda": 8_000_000}
@@ -72,7 +73,7 @@ class Landing:
         axis: int = 0,
         box: Slices | None = None,
         order: int = 1,
-        probabilities: np.ndarray | None = None,
+        kept: Kept | None = None,
     ):
         """
         Args:
@@ -82,7 +83,7 @@ class Landing:
             axis: canonical axis along which scores come.
             box: of the crop, canonical, that gets labels; None: all of it.
             order: spline order by which scores are resampled: 0, 1 or 3.
-            probabilities: (channels, I, J, K) float32 on the scan's grid, written too; None: not wanted.
+            kept: what is written besides labels; None: nothing.
         """
         self.box = box or everything(undo.cropped)
         self.axis = axis
@@ -95,8 +96,9 @@ class Landing:
         # from here on the stream's own order of axes: the one that rows come along, then the others
         self._axes = stream_order(axis)
         self._target = self._turned(inside(undo, target))
-        self._chances = None if probabilities is None else self._turned(inside(undo, probabilities))
+        self._kept = (kept or Kept()).turned(lambda array: self._turned(inside(undo, array)))
         self._reaches = [reaches[one] for one in self._axes]
+        self._own = [_own(undo.prepared[one], undo.cropped[one], self.box[one], self.reads[one]) for one in self._axes]
         self._sizes = [(undo.prepared[one], undo.cropped[one]) for one in self._axes]
 
     def _turned(self, array: np.ndarray) -> np.ndarray:
@@ -104,7 +106,8 @@ class Landing:
 
     def take(self, first: int, scores: Tensor) -> None:
         """Make labels of scores (C, n, n', n''), the axis of the stream first. Their rows begin with prepared row
-        `first` and end where they are not final yet; along the other axes they cover `reads`.
+        `first` and end where they are not final yet; along the other axes they cover `reads`. Where the disagreement of
+        members is kept, it is a channel more.
 
         Raises:
             ValueError: rows that are still wanted come no more.
@@ -114,16 +117,19 @@ class Landing:
         if self.done < self.box[self.axis].stop and first > wanted[self.done]:
             raise ValueError(f"scores from row {first}, when those from row {wanted[self.done]} are wanted")
         starts = [first, *(self.reads[axis].start for axis in self._axes[1:])]
-        voxels, strip = portion(scores.device, all_channels=self._chances is not None)
+        scores, disputed = (scores, None) if self._kept.disagreement is None else (scores[:-1], scores[-1])
+        self._certainty(scores, starts)
+        voxels, strip = portion(scores.device, all_channels=self._kept.all_channels)
         for rows in self._stretches(first + scores.shape[1], voxels):
             for start in range(across.start, across.stop, strip):
                 place = (rows, slice(start, min(start + strip, across.stop)), last)
-                if self._chances is not None:
-                    self._all_channels(scores, place, starts, self._chances)
+                if self._kept.at_native:
+                    self._all_channels(scores, place, starts)
                 elif self._exclusive:
                     self._target[(0, *place)] = self._winners(scores, place, starts)
                 else:
                     self._regions(scores, place, starts)
+                self._uncertainty(scores, disputed, place, starts)
             self.done = rows.stop
 
     def _stretches(self, ready: int, voxels: int) -> Iterator[slice]:
@@ -179,15 +185,36 @@ class Landing:
                 found[number] = slice(native[there[0]], native[there[-1] + 1])
         return found
 
-    def _all_channels(self, scores: Tensor, place: Slices, starts: list[int], chances: np.ndarray) -> None:
-        """Labels, and the probabilities that they follow from."""
+    def _all_channels(self, scores: Tensor, place: Slices, starts: list[int]) -> None:
+        """Labels, and what is kept of the scores that they follow from."""
         values = torch.stack([self._resampled(channel, place, starts) for channel in scores])
         if self._exclusive:
             self._target[(0, *place)] = values.argmax(0).cpu().numpy()
-            chances[(slice(None), *place)] = values.softmax(0)[-len(chances) :].cpu().numpy()
         else:
             self._target[(slice(None), *place)] = (values > 0).cpu().numpy()
-            chances[(slice(None), *place)] = values.sigmoid().cpu().numpy()
+        self._kept.take(values, place, exclusive=self._exclusive)
+
+    def _uncertainty(self, scores: Tensor, disputed: Tensor | None, place: Slices, starts: list[int]) -> None:
+        """Maps of one number a voxel. A spline may overshoot what they can be."""
+        kept = self._kept
+        if kept.entropy is not None:
+            here = [self._read(axis, part).start for axis, part in enumerate(place)]
+            doubt = entropy(self._held(scores, place, starts), kept.temperature, exclusive=self._exclusive)
+            kept.entropy[(0, *place)] = self._resampled(doubt, place, here).clamp(0, 1).cpu().numpy()
+        if kept.disagreement is not None and disputed is not None:
+            kept.disagreement[(0, *place)] = self._resampled(disputed, place, starts).clamp(0, 1).cpu().numpy()
+
+    def _certainty(self, scores: Tensor, starts: list[int]) -> None:
+        """Of rows that were not there before, those of this block."""
+        if self._kept.certainty is None:
+            return
+        rows, across, last = self._own
+        stop = min(rows.stop, starts[0] + scores.shape[1])
+        held = scores[:, :, across.start - starts[1] : across.stop - starts[1] : 2]
+        for row in range(rows.start, stop, 2):
+            part = held[:, row - starts[0], :, last.start - starts[2] : last.stop - starts[2] : 2]
+            self._kept.certainty.take(part, self._kept.temperature)
+        self._own[0] = slice(max(rows.start, stop + stop % 2), rows.stop)
 
     def _read(self, axis: int, part: slice) -> slice:
         """Prepared samples that a native stretch along one of the stream's axes is made of."""
@@ -208,6 +235,15 @@ class Landing:
         box = [self._read(axis, part) for axis, part in enumerate(place)]
         one, other, last = (slice(held.start - at, held.stop - at) for held, at in zip(box, starts, strict=True))
         return scores[:, one, other, last]
+
+
+def _own(old: int, new: int, part: slice, read: slice) -> slice:
+    """Even prepared samples that lie within a stretch of a native axis, each in one of the parts of the axis; of those
+    that are read."""
+    places = (np.arange(old) + 0.5) * new / old
+    first, stop = np.searchsorted(places, (part.start, part.stop)).tolist()
+    first = max(first, read.start)
+    return slice(first + first % 2, min(stop, read.stop))
 
 
 def _by_cell(profile: Tensor, cells: int, filling: float) -> Tensor:

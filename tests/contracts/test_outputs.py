@@ -48,7 +48,18 @@ def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def test_the_list_equals_the_folder() -> None:
-    listed = {"nifti", "nrrd", "seg_nrrd", *NEEDS_DICOM, *SHAPES, "scores", "maps", "probabilities"}
+    listed = {
+        "nifti",
+        "nrrd",
+        "seg_nrrd",
+        *NEEDS_DICOM,
+        *SHAPES,
+        "scores",
+        "maps",
+        "probabilities",
+        "entropy",
+        "disagreement",
+    }
     assert set(plugins.names("outputs")) == listed | ABOUT_LABELS
     assert set(FOR_LABELS) - set(WITH_VOXELS) == ABOUT_LABELS | SHAPES
     assert {plugins.find("outputs", name).WRITES for name in plugins.names("outputs")} == {"labels", "maps", "classes"}
@@ -157,10 +168,10 @@ def test_maps_are_a_colour_picture_in_the_place_of_the_photograph(tmp_path: Path
 def test_probabilities_come_back_to_within_half_a_step(
     table: LabelTable, bits: int, step: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medseg.outputs.probabilities.SLAB", 200)  # two planes of 7 x 11
+    monkeypatch.setattr("medseg.nifti.SLAB", 200)  # two planes of 7 x 11
     output = plugins.find("outputs", "probabilities")
     options, volume = output.Options(bits=bits), scan(tmp_path)
-    assert output.needs_probabilities(options)
+    assert output.keeps(options) == ("probabilities",)
     with scratch.on_disk(tmp_path / "scratch", above=0):
         chances = scratch.zeros((len(table.labels), *volume.shape), np.float32)
     chances[:] = np.random.default_rng(0).random(chances.shape)

@@ -16,6 +16,7 @@ from medseg.engine.segment import Layout, count_tiles, segment
 from medseg.engine.skipping import Skipping
 from medseg.engine.tiles import Seen, Tiling
 from medseg.transforms.air import Tissue
+from medseg.transforms.kept import Kept
 from medseg.transforms.native import everything, reads
 from tests.laws.test_stream_laws import CPU, Net, problems
 
@@ -38,7 +39,7 @@ def run(undo, tile, layout, seed, *, exclusive, skipping=None, overlap=0.5, orde
         channels=4,
         exclusive=exclusive,
         order=order,
-        probabilities=chances,
+        kept=Kept(probabilities=chances),
         on_tile=said,
     )
     return found, tiling

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from medseg.engine.forward import forward
 from medseg.engine.segment import Layout, segment
 from medseg.engine.tiles import Seen, Tiling, flips, starts
+from medseg.transforms.kept import Kept
 from medseg.transforms.native import everything
 from medseg.transforms.prepare import Undo
 
@@ -121,7 +122,7 @@ def test_pieces_give_the_labels_of_the_whole(problem, overlap, blend, mirror, fo
         channels=4,
         exclusive=exclusive,
         order=order,
-        probabilities=chances,
+        kept=Kept(probabilities=chances),
         on_tile=lambda *step: said.append(step),
     )
     full = resampled(plainly(nets, image, tile, overlap, blend, passes), undo, order)

@@ -176,8 +176,8 @@ def test_spacing_is_told_where_there_is_one(tmp_path: Path, stack: str, spacing:
 def test_probabilities_are_kept_to_half_a_step(tmp_path: Path, table: LabelTable) -> None:
     made = blobs(volume(tmp_path / "scan", LEANING), table)
     options = dicom_seg.Options(type="fractional")
-    assert dicom_seg.needs_probabilities(options) and not dicom_seg.needs_probabilities(dicom_seg.Options())
-    assert batch._needs_probabilities(dicom_seg, options)
+    assert dicom_seg.keeps(options) == ("probabilities",) and not dicom_seg.keeps(dicom_seg.Options())
+    assert batch._keeps(dicom_seg, options) == ("probabilities",)
     with pytest.raises(Refusal, match="without probabilities"):
         dicom_seg.write(replace(made, probabilities=None), tmp_path / "a.seg.dcm", options)
     dicom_seg.write(made, tmp_path / "a.seg.dcm", options)

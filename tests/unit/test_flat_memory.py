@@ -33,7 +33,7 @@ from medseg.readers import _voxels
 from medseg.volume import Volume
 
 folder, slices, allowed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-pieces.SLAB = prediction.SLAB = _voxels.CHUNK_BYTES = 2**18
+pieces.SLAB = prediction.SLAB = nifti.SLAB = _voxels.CHUNK_BYTES = 2**18
 table = LabelTable.of({f"label {n}": n for n in range(1, 5)})
 steps = [plugins.find("postprocess", name) for name in plugins.names("postprocess")]
 outputs = [plugins.find("outputs", name) for name in ("nifti", "nrrd", "seg_nrrd", "probabilities", "statistics_json")]

@@ -56,7 +56,8 @@ def test_fingerprint_of_two_cases(tmp_path):
     found = fingerprint(
         CaseSet((case, replace(case, id="y", target=None)), ("T1",), TABLE), read=volumes.__getitem__, workers=0
     )
-    assert found.cases["x"] == CaseFingerprint(
+    assert found.cases["x"].traits["a"]["volume"] == pytest.approx(0.024)
+    assert replace(found.cases["x"], traits={}) == CaseFingerprint(
         shape=(6, 4, 4),
         spacing_mm=(3.0, 1.0, 2.0),
         cropped=(6, 2, 4),

@@ -11,7 +11,8 @@ import pytest
 
 from medseg.engine import summary
 from medseg.engine.score import Score
-from medseg.engine.scores import Scores, as_text, save
+from medseg.engine.scores import Scores, save
+from medseg.engine.scores_text import as_text
 from medseg.metrics import Number
 from medseg.refusal import Refusal
 
@@ -175,4 +176,15 @@ def test_the_table_has_intervals_under_the_means():
     lines = as_text(given).splitlines()
     row = found(given, "all cases", "left", "dice")
     assert lines[1].split()[:2] == ["left", f"{row['mean']:.4f}"]
-    assert f"{row['low']:.4f} to {row['high']:.4f}" in lines[2] and "95 % interval by patient" in lines[2]
+    assert f"{row['low']:.4f} to {row['high']:.4f}" in lines[2] and "95 % by patient" in lines[2]
+
+
+def test_numbers_that_do_not_fit_stand_below_one_another(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = as_text(many()).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert [line.split()[1] for line in lines if line.startswith("label")] == ["dice", "hd95"]
+    monkeypatch.setenv("COLUMNS", "120")
+    assert [line.split()[1:3] for line in as_text(many()).splitlines() if line.startswith("label")] == [
+        ["dice", "hd95"]
+    ]
