@@ -125,6 +125,8 @@ def test_strata_of_size_are_thirds_of_each_label_where_it_is():
         assert [row["over"] for row in one.statistics if row["label"] == "left" and row["number"] == "dice"] == [
             *("all cases", "size up to 4.333 ml", "size 4.333 to 7.667 ml", "size above 7.667 ml")
         ]
+    two = Scores(tuple(row for row in given.rows if row.case in "01"), NUMBERS, by=("size",))
+    assert {row["over"] for row in two.statistics} == {"all cases"}
     row = found(given, "size up to 4.333 ml", "left", "dice")
     assert row["cases"] == 2 and row["mean"] == pytest.approx(0.05)
     assert "size above 7.667 ml left" in as_text(given)
