@@ -93,6 +93,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
         title="medseg demo: an unseen patient",
         rows=scores.table(),
         statistics=scores.statistics,
+        quality=reporting.quality([outcome]),
         headline=[("mean Dice", scores.mean("dice")), ("mean Dice of intensity thresholds", baseline[0])],
         overlays=overlays,
         stamp="",
