@@ -2,9 +2,9 @@
 
     python benchmarks/plausibility.py
     python benchmarks/plausibility.py --real CT.nii.gz SEGMENTATION.nii.gz     also a real scan with its labels
-    python benchmarks/plausibility.py --run quality/fold0     also what a network makes of scans that are spoilt
+    python benchmarks/plausibility.py --run demo/run     also what a network makes of scans that are spoilt
 
-The run is one that benchmarks/quality.py has trained on the demo. It is calibrated on eight further phantoms.
+The run is that of `medseg demo`. A copy of it is calibrated on eight further phantoms.
 
 Phantoms of patients that nothing was learned from are given predictions as good networks make them, and spoilt ones in
 ten ways. Nothing was tuned on any of them: all limits were set before. A case is poor if the Dice of any of its labels
@@ -347,7 +347,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patients", type=int, default=12, help="that are judged; 20 others are learned from")
     parser.add_argument("--real", type=Path, nargs=2, metavar=("SCAN", "LABELS"))
-    parser.add_argument("--run", type=Path, help="of the demo, as benchmarks/quality.py trains it")
+    parser.add_argument("--run", type=Path, help="that `medseg demo` has trained")
     given = parser.parse_args()
     import make
 

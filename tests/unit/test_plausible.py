@@ -173,31 +173,31 @@ def test_doubt_of_the_network_counts_once_validation_cases_were_seen(reference: 
         return {**plain, "liver": plain["liver"] | {CERTAINTY: value}}
 
     dice = dict.fromkeys(TABLE.names, 0.9)
-    known = [plausible.Known(with_certainty(value), dice) for value in (0.9, 0.92, 0.93, 0.95, 0.96, 0.94)]
+    known = [plausible.Known(with_certainty(value), dice) for value in (0.7, 0.72, 0.73, 0.75, 0.76, 0.74)]
     known.append(plausible.Known(with_certainty(0.2), dice | {"liver": 0.3}))
     settled = plausible.settled(reference, known)
-    assert settled.validated == 7 and settled.labels["liver"].ranges[CERTAINTY].low == 0.9, "the poor one is no model"
-    assert quality.judge(with_certainty(0.94), settled, TABLE.names).verdict == "pass"
+    assert settled.validated == 7 and settled.labels["liver"].ranges[CERTAINTY].low == 0.7, "the poor one is no model"
+    assert quality.judge(with_certainty(0.74), settled, TABLE.names).verdict == "pass"
     assert quality.judge(with_certainty(0.999), settled, TABLE.names).verdict == "pass", "more is no worse"
-    doubted = quality.judge(with_certainty(0.4), settled, TABLE.names)
+    doubted = quality.judge(with_certainty(0.3), settled, TABLE.names)
     assert doubted.verdict == "fail"
-    assert doubted.reasons[0] == "liver: 0.4 is the Dice that its probabilities promise, validation cases 0.9 to 0.96"
-    assert quality.judge(with_certainty(0.4), reference, TABLE.names).verdict == "pass", "nothing to compare with"
+    assert doubted.reasons[0] == "liver: 0.3 is the Dice that its probabilities promise, validation cases 0.7 to 0.76"
+    assert quality.judge(with_certainty(0.3), reference, TABLE.names).verdict == "pass", "nothing to compare with"
 
 
 def test_disagreement_counts_where_it_was_kept(reference: Reference) -> None:
     patient = body(2)
-    own = np.where(patient.truth == 1, 0.04, 0.3).astype(np.float32)
+    own = np.where(patient.truth == 1, 0.3, 0.04).astype(np.float32)
     found = traits.measure(patient.truth, TABLE, patient.scan, {DISAGREEMENT: own})
-    assert found["liver"][DISAGREEMENT] == pytest.approx(0.04) and found["spine"][DISAGREEMENT] == pytest.approx(0.3)
+    assert found["liver"][DISAGREEMENT] == pytest.approx(0.3) and found["spine"][DISAGREEMENT] == pytest.approx(0.04)
     good = {"liver": [found["liver"]] * 6}
     known = quality.widened(reference, good)
     assert quality.judge(found, known, ("liver",)).verdict == "pass"
     less = {**found, "liver": found["liver"] | {DISAGREEMENT: 0.0}}
     assert quality.judge(less, known, ("liver",)).score == 0
-    more = {**found, "liver": found["liver"] | {DISAGREEMENT: 0.25}}
+    more = {**found, "liver": found["liver"] | {DISAGREEMENT: 0.6}}
     assert quality.judge(more, known, ("liver",)).reasons == (
-        "liver: 0.25 is how far folds and mirrored passes disagree, validation cases 0.04",
+        "liver: 0.6 is how far folds and mirrored passes disagree, validation cases 0.3",
     )
 
 
