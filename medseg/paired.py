@@ -22,6 +22,8 @@ from medseg import clustered
 
 FLIPS = 9999
 """Random patterns of signs of a permutation test; where there are fewer, all of them are taken."""
+FEW = 13
+"""Patients of whom all patterns of signs are no more than that."""
 SEED = 0
 
 
@@ -50,7 +52,11 @@ def wilcoxon(by_patient: np.ndarray) -> Answer:
     ranks = _signed_ranks(by_patient)
     if not len(ranks):
         return Answer(math.nan, 0)
-    p = float(stats.wilcoxon(ranks, zero_method="pratt").pvalue) if ranks.any() else 1.0
+    tied = len(set(np.abs(ranks))) < len(ranks) or not ranks.all()
+    if tied and len(ranks) <= FEW:  # SciPy also goes through all signs, but for seconds
+        p = permutation(ranks).p
+    else:
+        p = float(stats.wilcoxon(ranks, zero_method="pratt").pvalue) if ranks.any() else 1.0
     return Answer(p, int(np.sign(ranks.sum())))
 
 
@@ -118,8 +124,7 @@ def ranks(values: np.ndarray, better: str) -> np.ndarray:
         better: as in `medseg.metrics.Number`.
     """
     worse = {"higher": -values, "lower": values, "nearer zero": np.abs(values)}[better]
-    found = stats.rankdata(worse, axis=1)
-    return np.where(np.isnan(values).any(axis=1, keepdims=True), np.nan, found)
+    return stats.rankdata(worse, axis=1, nan_policy="propagate")
 
 
 def ranking(of_rows: np.ndarray, patients: np.ndarray, *, draws: int = clustered.DRAWS, seed: int = 0) -> Ranking:

@@ -88,7 +88,8 @@ def command(
     """
     from medseg.engine import class_table, evaluate, evaluate_run, inputs, reporting
     from medseg.engine.gate import Gate
-    from medseg.engine.scores import as_text, save
+    from medseg.engine.scores import save
+    from medseg.engine.scores_text import as_text
     from medseg.refusal import Refusal
 
     changes, by = changes or [], by or []

@@ -18,7 +18,8 @@ from medseg.engine.pairs import numbers
 from medseg.engine.predict import Predictor
 from medseg.engine.scans import single
 from medseg.engine.score import Score
-from medseg.engine.scores import Scores, as_text, save
+from medseg.engine.scores import Scores, save
+from medseg.engine.scores_text import as_text
 from medseg.engine.train import train
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
@@ -91,6 +92,8 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
         out / "report.html",
         title="medseg demo: an unseen patient",
         rows=scores.table(),
+        statistics=scores.statistics,
+        quality=reporting.quality([outcome]),
         headline=[("mean Dice", scores.mean("dice")), ("mean Dice of intensity thresholds", baseline[0])],
         overlays=overlays,
         stamp="",

@@ -77,7 +77,7 @@ def of_run(
         statistics=scores.statistics,
         volumes=scores.volumes(),
         reliability=scores.reliability,
-        quality=[{"case": one.case, **one.facts["quality"]} for one in outcomes if "quality" in one.facts],
+        quality=reporting.quality(outcomes),
         headline=reporting.headline(scores),
         overlays=seen.worst.drawn,
         stamp=stamp,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medseg import report
 from medseg.engine import assess, gather
 from medseg.engine.run import Run
+from medseg.engine.runner import Outcome
 from medseg.engine.scores import Scores
 from medseg.refusal import Refusal
 
@@ -77,8 +78,14 @@ def write_scores(path: Path, *, title: str, scores: Scores, facts: Mapping[str, 
 
 
 def headline(scores: Scores) -> list[tuple[str, str | float]]:
-    """The mean of each number over labels, and a number of each metric over all cases."""
-    return [*((f"mean {name}", scores.mean(name)) for name in scores.units), *assess.headline(scores.pooled)]
+    """The mean over labels of each number that may be better or worse, and a number of each metric over all cases."""
+    telling = [name for name, number in scores.numbers.items() if number.better != "neither"]
+    return [*((f"mean {name}", scores.mean(name)) for name in telling), *assess.headline(scores.pooled)]
+
+
+def quality(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+    """The verdict on each case that was given one."""
+    return [{"case": one.case, **one.facts["quality"]} for one in outcomes if "quality" in one.facts]
 
 
 def _history(run: Run) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""What an evaluation found: as numbers, as JSON, and as a table for a terminal."""
+"""What an evaluation found, as numbers, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -133,57 +133,6 @@ def save(scores: Scores, folder: Path) -> None:
         temporary.write_text(json.dumps(scores.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if scores.rows:
         write_csv(folder / "metrics.csv", scores.table())
-
-
-def as_text(scores: Scores) -> str:
-    """A table for a terminal: a row a label with the mean over cases, how many values were not finite, and below it the
-    interval by patient; then a row a stratum."""
-    heads = {name: f"{name} [{unit}]" if unit else name for name, unit in scores.units.items()}
-    lines = ["label".ljust(28) + "".join(_right(head, head) for head in heads.values()) + "   cases   undefined"]
-    bounds = {(row["label"], row["number"]): row for row in scores.statistics if row["over"] == summary.ALL}
-    for label in [*scores.labels(), None]:
-        mine = [row for row in scores.rows if label in (None, row.label)]
-        odd = max(scores.undefined(label).values(), default=0)
-        text = (label or summary.MEAN).ljust(28)
-        text += "".join(_right(word(scores.mean(name, label)), head) for name, head in heads.items())
-        lines.append(f"{text}{len({row.case for row in mine}):8d}{odd:12d}")
-        cells = [_between(bounds.get((label or summary.MEAN, name))) for name in heads]
-        if any(cells):
-            words = "  95 % interval by patient".ljust(28)
-            lines.append((words + "".join(map(_right, cells, heads.values()))).rstrip())
-    lines = [*lines, *_strata(scores, heads)] if scores.rows else []
-    lines += ["", assess.as_text(scores.pooled)] if scores.pooled else []
-    lines += [scores.stamp] * bool(scores.stamp) + list(scores.notes)
-    if scores.missing and (scores.rows or scores.evidence):
-        scored = {row.case for row in scores.rows} | {one.case for one in scores.evidence}
-        lines.append(
-            f"All numbers are over the {len(scored)} cases that were scored, and leave out {len(scores.missing)}:"
-        )
-    return "\n".join([*lines, *(f"not scored: {case}" for case in scores.missing)])
-
-
-def _strata(scores: Scores, heads: Mapping[str, str]) -> list[str]:
-    """A row a stratum: the mean of labels, or each label where there is no such mean."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    whole = {row["over"] for row in scores.statistics if row["label"] == summary.MEAN}
-    for row in scores.statistics:
-        if row["over"] != summary.ALL and (row["label"] == summary.MEAN or row["over"] not in whole):
-            label = "" if row["over"] in whole or len(scores.labels()) == 1 else row["label"]
-            rows.setdefault((row["over"], label), {})[row["number"]] = row
-    lines = []
-    for (over, label), found in rows.items():
-        text = f"{over} {label}".strip().ljust(28)
-        text += "".join(_right(word(found[name]["mean"]), head) for name, head in heads.items())
-        lines.append(f"{text}{max(row['cases'] for row in found.values()):8d}")
-    return ["", *lines] if lines else []
-
-
-def _right(cell: str, head: str) -> str:
-    return cell.rjust(max(20, len(head) + 2))
-
-
-def _between(row: Mapping[str, Any] | None) -> str:
-    return "" if row is None or math.isnan(row["low"]) else f"{row['low']:.4f} to {row['high']:.4f}"
 
 
 def sayable(row: Mapping[str, Any]) -> dict[str, Any]:

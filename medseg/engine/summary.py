@@ -227,8 +227,9 @@ def _by_size(grid: Grid) -> Iterator[Stratum]:
 
 
 def _thirds(values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """The lowest, middle and highest third of what is not nan, in words; less where values are equal."""
-    if np.isnan(values).all():
+    """The lowest, middle and highest third of what is not nan, in words; fewer where values are equal, and none of
+    fewer than three."""
+    if (~np.isnan(values)).sum() < 3:
         return
     first, second = np.nanquantile(values, (1 / 3, 2 / 3))
     parts = (

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def render(report: Report) -> str:
     return environment.get_template("template.html").render(
         report=report,
         value=wording.value,
+        heading=partial(_heading, units=_units(report)),
         metrics=table(report.metrics, first=IDENTITY),
         statistics=table(report.statistics, first=("over", "label", "number", "unit"), alike=False),
         pooled=table(report.pooled, first=("over", "metric", "row")),
@@ -135,6 +137,18 @@ def _dice_name(row: Mapping[str, Any]) -> str:
     return found[0] if found else ""
 
 
+def _units(report: Report) -> dict[str, str]:
+    """Of each number."""
+    return {str(row.get("number")): str(row.get("unit") or "") for row in report.statistics}
+
+
+def _heading(name: str, units: Mapping[str, str]) -> str:
+    """What a column is called: in words, with the unit unless its name says it."""
+    words, unit = name.replace("_", " "), units.get(name.removeprefix("mean "), "")
+    said = not unit or words.endswith(" percent" if unit == "%" else f" {unit}")
+    return words if said else f"{words} [{unit}]"
+
+
 def _headline(report: Report) -> list[tuple[str, str, str]]:
     """(name, value, interval) of each: that of "mean dice" is the interval of dice over the labels."""
     bounds = intervals(report.statistics)
@@ -148,7 +162,7 @@ def _headline(report: Report) -> list[tuple[str, str, str]]:
 def _spreads(report: Report) -> list[Chart]:
     """A box plot for each number, Dice first."""
     first = next((_dice_name(row) for row in report.metrics if _dice_name(row)), "")
-    units = {str(row.get("number")): str(row.get("unit") or "") for row in report.statistics}
+    units = _units(report)
     made = []
     for name in sorted(numbers(report.metrics), key=lambda name: name != first):
         by_label: dict[str, list[tuple[str, float]]] = {}
@@ -156,8 +170,7 @@ def _spreads(report: Report) -> list[Chart]:
             if name in row:
                 cases = by_label.setdefault(str(row.get("label", "all")), [])
                 cases.append((str(row.get("case", "")), float(row[name])))
-        shown = f"{name} [{units[name]}]" if units.get(name) else name
-        made.append(Chart(shown.replace("_", " "), boxes.boxes(name, list(by_label.items())), ""))
+        made.append(Chart(_heading(name, units), boxes.boxes(name, list(by_label.items())), ""))
     return [chart for chart in made if chart.svg]
 
 

@@ -46,7 +46,10 @@ def reverse(truth: np.ndarray) -> np.ndarray:
 
 
 def random(truth: np.ndarray) -> np.ndarray:
-    weights = np.random.default_rng(int(truth.sum())).random(truth.shape).astype(np.float32)
+    generator = np.random.default_rng(int(truth.sum()))
+    weights = generator.random(truth.shape).astype(np.float32)
+    if truth.ndim == 4:  # of volumes: at lesions, and here and there
+        return weights * ((truth == 1) | (generator.random(truth.shape) < 0.02))
     return weights / weights.sum(axis=0) if truth.shape[1:] == (1,) else weights
 
 

@@ -65,6 +65,8 @@ def test_lesions_on_paper():
 def test_small_lesions_do_not_count_and_what_finds_them_is_not_wrong():
     large = measure("lesions", LESIONS, FOUND, (1, 0.1, 1), smallest_mm3=0.2)
     assert (large["lesion_sensitivity"], large["lesion_precision"], large["lesion_false_positives"]) == (1, 1, 0)
+    # 3 x 0.7 is a little less than 2.1 in binary fractions.
+    assert measure("lesions", LESIONS, LESIONS, (1, 0.7, 1), smallest_mm3=2.1)["lesion_sensitivity"] == 1
     small = measure("lesions", line("x..xx"), line("x...."), smallest_mm3=2)
     assert (small["lesion_sensitivity"], small["lesion_false_positives"]) == (0, 0)
     assert math.isnan(small["lesion_precision"])
@@ -188,6 +190,12 @@ def test_brats_joins_near_lesions_and_leaves_out_small_ones():
     assert measure("brats", small, small)["brats_lesion_dice"] == 1  # what touches it is not wrong
     assert measure("brats", small, cube((5, 4)), smallest_mm3=26)["brats_lesion_dice"] == 1 / 2
     assert measure("brats", cube((5, 3)), cube())["brats_lesion_dice"] == 1  # nothing that counts, and nothing wrong
+    # Plates of one voxel's thickness have surfaces on both sides in space, and none in a picture.
+    thin, wide = np.zeros((2, 20, 20, 3), bool)
+    thin[2:6, 2:6, 1], wide[2:8, 2:8, 1] = True, True
+    assert measure("brats", thin, wide, smallest_mm3=1)["brats_lesion_hd95"] == 2
+    flat = measure("brats", thin[..., 1:2], wide[..., 1:2], smallest_mm3=1)
+    assert flat["brats_lesion_hd95"] == pytest.approx(math.sqrt(5))
     plate = np.zeros((9, 9, 9), bool)
     plate[2:7, 2:7, 2:4] = True  # 50 mm3, which is not above 50
     assert measure("brats", plate, np.zeros_like(plate))["brats_lesion_dice"] == 1

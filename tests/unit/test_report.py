@@ -361,6 +361,20 @@ def test_every_number_has_its_box_plot_with_its_unit_and_dice_comes_first() -> N
     ]
 
 
+def test_headings_tell_the_unit_once() -> None:
+    units = {"hd95": "mm", "volume_difference_ml": "ml", "volume_difference_percent": "%", "dice": ""}
+    names = ["hd95", "mean hd95", *units, "label"]
+    assert [page._heading(name, units) for name in names] == [
+        "hd95 [mm]",
+        "mean hd95 [mm]",
+        "hd95 [mm]",
+        "volume difference ml",
+        "volume difference percent",
+        "dice",
+        "label",
+    ]
+
+
 def test_agreement_is_bias_and_1_96_standard_deviations() -> None:
     found = agreement.Agreement.of([1.0, 2.0, 3.0])
     assert (found.bias, found.low, found.high) == pytest.approx((2.0, 2 - 1.96, 2 + 1.96))

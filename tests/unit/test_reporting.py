@@ -10,6 +10,9 @@ import pytest
 
 from medseg.engine import reporting
 from medseg.engine.run import Run
+from medseg.engine.score import Score
+from medseg.engine.scores import Scores
+from medseg.metrics import Number
 from tests.tiny import data_set, recipe, untrained_run
 
 ROW = {"case": "p1_a", "patient": "p1", "label": "left", "dice": 0.5}
@@ -61,6 +64,12 @@ def test_card_and_leak_check_are_in_reports_with_numbers(tmp_path: Path, scored:
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert ("<strong>no</strong>" in text) == ("Leak check" in text) == scored
     assert "2: p1_a, p1_b" in text, "validation cases are counted and named"
+
+
+def test_the_top_of_a_report_has_numbers_that_may_be_better_or_worse() -> None:
+    known = {"dice": Number("", "higher"), "volume_truth_ml": Number("ml", "neither")}
+    scores = Scores((Score("a", "p", "liver", {"dice": 0.5, "volume_truth_ml": 7.0}),), known)
+    assert reporting.headline(scores) == [("mean dice", 0.5)]
 
 
 def test_a_run_without_a_split_says_nothing_of_it(tmp_path: Path) -> None:

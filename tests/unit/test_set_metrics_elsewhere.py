@@ -233,6 +233,9 @@ def test_froc_on_paper():
     at = [found[f"x: sensitivity at {rate} false positives"] for rate in ("0.25", "0.5", "1", "8")]
     assert at == pytest.approx([1 / 3, 2 / 3, 2 / 3, 2 / 3])
     assert found["x: CPM"] == pytest.approx((2 * 1 / 3 + 5 * 2 / 3) / 7)
+    unknown = Evidence("3", "3", np.full_like(first.truth, IGNORE), second.probabilities)
+    more = [first, second, unknown, unknown]
+    assert metric.compute(more, names=("x",), options=metric.Options(threshold=0.1)) == found
     sure = metric.compute([first, second], names=("x",), options=metric.Options())
     assert sure["x: sensitivity at 8 false positives"] == pytest.approx(1 / 3)  # one half and more
 

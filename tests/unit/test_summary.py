@@ -11,7 +11,8 @@ import pytest
 
 from medseg.engine import summary
 from medseg.engine.score import Score
-from medseg.engine.scores import Scores, as_text, save
+from medseg.engine.scores import Scores, save
+from medseg.engine.scores_text import as_text
 from medseg.metrics import Number
 from medseg.refusal import Refusal
 
@@ -124,6 +125,8 @@ def test_strata_of_size_are_thirds_of_each_label_where_it_is():
         assert [row["over"] for row in one.statistics if row["label"] == "left" and row["number"] == "dice"] == [
             *("all cases", "size up to 4.333 ml", "size 4.333 to 7.667 ml", "size above 7.667 ml")
         ]
+    two = Scores(tuple(row for row in given.rows if row.case in "01"), NUMBERS, by=("size",))
+    assert {row["over"] for row in two.statistics} == {"all cases"}
     row = found(given, "size up to 4.333 ml", "left", "dice")
     assert row["cases"] == 2 and row["mean"] == pytest.approx(0.05)
     assert "size above 7.667 ml left" in as_text(given)
@@ -175,4 +178,15 @@ def test_the_table_has_intervals_under_the_means():
     lines = as_text(given).splitlines()
     row = found(given, "all cases", "left", "dice")
     assert lines[1].split()[:2] == ["left", f"{row['mean']:.4f}"]
-    assert f"{row['low']:.4f} to {row['high']:.4f}" in lines[2] and "95 % interval by patient" in lines[2]
+    assert f"{row['low']:.4f} to {row['high']:.4f}" in lines[2] and "95 % by patient" in lines[2]
+
+
+def test_numbers_that_do_not_fit_stand_below_one_another(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = as_text(many()).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert [line.split()[1] for line in lines if line.startswith("label")] == ["dice", "hd95"]
+    monkeypatch.setenv("COLUMNS", "120")
+    assert [line.split()[1:3] for line in as_text(many()).splitlines() if line.startswith("label")] == [
+        ["dice", "hd95"]
+    ]
