@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from tests.browser.conftest import pixels
+from tests.pages import pixels
 from tests.tiny import AFFINE, medseg_command, nifti, phantom
 
 Open = Callable[[Path], Page]

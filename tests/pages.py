@@ -1,0 +1,78 @@
+"""Chromium without a screen, for pages that must work without a network; tests skip where there is none."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NEEDED = pytest.mark.skipif(CHROMIUM is None, reason="not installed: Chromium (Debian package chromium)")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+)
+LAPTOP = {"width": 1366, "height": 768}
+OF_THE_BROWSER = "GL Driver Message"
+"""What the graphics driver says of its own speed."""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """While it runs, no other test can start an event loop."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+@contextmanager
+def opening(browser: Browser) -> Iterator[Callable[[Path], Page]]:
+    """Yield a function that opens a file. In the end nothing may have been asked of anybody, and the console must have
+    stayed silent."""
+    context = browser.new_context(viewport=LAPTOP, color_scheme="light")  # type: ignore[arg-type]
+    asked: list[str] = []
+    said: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and OF_THE_BROWSER not in message.text:
+            said.append(message.text)
+
+    def show(path: Path) -> Page:
+        page = context.new_page()
+        page.on("console", listen)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        address = path.resolve().as_uri()
+
+        def decide(route: Route) -> None:
+            if route.request.url == address:
+                route.continue_()
+            else:
+                asked.append(route.request.url)
+                route.abort()
+
+        page.route("**/*", decide)
+        page.goto(address)
+        return page
+
+    yield show
+    context.close()
+    assert asked == [], "asked of somebody"
+    assert said == [], "in the console"
+
+
+def pixels(picture: bytes) -> np.ndarray:
+    """(rows, columns, 3) uint8 of a screenshot."""
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
