@@ -41,10 +41,11 @@ def measure(
     Of the scan, of each channel c: `low c`, `median c` and `high c`, its 5th, 50th and 95th percentile.
 
     Of each label that is there: `volume` in ml (without a physical size: in % of the image); `pieces`, how many
-    connected parts (26 neighbours) hold 2 % of it or more; `largest`, the share of the largest; `x`, `y`, `z`, its
-    centre in mm (or pixels) from the scan's first voxel to the right, front and head, and `part x`, ..., the same as a
-    share of the scan; `length x`, ..., the extent of its pieces in mm (pixels); `median c`, of the values of channel c
-    in it; `edge left`, `edge upper`, ...: 1 where it touches that face of the scan.
+    connected parts (26 neighbours) hold 2 % of it or more (of mere specks none does); `largest`, the share of the
+    largest; `x`, `y`, `z`, its centre in mm (or pixels) from the scan's first voxel to the right, front and head, and
+    `part x`, ..., the same as a share of the scan; `length x`, ..., the extent of its pieces in mm (pixels);
+    `median c`, of the values of channel c in it; `edge left`, `edge upper`, ...: 1 where it touches that face of the
+    scan.
     """
     axes = axis_map(scan.affine, "RAS")
     whole = axes.apply(target)
@@ -112,7 +113,7 @@ def _shapes(numbers: np.ndarray, spacing: np.ndarray, size: np.ndarray, unit: st
         own = own[own > 0]
         total = counts[own].sum()
         large = own[counts[own] >= PIECE * total]
-        boxes = [facts["bounding_boxes"][piece] for piece in large]
+        boxes = [facts["bounding_boxes"][piece] for piece in (large if len(large) else own)]  # specks may be all
         centre = ((counts[own, None] * facts["centroids"][own]).sum(axis=0) / total + 0.5) * spacing
         traits = {
             "volume": float(total * voxel),

@@ -130,6 +130,33 @@ def test_traits_are_those_of_the_masks() -> None:
         assert found[name]["pieces"] == found[name]["largest"] == 1
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(*[st.integers(1, 14)] * 3),
+    st.floats(0, 1),
+    st.sampled_from([TABLE, replace(TABLE, exclusive=False)]),
+    st.integers(0, 2**32 - 1),
+)
+def test_whatever_a_network_says_is_judged(
+    reference: Reference, shape: tuple[int, int, int], share: float, table: LabelTable, seed: int
+) -> None:
+    """Specks, nothing, everything, a single voxel."""
+    draws = np.random.default_rng(seed)
+    there = draws.random((1 if table.exclusive else 3, *shape)) < share
+    target = np.where(there, draws.integers(1, 4 if table.exclusive else 2, there.shape), 0).astype(np.uint8)
+    scan = Volume(draws.normal(size=(1, *shape)).astype(np.float32), AFFINE)
+    found = quality.judge(traits.measure(target, table, scan), reference, table.names)
+    assert found.verdict in ("pass", "look", "fail") and found.score is not None and 0 <= found.score <= 1
+
+
+def test_of_mere_specks_no_piece_counts() -> None:
+    target = np.zeros((1, 60, 60, 60), np.uint8)
+    target[0, ::4, ::4, ::4] = 1
+    scan = Volume(np.zeros((1, 60, 60, 60), np.float32), np.diag([3.0, 3, 3, 1]))
+    found = traits.measure(target, TABLE, scan)["liver"]
+    assert (found["pieces"], found["length x"]) == (0, 57 * 3)
+
+
 def test_regions_that_overlap_have_traits_each() -> None:
     table = LabelTable.of({"whole": [1, 2], "core": [2]})
     patient = body(1)
