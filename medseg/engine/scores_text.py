@@ -58,7 +58,8 @@ def _means(scores: Scores, heads: Mapping[str, str]) -> Iterator[str]:
     first = _first(scores)
     yield "label".ljust(first) + _cells(heads.values(), heads) + "   cases   undefined"
     bounds = {(row["label"], row["number"]): row for row in scores.statistics if row["over"] == summary.ALL}
-    for label in [*scores.labels(), None]:
+    labels = scores.labels()
+    for label in [*labels, *([None] if len(labels) > 1 else [])]:
         cases = len({row.case for row in scores.rows if label in (None, row.label)})
         odd = max(scores.undefined(label)[name] for name in heads)
         means = _cells([word(scores.mean(name, label)) for name in heads], heads)

@@ -63,6 +63,7 @@ def test_a_row_on_paper():
     assert (row["cases"], row["infinite"], row["mean"], row["median"], row["q3"]) == (4, 1, INF, 4, INF)
     assert row["sd"] == pytest.approx(2) and row["unit"] == "mm"
     assert {row["label"] for row in given.statistics} == {"left"}, "one label alone needs no mean of labels"
+    assert "mean of labels" not in as_text(given) and "mean of labels" in as_text(many())
 
 
 def test_a_single_case_has_no_spread():
