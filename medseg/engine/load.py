@@ -226,7 +226,7 @@ def load_target(path: Path, image: Volume, read: Read, *, resample: bool = False
                 f"({_grid(turned)}, not {_grid(image)})",
                 needed="labels on the grid of their image",
                 remedy="correct whichever geometry is wrong, or resample the labels onto the image (nearest neighbour) "
-                "as `medseg evaluate --resample` does with predictions",
+                "as `medseg evaluate --resample` does where there are millimetres",
             )
         turned = whole
     return Volume(turned.array, image.affine, labels.source, image.unit)

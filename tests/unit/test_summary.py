@@ -78,6 +78,13 @@ def test_the_mean_of_labels_is_that_of_the_table_and_lies_in_its_interval():
     assert (row["cases"], row["patients"]) == (16, 8) and math.isnan(row["sd"])
 
 
+def test_numbers_that_no_case_has_are_named_once():
+    text = as_text(scores(("a", "a", "left", 0.5, NAN), ("b", "b", "left", NAN, NAN)))
+    assert "undefined in every case: hd95" in text and "hd95 [mm]" not in text
+    assert text.splitlines()[1].split() == ["left", "0.5000", "2", "1"], "one undefined Dice"
+    assert "undefined in every case" not in as_text(scores(("a", "a", "left", NAN, 3.0), ("b", "b", "left", 0.5, NAN)))
+
+
 def test_intervals_take_patients_for_one():
     rows = many().rows
     alone = Scores(tuple(Score(row.case, row.case, row.label, row.values) for row in rows), NUMBERS)
