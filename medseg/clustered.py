@@ -24,7 +24,7 @@ FEWEST = 5
 AT_ONCE = 2**20
 """Numbers that are worked on at once: more do not fit into a processor's cache."""
 SAME = 1e-9
-"""Errors below this share of the largest mean are rounding."""
+"""Errors below this share of the largest mean of the same column are rounding."""
 
 
 class Sums(NamedTuple):
@@ -131,7 +131,7 @@ def _studentised(
     centre: np.ndarray, error: np.ndarray, means: np.ndarray, errors: np.ndarray, level: float
 ) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(errors > SAME * np.abs(means).max(initial=0), (means - centre) / errors, np.nan)
+        ratios = np.where(errors > SAME * np.abs(means).max(axis=0, initial=0), (means - centre) / errors, np.nan)
     # a draw of equal values lies as far out as any, but has no error of its own to say how far
     far = np.abs(np.nan_to_num(ratios)).max(axis=0)
     ratios = np.where(np.isnan(ratios), np.sign(means - centre) * far, ratios)

@@ -250,14 +250,6 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.nansum(values, axis=1) / np.maximum(counts, 1)
 
 
-def strata(cases: Sequence[Evidence], attribute: str) -> dict[str, list[Evidence]]:
-    """Cases by the value of an attribute; "" where a case has none."""
-    groups: dict[str, list[Evidence]] = {}
-    for case in cases:
-        groups.setdefault(str(case.attributes.get(attribute, "")), []).append(case)
-    return dict(sorted(groups.items()))
-
-
 def entropy(probabilities: np.ndarray, *, exclusive: bool = True) -> np.ndarray:
     """Shannon entropy in nats: 0 where one answer is certain, log R where all of R classes are as likely.
 

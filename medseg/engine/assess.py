@@ -13,6 +13,7 @@ from medseg import statistics
 from medseg.case import Case
 from medseg.config import Chosen
 from medseg.data.split import Split
+from medseg.engine import summary
 from medseg.geometry import axis_map
 from medseg.labels import IGNORE, LabelTable
 from medseg.plan import Plan
@@ -98,10 +99,16 @@ def measure(
     Raises:
         Refusal: an attribute that no case has.
     """
-    known = sorted({"centre"}.union(*(case.attributes for case in cases)))
+    centres = {"centre"} if any(case.centre for case in cases) else set()
+    known = sorted(centres.union(*(case.attributes for case in cases)))
     odd = [name for name in by if name not in known]
     if odd:
-        raise Refusal("--by", found=f"'{odd[0]}'", needed=f"one of {', '.join(known)}", remedy="correct it")
+        raise Refusal(
+            "--by",
+            found=f"'{odd[0]}'",
+            needed=f"one of {', '.join(known) or 'no column: there is none'}",
+            remedy="correct it",
+        )
     results = []
     for over, members in _levels(cases, table, by):
         for metric in metrics:
@@ -165,9 +172,10 @@ def _levels(
         for centre in sorted(centres):
             yield f"centre {centre or 'not stated'}", [case for case in cases if case.centre == centre]
     for attribute in dict.fromkeys((*STRATA, *(name for name in by if name != "centre"))):
-        strata = statistics.strata(cases, attribute)
+        strata = list(summary.groups(attribute, [str(case.attributes.get(attribute, "")) for case in cases]))
         if len(strata) > 1:
-            yield from ((f"{attribute} {value or 'not stated'}", members) for value, members in strata.items())
+            for name, there in strata:
+                yield name, [case for case, inside in zip(cases, there, strict=True) if inside]
 
 
 def _classes(case: Case, found: Classification, truth: Volume | None, plan: Plan) -> np.ndarray:

@@ -83,7 +83,7 @@ def demo(*, out: Path, data: Path, recipe: Path, fresh: bool = False) -> None:
         raise Refusal(series, found=outcome.reason, needed="a prediction", remedy="see the message above")
 
     _say("3/4  scoring it against the truth, and against what intensity alone can do")
-    scores = Scores(tuple(rows), numbers(metrics))
+    scores = Scores(tuple(rows), numbers(metrics), metrics=evaluate.settings(metrics))
     save(scores, out)
 
     _say("4/4  writing the report")

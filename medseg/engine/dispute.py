@@ -1,7 +1,8 @@
 """How far folds and mirrored passes disagree on a tile: the standard deviation of their probabilities.
 
 It is found tile by tile and then blended like a channel of the logits, so that a whole scan costs a channel more. What
-tiles at different places say of a voxel is no part of it.
+tiles at different places say of a voxel is no part of it. Nor is the temperature, which is fitted on the mean of all
+answers; and quality control learns what is usual before there is one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ def mean(
     corners: Sequence[Sequence[int]],
     tiling: tiles.Tiling,
     *,
-    temperature: float = 1.0,
     exclusive: bool,
 ) -> Tensor:
     """Mean logits of tiles, bit for bit as without this, and behind them the disagreement, (B, N + 1, ...) float32.
@@ -35,7 +35,7 @@ def mean(
         cut, own = tiles.cut_all(member.image, corners, tiling), torch.zeros(())
         for number, run in enumerate(member.each):
             scores = run(cut).float()
-            spread.add(torch.stack([probabilities(one, temperature, exclusive=exclusive) for one in scores]))
+            spread.add(torch.stack([probabilities(one, exclusive=exclusive) for one in scores]))
             own = own.add_(scores) if number else scores
             del scores
         own.div_(len(member.each))

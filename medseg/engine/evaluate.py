@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -101,6 +102,7 @@ def of_pairs(
         facts=facts,
         by=tuple(by),
         truths={case: one.truth for case, one in good.items()},
+        metrics=settings(chosen),
     )
 
 
@@ -131,6 +133,7 @@ def of_classes(classes: Classes, metrics: Sequence[Chosen] = (), *, by: Sequence
         notes=notes,
         by=tuple(by),
         truths=truths,
+        metrics=settings(chosen),
     )
 
 
@@ -138,10 +141,10 @@ def metrics_of(chosen: Sequence[Chosen], table: LabelTable) -> tuple[Chosen, ...
     """The metrics chosen, or those that suit the labels.
 
     Raises:
-        Refusal: two give a number of the same name.
+        Refusal: two give a number of the same name; an option for a label that there is not.
     """
     metrics = tuple(chosen) or tuple(config.choose("metrics", name) for name in config.DEFAULT_METRICS[table.unit])
-    names = [name for one in metrics for name in ([one.name] if assess.over_set(one) else pairs.numbers([one]))]
+    names = [name for one in metrics for name in _answers(one)]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise Refusal(
@@ -150,7 +153,25 @@ def metrics_of(chosen: Sequence[Chosen], table: LabelTable) -> tuple[Chosen, ...
             needed="a name for each number: a metric can be taken once",
             remedy="leave one of them out, or evaluate twice into two folders",
         )
+    for one in metrics:
+        odd = set(getattr(one.options, "tolerances_mm", ())) - set(table.names)
+        if odd:  # a slip of the pen, for which another tolerance would be taken in silence
+            raise Refusal(
+                f"metrics: {one.name}",
+                found=f"tolerances_mm of {', '.join(sorted(odd))}",
+                needed=f"names of labels: {', '.join(table.names)}",
+                remedy="correct it",
+            )
     return metrics
+
+
+def settings(metrics: Sequence[Chosen]) -> dict[str, dict[str, Any]]:
+    """Of each number of masks, and of each metric over a whole set, the metric that made it and all its options."""
+    return {name: one.dump() for one in metrics for name in _answers(one)}
+
+
+def _answers(metric: Chosen) -> Iterable[str]:
+    return [metric.name] if assess.over_set(metric) else pairs.numbers([metric])
 
 
 def metrics_named(changes: Sequence[str]) -> list[Chosen]:

@@ -13,7 +13,7 @@ from medseg.config import Chosen
 from medseg.data import splits
 from medseg.engine import assess, reporting, summary, unknown
 from medseg.engine.batch import predict_all
-from medseg.engine.evaluate import digest, fingerprint, score
+from medseg.engine.evaluate import digest, fingerprint, score, settings
 from medseg.engine.gate import Gate, cost, side_by_side
 from medseg.engine.load import load_truth
 from medseg.engine.pairs import numbers
@@ -81,7 +81,11 @@ def of_run(
         headline=reporting.headline(scores),
         overlays=seen.worst.drawn,
         stamp=stamp,
-        facts={**predictor.provenance, **({"scored on": " ".join(changes)} if changes else {})},
+        facts={
+            **predictor.provenance,
+            **reporting.measured(scores),
+            **({"scored on": " ".join(changes)} if changes else {}),
+        },
         notes=[*scores.notes, *_known_to_control(predictor, scores), *scores.missing],
     )
     return scores
@@ -205,4 +209,5 @@ class _Seen:
             by=by,
             truths=self.truths,
             chosen=self.sample.note == CHOSEN,
+            metrics=settings(self.sample.metrics),
         )

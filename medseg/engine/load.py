@@ -225,7 +225,8 @@ def load_target(path: Path, image: Volume, read: Read, *, resample: bool = False
                 found=f"a label grid {difference(turned, image)} from that of {image.source.path} "
                 f"({_grid(turned)}, not {_grid(image)})",
                 needed="labels on the grid of their image",
-                remedy="resample the labels onto the image (nearest neighbour), or correct whichever geometry is wrong",
+                remedy="correct whichever geometry is wrong, or resample the labels onto the image (nearest neighbour) "
+                "as `medseg evaluate --resample` does where there are millimetres",
             )
         turned = whole
     return Volume(turned.array, image.affine, labels.source, image.unit)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import medseg
 from medseg import report
 from medseg.engine import assess, gather
 from medseg.engine.run import Run
@@ -65,7 +66,7 @@ def write_scores(path: Path, *, title: str, scores: Scores, facts: Mapping[str, 
         path,
         report.Report(
             title=title,
-            facts=facts,
+            facts={"medseg": medseg.__version__, **facts, **measured(scores)},
             headline=headline(scores),
             metrics=scores.table(),
             statistics=scores.statistics,
@@ -81,6 +82,15 @@ def headline(scores: Scores) -> list[tuple[str, str | float]]:
     """The mean over labels of each number that may be better or worse, and a number of each metric over all cases."""
     telling = [name for name, number in scores.numbers.items() if number.better != "neither"]
     return [*((f"mean {name}", scores.mean(name)) for name in telling), *assess.headline(scores.pooled)]
+
+
+def measured(scores: Scores) -> dict[str, str]:
+    """The metrics with their options, as a fact for provenance."""
+    said = []
+    for metric in scores.metrics.values():
+        options = ", ".join(f"{name} {given}" for name, given in metric.items() if name != "name")
+        said.append(f"{metric['name']} ({options})" if options else str(metric["name"]))
+    return {"metrics": "; ".join(dict.fromkeys(said))} if said else {}
 
 
 def quality(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:

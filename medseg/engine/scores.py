@@ -36,6 +36,7 @@ class Scores:
         by: columns (or `size`) by which results are told apart.
         truths: fingerprint of each case's truth, so that numbers on another truth are not compared with these.
         chosen: whether the run was chosen by these same cases.
+        metrics: with which options each number was made; see `evaluate.settings`.
     """
 
     rows: tuple[Score, ...]
@@ -50,6 +51,7 @@ class Scores:
     by: tuple[str, ...] = ()
     truths: Mapping[str, str] = field(default_factory=dict)
     chosen: bool = False
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def units(self) -> dict[str, str]:
@@ -114,6 +116,7 @@ class Scores:
             "chosen by these cases": self.chosen,
             "not scored": self.missing,
             "notes": self.notes,
+            "metrics": self.metrics,
             "units": self.units,
             "better": {name: number.better for name, number in self.numbers.items()},
             "undefined": {label: self.undefined(label) for label in self.labels()},

@@ -21,11 +21,13 @@ COUNTS = len("   cases   undefined")
 def as_text(scores: Scores) -> str:
     """A row a label with the mean over cases, how many values were not defined, and below it the interval by patient;
     then a row a stratum. Numbers that do not fit beside one another stand below, under a heading of their own; those of
-    which none is better (volumes) are in the files alone."""
+    which none is better (volumes) are in the files alone, and those that no case has (mm of photographs) are named."""
     lines: list[str] = []
     for heads in _side_by_side(scores):
         lines += ["", *_means(scores, heads), *_strata(scores, heads)]
     lines = lines[1:]
+    nowhere = _nowhere(scores)
+    lines += [f"undefined in every case: {', '.join(nowhere)}"] if nowhere else []
     lines += ["", assess.as_text(scores.pooled)] if scores.pooled else []
     lines += [scores.stamp] * bool(scores.stamp) + list(scores.notes)
     if scores.missing and (scores.rows or scores.evidence):
@@ -38,10 +40,11 @@ def as_text(scores: Scores) -> str:
 
 def _side_by_side(scores: Scores) -> Iterator[dict[str, str]]:
     """Numbers with their headings, as many at a time as fit."""
+    nowhere = _nowhere(scores)
     heads = {
         name: f"{name} [{number.unit}]" if number.unit else name
         for name, number in scores.numbers.items()
-        if number.better != "neither"
+        if number.better != "neither" and name not in nowhere
     }
     room = shutil.get_terminal_size((WIDE, 24)).columns - _first(scores) - COUNTS
     names: list[str] = []
@@ -54,11 +57,17 @@ def _side_by_side(scores: Scores) -> Iterator[dict[str, str]]:
         yield {each: heads[each] for each in names}
 
 
+def _nowhere(scores: Scores) -> list[str]:
+    """Numbers that are undefined in all rows."""
+    return [name for name, count in scores.undefined().items() if scores.rows and count == len(scores.rows)]
+
+
 def _means(scores: Scores, heads: Mapping[str, str]) -> Iterator[str]:
     first = _first(scores)
     yield "label".ljust(first) + _cells(heads.values(), heads) + "   cases   undefined"
     bounds = {(row["label"], row["number"]): row for row in scores.statistics if row["over"] == summary.ALL}
-    for label in [*scores.labels(), None]:
+    labels = scores.labels()
+    for label in [*labels, *([None] if len(labels) > 1 else [])]:
         cases = len({row.case for row in scores.rows if label in (None, row.label)})
         odd = max(scores.undefined(label)[name] for name in heads)
         means = _cells([word(scores.mean(name, label)) for name in heads], heads)

@@ -73,7 +73,7 @@ def segment(
     target = native.blank(undo, channels, exclusive=exclusive, slowest=layout.axis)
     disputed = None
     if kept is not None and kept.disagreement is not None:
-        disputed = partial(dispute.mean, temperature=kept.temperature, exclusive=exclusive)
+        disputed = partial(dispute.mean, exclusive=exclusive)
     stream = partial(tiles.stream, members, tiling, channels=channels, disputed=disputed)
     land = partial(native.Landing, undo, target, exclusive=exclusive, order=order, kept=kept)
     done = 0

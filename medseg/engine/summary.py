@@ -202,10 +202,10 @@ def _strata(grid: Grid, facts: Mapping[str, Mapping[str, str]], by: Sequence[str
             yield from _by_size(grid)
         else:
             cells = [facts.get(case, {}).get(column, "") for case in grid.cases]
-            yield from (Stratum(name, there, labels) for name, there in _groups(column, cells))
+            yield from (Stratum(name, there, labels) for name, there in groups(column, cells))
 
 
-def _groups(column: str, cells: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+def groups(column: str, cells: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Names of strata, and which cases they hold: a value each, or thirds of many numbers."""
     numbers = np.array([_number(cell) for cell in cells])
     stated = np.array([bool(cell) for cell in cells])

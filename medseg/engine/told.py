@@ -18,7 +18,7 @@ from medseg.refusal import Refusal
 
 WORDS = {"undefined": math.nan, "infinite": math.inf}
 NAMED = 5
-KEYS = ("cases", "units", "better", "truths", "stamp", "chosen by these cases")
+KEYS = ("cases", "units", "better", "truths", "stamp", "chosen by these cases", "metrics")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Told:
         values: numbers by name, of each (case, label).
         patients: of each case.
         truths: fingerprint of each case's truth.
+        metrics: with which options each number was made.
         warnings: why its numbers may lie on the high side.
     """
 
@@ -37,6 +38,7 @@ class Told:
     numbers: Mapping[str, Number]
     patients: Mapping[str, str]
     truths: Mapping[str, str]
+    metrics: Mapping[str, Mapping[str, Any]]
     warnings: tuple[str, ...]
 
 
@@ -89,14 +91,15 @@ def load(path: Path) -> Told:
     warnings = [content["stamp"]] if content["stamp"] else []
     if content["chosen by these cases"]:
         warnings.append("its weights were chosen by these same cases, so that its numbers lie on the high side")
-    return Told(str(path), values, numbers, patients, content["truths"], tuple(warnings))
+    return Told(str(path), values, numbers, patients, content["truths"], content["metrics"], tuple(warnings))
 
 
 def shared(told: Sequence[Told]) -> Shared:
     """Cases, labels and numbers that all have; the rest is named in `notes`.
 
     Raises:
-        Refusal: fewer than two, one twice; nothing in common; another truth or patient of the same case.
+        Refusal: fewer than two, one twice; nothing in common; another truth or patient of the same case; a number
+            made in two ways.
     """
     names = tuple(one.name for one in told)
     if len(told) < 2 or len(set(names)) < len(names):
@@ -113,6 +116,7 @@ def shared(told: Sequence[Told]) -> Shared:
     odd = [name for name, number in kinds.items() if any(one.numbers[name] != number for one in told)]
     if odd:
         raise Refusal("compare", found=f"{odd[0]} in two units", needed="one unit", remedy="evaluate both again")
+    _refuse_other_ways(told, numbers)
     aimless = [name for name, number in kinds.items() if number.better == "neither"]
     notes += [f"not compared, because neither more nor less is better: {', '.join(aimless)}"] if aimless else []
     kinds = {name: number for name, number in kinds.items() if name not in aimless}
@@ -157,6 +161,25 @@ def _refuse_other(what: str, names: Sequence[str], cases: Sequence[str], facts: 
             needed=f"one {what} of each case in all evaluations",
             remedy=f"evaluate them alike ({causes[what]})",
         )
+
+
+def _refuse_other_ways(told: Sequence[Told], numbers: Sequence[str]) -> None:
+    """Surface Dice at 1 mm and at 5 mm have one name, and nothing to do with each other."""
+    for name in numbers:
+        ways = [one.metrics.get(name, {}) for one in told]
+        odd = [
+            key for key in dict.fromkeys(key for way in ways for key in way) if len({str(w.get(key)) for w in ways}) > 1
+        ]
+        if odd:
+            values = ", ".join(
+                f"{one.name}: {way.get(odd[0], 'not stated')}" for one, way in zip(told, ways, strict=True)
+            )
+            raise Refusal(
+                "compare",
+                found=f"{name} with another {odd[0]} ({values})",
+                needed="metrics with the same options in all evaluations",
+                remedy="evaluate them with the same metrics=[...]",
+            )
 
 
 def pairs(shared: Shared) -> Iterator[tuple[int, int]]:

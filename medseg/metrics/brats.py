@@ -52,7 +52,9 @@ class Options(Settings):
 
 
 def compute(pair: Pair, options: Options) -> dict[str, float]:
-    dice, hd95 = (1.0, 0.0) if pair.empty == "both" else _compare(pair, PENALTY_2021)
+    if pair.empty == "both":
+        return dict(zip(NUMBERS, (1.0, 0.0, 1.0, 0.0), strict=True))
+    dice, hd95 = _compare(pair, PENALTY_2021)
     lesions, wrong = _lesions(pair, options)
     scores = [*lesions, *[(0.0, options.penalty_mm)] * wrong] or [(1.0, 0.0)]
     lesion_dice, lesion_hd95 = np.mean(scores, axis=0).tolist()
@@ -60,7 +62,8 @@ def compute(pair: Pair, options: Options) -> dict[str, float]:
 
 
 def _lesions(pair: Pair, options: Options) -> tuple[list[tuple[float, float]], int]:
-    """Dice and HD95 of each lesion that is large enough; how many components of the prediction touch none."""
+    """Dice and HD95 of each lesion that is large enough; how many components of the prediction touch none. At most one
+    mask is empty."""
     reach = options.dilation
     rim = [(0, 0) if flat else (reach, reach) for flat in pair.flat]
     truth, numbers = np.pad(pair.truth, rim), np.pad(pair.components[1].numbers, rim)

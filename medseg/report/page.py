@@ -150,11 +150,13 @@ def _heading(name: str, units: Mapping[str, str]) -> str:
 
 
 def _headline(report: Report) -> list[tuple[str, str, str]]:
-    """(name, value, interval) of each: that of "mean dice" is the interval of dice over the labels."""
+    """(name, value, interval) of each: that of "mean dice" is that of dice over the labels, or of the only label."""
     bounds = intervals(report.statistics)
+    labels = {str(row["label"]) for row in report.statistics}
+    whose = labels.pop() if len(labels) == 1 else MEAN
     found = []
     for name, given in report.headline:
-        of = bounds.get((MEAN, name.removeprefix("mean ")))
+        of = bounds.get((whose, name.removeprefix("mean ")))
         found.append((name, wording.value(given), f"95 % interval {between(of)}" if of and between(of) else ""))
     return found
 

@@ -18,15 +18,16 @@ UNCERTAINTY = ("entropy", "disagreement")
 
 class Certainty:
     """The Dice that probabilities promise of each label: what it would be on average if a voxel had a label as often as
-    its probability says. Every second place of the prepared grid along each axis is looked at."""
+    its probability says. Every second place of the prepared grid along each axis is looked at. No temperature is
+    applied: what it is compared with was learned before there was one."""
 
     def __init__(self, channels: int, *, exclusive: bool):
         self._exclusive = exclusive
         self._sums = np.zeros((3, channels))
 
-    def take(self, scores: Tensor, temperature: float) -> None:
+    def take(self, scores: Tensor) -> None:
         """Scores (C, ...) of some places, each of which comes once."""
-        chances = probabilities(scores.flatten(1).float(), temperature, exclusive=self._exclusive)
+        chances = probabilities(scores.flatten(1).float(), exclusive=self._exclusive)
         if self._exclusive:
             highest, which = (one.cpu() for one in chances.max(0))  # on a GPU, sums by class would be in no fixed order
             both, said = (which.bincount(one, minlength=len(chances)) for one in (highest, None))
@@ -71,7 +72,7 @@ class Kept:
         entropy: (1, I, J, K) float32, see `entropy`. It is that of the scores on the prepared grid, resampled linearly:
             to resample every channel for it would take many times as long.
         disagreement: (1, I, J, K) float32, see `engine.dispute`; it comes as a channel behind the scores.
-        temperature: scores are divided by it before they become probabilities. Labels do not change by that.
+        temperature: scores are divided by it before they become probabilities or entropy. Labels do not change by that.
         draw: scores as they come.
         certainty: adds up what is said of each label.
     """

@@ -213,7 +213,7 @@ class Landing:
         held = scores[:, :, across.start - starts[1] : across.stop - starts[1] : 2]
         for row in range(rows.start, stop, 2):
             part = held[:, row - starts[0], :, last.start - starts[2] : last.stop - starts[2] : 2]
-            self._kept.certainty.take(part, self._kept.temperature)
+            self._kept.certainty.take(part)
         self._own[0] = slice(max(rows.start, stop + stop % 2), rows.stop)
 
     def _read(self, axis: int, part: slice) -> slice:

@@ -292,3 +292,18 @@ def test_a_report_shows_what_is_thought_of_each_case(run: Run, tmp_path: Path) -
     page = (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")
     assert page.count("too few training cases to judge by: 1") >= 4, "a row for each validation case"
     assert "Quality control was set up by these same cases" in page
+
+
+def test_results_are_judged_by_what_was_learned_of_the_same_numbers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges are learned before there is a temperature: what is compared with them must not be divided by it."""
+    found: list[dict[str, dict[str, float]]] = []
+    measured = plausible.measured
+    monkeypatch.setattr(plausible, "measured", lambda *given: found.append(measured(*given)) or found[-1])
+    calibrate.calibrate(run.folder, device="cpu", announce=lambda text: None)
+    learned = found[0]
+    found.clear()
+    scan = read(Path(run.recipe.dataset.options.root) / "images" / f"{CASES[1]}.nii.gz")
+    Predictor.load([run.folder], device="cpu").predict_volume(scan, CASES[1])
+    for name in ("left", "right"):
+        assert 0.1 < learned[name]["certainty"] < 0.95
+        assert found[0][name]["certainty"] == pytest.approx(learned[name]["certainty"], abs=1e-6)

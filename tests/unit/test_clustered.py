@@ -28,6 +28,13 @@ def test_means_leave_out_the_undefined_and_keep_the_infinite():
     assert of_patients[0, 0] == 2 and math.isnan(of_patients[1, 0]) and of_patients[2, 0] == INF
 
 
+def test_an_interval_does_not_depend_on_the_columns_beside_it():
+    values = np.random.default_rng(0).normal(0.8, 1e-4, size=(20, 1))
+    alone = clustered.intervals(values, np.arange(20))[:, 0]
+    beside = clustered.intervals(np.concatenate([values, 1e6 + values], axis=1), np.arange(20))[:, 0]
+    assert alone == pytest.approx(beside, rel=1e-12)
+
+
 def test_quantiles_are_numpys_where_all_is_finite_and_stay_defined_where_it_is_not():
     values = np.random.default_rng(0).normal(size=(11, 3))
     for part in (0, 0.25, 0.5, 0.9, 1):

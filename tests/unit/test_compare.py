@@ -147,6 +147,16 @@ def test_runs_that_were_chosen_on_these_cases_are_warned_of(tmp_path):
     assert "chosen by these same cases" in compare.as_text(found)
 
 
+def test_numbers_made_in_another_way_are_refused(tmp_path):
+    near, far = (
+        {"dice": {"name": "dice"}, "hd95": {"name": "hd95", "surface": kind}} for kind in ("voxels", "elements")
+    )
+    folders = [evaluation(tmp_path / name, metrics=way) for name, way in (("a", near), ("b", near), ("c", far))]
+    assert compare.compare(folders[:2]).rows
+    with pytest.raises(Refusal, match=r"hd95 with another surface \(.*a: voxels, .*c: elements\)"):
+        compare.compare(folders[::2])
+
+
 def test_another_truth_or_patient_is_refused(tmp_path):
     first = evaluation(tmp_path / "a")
     truths = {**json.loads((first / "metrics.json").read_text())["truths"], "4b": "another"}

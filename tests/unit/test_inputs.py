@@ -320,7 +320,36 @@ def test_classes_that_the_table_or_its_labels_do_not_know(work):
     said = tiny.medseg_command("evaluate", csv(work, HEAD + "a,p,A,low,0.9,0.1\n"), "metrics=[dice]")
     assert said.code == 2 and "dice; needed metrics over a whole set" in said.err
     said = tiny.medseg_command("evaluate", csv(work, HEAD + "a,p,A,low,0.9,0.1\n"), "--by", "size")
-    assert said.code == 2 and "'size'; needed one of centre, site" in said.err
+    assert said.code == 2 and "'size'; needed one of site" in said.err
+    said = tiny.medseg_command("evaluate", csv(work, HEAD + "a,p,A,low,0.9,0.1\n"), "--by", "centre")
+    assert said.code == 2 and "'centre'; needed one of site" in said.err
+
+
+def test_classes_are_told_apart_by_thirds_of_many_numbers(work):
+    lines = "".join(f"c{n},p{n},{n},{'low' if n % 2 else 'high'},0.6,0.4\n" for n in range(8)) + "x,x,,low,0.6,0.4\n"
+    given = class_table.of_probabilities(csv(work, HEAD + lines))
+    found = evaluate.of_classes(given, [config.choose("metrics", "classification")], by=["site"])
+    accuracy = {one.over: one.value for one in found.pooled if one.row == "accuracy"}
+    assert list(accuracy) == ["image", "site up to 2.333", "site 2.333 to 4.667", "site above 4.667", "site not stated"]
+    assert list(accuracy.values()) == pytest.approx([5 / 9, 1 / 3, 1 / 2, 2 / 3, 1])
+
+
+def test_a_tolerance_for_a_label_that_there_is_not_is_refused(work):
+    nsd = config.choose("metrics", {"name": "nsd", "tolerances_mm": {"left": 1, "rigth": 1}})
+    with pytest.raises(Refusal, match="tolerances_mm of rigth; needed names of labels: left, right"):
+        evaluate.of_pairs(inputs.of_folders(work / "predicted", work / "truth"), TABLE, [nsd])
+
+
+def test_what_is_written_says_with_which_options_each_number_was_made(work):
+    assert command(work, "metrics=[dice, {name: nsd, tolerance_mm: 3}]").code == 0
+    written = json.loads((work / "out" / "metrics.json").read_text())["metrics"]
+    assert written["dice"] == {"name": "dice"} and written["nsd"]["tolerance_mm"] == 3
+    page = (work / "out" / "report.html").read_text(encoding="utf-8")
+    assert "dice; nsd (tolerance_mm 3.0" in page and "<dt>medseg</dt>" in page
+    table = csv(work, HEAD + "a,p,A,low,0.9,0.1\nb,q,A,high,0.9,0.1\n")
+    assert tiny.medseg_command("evaluate", table, "metrics=[{name: calibration, bins: 7}]").code == 0
+    written = json.loads((work / "cases" / "metrics.json").read_text())["metrics"]
+    assert written == {"calibration": {"name": "calibration", "bins": 7}}
 
 
 def test_a_runs_truth_with_numbers_of_no_label_is_listed(tmp_path):

@@ -179,6 +179,15 @@ def test_brats_penalises_what_is_missed_and_what_is_none():
     assert found["brats_dice"] == pytest.approx(2 * 125 / (250 + 189)) and 30 < found["brats_hd95"] < 100
 
 
+@pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4, 1)])
+@pytest.mark.parametrize("dilation", [0, 3])
+def test_brats_has_a_value_where_nothing_is(shape, dilation):
+    nothing = np.zeros(shape, bool)
+    found = measure("brats", nothing, nothing, dilation=dilation)
+    assert found == {"brats_dice": 1, "brats_hd95": 0, "brats_lesion_dice": 1, "brats_lesion_hd95": 0}
+    assert measure("brats", nothing, ~nothing, dilation=dilation)["brats_lesion_hd95"] == 374
+
+
 def test_brats_joins_near_lesions_and_leaves_out_small_ones():
     near, far = cube((5, 4), (12, 4)), cube((5, 4), (20, 4))
     # Three voxels between them are bridged by three steps from either side: one lesion, found by its half.

@@ -224,6 +224,10 @@ def test_intervals_stand_below_the_means_that_they_belong_to() -> None:
         ("mean dice", "0.500", "95 % interval 0.300 to 0.750"),
         ("mean hd95", "2.000", ""),
     ]
+    alone = replace(given, statistics=[statistics[0], statistics[2]])
+    assert page._headline(alone)[0] == ("mean dice", "0.500", "95 % interval 0.250 to 0.750"), "the only label's"
+    several = [statistics[0], {**row, "over": "all cases", "label": "tumour", "low": math.nan}]
+    assert page._headline(replace(given, statistics=several))[0][2] == ""
     undefined = [{**statistics[0], "low": math.nan, "high": math.nan}]
     assert tables.summary(given.metrics, undefined).rows[0][2].remark == ""
 

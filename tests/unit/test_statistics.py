@@ -225,20 +225,6 @@ def test_what_is_not_known_of_a_patient_is_left_out(how, chance):
     assert unknown.truth.tolist() == [[IGNORE]] and 0 <= unknown.probabilities.item() <= 1
 
 
-def test_strata_are_sorted_and_complete():
-    cases = [
-        case(name, name, [[1]], [[1]], attributes=facts)
-        for name, facts in (("a", {"q": "poor"}), ("b", {"q": "good"}), ("c", {}))
-    ]
-    found = statistics.strata(cases, "q")
-    assert {value: [one.case for one in members] for value, members in found.items()} == {
-        "": ["c"],
-        "good": ["b"],
-        "poor": ["a"],
-    }
-    assert list(found) == ["", "good", "poor"]
-
-
 # --- certainty -------------------------------------------------------------------------------------------------------
 
 

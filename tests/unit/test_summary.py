@@ -63,6 +63,7 @@ def test_a_row_on_paper():
     assert (row["cases"], row["infinite"], row["mean"], row["median"], row["q3"]) == (4, 1, INF, 4, INF)
     assert row["sd"] == pytest.approx(2) and row["unit"] == "mm"
     assert {row["label"] for row in given.statistics} == {"left"}, "one label alone needs no mean of labels"
+    assert "mean of labels" not in as_text(given) and "mean of labels" in as_text(many())
 
 
 def test_a_single_case_has_no_spread():
@@ -75,6 +76,13 @@ def test_the_mean_of_labels_is_that_of_the_table_and_lies_in_its_interval():
     row = found(given, "all cases", "mean of labels", "dice")
     assert row["mean"] == pytest.approx(given.mean("dice")) and row["low"] < row["mean"] < row["high"]
     assert (row["cases"], row["patients"]) == (16, 8) and math.isnan(row["sd"])
+
+
+def test_numbers_that_no_case_has_are_named_once():
+    text = as_text(scores(("a", "a", "left", 0.5, NAN), ("b", "b", "left", NAN, NAN)))
+    assert "undefined in every case: hd95" in text and "hd95 [mm]" not in text
+    assert text.splitlines()[1].split() == ["left", "0.5000", "2", "1"], "one undefined Dice"
+    assert "undefined in every case" not in as_text(scores(("a", "a", "left", NAN, 3.0), ("b", "b", "left", 0.5, NAN)))
 
 
 def test_intervals_take_patients_for_one():
