@@ -130,9 +130,9 @@ def test_the_dice_that_probabilities_promise(exclusive: bool) -> None:
     draws = np.random.default_rng(0)
     scores = torch.from_numpy(draws.normal(0, 2, (3, 40, 50, 20)).astype(np.float32))
     certainty = kept.Certainty(3, exclusive=exclusive)
-    certainty.take(scores[:, :, :20], 2.0)
-    certainty.take(scores[:, :, 20:], 2.0)
-    p = kept.probabilities(scores, 2.0, exclusive=exclusive).numpy()
+    certainty.take(scores[:, :, :20])
+    certainty.take(scores[:, :, 20:])
+    p = kept.probabilities(scores, exclusive=exclusive).numpy()
     said = (p == p.max(0)) if exclusive else p > 0.5
     expected = 2 * (p * said).sum((1, 2, 3)) / (said.sum((1, 2, 3)) + p.sum((1, 2, 3)))
     assert certainty.dice(2) == pytest.approx(expected[1:].tolist(), rel=1e-4)
