@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg import clustered, statistics
+from medseg import statistics
 from medseg.case import Case
 from medseg.config import Chosen
 from medseg.data.split import Split
@@ -24,6 +24,8 @@ from medseg.volume import Volume
 STRATA = ("quality", "source")
 """Attributes of cases by which results are shown apart, as well as by centre. By source, because where a class comes
 from one source alone (healthy people from another collection), it may be told by the source."""
+FEWEST = 2
+"""Patients that an interval needs."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def pooled(
 ) -> list[Pooled]:
     """The numbers of a statistic over cases; with intervals, if wanted and if there are patients enough."""
     bounds: dict[str, tuple[float, float]] = {}
-    if interval and len({case.patient for case in cases}) >= clustered.FEWEST:
+    if interval and len({case.patient for case in cases}) >= FEWEST:
         bounds = statistics.intervals(statistic, cases)
     return [
         Pooled(over, name, row, value, *bounds.get(row, (math.nan, math.nan)))

@@ -334,14 +334,6 @@ def test_classes_are_told_apart_by_thirds_of_many_numbers(work):
     assert list(accuracy.values()) == pytest.approx([5 / 9, 1 / 3, 1 / 2, 2 / 3, 1])
 
 
-@pytest.mark.parametrize("patients", [4, 5])
-def test_numbers_over_a_set_have_no_interval_of_fewer_than_five_patients(work, patients):
-    lines = "".join(f"c{n},p{n},A,{'low' if n % 2 else 'high'},0.6,0.4\n" for n in range(patients))
-    given = class_table.of_probabilities(csv(work, HEAD + lines))
-    (accuracy,) = (one for one in evaluate.of_classes(given).pooled if (one.over, one.row) == ("image", "accuracy"))
-    assert np.isfinite([accuracy.low, accuracy.high]).all() == (patients == 5)
-
-
 def test_a_tolerance_for_a_label_that_there_is_not_is_refused(work):
     nsd = config.choose("metrics", {"name": "nsd", "tolerances_mm": {"left": 1, "rigth": 1}})
     with pytest.raises(Refusal, match="tolerances_mm of rigth; needed names of labels: left, right"):
