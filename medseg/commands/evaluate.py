@@ -11,13 +11,14 @@ import typer
 if TYPE_CHECKING:
     from medseg.engine.inputs import Material
     from medseg.labels import LabelTable
+    from medseg.report import Drawn
 
 
 RUN, TABLE, FOLDER = "a run", "a table", "a folder of label maps"
 FITTING = {
     RUN: ("--gate",),
     TABLE: ("--labels", "--resample", "--workers"),
-    FOLDER: ("--truth", "--labels", "--cases", "--resample", "--workers"),
+    FOLDER: ("--truth", "--labels", "--cases", "--scans", "--resample", "--workers"),
 }
 """Options that say something with each."""
 
@@ -41,6 +42,10 @@ def command(
     cases: Annotated[
         Path | None,
         typer.Option(help="Table (.csv) for a folder: case, patient, and any columns for --by."),
+    ] = None,
+    scans: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the scans, with the same names, for pictures of the worst cases in the report."),
     ] = None,
     by: Annotated[
         list[str] | None,
@@ -79,14 +84,17 @@ def command(
 
     A folder of label maps, with --truth and --labels. --cases says which cases are of one patient.
 
-    A table. With columns case, prediction, truth (paths relative to it) it names label maps, and --labels is needed.
+    A table. With columns case, prediction, truth (paths relative to it; scan, too, for pictures) it names label maps,
+    and --labels is needed.
     With columns case, truth (names of classes, joined by +) and 'probability NAME' for each class, as `medseg predict`
     writes them, it holds classes. Both may have patient, centre and any other columns.
 
     Exit code 1 when a case could not be scored; all numbers are then over the others. What an empty mask scores is in
     each metric's entry of `medseg list metrics`.
     """
-    from medseg.engine import class_table, evaluate, evaluate_run, inputs, reporting
+    from dataclasses import replace
+
+    from medseg.engine import class_table, evaluate, evaluate_run, inputs, reporting, worst
     from medseg.engine.gate import Gate
     from medseg.engine.scores import save
     from medseg.engine.scores_text import as_text
@@ -98,8 +106,9 @@ def command(
         any((predictions / name).exists() for name in ("recipe.yaml", "folds.json")) or predictions.suffix == ".zip"
     )
     kind = RUN if of_run else TABLE if table else FOLDER
-    given = {"--truth": truth, "--labels": labels, "--cases": cases, "--resample": resample, "--workers": workers}
-    idle = [name for name, value in {**given, "--gate": gate}.items() if value and name not in FITTING[kind]]
+    files = {"--truth": truth, "--labels": labels, "--cases": cases, "--scans": scans, "--gate": gate}
+    given = {**files, "--resample": resample, "--workers": workers}
+    idle = [name for name, value in given.items() if value and name not in FITTING[kind]]
     if idle:
         raise Refusal(
             predictions,
@@ -117,16 +126,23 @@ def command(
         scores = evaluate_run.of_run(predictions, folder, changes=changes, device=device, gate=gating, by=by)
     else:
         metrics = evaluate.metrics_named(changes)
+        pictures: list[Drawn] = []
         if table and class_table.holds_probabilities(predictions):
             known = inputs.table_from(labels) if labels else None
             scores = evaluate.of_classes(class_table.of_probabilities(predictions, known), metrics, by=by)
         else:
-            known, material = _label_maps(predictions, truth, labels, cases)
+            known, material = _label_maps(predictions, truth, labels, cases, scans)
             scores = evaluate.of_pairs(material, known, metrics, by=by, resample=resample, workers=workers)
+            pictures, remarks = worst.of_files(material.pairs, scores, known, resample=resample)
+            scores = replace(scores, notes=(*scores.notes, *remarks))
         save(scores, folder)
         facts = {"predictions": str(predictions), **({"truth": str(truth)} if truth else {})}
         reporting.write_scores(
-            folder / "report.html", title=f"Evaluation of {predictions.name}", scores=scores, facts=facts
+            folder / "report.html",
+            title=f"Evaluation of {predictions.name}",
+            scores=scores,
+            facts=facts,
+            overlays=pictures,
         )
     print(as_text(scores))
     print(f"written: {folder / 'metrics.json'}", file=sys.stderr)
@@ -135,7 +151,7 @@ def command(
 
 
 def _label_maps(
-    predictions: Path, truth: Path | None, labels: Path | None, cases: Path | None
+    predictions: Path, truth: Path | None, labels: Path | None, cases: Path | None, scans: Path | None
 ) -> tuple[LabelTable, Material]:
     from medseg.engine import inputs
     from medseg.refusal import Refusal
@@ -148,5 +164,5 @@ def _label_maps(
             needed="--labels with it" if table else "--truth and --labels with it",
             remedy="add it" if table else "add both, or name a run folder",
         )
-    material = inputs.of_folders(predictions, truth, cases) if truth else inputs.of_table(predictions)
+    material = inputs.of_folders(predictions, truth, cases, scans) if truth else inputs.of_table(predictions)
     return inputs.table_from(labels), material

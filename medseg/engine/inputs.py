@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from medseg.engine.run import Run
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 
-NO_FACTS = ("case", "patient", "prediction", "truth")
+NO_FACTS = ("case", "patient", "prediction", "truth", "scan")
+MAPS = ("probabilities", "entropy", "disagreement")
+"""Outputs of `predict` that may lie beside its label maps, and are none."""
 NO_PATIENTS = (
     "No patients were named, so each case counts as a patient of its own: intervals and tests are too narrow if some "
     "cases are of one patient."
@@ -29,6 +31,7 @@ class Pairing:
 
     Attributes:
         facts: further columns of the table of cases, by which results can be told apart.
+        scan: for pictures; None where none was named.
     """
 
     case: str
@@ -36,6 +39,7 @@ class Pairing:
     predicted: Path
     truth: Path
     facts: Mapping[str, str] = field(default_factory=dict)
+    scan: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,16 @@ class Material:
     notes: tuple[str, ...] = ()
 
 
-def of_folders(predictions: Path, truth: Path, cases: Path | None = None) -> Material:
+def of_folders(predictions: Path, truth: Path, cases: Path | None = None, scans_in: Path | None = None) -> Material:
     """Every label map in `predictions` and the file of the same name (without suffix) in `truth`.
 
     Args:
         cases: table with the columns case and patient, and any others.
+        scans_in: folder with a scan (a file, or a DICOM folder) of the same name, or of it and `_0000`, for each.
 
     Raises:
-        Refusal: nothing to score, a prediction without truth, two files of one name, a table that lacks a case.
+        Refusal: nothing to score, a prediction without truth, two files of one name, a table that lacks a case, no scan
+            of any case.
     """
     found, wanted = (_by_name(folder) for folder in (predictions, truth))
     extra = sorted(set(found) - set(wanted))
@@ -71,17 +77,18 @@ def of_folders(predictions: Path, truth: Path, cases: Path | None = None) -> Mat
             remedy="correct the folders or the names",
         )
     people = _people(cases, sorted(found)) if cases else {name: (name, {}) for name in found}
+    images = _scans(scans_in, found) if scans_in else {}
     pairs = []
     for name in sorted(found):
         who, facts = people[name]
-        pairs.append(Pairing(name, who, found[name], wanted[name], facts))
+        pairs.append(Pairing(name, who, found[name], wanted[name], facts, images.get(name)))
     missing = tuple(f"{name}: no prediction" for name in sorted(set(wanted) - set(found)))
     return Material(tuple(pairs), missing, () if cases else (NO_PATIENTS,))
 
 
 def of_table(path: Path) -> Material:
     """Label maps that a CSV names: columns case, prediction, truth (paths relative to the CSV), and, where there are
-    such, patient, centre and any others.
+    such, scan (a path, too), patient, centre and any others.
 
     Raises:
         Refusal: no such table, a column or cell is missing, or a case stands there twice.
@@ -96,7 +103,8 @@ def of_table(path: Path) -> Material:
                 break
         else:
             files = (path.parent / row["prediction"], path.parent / row["truth"])
-            pairs.append(Pairing(row["case"], patient(path, row), *files, facts_in(row)))
+            scan = path.parent / row["scan"] if row.get("scan") else None
+            pairs.append(Pairing(row["case"], patient(path, row), *files, facts_in(row), scan))
     if not pairs:
         raise Refusal(path, found="no case with prediction and truth", needed="both", remedy="complete the table")
     return Material(tuple(pairs), tuple(missing), notes(table))
@@ -129,6 +137,8 @@ def _by_name(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in scans.files(folder):
         name = scans.stem(file)
+        if name.endswith(tuple(f".{kind}" for kind in MAPS)):
+            continue
         if name in found:
             raise Refusal(
                 folder,
@@ -137,6 +147,19 @@ def _by_name(folder: Path) -> dict[str, Path]:
                 remedy="take one of them away",
             )
         found[name] = file
+    return found
+
+
+def _scans(folder: Path, names: Collection[str]) -> dict[str, Path]:
+    there = {scans.stem(path): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+    found = {name: there[key] for name in names for key in (f"{name}_0000", name) if key in there}
+    if not found:
+        raise Refusal(
+            folder,
+            found="no scan of any of these cases" if there else "no such folder, or nothing in it",
+            needed=f"scans with the names of the predictions, such as {min(names)}.nii.gz",
+            remedy="correct --scans, or leave it out",
+        )
     return found
 
 

@@ -60,7 +60,9 @@ def write(
     )
 
 
-def write_scores(path: Path, *, title: str, scores: Scores, facts: Mapping[str, str]) -> None:
+def write_scores(
+    path: Path, *, title: str, scores: Scores, facts: Mapping[str, str], overlays: Sequence[report.Drawn] = ()
+) -> None:
     """Write a report about label maps or classes that no run is known of."""
     report.write(
         path,
@@ -73,6 +75,7 @@ def write_scores(path: Path, *, title: str, scores: Scores, facts: Mapping[str, 
             pooled=assess.to_json(scores.pooled),
             volumes=scores.volumes(),
             reliability=scores.reliability,
+            overlays=overlays,
             notes=[*scores.notes, *scores.missing],
         ),
     )

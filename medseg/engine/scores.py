@@ -136,6 +136,8 @@ def save(scores: Scores, folder: Path) -> None:
         temporary.write_text(json.dumps(scores.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if scores.rows:
         write_csv(folder / "metrics.csv", scores.table())
+    else:  # one of an earlier evaluation would be taken for this one's
+        (folder / "metrics.csv").unlink(missing_ok=True)
 
 
 def sayable(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -254,6 +254,47 @@ def test_a_table_of_label_maps(work):
 HEAD = "case,patient,site,truth,probability low,probability high\n"
 
 
+def test_the_worst_cases_have_pictures_where_their_scans_are_known(work):
+    scans = work / "scans"
+    scans.mkdir()
+    for name in ("a.nii.gz", "b_0000.nii.gz"):  # c has none
+        tiny.nifti(scans / name, blocks().astype(np.float32), CUBES)
+    tiny.nifti(work / "predicted" / "b.nii.gz", blocks(shift=2), CUBES)
+    said = command(work, "--scans", scans)
+    assert said.code == 0
+    page = (work / "out" / "report.html").read_text()
+    assert page.index("of case b:") < page.index("of case a:") and "of case c:" not in page
+    by_table = csv(work, "case,prediction,truth,scan\nc,predicted/c.nii.gz,truth/c.nii.gz,scans/a.nii.gz\n")
+    given = ("evaluate", by_table, "--labels", work / "labels.yaml", "--out", work / "table")
+    assert tiny.medseg_command(*given).code == 0
+    assert "of case c:" in (work / "table" / "report.html").read_text()
+
+
+def test_scans_that_do_not_fit_are_said(work):
+    scans = work / "scans"
+    scans.mkdir()
+    tiny.nifti(scans / "x.nii.gz", blocks(), CUBES)
+    said = command(work, "--scans", scans)
+    assert said.code == 2 and "no scan of any of these cases" in said.err
+    tiny.nifti(scans / "a.nii.gz", blocks(), np.diag([9.0, 9, 9, 1]))
+    said = command(work, "--scans", scans)
+    assert said.code == 0 and "no picture of a: " in said.out and "label grid" in said.out
+
+
+def test_maps_of_a_prediction_are_no_label_maps(work):
+    before = scored(work)
+    for kind in inputs.MAPS:
+        tiny.nifti(work / "predicted" / f"a.{kind}.nii.gz", blocks(), CUBES)
+    assert scored(work).table() == before.table()
+
+
+def test_a_table_of_an_earlier_evaluation_does_not_stay(work):
+    assert command(work).code == 0 and (work / "out" / "metrics.csv").exists()
+    path = csv(work, "case,truth,probability a,probability b\nx,a,0.7,0.3\ny,b,0.4,0.6\n")
+    assert tiny.medseg_command("evaluate", path, "--out", work / "out").code == 0
+    assert not (work / "out" / "metrics.csv").exists()
+
+
 def test_classes_of_a_table(work):
     rows = [("low", 0.9, "A"), ("high", 0.2, "A"), ("high", 0.4, "B"), ("low", 0.3, "B"), ("low", 0.7, "B")]
     lines = "".join(f"c{n},p{n},{site},{truth},{p},{1 - p:.1f}\n" for n, (truth, p, site) in enumerate(rows))
