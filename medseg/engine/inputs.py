@@ -119,6 +119,13 @@ def table_from(path: Path) -> LabelTable:
         raise Refusal(path, found="no label table", needed="a run folder or labels.yaml", remedy="check it")
     with parsing(file, needed="a label table, `labels: {name: number}`", remedy="correct it"):
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise Refusal(
+                file,
+                found="an empty file" if data is None else f"a {type(data).__name__}",
+                needed="a label table, `labels: {name: number}`",
+                remedy="write it so",
+            )
         if isinstance(data.get("labels"), list):  # as a run folder has it
             return LabelTable.from_json(data)
         whole = {"labels", "unit", "exclusive", "ignore", "unknown", "paint"} & set(data)

@@ -270,6 +270,13 @@ def test_the_worst_cases_have_pictures_where_their_scans_are_known(work):
     assert "of case c:" in (work / "table" / "report.html").read_text()
 
 
+@pytest.mark.parametrize(("text", "words"), [("", "found an empty file"), ("- left\n", "found a list")])
+def test_a_label_table_that_is_none(work, text, words):
+    (work / "labels.yaml").write_text(text)
+    said = command(work)
+    assert said.code == 2 and words in said.err and "labels.yaml" in said.err
+
+
 def test_scans_that_do_not_fit_are_said(work):
     scans = work / "scans"
     scans.mkdir()
