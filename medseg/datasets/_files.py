@@ -195,7 +195,7 @@ def rows(path: Path, *, columns: Iterable[str], delimiter: str = ",") -> list[di
     """
     header, lines = _table(path, delimiter)
     lacking = [column for column in columns if column not in header]
-    twice = [name for name in header if header.count(name) > 1]
+    twice = [name for name in header if name and header.count(name) > 1]  # spreadsheets leave empty columns behind
     if lacking or twice:
         raise Refusal(
             path,

@@ -18,7 +18,7 @@ from medseg.refusal import Refusal
 PROBABILITY = "probability "
 COMPUTED = (PROBABILITY, "spread ")
 """How columns begin that are no facts about a case."""
-TAKEN = {"case", "patient", "truth", "slice", "position_mm", "decision", "entropy", "centre"}
+TAKEN = {"", "case", "patient", "truth", "slice", "position_mm", "decision", "entropy", "centre"}
 SUM = 1e-3
 """How far probabilities of classes that exclude each other may be from a sum of one: tables round."""
 

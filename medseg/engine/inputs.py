@@ -188,7 +188,7 @@ def _people(path: Path, cases: Sequence[str]) -> dict[str, tuple[str, dict[str, 
 
 def facts_in(row: Mapping[str, str]) -> dict[str, str]:
     """What a line says of a case besides what is compared."""
-    return {name: cell for name, cell in row.items() if name not in NO_FACTS}
+    return {name: cell for name, cell in row.items() if name and name not in NO_FACTS}
 
 
 def patient(path: Path, row: Mapping[str, str]) -> str:

@@ -223,7 +223,7 @@ def test_a_table_that_is_no_text(work):
 
 @pytest.mark.parametrize(("mark", "between"), [("utf-8", ","), ("utf-8-sig", ","), ("utf-8", ";"), ("utf-8-sig", ";")])
 def test_tables_as_spreadsheets_write_them(work, mark, between):
-    lines = ["case,patient,prediction,truth", "a,P1,predicted/a.nii.gz,truth/a.nii.gz", ",,,"]
+    lines = ["case,patient,prediction,truth,,", "a,P1,predicted/a.nii.gz,truth/a.nii.gz,,", ",,,,,"]
     found = inputs.of_table(csv(work, "\r\n".join(lines).replace(",", between) + "\r\n", encoding=mark))
     assert found.pairs == (inputs.Pairing("a", "P1", work / "predicted/a.nii.gz", work / "truth/a.nii.gz", {}),)
     assert found.notes == ()
