@@ -317,6 +317,15 @@ def test_classes_of_a_table(work):
     assert again.table.exclusive and again.evidence[0].probabilities.ravel().tolist() == pytest.approx([0.9, 0.1])
 
 
+def test_curves_of_reliability_reach_the_files(work):
+    path = csv(work, HEAD + "x,P1,A,low,0.92,0.08\ny,P2,A,high,0.1,0.9\nz,P3,B,low,0.35,0.65\n")
+    assert tiny.medseg_command("evaluate", path, "--out", work / "out").code == 0
+    rows = json.loads((work / "out" / "metrics.json").read_text())["reliability"]
+    high = {round(row["probability"], 4): row["share"] for row in rows if row["label"] == "high"}
+    assert high == {0.08: 0, 0.65: 0, 0.9: 1}
+    assert 'id="calibration"' in (work / "out" / "report.html").read_text()
+
+
 def test_numbers_and_several_classes_in_a_cell(work):
     text = "case,truth,probability a,probability b\nx,0 + b,0.6,0.7\ny,,0.1,0.2\nz,1,0.5,0.5\n"
     found = class_table.of_probabilities(csv(work, text))

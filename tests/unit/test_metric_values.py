@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from medseg import plugins
 from medseg.pair import Pair
-from medseg.surface import surface
+from medseg.surface import reach, surface
 
 
 def measure(name: str, truth: np.ndarray, predicted: np.ndarray, spacing=(1.0, 1.0, 1.0), **options) -> float:
@@ -58,6 +58,11 @@ def test_the_mean_of_both_directions_weighs_a_small_surface_as_much_as_a_large_o
     # from the rod's voxels to the dot 0, 1, 2, 3 mm; from the dot 0
     found = metric.compute(Pair.of(TRUE, dot, spacing_mm=np.ones(3)), metric.Options())
     assert found == pytest.approx({"assd": 6 / 5, "masd": (6 / 4 + 0) / 2})
+
+
+def test_a_share_of_the_area_is_reached_at_the_distance_that_completes_it():
+    assert reach(np.arange(20.0), np.ones(20), 0.95) == 18, "19 of 20"
+    assert reach(np.array([0.0, 1, 7]), np.array([90.0, 4, 6]), 0.95) == 7, "by weight, not by number"
 
 
 def test_elements_count_by_their_area():
