@@ -16,19 +16,20 @@ class Refusal(Exception):
         found: what is there.
         needed: what medseg needs instead.
         remedy: what the user can do about it.
+        code: for programs that count what is refused, such as missing-slices; `refused` where no finer one is given.
 
     Example:
         >>> print(Refusal("scan.nii.gz", found="two volumes", needed="one volume", remedy="split the file"))
         scan.nii.gz: found two volumes; needed one volume. What to do: split the file.
     """
 
-    def __init__(self, where: str | Path, *, found: str, needed: str, remedy: str):
-        self.where, self.found, self.needed, self.remedy = str(where), found, needed, remedy
+    def __init__(self, where: str | Path, *, found: str, needed: str, remedy: str, code: str = "refused"):
+        self.where, self.found, self.needed, self.remedy, self.code = str(where), found, needed, remedy, code
         super().__init__(f"{self.where}: found {found}; needed {needed}. What to do: {remedy}.")
 
     def __reduce__(self) -> tuple[Any, ...]:  # worker processes send exceptions by pickle; keyword arguments need this
-        return _rebuild, (type(self), self.where, self.found, self.needed, self.remedy)
+        return _rebuild, (type(self), self.where, self.found, self.needed, self.remedy, self.code)
 
 
-def _rebuild(kind: type[Refusal], where: str, found: str, needed: str, remedy: str) -> Refusal:
-    return kind(where, found=found, needed=needed, remedy=remedy)
+def _rebuild(kind: type[Refusal], where: str, found: str, needed: str, remedy: str, code: str) -> Refusal:
+    return kind(where, found=found, needed=needed, remedy=remedy, code=code)

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from medseg.atomic import DISK_FULL
 from medseg.case import Case
-from medseg.engine import stages
+from medseg.engine import memory, stages
 from medseg.progress import Cancelled
 from medseg.refusal import Refusal
 
@@ -33,6 +34,7 @@ class Outcome:
     Attributes:
         seconds: worked on it, waiting left out.
         stages: what they went into, see `stages.Clock.to_json`.
+        code: why it is not done, in a word for programs: `Refusal.code`, memory, disk-full or error.
     """
 
     case: str
@@ -42,6 +44,7 @@ class Outcome:
     reason: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    code: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -165,23 +168,23 @@ class _Job:
     def _work(self, step: int) -> None:
         started = time.monotonic()
         files: tuple[str, ...] = ()
-        state, reason, facts = "", "", {}
+        state, reason, code, facts = "", "", "", {}
         try:
             while self._outcome is None and self._done < step:
                 self._context.run(self._step)
         except StopIteration as end:
             state, (files, facts) = "done", end.value
         except Refusal as refusal:
-            state, reason = "refused", str(refusal)
+            state, reason, code = "refused", str(refusal), refusal.code
         except (Cancelled, KeyboardInterrupt):
             state = "cancelled"
             raise
         except Exception as error:  # the border between one case and the next: whatever it was, it is put on record
-            state, reason = "failed", f"{type(error).__name__}: {error}"
+            state, reason, code = "failed", f"{type(error).__name__}: {error}", _code(error)
         finally:
             self._seconds += time.monotonic() - started
             if state:
-                self._outcome = self._ended(state, files, reason, facts)
+                self._outcome = self._ended(state, files, reason, facts, code)
 
     def _step(self) -> None:
         with stages.timed_by(self._clock):
@@ -189,6 +192,18 @@ class _Job:
         self._done += 1
 
     def _ended(
-        self, state: str, files: tuple[str, ...] = (), reason: str = "", facts: dict[str, Any] | None = None
+        self,
+        state: str,
+        files: tuple[str, ...] = (),
+        reason: str = "",
+        facts: dict[str, Any] | None = None,
+        code: str = "",
     ) -> Outcome:
-        return Outcome(self._case.id, state, self._seconds, files, reason, facts or {}, self._clock.to_json())
+        return Outcome(self._case.id, state, self._seconds, files, reason, facts or {}, self._clock.to_json(), code)
+
+
+def _code(error: Exception) -> str:
+    """What kind of failure an error is, for who must decide whether to try again, and how."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return "disk-full"
+    return "memory" if memory.ran_out(error) else "error"

@@ -1,0 +1,1 @@
+"""Ways in: DICOM listener, queries and retrieval, DICOMweb, watched folders."""

@@ -1,0 +1,28 @@
+"""The journal: a database that says of every job what was asked, where it stands, and how it came there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.service.journal.audit import Audit
+from medseg.service.journal.database import Database
+from medseg.service.journal.deliveries import Deliveries
+from medseg.service.journal.jobs import Jobs
+
+
+class Journal:
+    """Everything on record, from one database.
+
+    Example:
+        >>> journal = Journal("jobs.sqlite")                                # doctest: +SKIP
+        >>> journal.jobs.counts()["done"]                                   # doctest: +SKIP
+        88
+    """
+
+    def __init__(self, where: str | Path):
+        """See `Database`."""
+        self.database = Database(where)
+        self.jobs, self.deliveries, self.audit = (Jobs(self.database), Deliveries(self.database), Audit(self.database))
+
+    def close(self) -> None:
+        self.database.close()

@@ -1,0 +1,71 @@
+"""States of a job, the ways between them, and what can be the reason of a bad end."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+State = Literal[
+    "received",
+    "checked",
+    "queued",
+    "running",
+    "written",
+    "proven",
+    "sent",
+    "done",
+    "held",
+    "failed",
+    "quarantined",
+    "unmatched",
+    "cancelled",
+    "superseded",
+]
+"""received: it is here, whole; checked: its series were looked at, and a route was found; queued: waits for a worker;
+running; written: its results lie under their final names; proven: they were read back; sent: every receiver took them;
+done: every receiver that can has confirmed to keep them.
+
+held: the quality control said what the route holds back; failed: it cannot be done, and trying again would not help;
+quarantined: tried as often as is allowed; unmatched: no route wants it; cancelled: by a person; superseded: a later
+revision of its study took its place before it was sent."""
+STATES: tuple[State, ...] = get_args(State)
+ENDS: frozenset[State] = frozenset({"done", "failed", "quarantined", "unmatched", "cancelled", "superseded"})
+"""From where nothing goes on by itself; `held` waits for a person."""
+GOOD: frozenset[State] = frozenset({"done"})
+
+_STOPS: frozenset[State] = frozenset({"failed", "quarantined", "cancelled", "superseded"})
+NEXT: dict[State, frozenset[State]] = {
+    "received": _STOPS | {"checked", "queued", "unmatched"},
+    "checked": _STOPS | {"queued"},
+    "queued": _STOPS | {"running"},
+    "running": _STOPS | {"written", "queued"},
+    "written": _STOPS | {"proven", "queued"},
+    "proven": _STOPS | {"sent", "held"},
+    "held": frozenset({"proven", "cancelled", "superseded"}),
+    "sent": frozenset({"done", "proven", "cancelled"}),
+    "done": frozenset(),
+    "failed": frozenset({"received", "queued"}),
+    "quarantined": frozenset({"received", "queued"}),
+    "unmatched": frozenset({"received"}),
+    "cancelled": frozenset({"received", "queued"}),
+    "superseded": frozenset(),
+}
+"""Where a job may go from each state. Backwards: a worker died or gave it back (running, written), a receiver does not
+have what it took (sent), a person tries again (the ends)."""
+
+TAKEN_BACK_TO: dict[State, State] = {"running": "queued", "written": "queued"}
+"""Where a job goes whose process is gone; from any other state it goes on where it stands."""
+
+REASONS: dict[str, str] = {
+    "refused": "the input is not what the model or the reader needs",
+    "error": "an error in medseg or on the machine",
+    "crashed": "the worker's process died",
+    "timeout": "longer than the time limit of a case",
+    "memory": "more memory than there is, also with the smallest plan",
+    "model": "the model cannot be loaded",
+    "no-route": "no route wants any of its series",
+    "lost-input": "the input is not where it was",
+    "unproven": "a result could not be read back as it was written",
+    "cancelled": "a person cancelled it",
+    "superseded": "a later revision of the study took its place",
+}
+"""Codes that the service itself gives. What refuses an input may have a code of its own, see `Refusal.code`."""

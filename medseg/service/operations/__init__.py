@@ -1,0 +1,1 @@
+"""What keeps an installation well: room on the disk, alerts, models by version, a doctor."""

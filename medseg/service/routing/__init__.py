@@ -1,0 +1,1 @@
+"""Which series goes to which model, by a table, and why."""

@@ -1,0 +1,1 @@
+"""REST, events and a small page, for programs and people."""

@@ -1,0 +1,1 @@
+"""Processes that take jobs from the journal, and what watches them."""
