@@ -26,6 +26,18 @@ LONGEST_WAIT_S = 3600.0
 """No job waits longer before its next try; what claims to is the work of a clock that was wrong."""
 
 
+_FRESH: dict[str, Any] = {
+    "attempts": 0,
+    "not_before": 0.0,
+    "stop_asked": "",
+    "stage": "",
+    "share": 0.0,
+    "reason_code": "",
+    "reason": "",
+}
+"""What is forgotten of earlier tries."""
+
+
 class Lost(Exception):
     """The job was taken from this process, or has ended meanwhile: what it has done is not wanted."""
 
