@@ -150,6 +150,7 @@ def _picked(path: Path, chosen: Series, stacks: Sequence[Stack], wanted: str) ->
             found=f"'{wanted}' fits {len(hits)} of {len(stacks)} volumes of {chosen.text}: {_listing(stacks)}",
             needed="a choice that fits exactly one",
             remedy="give its number behind the slash",
+            code="no-series",
         )
     return tuple(hits)
 
@@ -178,6 +179,7 @@ def _refuse(path: Path, judgement: Judgement, options: Options) -> None:
         found=f"{'; '.join(finding.text for finding in worst)} ({count} slice{'' if count == 1 else 's'})",
         needed=f"equal slices, straight above one another at even distances to within {options.tolerance_mm:g} mm",
         remedy=", or ".join(remedies),
+        code=worst[0].code,
     )
 
 
@@ -201,6 +203,7 @@ def _refuse_apart(
         found=f"{len(stacks)} volumes at different places in {chosen.text}: {_listing(stacks)}",
         needed="one volume, or several whose slices lie at the same places",
         remedy=f"choose one by its number behind a slash: --series {number}/1, or series='{number}/1' from Python",
+        code="several-volumes",
     )
 
 
