@@ -182,6 +182,12 @@ class Jobs:
             return _job(known), False
         return _submitted(within, asked, who), True
 
+    def fail(self, within: Connection, job: Job, who: str, code: str, reason: str) -> None:
+        """End a job that nobody has taken yet and that cannot be done, in the transaction that has submitted it."""
+        _check(job, "failed")
+        _set(within, job.id, state="failed", reason_code=code, reason=reason)
+        self._note(within, job.id, "failed", who, f"{code}: {reason}")
+
     def route(self, job: Job, owner: str, asked: Sequence[Asked], what: str) -> list[Job]:
         """End the search for a route: the job becomes the first of `asked`, and the others jobs beside it; none:
         `unmatched`. What a former revision of the study led to on the same route is superseded.
