@@ -473,9 +473,9 @@ class Jobs:
     def _supersede(self, connection: Connection, job: Job, who: str) -> None:
         """Mark what a former revision of the study led to on the same route, and stop it if it is not on its way."""
         former = (jobs.c.study_uid == job.identity.study_uid) & (jobs.c.route == job.route)
-        older = former & (jobs.c.arrival < job.arrival) & jobs.c.superseded_by.is_(None)
         if not job.arrival:
             return
+        older = former & (jobs.c.arrival < job.arrival) & jobs.c.superseded_by.is_(None)
         for row in connection.execute(select(jobs).where(older).order_by(jobs.c.id)).all():
             _set(connection, row.id, moved=False, superseded_by=job.id)
             _set(connection, job.id, moved=False, supersedes=row.id)

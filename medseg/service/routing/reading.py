@@ -31,7 +31,7 @@ class Reading:
         """The header of each DICOM file in a folder, or why there is none.
 
         Raises:
-            Refusal: there is no DICOM file; or, with the codes timeout and crashed, reading took too long or too much memory.
+            Refusal: there is no DICOM file; with code timeout or crashed: reading took too long, or too much memory.
         """
         found, code = f"headers that took longer than {self._limit_s:g} s", "timeout"
         try:
