@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, update
 from medseg.refusal import Refusal
 from medseg.service.journal.database import Database
 from medseg.service.journal.states import ENDS, NEXT, STATES, TAKEN_BACK_TO, State
-from medseg.service.journal.tables import events, jobs
+from medseg.service.journal.tables import arrivals, events, jobs
 
 TRIES = 3
 """How often a job may be begun; what failed so often is put aside."""
@@ -112,6 +112,7 @@ class Job:
         verdict: of the quality control: pass, look, fail, or empty.
         facts: what the record of a prediction says of a case.
         files: file of the result -> its sha256.
+        kept: whether the results are still on the disk: yes, going (they are being removed) or no.
     """
 
     id: int
@@ -144,6 +145,7 @@ class Job:
     files: dict[str, str]
     received_at: float
     changed_at: float
+    kept: str = "yes"
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,12 @@ class Jobs:
             self._note(within, known.id, known.state, who, "submitted again")
             return _job(known), False
         return _submitted(within, asked, who), True
+
+    def fail(self, within: Connection, job: Job, who: str, code: str, reason: str) -> None:
+        """End a job that nobody has taken yet and that cannot be done, in the transaction that has submitted it."""
+        _check(job, "failed")
+        _set(within, job.id, state="failed", reason_code=code, reason=reason)
+        self._note(within, job.id, "failed", who, f"{code}: {reason}")
 
     def route(
         self,
@@ -348,7 +356,8 @@ class Jobs:
             state: State = "queued" if found.model else "received"
             if state not in NEXT[found.state] or found.state not in ENDS:
                 raise _unfit(found, "one that failed, was put aside, unmatched or cancelled")
-            _set(connection, job, state=state, owner=None, **_FRESH)
+            _refuse_removed(connection, found)
+            _set(connection, job, state=state, owner=None, kept="yes", **_FRESH)
             self._note(connection, job, state, who, "tried again")
             return state
 
@@ -543,6 +552,19 @@ def _check(job: Job, state: State | None) -> None:
 
 def _unfit(job: Job, needed: str) -> Refusal:
     return Refusal(f"job {job.id}", found=f"one that is {job.state}", needed=needed, remedy="see `medseg jobs`")
+
+
+def _refuse_removed(connection: Connection, job: Job) -> None:
+    """A job is not begun again whose input went when it had been kept long enough, or whose results are just going."""
+    inputs = select(arrivals.c.kept).where(arrivals.c.id == job.arrival)
+    if job.kept == "going" or connection.execute(inputs).scalar_one_or_none() not in (None, "yes"):
+        raise Refusal(
+            f"job {job.id}",
+            found="that its study or its old results were removed, as site.yaml says under keep",
+            needed="the study as it was received",
+            remedy="try again in a minute if it is just being removed; else send the study again first",
+            code="lost-input",
+        )
 
 
 def _get(connection: Connection, job: int) -> Job:
