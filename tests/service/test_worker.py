@@ -244,7 +244,7 @@ def test_a_worker_that_is_asked_to_end_gives_back_what_it_does_not_finish(ahead,
 
     def ending(*words, **more):
         found = take(*words, **more)
-        if found and found.id == jobs[-1 if ahead else 0].id:
+        if found and found.id == jobs[1 if ahead else 0].id:
             post.end()
         return found
 
