@@ -39,8 +39,19 @@ def alive(locks: Path, owner: str) -> Iterator[None]:
     locks.mkdir(parents=True, exist_ok=True)
     path = locks / f"{owner}{SUFFIX}"
     with FileLock(path, timeout=0):
-        yield
-    path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows removes no open file; who sweeps finds it free
+                path.unlink()
+
+
+@contextlib.contextmanager
+def supervising(data: Path) -> Iterator[str]:
+    """Within it, this process is alive under the name that is given."""
+    owner = name("supervisor")
+    with alive(folder(data), owner):
+        yield owner
 
 
 class Watch:

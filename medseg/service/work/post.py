@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 POSTS = {
     "clerk": ("medseg.service.routing.clerk", "Clerk"),
     "sender": ("medseg.service.delivery.sender", "Sender"),
+    "housekeeper": ("medseg.service.operations.housekeeper", "Housekeeper"),
     "worker": ("medseg.service.work.worker", "Worker"),
 }
 IDLE_S = 0.5

@@ -55,18 +55,20 @@ class Supervisor:
         journal: Journal,
         posts: Sequence[tuple[str, int]],
         *,
+        owner: str,
         start: Callable[[Site, str, int], Hand] = Child,
         now: Callable[[], float] = time.monotonic,
     ):
         """
         Args:
             posts: role and number of each process.
+            owner: name of this process.
             start: starts one.
         """
         self._site, self._jobs, self._start, self._now = site, journal.jobs, start, now
         self._seats = [Seat(role, number) for role, number in posts]
         locks = liveness.folder(site.at(site.data))
-        self.owner, self._watch = liveness.name("supervisor"), liveness.Watch(locks)
+        self._owner, self._watch = owner, liveness.Watch(locks)
         self._looked = float("-inf")
 
     def run(self, *, ended: Callable[[], bool], between: Callable[[], None] = lambda: None) -> None:
@@ -134,7 +136,7 @@ class Supervisor:
                 self._end_if_stuck(seat, frozenset(owned.pop(seat.hand.owner, {})))
         for owner in self._watch.gone(owned):
             log.warning("a process is gone", extra={"facts": {"owner": owner}})
-            self._jobs.take_back(owner, self.owner, tries=self._site.work.tries)
+            self._jobs.take_back(owner, self._owner, tries=self._site.work.tries)
         self._watch.sweep(owned)
 
     def _end_if_stuck(self, seat: Seat, jobs: frozenset[int]) -> None:
@@ -152,7 +154,7 @@ class Supervisor:
     def _free(self, hand: Hand, code: str, reason: str, *, counts: bool) -> bool:
         """Take back the jobs of a process that is dead for certain; says whether the journal could be told."""
         try:
-            self._jobs.take_back(hand.owner, self.owner, code, reason, tries=self._site.work.tries, counts=counts)
+            self._jobs.take_back(hand.owner, self._owner, code, reason, tries=self._site.work.tries, counts=counts)
         except DBAPIError as error:
             log.error("the journal cannot be used", extra={"facts": {"why": str(error.orig)}})
             return False
