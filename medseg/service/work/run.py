@@ -30,9 +30,8 @@ def everything(site: Site, *, drain: bool = False, ray: str = "") -> None:
     journal = Journal(site.journal_at)
     try:
         with liveness.supervising(site.at(site.data)) as owner, interrupts.requests() as asked:
-            posts = [(role, 0) for role in OTHERS if find_spec(post.POSTS[role][0])] + [
-                ("worker", number) for number in range(pool.count(site))
-            ]
+            others = [(role, 0) for role in OTHERS if find_spec(post.POSTS[role][0])]
+            posts = others + [("worker", number) for number in range(pool.count(site))]
             log.info("supervising", extra={"facts": {"posts": len(posts), "owner": owner}})
             supervisor = Supervisor(site, journal, posts, owner=owner, start=pool.Child)
             over = _over(journal) if drain else lambda: False
