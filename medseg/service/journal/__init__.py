@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medseg.service.journal.arrivals import Arrivals
 from medseg.service.journal.audit import Audit
 from medseg.service.journal.database import Database
 from medseg.service.journal.deliveries import Deliveries
 from medseg.service.journal.jobs import Jobs
+from medseg.service.journal.keeping import Keeping
 
 
 class Journal:
@@ -23,6 +25,8 @@ class Journal:
         """See `Database`."""
         self.database = Database(where)
         self.jobs, self.deliveries, self.audit = (Jobs(self.database), Deliveries(self.database), Audit(self.database))
+        self.arrivals = Arrivals(self.database, self.jobs)
+        self.keeping = Keeping(self.database)
 
     def close(self) -> None:
         self.database.close()
