@@ -106,7 +106,8 @@ def test_dicom_without_a_model_goes_to_the_intake(service):
     again = submit(service, {}, {"study": ("x.zip", zipped(files))})
     expected = {"job": None, "new": True, "studies": [studies.study_uid(1)]}
     assert (first.json(), again.json()) == (expected, {**expected, "new": False})
-    assert set(service.store.kept.values()) == {"token submit"}
+    (arrival,) = service.journal.arrivals.open(studies.study_uid(1))
+    assert (arrival.objects, arrival.expected, arrival.sender) == (studies.SLICES, studies.SLICES, "token submit")
 
 
 def test_a_model_of_several_channels_gets_each_by_its_name(tmp_path):
@@ -251,7 +252,9 @@ def test_objects_that_are_stored_over_http_are_answered_one_by_one(service):
     assert stored == {f"{studies.study_uid(1)}.1.{n}" for n in (1, 2)}
     assert [item["00081197"]["Value"] for item in told["00081198"]["Value"]] == [[0xC000]]
     body, headers = related(objects()[:1])
-    assert service.post("/dicom-web/studies/1.2.3", "submit", content=body, headers=headers).status_code == 409
+    elsewhere = service.post("/dicom-web/studies/1.2.3", "submit", content=body, headers=headers)
+    (failed,) = elsewhere.json()["00081198"]["Value"]
+    assert elsewhere.status_code == 409 and failed["00081155"]["Value"] == [f"{studies.study_uid(1)}.1.1"]
     here = service.post(f"/dicom-web/studies/{studies.study_uid(1)}", "submit", content=body, headers=headers)
     assert here.status_code == 200
 
@@ -271,7 +274,7 @@ def test_who_watches_over_it_asks_for_health_and_numbers(service):
         'medseg_deliveries{receiver="pacs",state="waiting"} 1.0',
         'medseg_stage_seconds_count{stage="waiting"} 2.0',
         'medseg_http_requests_total{method="GET",route="/metrics",status="401"} 1.0',
-        "medseg_objects 0.0",
+        "medseg_objects_received 0.0",
     ):
         assert line in text, line
     assert MARKED.patient_id not in text and MARKED.study_uid not in text

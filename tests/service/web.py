@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 from fastapi.testclient import TestClient
-from pydicom import dcmread
 
-from medseg.refusal import Refusal
+from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Asked, Identity, Job
 from medseg.service.settings.routes import Route
@@ -42,48 +41,13 @@ MARKED = Identity(
 """What must not get into a log, nor be taken for HTML."""
 
 
-@dataclass(frozen=True)
-class Object:
-    """As the intake tells of one."""
-
-    state: str
-    study_uid: str
-    sop_uid: str
-    sop_class: str
-
-
-class Keeper:
-    """Stands in for the intake: keeps objects by their content in a folder."""
-
-    def __init__(self, site: Site):
-        self.incoming = site.at(site.data) / "incoming"
-        self.incoming.mkdir(parents=True)
-        self.kept: dict[str, str] = {}
-
-    def keep(self, path: Path, sender: str, *, sop_uid: str = "", name: str = "") -> Object:
-        """
-        Raises:
-            Refusal: no DICOM object.
-        """
-        try:
-            found = dcmread(path, stop_before_pixels=True)
-            uids = (found.StudyInstanceUID, found.SOPInstanceUID, found.SOPClassUID)
-        except Exception as error:
-            raise Refusal(name, found="no DICOM", needed="DICOM", remedy="look", code="no-dicom") from error
-        sum_ = hashlib.sha256(path.read_bytes()).hexdigest()
-        path.unlink()
-        state = "duplicate" if sum_ in self.kept else "new"
-        self.kept[sum_] = sender
-        return Object(state, *map(str, uids))
-
-
 @dataclass
 class Service:
     """A site with an application that a client asks within this process."""
 
     site: Site
     journal: Journal
-    store: Keeper
+    store: Store
     client: TestClient
     secrets: Mapping[str, str]
 
@@ -124,10 +88,11 @@ def secrets_of(site: Site) -> dict[str, str]:
 @contextmanager
 def serving(site: Site) -> Iterator[Service]:
     journal = Journal(site.journal_at)
-    store = Keeper(site)
+    store = Store(site, journal)
     known = secrets_of(site)
     with TestClient(app(site, journal, store), base_url="http://127.0.0.1") as client:
         yield Service(site, journal, store, client, known)
+    store.close()
     journal.close()
 
 

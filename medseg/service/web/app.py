@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 import medseg
 from medseg.refusal import Refusal
+from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 from medseg.service.web import api, health, pages, problem, ways_in
@@ -22,7 +23,6 @@ from medseg.service.web.guard import Guard
 from medseg.service.web.metrics import Metrics
 from medseg.service.web.record import Record
 from medseg.service.web.room import Room
-from medseg.service.web.stow import Store
 from medseg.service.web.submit import Space
 from medseg.service.web.tokens import Known
 from medseg.service.web.views import Views
@@ -31,7 +31,7 @@ from medseg.service.web.views import Views
 def app(site: Site, journal: Journal, store: Store) -> FastAPI:
     """
     Args:
-        store: takes DICOM objects in, see `intake.store.Store`.
+        store: takes DICOM objects in.
     """
     site.at(site.data).mkdir(parents=True, exist_ok=True)
     feed = Feed(journal)

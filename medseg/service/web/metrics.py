@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 import medseg
 from medseg.service.journal import Journal
 from medseg.service.journal.states import State
-from medseg.service.journal.tables import jobs, objects
+from medseg.service.journal.tables import jobs
 from medseg.service.settings.site import Site
 
 WAITING: tuple[State, ...] = ("received", "queued", "proven", "held")
@@ -119,12 +119,12 @@ class _Now(Collector):
         return {state: max(0.0, time.time() - found[state]) if state in found else 0.0 for state in WAITING}
 
     def _objects(self) -> list[tuple[str, str, float]]:
-        query = select(func.count(), func.coalesce(func.sum(objects.c.times), 0))
-        with self._journal.database.read() as connection:
-            count, times = connection.execute(query.select_from(objects)).one()
+        counts = self._journal.arrivals.counts()
         return [
-            ("medseg_objects", "DICOM objects that were received, each once.", float(count)),
-            ("medseg_objects_repeated", "How often one came that was known.", float(times) - float(count)),
+            ("medseg_objects_received", "DICOM objects, as often as they came.", counts.received),
+            ("medseg_objects_repeated", "Of these, how many were here already.", counts.duplicates),
+            ("medseg_studies", "Studies with objects here.", counts.studies),
+            ("medseg_studies_open", "Of these, how many are not complete yet.", counts.open),
         ]
 
     def _processes(self) -> tuple[int, int]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 from medseg.service.web.feed import Feed
-from medseg.service.web.stow import Store
 from medseg.service.web.submit import Space
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from medseg.refusal import Refusal
 from medseg.service import logs
+from medseg.service.intake import head
+from medseg.service.intake.store import Kept, Store
 
 log = logging.getLogger(__name__)
 
@@ -21,40 +24,36 @@ FAILURES = {"no-dicom": 0xC000, "bad-uid": 0xC000, "too-large": 0xA700, "mismatc
 OTHER_FAILURE = 0x0110
 """Processing failure."""
 JSON_TYPE = "application/dicom+json"
+NAME = "the object"
+"""What messages call it."""
+SAID = 10
+"""Studies that a line of the log names, each by its pseudonym."""
 
 
-class Object(Protocol):
-    """What the intake says of an object that it has kept."""
+@dataclass(frozen=True)
+class Failed:
+    """An object that was not kept.
 
-    @property
-    def state(self) -> str: ...
-    @property
-    def study_uid(self) -> str: ...
-    @property
-    def sop_uid(self) -> str: ...
-    @property
-    def sop_class(self) -> str: ...
+    Attributes:
+        sop_class, sop_uid: empty where they could not be read.
+    """
 
+    refusal: Refusal
+    sop_class: str = ""
+    sop_uid: str = ""
 
-class Store(Protocol):
-    """Where received objects go, see `intake.store.Store`."""
-
-    @property
-    def incoming(self) -> Path: ...
-
-    def keep(self, path: Path, sender: str, *, sop_uid: str = "", name: str = "") -> Object: ...
+    def to_json(self) -> dict[str, Any]:
+        """An item of FailedSOPSequence."""
+        reason = {"00081197": _value("US", FAILURES.get(self.refusal.code, OTHER_FAILURE))}
+        return {**_reference(self.sop_class, self.sop_uid), **reason} if self.sop_uid else reason
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of objects.
+    """What became of objects."""
 
-    Attributes:
-        failed: reason (0008,1197) and refusal of each that was not kept.
-    """
-
-    kept: tuple[Object, ...]
-    failed: tuple[tuple[int, Refusal], ...]
+    kept: tuple[Kept, ...]
+    failed: tuple[Failed, ...]
 
     @property
     def studies(self) -> tuple[str, ...]:
@@ -69,13 +68,9 @@ class Stored:
         """PS3.18, 10.5.3.2: ReferencedSOPSequence (0008,1199) and FailedSOPSequence (0008,1198)."""
         found: dict[str, Any] = {}
         if self.kept:
-            items = [
-                {"00081150": _value("UI", one.sop_class), "00081155": _value("UI", one.sop_uid)} for one in self.kept
-            ]
-            found["00081199"] = {"vr": "SQ", "Value": items}
+            found["00081199"] = {"vr": "SQ", "Value": [_reference(one.sop_class, one.sop_uid) for one in self.kept]}
         if self.failed:
-            reasons = [{"00081197": _value("US", reason)} for reason, _ in self.failed]
-            found["00081198"] = {"vr": "SQ", "Value": reasons}
+            found["00081198"] = {"vr": "SQ", "Value": [one.to_json() for one in self.failed]}
         return found
 
 
@@ -87,36 +82,41 @@ def store(into: Store, files: Sequence[Path], sender: str, *, study: str = "") -
     """
     with ThreadPoolExecutor(AT_ONCE) as threads:
         ends = list(threads.map(lambda path: _stored(into, path, sender, study), files))
-    kept = tuple(end for end in ends if not isinstance(end, tuple))
-    failed = tuple(end for end in ends if isinstance(end, tuple))
-    told = {"sender": sender, "kept": len(kept), "refused": [refusal.code for _, refusal in failed]}
-    log.info(
-        "objects taken in", extra={"facts": {**told, "studies": [logs.pseudonym(one.study_uid) for one in kept][:1]}}
+    stored = Stored(
+        tuple(end for end in ends if isinstance(end, Kept)), tuple(end for end in ends if isinstance(end, Failed))
     )
-    return Stored(kept, failed)
+    codes = sorted({one.refusal.code for one in stored.failed})
+    told = {"sender": sender, "kept": len(stored.kept), "failed": len(stored.failed), "codes": codes}
+    log.info("objects taken in", extra={"facts": {**told, "studies": [*map(logs.pseudonym, stored.studies)][:SAID]}})
+    return stored
 
 
-def _stored(into: Store, path: Path, sender: str, study: str) -> Object | tuple[int, Refusal]:
+def _stored(into: Store, path: Path, sender: str, study: str) -> Kept | Failed:
     try:
-        if study:
-            _refuse_other_study(path, study)
-        inside = path.rename(into.incoming / f"{path.parent.name[-8:]}-{path.name}")
-        return into.keep(inside, sender, name="the object")
+        found = head.read(path, NAME)
     except Refusal as refusal:
-        return FAILURES.get(refusal.code, OTHER_FAILURE), refusal
+        return Failed(refusal)
+    try:
+        if study not in ("", found.study_uid):
+            raise _other_study()
+        inside = path.rename(into.incoming / uuid.uuid4().hex)
+        return into.keep(inside, sender, name=NAME)
+    except Refusal as refusal:
+        return Failed(refusal, found.sop_class, found.sop_uid)
 
 
-def _refuse_other_study(path: Path, study: str) -> None:
-    from medseg.dicom import headers
+def _other_study() -> Refusal:
+    return Refusal(
+        NAME,
+        found="another study than the address names",
+        needed="objects of that study",
+        remedy="send it to /dicom-web/studies, which takes any",
+        code="mismatch",
+    )
 
-    if headers.study(path) != study:
-        raise Refusal(
-            "the object",
-            found="another study than the address names",
-            needed="objects of that study",
-            remedy="send it to /dicom-web/studies, which takes any",
-            code="mismatch",
-        )
+
+def _reference(sop_class: str, sop_uid: str) -> dict[str, Any]:
+    return {"00081150": _value("UI", sop_class), "00081155": _value("UI", sop_uid)}
 
 
 def _value(kind: str, value: object) -> dict[str, Any]:

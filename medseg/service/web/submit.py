@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg import plugins
+from medseg.service.intake import head
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Asked, Identity, Job
 from medseg.service.settings.routes import Route
@@ -254,10 +255,7 @@ def _keep(whole: Path, kept: Path) -> None:
 
 def _identity(kept: Path) -> Identity:
     """What a person knows an uploaded study by: from the header of its first file."""
-    from medseg.dicom import headers
-
-    first = min((kept / "dicom").iterdir())
-    return Identity(study_uid=headers.study(first)[:64])
+    return head.read(min((kept / "dicom").iterdir()), "the study").identity
 
 
 def _with_out(asked: Asked, site: Site) -> Asked:

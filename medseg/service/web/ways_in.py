@@ -103,7 +103,10 @@ def _by_routes(room: Room, files: dict[str, Part], folder: FilePath, who: str) -
             raise _unfit(400, "upload", "a volume without a model", "a model; routes choose among DICOM series")
     stored = stow.store(room.store, found, who)
     if stored.failed and not stored.kept:
-        raise stored.failed[0][1]
+        raise stored.failed[0].refusal
+    for study in stored.studies:
+        for arrival in room.journal.arrivals.open(study):  # it is whole: nobody need wait whether more comes
+            room.journal.arrivals.expect(study, arrival.objects, who)
     return Submitted(job=None, new=any(one.state != "duplicate" for one in stored.kept), studies=stored.studies)
 
 
