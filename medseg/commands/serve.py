@@ -20,6 +20,9 @@ def command(
 
     Ctrl-C and SIGTERM end it when what is being answered is answered.
     """
+    import contextlib
+
+    from medseg import interrupts
     from medseg.optional import need
 
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
@@ -43,7 +46,8 @@ def command(
             if not known:
                 print(f"nobody can log in yet: `medseg tokens add {site} NAME --role admin` makes a token", flush=True)
             logs.begin()
-            running.run([bound])
+            with interrupts.by_sigterm(), contextlib.suppress(KeyboardInterrupt):  # which comes when all is answered
+                running.run([bound])
     finally:
         store.close()
         journal.close()

@@ -57,7 +57,6 @@ class Feed:
 
     async def run(self) -> None:
         """Look again and again. A journal that does not answer is asked again."""
-        await to_thread.run_sync(self._begin)
         while not self.closed:
             if self._listeners:
                 try:
@@ -81,6 +80,8 @@ class Feed:
             after: number of the last change that is known; None: what is new from now on.
         """
         listener = _Listener(job, asyncio.Queue(LONGEST))
+        if not self._listeners:  # nobody has looked for a while
+            await to_thread.run_sync(self._begin)
         self._listeners.add(listener)
         try:
             yield "retry: 2000\n\n"

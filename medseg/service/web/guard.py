@@ -21,6 +21,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SMALL_BYTES = 64 * 1024
 """Of what is sent to anything but the two places that take uploads."""
+HEADERS_BYTES = 16 * 1024
 IDLE_S = 30.0
 """Longest wait for the next bytes of an upload."""
 SLOWEST_BYTES_A_SECOND = 8 * 1024
@@ -85,6 +86,15 @@ class Guard:
                 found="a name that this service is not reached by",
                 needed="its own",
                 remedy="add the name to serve.names in site.yaml, if it is one of this service's",
+            )
+        if sum(len(key) + len(value) for key, value in scope["headers"]) > HEADERS_BYTES:
+            raise Problem(
+                431,
+                "headers",
+                found=f"more than {HEADERS_BYTES} bytes",
+                needed="at most so many",
+                remedy="send fewer, or clear the cookies of this address",
+                headers={"connection": "close"},
             )
         declared = headers.get(b"content-length", "0")
         if int(declared) > body.most if declared.isdecimal() and len(declared) < 20 else True:

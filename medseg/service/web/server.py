@@ -17,12 +17,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from medseg.refusal import Refusal
 from medseg.service.settings.site import Site
+from medseg.service.web.guard import HEADERS_BYTES
 
 log = logging.getLogger(__name__)
 
 HEADERS_S = 15.0
 """Longest time from the first byte of a request, or the beginning of a connection, to the end of its headers."""
-HEADERS_BYTES = 16 * 1024
 CONNECTIONS = 200
 """More are answered with 503. Each page that is open holds one."""
 GRACE_S = 10
@@ -117,6 +117,7 @@ def listening(site: Site) -> socket.socket:
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(place)
+            made.listen()  # who was told the address may come before the first is let in
         except OSError:
             made.close()
             raise
