@@ -58,18 +58,44 @@ def whole(path: Path) -> Any:
         return _parse(path, handle, _at_zeros, None)
 
 
+def beginning(start: bytes, wanted: list[BaseTag | int], last: str) -> tuple[Any, str, int]:
+    """Some attributes up to and with `last`, from the first bytes of a file, whatever the rest of it is.
+
+    Returns:
+        The attributes, the transfer syntax (empty if the file does not say), and the byte at which the data set begins.
+
+    Raises:
+        Exception: what pydicom raises.
+    """
+    handle = io.BytesIO(start)
+    read_preamble(handle, False)
+    meta = FileMetaDataset(read_dataset(handle, False, True, stop_when=_behind_meta))
+    begins, syntax, end = handle.tell(), meta.get("TransferSyntaxUID") or "", Tag(last)
+    if syntax == uid.DeflatedExplicitVRLittleEndian:
+        handle = io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(start[begins:], len(start)))
+    found = read_dataset(
+        handle, *_encoding(syntax, handle), stop_when=lambda tag, vr, length: tag > end, specific_tags=wanted
+    )
+    return found, str(syntax), begins
+
+
 def _parse(path: Path, handle: BinaryIO, stop: Stop, wanted: list[BaseTag | int] | None) -> FileDataset:
     handle.seek(0)
     preamble = read_preamble(handle, False)
     meta = FileMetaDataset(read_dataset(handle, False, True, stop_when=_behind_meta))
     syntax = meta.get("TransferSyntaxUID")
     source = _inflated(path, handle) if syntax == uid.DeflatedExplicitVRLittleEndian else handle
-    implicit = syntax == uid.ImplicitVRLittleEndian or (not syntax and not _states_types(source))
-    little = syntax != uid.ExplicitVRBigEndian
+    implicit, little = _encoding(syntax, source)
     dataset = read_dataset(source, implicit, little, stop_when=stop, specific_tags=wanted)
     found = FileDataset(str(path), dataset, preamble, meta, implicit, little)
     found.set_original_encoding(implicit, little, dataset._character_set)
     return found
+
+
+def _encoding(syntax: str | None, source: BinaryIO) -> tuple[bool, bool]:
+    """Whether the types of attributes are left out, and whether the lowest byte comes first."""
+    implicit = syntax == uid.ImplicitVRLittleEndian or (not syntax and not _states_types(source))
+    return implicit, syntax != uid.ExplicitVRBigEndian
 
 
 def _inflated(path: Path, handle: BinaryIO) -> BinaryIO:

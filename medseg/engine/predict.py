@@ -460,14 +460,17 @@ class Predictor:
             **({"warnings": [warning]} if warning else {}),
         }
 
-    def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
-        """The scans of a case as one volume with the channels of the plan."""
-        return load_scan(
-            case,
-            partial(read, series=series, dicom=self.dicom),
-            self.plan,
-            readers={name: partial(read, dicom=self.dicom.of_channel(name)) for name in self.dicom.channels},
-        )
+    def read_scan(self, case: Case, *, series: str | Mapping[str, str] | None = None) -> Volume:
+        """The scans of a case as one volume with the channels of the plan.
+
+        Args:
+            series: which one of a DICOM folder, or which for each channel; None: as the model's rules say.
+        """
+        readers = {name: partial(read, dicom=self.dicom.of_channel(name)) for name in self.dicom.channels}
+        if isinstance(series, Mapping):
+            readers |= {name: partial(read, series=uid, dicom=self.dicom) for name, uid in series.items()}
+            series = None
+        return load_scan(case, partial(read, series=series, dicom=self.dicom), self.plan, readers=readers)
 
 
 def _unless_full(prepare: Callable[[], tuple[np.ndarray, transform.Undo]]) -> tuple[np.ndarray, transform.Undo] | None:

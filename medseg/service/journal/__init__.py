@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medseg.service.journal.arrivals import Arrivals
 from medseg.service.journal.audit import Audit
 from medseg.service.journal.database import Database
 from medseg.service.journal.deliveries import Deliveries
@@ -24,6 +25,7 @@ class Journal:
         """See `Database`."""
         self.database = Database(where)
         self.jobs, self.deliveries, self.audit = (Jobs(self.database), Deliveries(self.database), Audit(self.database))
+        self.arrivals = Arrivals(self.database, self.jobs)
         self.keeping = Keeping(self.database)
 
     def close(self) -> None:

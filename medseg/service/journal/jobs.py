@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
@@ -184,12 +185,27 @@ class Jobs:
             return _job(known), False
         return _submitted(within, asked, who), True
 
-    def route(self, job: Job, owner: str, asked: Sequence[Asked], what: str) -> list[Job]:
+    def fail(self, within: Connection, job: Job, who: str, code: str, reason: str) -> None:
+        """End a job that nobody has taken yet and that cannot be done, in the transaction that has submitted it."""
+        _check(job, "failed")
+        _set(within, job.id, state="failed", reason_code=code, reason=reason)
+        self._note(within, job.id, "failed", who, f"{code}: {reason}")
+
+    def route(
+        self,
+        job: Job,
+        owner: str,
+        asked: Sequence[Asked],
+        what: str,
+        refused: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+    ) -> list[Job]:
         """End the search for a route: the job becomes the first of `asked`, and the others jobs beside it; none:
         `unmatched`. What a former revision of the study led to on the same route is superseded.
 
         Args:
             what: the verdicts in words, for the record.
+            refused: route -> code and reason, where a route means the study and cannot have it; its job, which names
+                no model, fails at once, and is routed anew if it is tried again.
 
         Raises:
             Lost: see there.
@@ -197,23 +213,28 @@ class Jobs:
         from medseg.service.journal.deliveries import promise
 
         with self.database.write() as connection:
-            self._own(connection, job.id, owner)
+            current = self._own(connection, job.id, owner)
+            if current.stop_asked:
+                self._back(connection, current, owner, "", "", TRIES, 0.0, True)
+                return []
             if not asked:
                 _set(connection, job.id, state="unmatched", owner=None, reason_code="no-route", reason=what)
                 self._note(connection, job.id, "unmatched", owner, what)
                 return []
             first, *others = asked
-            _set(connection, job.id, **_wanted(first), state="queued", owner=None, attempts=0, share=0.0, stage="")
+            _set(connection, job.id, **_wanted(first), state="queued", owner=None, **_FRESH)
             promise(connection, job.id, first.receivers)
             self._note(connection, job.id, "checked", owner, what)
-            self._note(connection, job.id, "queued", owner, f"route {first.route}, model {first.model}")
-            for one in others:
-                self.submit(one, who=owner, within=connection)
-            routed = connection.execute(select(jobs).where(jobs.c.arrival == job.arrival)) if job.arrival else ()
-            found = {row.route: _job(row) for row in routed} or {first.route: _get(connection, job.id)}
-            for one in asked:
-                self._supersede(connection, found[one.route], owner)
-            return [found[one.route] for one in asked]
+            if first.route not in refused:
+                self._note(connection, job.id, "queued", owner, f"route {first.route}, model {first.model}")
+            found = [_get(connection, job.id), *(self.submit(one, who=owner, within=connection)[0] for one in others)]
+            for one in found:
+                self._supersede(connection, one, owner)
+                if one.route in refused and one.state in ("queued", "received"):
+                    code, reason = refused[one.route]
+                    _set(connection, one.id, state="failed", reason_code=code, reason=reason)
+                    self._note(connection, one.id, "failed", owner, f"{code}: {reason}")
+            return [_get(connection, one.id) for one in found]
 
     # working
 
@@ -336,16 +357,7 @@ class Jobs:
             if state not in NEXT[found.state] or found.state not in ENDS:
                 raise _unfit(found, "one that failed, was put aside, unmatched or cancelled")
             _refuse_removed(connection, found)
-            fresh: dict[str, Any] = {
-                "attempts": 0,
-                "reason": "",
-                "reason_code": "",
-                "stop_asked": "",
-                "not_before": 0.0,
-                "share": 0.0,
-                "kept": "yes",
-            }
-            _set(connection, job, state=state, owner=None, **fresh)
+            _set(connection, job, state=state, owner=None, kept="yes", **_FRESH)
             self._note(connection, job, state, who, "tried again")
             return state
 
@@ -470,9 +482,9 @@ class Jobs:
     def _supersede(self, connection: Connection, job: Job, who: str) -> None:
         """Mark what a former revision of the study led to on the same route, and stop it if it is not on its way."""
         former = (jobs.c.study_uid == job.identity.study_uid) & (jobs.c.route == job.route)
-        older = former & (jobs.c.arrival < job.arrival) & jobs.c.superseded_by.is_(None)
         if not job.arrival:
             return
+        older = former & (jobs.c.arrival < job.arrival) & jobs.c.superseded_by.is_(None)
         for row in connection.execute(select(jobs).where(older).order_by(jobs.c.id)).all():
             _set(connection, row.id, moved=False, superseded_by=job.id)
             _set(connection, job.id, moved=False, supersedes=row.id)

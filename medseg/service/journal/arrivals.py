@@ -1,0 +1,264 @@
+"""Studies as they come in: which objects were received, to which revision of their study they belong, when it is whole.
+
+An object is known by its SOP Instance UID and the sha256 of what it says, so that what is sent twice is on record once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from medseg.service.journal.database import Database
+from medseg.service.journal.jobs import Asked, Job, Jobs
+from medseg.service.journal.tables import arrivals, objects
+
+Novelty = Literal["new", "duplicate", "corrected"]
+"""duplicate: it is known with the same bytes; corrected: another version of a known one, which takes its place."""
+MEETINGS = 5
+"""How often two processes may put the same on record at the same moment, before it is an error."""
+AT_ONCE = 500
+"""Most values in a question to the database."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """An object that lies safely on the disk.
+
+    Attributes:
+        sha256: of its transfer syntax and its data set.
+        bytes: size of its file.
+        path: of its file, in the data folder.
+        sender: AE title, folder or name of who handed it in.
+    """
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class: str
+    sha256: str
+    bytes: int
+    path: str
+    sender: str
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A study that is still open.
+
+    Attributes:
+        expected: objects that complete it; 0: nobody said.
+        objects: objects of the study that are here, those of earlier revisions too.
+        mark: changes whenever anything of the study comes in, also what is known.
+    """
+
+    id: int
+    study_uid: str
+    revision: int
+    sender: str
+    expected: int
+    objects: int
+    mark: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What has come in, for the table at the end.
+
+    Attributes:
+        received: objects, as often as they came.
+        duplicates: how many of these had the same bytes as one before.
+        corrected: versions that a later one has replaced.
+        studies: how many have objects here.
+        open: how many are not complete yet.
+    """
+
+    received: int
+    duplicates: int
+    corrected: int
+    studies: int
+    open: int
+
+
+class Arrivals:
+    """The arrivals of a journal."""
+
+    def __init__(self, database: Database, jobs: Jobs):
+        self.database, self._jobs = database, jobs
+
+    # coming in
+
+    def add(self, received: Sequence[Received]) -> list[Novelty]:
+        """Put objects on record, all in one transaction, and say of each what it is.
+
+        What is new, or corrected, goes into the open arrival of its study, or opens its next revision. What is known
+        is counted and opens nothing.
+        """
+        for _ in range(MEETINGS - 1):
+            try:
+                return self._add(received)
+            except IntegrityError:  # another process was faster: now its row is seen
+                continue
+        return self._add(received)
+
+    def expect(self, study_uid: str, count: int, sender: str) -> None:
+        """Say how many objects a study has, so that it is complete as soon as they are here."""
+        with self.database.write() as connection:
+            found = self._open_ones(connection, [study_uid]).get(study_uid) or _begin(connection, study_uid, sender)
+            connection.execute(update(arrivals).where(arrivals.c.id == found).values(expected=count))
+
+    def close(self, arrival: int, asked: Asked, *, who: str, lost: str = "") -> Job | None:
+        """End an arrival: its study becomes a job, in the same transaction.
+
+        Args:
+            asked: the job; its digest tells of which objects it is.
+            lost: why not all of these can be given to a job, which then fails at once.
+
+        Returns:
+            The job; None if it is closed already, or if something has come in that the digest does not know.
+        """
+        with self.database.write() as connection:
+            row = connection.execute(
+                select(arrivals).where((arrivals.c.id == arrival) & (arrivals.c.state == "open")).with_for_update()
+            ).one_or_none()
+            if row is None or digest(_current(connection, row.study_uid)) != asked.digest:
+                return None
+            closed = {"state": "closed", "changed_at": time.time()}
+            connection.execute(update(arrivals).where(arrivals.c.id == arrival).values(**closed))
+            job, _ = self._jobs.submit(asked, who=who, within=connection)
+            if lost:
+                self._jobs.fail(connection, job, who, "lost-input", lost)
+            return job
+
+    # looking
+
+    def open(self, study_uid: str = "") -> list[Arrival]:
+        """Studies that have objects and are not complete yet, or that one, if it is."""
+        here = func.coalesce(func.sum(objects.c.times), 0)
+        count = func.count(objects.c.id).filter(objects.c.current)
+        query = (
+            select(arrivals, count.label("objects"), func.max(objects.c.id).label("last"), here.label("here"))
+            .join(objects, objects.c.study_uid == arrivals.c.study_uid)
+            .where(arrivals.c.state == "open")
+            .group_by(arrivals.c.id)
+            .order_by(arrivals.c.id)
+        )
+        if study_uid:
+            query = query.where(arrivals.c.study_uid == study_uid)
+        with self.database.read() as connection:
+            return [
+                Arrival(
+                    id=row.id,
+                    study_uid=row.study_uid,
+                    revision=row.revision,
+                    sender=row.sender,
+                    expected=row.expected,
+                    objects=int(row.objects),
+                    mark=(int(row.last), int(row.here)),
+                )
+                for row in connection.execute(query)
+            ]
+
+    def current(self, study_uid: str) -> list[Received]:
+        """The objects of a study, of each the newest version, by series and UID."""
+        with self.database.read() as connection:
+            return _current(connection, study_uid)
+
+    def knows(self, sop_uid: str, sha256: str) -> bool:
+        """Whether an object is on record with these bytes."""
+        query = select(objects.c.id).where((objects.c.sop_uid == sop_uid) & (objects.c.sha256 == sha256))
+        with self.database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def holds(self, sop_uids: Iterable[str]) -> dict[str, list[Received]]:
+        """Of each SOP Instance UID that is on record: its current objects."""
+        wanted, found = list(dict.fromkeys(sop_uids)), dict[str, list[Received]]()
+        with self.database.read() as connection:
+            for start in range(0, len(wanted), AT_ONCE):
+                some = objects.c.sop_uid.in_(wanted[start : start + AT_ONCE]) & objects.c.current
+                for row in connection.execute(select(objects).where(some)):
+                    found.setdefault(row.sop_uid, []).append(_received(row))
+        return found
+
+    def counts(self) -> Counts:
+        times, rows = func.coalesce(func.sum(objects.c.times), 0), func.count(objects.c.id)
+        replaced = func.count(objects.c.id).filter(~objects.c.current)
+        studies = func.count(func.distinct(objects.c.study_uid))
+        with self.database.read() as connection:
+            received, known, corrected, study = connection.execute(select(times, rows, replaced, studies)).one()
+            still = select(func.count()).select_from(arrivals).where(arrivals.c.state == "open")
+            waiting = connection.execute(still).scalar_one()
+        return Counts(int(received), int(received) - known, corrected, study, waiting)
+
+    # inside of a transaction
+
+    def _add(self, received: Sequence[Received]) -> list[Novelty]:
+        found: dict[int, Novelty] = {}
+        order = sorted(range(len(received)), key=lambda n: (received[n].study_uid, received[n].sop_uid))
+        with self.database.write() as connection:
+            opened = self._open_ones(connection, [one.study_uid for one in received])
+            known = self._known(connection, received)
+            for number in order:  # always the same, so that two processes never wait for one another
+                one = received[number]
+                versions = known.setdefault(one.sop_uid, {})
+                if one.sha256 in versions:
+                    same = (objects.c.sop_uid == one.sop_uid) & (objects.c.sha256 == one.sha256)
+                    connection.execute(update(objects).where(same).values(times=objects.c.times + 1))
+                    found[number] = "duplicate"
+                    continue
+                if one.study_uid not in opened:
+                    opened[one.study_uid] = _begin(connection, one.study_uid, one.sender)
+                found[number] = "corrected" if one.study_uid in versions.values() else "new"
+                if found[number] == "corrected":
+                    former = (objects.c.sop_uid == one.sop_uid) & (objects.c.study_uid == one.study_uid)
+                    connection.execute(update(objects).where(former & objects.c.current).values(current=False))
+                values = {"arrival": opened[one.study_uid], "times": 1, "current": True, "received_at": time.time()}
+                connection.execute(insert(objects).values(**one.__dict__, **values))
+                versions[one.sha256] = one.study_uid
+        return [found[number] for number in range(len(received))]
+
+    def _open_ones(self, connection: Connection, studies: Iterable[str]) -> dict[str, int]:
+        """The open arrivals of studies, which nobody can close before this transaction ends."""
+        columns = (arrivals.c.study_uid, arrivals.c.id)
+        among = arrivals.c.study_uid.in_(sorted(set(studies))) & (arrivals.c.state == "open")
+        query = select(*columns).where(among).order_by(arrivals.c.study_uid).with_for_update()
+        return {row.study_uid: row.id for row in connection.execute(query)}
+
+    def _known(self, connection: Connection, received: Sequence[Received]) -> dict[str, dict[str, str]]:
+        """SOP Instance UID -> sha256 of each version that is on record -> its study."""
+        columns = (objects.c.sop_uid, objects.c.sha256, objects.c.study_uid)
+        found: dict[str, dict[str, str]] = {}
+        query = select(*columns).where(objects.c.sop_uid.in_({one.sop_uid for one in received}))
+        for row in connection.execute(query):
+            found.setdefault(row.sop_uid, {})[row.sha256] = row.study_uid
+        return found
+
+
+def digest(received: Iterable[Received]) -> str:
+    """sha256 of a set of objects: of their UIDs and sha256."""
+    lines = sorted(f"{one.sop_uid} {one.sha256}\n" for one in received)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _begin(connection: Connection, study_uid: str, sender: str) -> int:
+    """The next revision of a study."""
+    last = select(func.coalesce(func.max(arrivals.c.revision), 0)).where(arrivals.c.study_uid == study_uid)
+    revision = connection.execute(last).scalar_one() + 1
+    values = {"study_uid": study_uid, "revision": revision, "state": "open", "sender": sender, "expected": 0}
+    made = connection.execute(insert(arrivals).values(**values, changed_at=time.time())).inserted_primary_key
+    assert made is not None  # an insert of one row has one
+    return int(made[0])
+
+
+def _current(connection: Connection, study_uid: str) -> list[Received]:
+    query = select(objects).where((objects.c.study_uid == study_uid) & objects.c.current)
+    return [_received(row) for row in connection.execute(query.order_by(objects.c.series_uid, objects.c.sop_uid))]
+
+
+def _received(row: Any) -> Received:
+    return Received(**{name: getattr(row, name) for name in Received.__dataclass_fields__})
