@@ -172,5 +172,5 @@ troubles = Table(
     Column("told", Float, nullable=False),
     Column("upto", BigInteger, nullable=False),
 )
-"""Troubles that somebody was told of, and at which age of the installation; gone when the trouble is. `upto`: where it
-consists of events, the last one that was told of."""
+"""Troubles that somebody was told of, and at which age of the installation. `upto`: where it consists of events, the
+last one that was told of."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from medseg.service.journal.database import Database
 from medseg.service.journal.states import State
@@ -43,15 +42,6 @@ class Troubles:
         """It could not be told: as if it had last been at `told`, and of events up to `upto`."""
         with self.database.write() as connection:
             connection.execute(update(troubles).where(troubles.c.key == key).values(told=told, upto=upto))
-
-    def forget(self, but: Collection[str], *, at: float, every_s: float) -> None:
-        """Troubles other than these have ended, and are news when they come again; not within `every_s` seconds."""
-        over = troubles.c.key.not_in(list(but)) & (troubles.c.told <= at - every_s) & (troubles.c.upto == 0)
-        with self.database.read() as connection:
-            if connection.execute(select(troubles.c.id).where(over).limit(1)).first() is None:
-                return
-        with self.database.write() as connection:
-            connection.execute(delete(troubles).where(over))
 
     def upto(self, key: str) -> int:
         """The last event that was told of."""

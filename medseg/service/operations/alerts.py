@@ -94,12 +94,11 @@ def tell(site: Site, journal: Journal, troubles: Sequence[Trouble], *, age: floa
     Args:
         age: of the installation, in seconds, see `journal.keeping`.
     """
-    count, every_s, keys = 0, site.alerts.every_s, []
+    count, every_s = 0, site.alerts.every_s
     for way, send in _ways(site.alerts).items():
         ended = _ended_badly(journal, f"{way} failed")
         for trouble in [*ended, *troubles]:
             key = f"{way} {trouble.key}"
-            keys.append(key)
             before = journal.troubles.upto(key)
             if not journal.troubles.claim(key, at=age, every_s=every_s, upto=trouble.upto):
                 continue
@@ -109,7 +108,6 @@ def tell(site: Site, journal: Journal, troubles: Sequence[Trouble], *, age: floa
             except Untold as error:
                 log.warning("an alert was not told", extra={"facts": {"trouble": trouble.key, "why": str(error)}})
                 journal.troubles.put_off(key, told=age - every_s + AGAIN_S, upto=before)
-    journal.troubles.forget(keys, at=age, every_s=every_s)
     return count
 
 
