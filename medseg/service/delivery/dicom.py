@@ -14,7 +14,19 @@ from pynetdicom import _config, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from medseg.service.delivery.commitment import Commitments
-from medseg.service.delivery.way import AGAIN, NEVER, Again, File, Gone, Instance, Never, Pending, meaning, objects, said
+from medseg.service.delivery.way import (
+    AGAIN,
+    NEVER,
+    Again,
+    File,
+    Gone,
+    Instance,
+    Never,
+    Pending,
+    meaning,
+    objects,
+    said,
+)
 from medseg.service.journal.jobs import Job
 from medseg.service.settings import contexts
 from medseg.service.settings.receivers import StoreReceiver
