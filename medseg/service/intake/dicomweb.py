@@ -207,8 +207,8 @@ def download(address: str, folder: Path) -> list[Path]:
 
 
 def _plainly(request: Any) -> Any:
-    """Stars and spaces as every archive reads them: some, Orthanc's among them, look for %2A and + themselves."""
-    request.url = request.url.replace("%2A", "*").replace("+", "%20")
+    """Stars as every archive reads them: some, Orthanc's among them, look for %2A itself."""
+    request.url = request.url.replace("%2A", "*")
     return request
 
 
