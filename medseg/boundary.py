@@ -13,7 +13,7 @@ from medseg.refusal import Refusal
 
 
 @contextlib.contextmanager
-def parsing(path: Path, *, needed: str, remedy: str) -> Iterator[None]:
+def parsing(path: Path, *, needed: str, remedy: str, code: str = "unreadable") -> Iterator[None]:
     """Translate every failure of a third-party parser on the content of `path`.
 
     A damaged file makes parsers raise nearly anything (struct.error, KeyError, UnicodeDecodeError, RecursionError,
@@ -26,11 +26,16 @@ def parsing(path: Path, *, needed: str, remedy: str) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise Refusal(
-            path, found="a size that does not fit into memory", needed=needed, remedy="check the file's header"
+            path,
+            found="a size that does not fit into memory",
+            needed=needed,
+            remedy="check the file's header",
+            code="absurd-size",
         ) from error
     except Exception as error:
         words = " ".join(str(error).split())[:300].rstrip(".") or "no further words"
-        raise Refusal(path, found=f"{type(error).__name__} ({words})", needed=needed, remedy=remedy) from error
+        found = f"{type(error).__name__} ({words})"
+        raise Refusal(path, found=found, needed=needed, remedy=remedy, code=code) from error
 
 
 UNQUESTIONED = 2**29
@@ -58,7 +63,11 @@ def refuse_absurd(
     else:
         return
     raise Refusal(
-        path, found=found, needed="a size that can be true", remedy="check the file's header, or copy the file again"
+        path,
+        found=found,
+        needed="a size that can be true",
+        remedy="check the file's header, or copy the file again",
+        code="absurd-size",
     )
 
 
@@ -91,4 +100,5 @@ def refuse_not_finite(array: np.ndarray, path: Path) -> None:
             found=f"{count} voxels that are NaN or infinite, the first at (channel, i, j, k) = {first}",
             needed="a finite number in every voxel",
             remedy="replace them with a value that means something for this modality, such as -1024 in CT",
+            code="not-finite",
         )

@@ -43,7 +43,9 @@ def gather(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise Refusal(path, found="nothing there", needed="a folder or a file", remedy="check the path")
+            raise Refusal(
+                path, found="nothing there", needed="a folder or a file", remedy="check the path", code="lost-input"
+            )
         found |= dict.fromkeys(files(path) if holds_several(path) else [path])
         zips = sum(1 for _ in path.rglob("*.[zZ][iI][pP]")) if path.is_dir() else 0
         if zips:
@@ -54,6 +56,7 @@ def gather(paths: Sequence[Path]) -> list[Path]:
             found="no DICOM file",
             needed="at least one",
             remedy="give the folder that holds the scan; files without suffix are found by their signature",
+            code="no-images",
         )
     return list(found)
 
@@ -113,6 +116,7 @@ def _listed(directory: Path) -> list[Path]:
             found=f"{len(missing)} of {len(missing) + len(found)} listed files missing: {named}",
             needed="all files that it lists",
             remedy="copy the whole disc again; without the DICOMDIR, the files that are there are read",
+            code="incomplete-media",
         )
     return list(found)
 

@@ -56,7 +56,7 @@ SLICE_CLASSES = (
     *("1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"),
 )
 """CT, MR and PET: single-frame, enhanced, and enhanced from single frames. Their images must have a place."""
-COLOUR, PALETTE = "colour pixels", "PALETTE COLOR"
+COLOUR, PALETTE, CUT = "colour pixels", "PALETTE COLOR", "pixels cut short"
 NATIVE = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, "1.2.840.10008.1.2.2": 12}
 """Transfer syntaxes in which the number of pixels gives that of bytes (implicit, explicit, big endian), and how many
 bytes precede the first pixel: tag, type and length."""
@@ -95,6 +95,11 @@ class Header:
         """Whether it is an image without a place that needs none: a radiograph, a photograph, a screenshot."""
         return bool(self.unplaced) and (self.unplaced == COLOUR or self.sop_class_uid not in SLICE_CLASSES)
 
+    @property
+    def cut(self) -> bool:
+        """Whether its pixels end too early, which is why it is not placed."""
+        return self.unplaced.startswith(CUT)
+
 
 def sop_class(path: Path) -> str:
     """SOP class of a DICOM file, empty if it cannot be told. Cheap: reads the first tags only."""
@@ -132,6 +137,7 @@ def read(path: Path) -> Header:
                 found=f"no DICOM signature in a file of {length} bytes",
                 needed="a DICOM file (128 bytes, then 'DICM')",
                 remedy="copy it again, move it out of the folder, or rewrite it with its file meta information",
+                code="unreadable",
             )
         with (
             parsing(path, needed="a readable DICOM header", remedy="copy or export the file again"),
@@ -150,7 +156,8 @@ def _header(path: Path, dataset: Any, left: int) -> Header:
 
     sop_class_uid = text("SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
-    kind = NOT_SCANS.get(sop_class_uid, "" if dataset.get("Rows") else "object without pixels")
+    image = dataset.get("Rows") or sop_class_uid in SLICE_CLASSES  # the header of a slice may be cut, too
+    kind = NOT_SCANS.get(sop_class_uid, "" if image else "object without pixels")
     placed, unplaced = ((), "") if kind else _scan(path, dataset)
     if placed and syntax in NATIVE:
         placed, unplaced = _whole(placed, dataset, left - NATIVE[syntax])
@@ -226,4 +233,4 @@ def _whole(placed: tuple[Frame, ...], dataset: Any, left: int) -> tuple[tuple[Fr
     needed = (len(placed) * rows * columns * int(dataset.get("BitsAllocated") or 0) + 7) // 8
     if left >= needed:
         return placed, ""
-    return (), f"pixels cut short ({max(left, 0)} of {needed} bytes)"
+    return (), f"{CUT} ({max(left, 0)} of {needed} bytes)"

@@ -165,6 +165,7 @@ def refuse_unfit(scan: Volume, *, placed: bool) -> None:
             found=f"a scan without DICOM instances (read by '{source.reader}')",
             needed="a DICOM scan, which the object refers to",
             remedy="give the DICOM series itself, or choose an output that is not DICOM",
+            code="no-identifiers",
         )
     header = _headers(source, _files(source)[:1])[0]
     missing = [name for name in IDENTIFIERS if not header.get(name)]
@@ -174,6 +175,7 @@ def refuse_unfit(scan: Volume, *, placed: bool) -> None:
             found=f"no {' and no '.join(missing)} in the scan's headers",
             needed="the identifiers by which the object refers to the scan",
             remedy="export the series again, or choose an output that is not DICOM",
+            code="no-identifiers",
         )
     if placed and not header.get("FrameOfReferenceUID"):
         raise Refusal(
@@ -181,6 +183,7 @@ def refuse_unfit(scan: Volume, *, placed: bool) -> None:
             found="no FrameOfReferenceUID in the scan's headers (removed by an anonymiser?)",
             needed="one, because the object lies in the scan's frame of reference",
             remedy="export the series with it, or choose the nifti or nrrd output",
+            code="no-identifiers",
         )
     planes = len(originals.affines(scan))
     if placed and len(source.instances) != planes:

@@ -120,7 +120,7 @@ def _alone(path: Path, k: int, frame: Frame, whole: bool) -> tuple[int, np.ndarr
 
 def _decoded(path: Path, stored: Stored, k: int, frame: Frame, whole: bool) -> tuple[int, np.ndarray]:
     """Number and rescaled plane of a slice, in the smallest of int16, int32 and float32 that holds it."""
-    with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
+    with parsing(path, needed="pixels that can be decoded", remedy=REMEDY, code="pixels"):
         plane = stored(0 if frame.instance.frame is None else frame.instance.frame - 1)
     if plane.shape != frame.size:
         raise Refusal(
@@ -128,6 +128,7 @@ def _decoded(path: Path, stored: Stored, k: int, frame: Frame, whole: bool) -> t
             found=f"pixels of shape {plane.shape}",
             needed=f"{frame.size[0]} rows and {frame.size[1]} columns, as the header says",
             remedy="copy or export the file again",
+            code="pixels",
         )
     if whole and plane.dtype.kind != "f":
         slope, intercept = int(frame.slope), int(frame.intercept)
@@ -140,7 +141,7 @@ def _decoded(path: Path, stored: Stored, k: int, frame: Frame, whole: bool) -> t
 
 def opened(path: Path) -> Stored:
     """Parse a file and say how its frames are got at."""
-    with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
+    with parsing(path, needed="pixels that can be decoded", remedy=REMEDY, code="pixels"):
         dataset = parse.whole(path)
         frames = int(dataset.get("NumberOfFrames") or 1)
         layout = codec.layout(dataset)
@@ -149,7 +150,7 @@ def opened(path: Path) -> Stored:
             raise ValueError("a header without pixels")
     claimed = math.prod((layout.rows, layout.columns, frames, max(layout.allocated, 8) // 8))
     refuse_absurd(path, claimed, path.stat().st_size, "pixels")
-    with parsing(path, needed="pixels that can be decoded", remedy=REMEDY):
+    with parsing(path, needed="pixels that can be decoded", remedy=REMEDY, code="pixels"):
         if uid.UID(layout.syntax).is_encapsulated:
             coded = codec.streams(dataset.PixelData, frames)
             return lambda number: codec.decode(coded[number], layout)

@@ -28,6 +28,8 @@ NEARLY = 0.1
 """Share of the wide steps: slices that are closer were hardly taken for one volume, and are not blended."""
 ALTERNATING = 0.3
 """Share of the widest step by which steps must differ that come round again and again: less is left by rounding."""
+CODES = {"missing": "missing-slices", "unplaced": "no-geometry"}
+"""Codes of refusals that are not called as the kind of finding is."""
 NAMED = 3
 """Files, volumes or values that a finding spells out."""
 
@@ -59,6 +61,11 @@ class Finding:
     size_mm: float = 0.0
     repair: str = ""
     remedy: str = ""
+
+    @property
+    def code(self) -> str:
+        """Of a refusal for this reason, see `refusal.CODES`."""
+        return CODES.get(self.kind, self.kind.replace(" ", "-"))
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,11 @@ class Choice:
     taken: tuple[Verdict, ...]
     because: str
 
+    @property
+    def code(self) -> str:
+        """Of a refusal where nothing is taken: whether too many fit, or none."""
+        return "several-series" if any(verdict.fits for verdict in self.verdicts) else "no-series"
+
     def refusal(self, where: Path) -> Refusal:
         """For a study of which nothing is taken: each series with the reason."""
         lines = "".join(f"\n  {verdict.facts.text}: {verdict.reason}" for verdict in self.verdicts)
@@ -72,6 +77,7 @@ class Choice:
             found=f"{self.because}:{lines}\n",
             needed="one series that fits the rules best (dicom.select in the recipe)",
             remedy="name a series with --series (series= in Python), or change the rules",
+            code=self.code,
         )
 
 

@@ -88,6 +88,7 @@ def look(path: Path) -> tuple[list[Header], list[Series]]:
             found=f"no image ({kinds})",
             needed="at least one DICOM image",
             remedy="give the folder that holds the scan itself",
+            code="no-images",
         )
     placed = by_series(scans)
     if not placed:
@@ -96,6 +97,7 @@ def look(path: Path) -> tuple[list[Header], list[Series]]:
             found=f"{len(scans)} images, none a slice in space (first {scans[0].path.name}: {scans[0].unplaced})",
             needed="whole grey-value slices with a position, an orientation and a pixel spacing",
             remedy="give the original series; photographs and screenshots can be read as PNG or TIFF",
+            code="truncated" if any(header.cut for header in scans) else "no-geometry",
         )
     if len(found) > len(scans):
         log.info("%s: %d files are no scans and were passed over", path, len(found) - len(scans))
@@ -142,6 +144,7 @@ def _pick(path: Path, placed: Sequence[Series], wanted: str) -> Series:
             found=f"{len(placed)} series: {listing}",
             needed="one series",
             remedy="choose one by its UID, its number or a part of its description: --series, or series= from Python",
+            code="several-series",
         )
     for fits in (
         lambda head: wanted == head.series_uid,
@@ -159,4 +162,5 @@ def _pick(path: Path, placed: Sequence[Series], wanted: str) -> Series:
         found=f"'{wanted}' fits {len(hits)} of {len(placed)} series: {listing}",
         needed="a choice that fits exactly one series",
         remedy="give the series UID",
+        code="no-series",
     )

@@ -174,7 +174,7 @@ def _screenshot(series: Series, header: Header) -> bool:
     head = series.headers[0]
     return (
         header.sop_class_uid != head.sop_class_uid
-        or header.photometric != head.photometric
+        or header.photometric not in ("", head.photometric)
         or any(word in header.image_type and word not in head.image_type for word in (LOCALIZER, "SECONDARY"))
     )
 
@@ -186,7 +186,8 @@ def _mixtures(series: Series) -> list[Finding]:
     if lost:
         files = listed([header.path.name for header in lost])
         text = f"{images(len(lost))} with {lost[0].unplaced} among the slices ({files})"
-        found.append(Finding("unplaced", text, Verdict.REFUSED, remedy="move those files out of the folder"))
+        kind = "truncated" if lost[0].cut else "unplaced"
+        found.append(Finding(kind, text, Verdict.REFUSED, remedy="move those files out of the folder"))
     for kind, words, attribute in (
         ("patient", "patients", "patient_id"),
         ("frame of reference", "frames of reference", "frame_of_reference_uid"),

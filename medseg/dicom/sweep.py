@@ -55,7 +55,11 @@ def _look(files: Sequence[Path]) -> list[Outcome]:
             except OSError as error:
                 outcomes.append(
                     Refusal(
-                        file, found=f"{error.strerror}", needed="a file that may be read", remedy="check permissions"
+                        file,
+                        found=f"{error.strerror}",
+                        needed="a file that may be read",
+                        remedy="check permissions",
+                        code="unreadable",
                     )
                 )
     logger.setLevel(level)

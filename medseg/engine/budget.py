@@ -114,6 +114,7 @@ def _run_out(short: Estimate, on_gpu: bool) -> Refusal:
         found=f"that it ran out with about {used} in use, and no way to do with less",
         needed=f"about {used}, free",
         remedy="end other programs, or use a machine with more memory" + ", or --device cpu" * on_gpu,
+        code="memory",
     )
 
 
@@ -285,4 +286,5 @@ def _refusal(where: str, flag: str, room: float, least: int, limit: int | None) 
         remedy=f"raise it to {flag} {enough // MIB}MiB"
         if limit is not None
         else "end other programs, or use a machine with more memory",
+        code="memory",
     )

@@ -87,6 +87,7 @@ def load_scan(case: Case, read: Read, plan: Plan, *, readers: Mapping[str, Read]
             f"'/{scan.channels[0]}', and the number of the series before the slash where there are several"
             if several
             else "name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
+            code="channels",
         )
     if plan.unit and scan.unit != plan.unit:
         words = {"mm": "an image with a size in millimetres", "px": "a photograph, without a size in millimetres"}
@@ -136,6 +137,7 @@ def _refuse_twice(channels: Mapping[str, Volume]) -> None:
                 found=f"the same images as channel {one} and as channel {other}",
                 needed="a series for each channel",
                 remedy="let dicom.channels tell them apart, or name a file for each: --channel NAME=FILE",
+                code="channels",
             )
 
 

@@ -172,6 +172,11 @@ class Predictor:
             )
         return replace(coarse, reference=None)  # what it finds is not what anybody gets
 
+    def limited(self, limits: Limits) -> Predictor:
+        """The same, planning with other limits of memory."""
+        exact = devices.tune_allocator(exact=limits.host is not None) and limits.host is not None
+        return replace(self, limits=limits, exact=exact, coarse=self.coarse and self.coarse.limited(limits))
+
     @property
     def plan(self) -> Plan:
         """Of the first member; channels, orientation and spacing are those of all."""
@@ -460,14 +465,17 @@ class Predictor:
             **({"warnings": [warning]} if warning else {}),
         }
 
-    def read_scan(self, case: Case, *, series: str | None = None) -> Volume:
-        """The scans of a case as one volume with the channels of the plan."""
-        return load_scan(
-            case,
-            partial(read, series=series, dicom=self.dicom),
-            self.plan,
-            readers={name: partial(read, dicom=self.dicom.of_channel(name)) for name in self.dicom.channels},
-        )
+    def read_scan(self, case: Case, *, series: str | Mapping[str, str] | None = None) -> Volume:
+        """The scans of a case as one volume with the channels of the plan.
+
+        Args:
+            series: which one of a DICOM folder, or which for each channel; None: as the model's rules say.
+        """
+        readers = {name: partial(read, dicom=self.dicom.of_channel(name)) for name in self.dicom.channels}
+        if isinstance(series, Mapping):
+            readers |= {name: partial(read, series=uid, dicom=self.dicom) for name, uid in series.items()}
+            series = None
+        return load_scan(case, partial(read, series=series, dicom=self.dicom), self.plan, readers=readers)
 
 
 def _unless_full(prepare: Callable[[], tuple[np.ndarray, transform.Undo]]) -> tuple[np.ndarray, transform.Undo] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg import atomic, measurements
+from medseg.boundary import parsing
 from medseg.dicom.objects import NOTE_OF_CHECK
 from medseg.engine.load import CHOICE
 from medseg.engine.runner import Outcome
@@ -16,23 +17,43 @@ from medseg.volume import Volume
 
 
 class Record:
-    """The file, which is written anew after each case, so that a batch that is killed leaves one of what was done."""
+    """The file, which is written anew after each case, so that a batch that is killed leaves one of what was done.
+
+    Of a file that is there already, cases stay until they are predicted again; where another model made them, or the
+    same one otherwise, their provenance stands beside them.
+    """
 
     def __init__(self, path: Path, provenance: Mapping[str, str]):
+        """
+        Raises:
+            Refusal: there is a file of this name that is no record.
+        """
         self._path = path
         self._provenance = _text(dict(provenance))
-        self._cases: list[str] = []
+        self._cases = _former(path, dict(provenance))
 
     def keep(self, outcome: Outcome) -> None:
         """Add what became of a case."""
-        self._cases.append(_text(outcome.to_json()))  # as text: thousands of cases are not made text thousands of times
+        self._cases.pop(outcome.case, None)
+        # as text: thousands of cases are not made text thousands of times
+        self._cases[outcome.case] = _text(outcome.to_json())
         self.write()
 
     def write(self) -> None:
-        cases = ",\n".join(self._cases)
+        cases = ",\n".join(self._cases.values())
         with atomic.replacing(self._path) as temporary:
             text = f'{{\n"provenance": {self._provenance},\n"cases": [\n{cases}\n]\n}}\n'
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
+
+
+def _former(path: Path, provenance: dict[str, str]) -> dict[str, str]:
+    """What an earlier batch said of each case."""
+    if not path.exists():
+        return {}
+    with parsing(path, needed="the record of an earlier `medseg predict`", remedy="move the file elsewhere"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        other = {} if record["provenance"] == provenance else {"provenance": record["provenance"]}
+        return {case["case"]: _text(other | case) for case in record["cases"]}
 
 
 def _text(value: Any) -> str:

@@ -10,10 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from medseg.atomic import DISK_FULL
-from medseg.case import Case
 from medseg.engine import memory, stages
 from medseg.progress import Cancelled
 from medseg.refusal import Refusal
@@ -25,6 +24,16 @@ WRITTEN = 3
 """Steps after which the files of a case are complete."""
 GLANCE_S = 0.2
 """A signal is seen by a thread that waits for another only when the wait ends, on some systems."""
+
+
+class Named(Protocol):
+    """A case, or an order for one."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,11 @@ class Outcome:
 
 
 def run_all(
-    cases: Iterable[Case],
-    work: Callable[[Case], Steps],
+    cases: Iterable[Item],
+    work: Callable[[Item], Steps],
     *,
     ahead: bool = False,
-    on_stage: Callable[[Case, str], None] | None = None,
+    on_stage: Callable[[Item, str], None] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Yield an outcome per case, in order.
 
@@ -68,7 +77,7 @@ def run_all(
         on_stage: called with a case and the stage that it begins, in the caller's thread, and last with its state.
     """
     stopped = threading.Event()
-    begun: list[_Job] = []
+    begun: list[_Job[Item]] = []
     with contextlib.ExitStack() as stack:
         reader, writer = (stack.enter_context(ThreadPoolExecutor(1)) if ahead else None for _ in range(2))
         stack.callback(stopped.set)  # whatever is left in the threads ends at its next stage
@@ -93,12 +102,12 @@ def run_all(
                 raise
 
 
-def _read_ahead(jobs: Iterator[_Job], reader: ThreadPoolExecutor | None) -> Iterator[_Job]:
+def _read_ahead(jobs: Iterator[_Job[Item]], reader: ThreadPoolExecutor | None) -> Iterator[_Job[Item]]:
     """The jobs; with a thread for it, each is handed out when the one after it is being read."""
     if reader is None:
         yield from jobs
         return
-    former: _Job | None = None
+    former: _Job[Item] | None = None
     for job in jobs:
         job.go_to(1, reader)
         if former:
@@ -108,22 +117,22 @@ def _read_ahead(jobs: Iterator[_Job], reader: ThreadPoolExecutor | None) -> Iter
         yield former
 
 
-def _finished(begun: list[_Job]) -> Outcome:
+def _finished(begun: list[_Job[Item]]) -> Outcome:
     """The outcome of the first of the jobs, which leaves the list only when it has one."""
     outcome = begun[0].finish()
     begun.pop(0)
     return outcome
 
 
-class _Job:
+class _Job(Generic[Item]):
     """One case on its way; each step is done by one thread or another, in one context."""
 
     def __init__(
         self,
-        case: Case,
-        work: Callable[[Case], Steps],
+        case: Item,
+        work: Callable[[Item], Steps],
         stopped: threading.Event,
-        on_stage: Callable[[Case, str], None] | None,
+        on_stage: Callable[[Item, str], None] | None,
     ):
         self._case, self._steps = case, work(case)
         self._say = partial(on_stage, case) if on_stage else lambda stage: None

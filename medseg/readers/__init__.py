@@ -23,7 +23,9 @@ def find(path: Path) -> ModuleType:
         Refusal: nothing is there, or no reader knows it.
     """
     if not path.exists():
-        raise Refusal(path, found="nothing there", needed="a file or folder to read", remedy="correct the path")
+        raise Refusal(
+            path, found="nothing there", needed="a file or folder to read", remedy="correct the path", code="lost-input"
+        )
     name = knows(path)
     if name:
         return plugins.find("readers", name)
@@ -38,7 +40,7 @@ def find(path: Path) -> ModuleType:
             f"a file of {path.stat().st_size} bytes that no reader knows",
             f"convert it to NIfTI; medseg reads through: {', '.join(plugins.names('readers'))}",
         )
-    raise Refusal(path, found=found, needed="an image", remedy=remedy)
+    raise Refusal(path, found=found, needed="an image", remedy=remedy, code="unreadable")
 
 
 def read(path: Path, *, series: str | None = None, dicom: DicomSettings | None = None) -> Volume:

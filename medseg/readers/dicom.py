@@ -65,7 +65,7 @@ def read(path: Path, options: Options) -> Volume:
             within `tolerance_mm`, or may not be repaired; or pixels that cannot be decoded.
     """
     from medseg.boundary import refuse_not_finite
-    from medseg.dicom import pixels, preflight, repair, values
+    from medseg.dicom import allowed, pixels, preflight, repair, values
     from medseg.dicom.objects import NOTE_OF_CHECK
 
     chosen, volumes, why = _chosen(path, options)
@@ -74,7 +74,9 @@ def read(path: Path, options: Options) -> Volume:
         for stack in volumes
     ]
     for judgement in judgements:
-        _refuse(path, judgement, options)
+        refusal = allowed.refusal(path, judgement.findings, len(judgement.geometry.order), options)
+        if refusal:
+            raise refusal
     ordered = [
         [stack.frames[index] for index in judgement.geometry.order]
         for stack, judgement in zip(volumes, judgements, strict=True)
@@ -150,35 +152,13 @@ def _picked(path: Path, chosen: Series, stacks: Sequence[Stack], wanted: str) ->
             found=f"'{wanted}' fits {len(hits)} of {len(stacks)} volumes of {chosen.text}: {_listing(stacks)}",
             needed="a choice that fits exactly one",
             remedy="give its number behind the slash",
+            code="no-series",
         )
     return tuple(hits)
 
 
 def _listing(stacks: Sequence[Stack]) -> str:
     return "; ".join(f"{stack.number}: {stack.name or 'all'} ({len(stack.frames)} slices)" for stack in stacks)
-
-
-def _refuse(path: Path, judgement: Judgement, options: Options) -> None:
-    """Refuse what cannot be repaired, or may not be."""
-    from medseg.dicom import repair
-    from medseg.dicom.preflight import Verdict
-
-    verdict = judgement.verdict
-    if verdict is Verdict.GOOD or (verdict is Verdict.REPAIRABLE and options.repair == "fix"):
-        return
-    worst = [finding for finding in judgement.findings if finding.severity is verdict]
-    remedies = list(dict.fromkeys(finding.remedy for finding in worst if finding.remedy))
-    if verdict is Verdict.REPAIRABLE:
-        means = "; ".join(dict.fromkeys(repair.KINDS[finding.repair] for finding in worst))
-        asked = f" (it would do this: {means})" if options.repair == "report" else ""
-        remedies.append(f"allow the repair with repair=fix{asked}")
-    count = len(judgement.geometry.order)
-    raise Refusal(
-        path,
-        found=f"{'; '.join(finding.text for finding in worst)} ({count} slice{'' if count == 1 else 's'})",
-        needed=f"equal slices, straight above one another at even distances to within {options.tolerance_mm:g} mm",
-        remedy=", or ".join(remedies),
-    )
 
 
 def _refuse_apart(
@@ -201,6 +181,7 @@ def _refuse_apart(
         found=f"{len(stacks)} volumes at different places in {chosen.text}: {_listing(stacks)}",
         needed="one volume, or several whose slices lie at the same places",
         remedy=f"choose one by its number behind a slash: --series {number}/1, or series='{number}/1' from Python",
+        code="several-volumes",
     )
 
 

@@ -13,8 +13,9 @@ from typing import Any
 SHOWN = 12
 """Characters of a hash: enough to tell studies apart."""
 
-QUOTING = ("pydicom", "pynetdicom")
-"""Libraries whose own words quote what they read, which may be a name."""
+QUOTING = ("pydicom", "pynetdicom", "highdicom", "medseg")
+"""Whose own words quote what they read, which may be a name: libraries, and all of medseg that is not the service. What
+they say of a study is in the journal, as notes of its result or as the reason why there is none."""
 
 
 def pseudonym(identifier: str) -> str:
@@ -57,7 +58,7 @@ def begin(level: int = logging.INFO, *, lines: bool = True) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("medseg").setLevel(level)
-    for library in QUOTING:
-        logging.getLogger(library).setLevel(logging.CRITICAL)
-        warnings.filterwarnings("ignore", module=rf"{library}\.")
+    for name in QUOTING:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=rf"{name}\.")
+    logging.getLogger("medseg.service").setLevel(level)

@@ -49,6 +49,7 @@ def combine(volumes: Sequence[Volume], *, policy: Literal["refuse", "resample", 
                     found=f"a grid {difference(turned, first)} from that of {first.source.path}",
                     needed="all channels of a case on one grid",
                     remedy="set prepare.channels_on_other_grids to 'resample' (if the patient lay still) or 'register'",
+                    code="grids-differ",
                 )
             turned = _onto(turned, first, register=policy == "register")
         arrays.append(turned.array)

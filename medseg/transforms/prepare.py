@@ -272,6 +272,7 @@ def _refuse_other_units(volume: Volume, plan: Plan) -> None:
             found=f"PET in {volume.source.notes['values']} ({volume.source.notes['no_suv']})",
             needed="SUV, or a header from which it can be worked out",
             remedy="export the series again with that attribute, or convert it to SUV",
+            code="not-quantitative",
         )
 
 

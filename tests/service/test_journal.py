@@ -169,6 +169,17 @@ def test_a_later_revision_supersedes_what_the_former_led_to(journal, former):
     assert old.stop_asked == ("superseded" if former == "running" else "")
 
 
+def test_an_earlier_revision_that_is_routed_late_supersedes_nothing(journal):
+    asked = [replace(ARRIVED, digest=str(revision), arrival=arrive(journal, revision)) for revision in (1, 2)]
+    jobs = []
+    for one in reversed(asked):
+        journal.jobs.submit(one, who="CT")
+        taken = journal.jobs.take("received", "clerk")
+        jobs += journal.jobs.route(taken, "clerk", [replace(one, model="/m", route="liver")], "")
+    later = journal.jobs.get(jobs[0].id)
+    assert (later.superseded_by, later.state) == (None, "queued")
+
+
 def test_results_that_are_held_go_when_somebody_says_so(journal):
     job, _ = journal.jobs.submit(replace(ASKED, hold=("fail",)), who="a")
     journal.jobs.take("queued", "w", becomes="running")

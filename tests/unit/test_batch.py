@@ -9,15 +9,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import pydicom
 import pytest
 
 from medseg import plugins, readers
 from medseg.case import Case
 from medseg.engine import device
 from medseg.engine.batch import predict_all
+from medseg.engine.bench import Bench, Order
 from medseg.engine.memory import FREE, Limits
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
+from medseg.progress import Course
 from medseg.refusal import Refusal
 from medseg.volume import Source, Volume
 from tests import dicom_sources
@@ -138,3 +141,37 @@ def test_a_record_is_there_even_of_nothing(tmp_path: Path) -> None:
     assert predict_all(Predictor(), [], tmp_path / "out") == []  # type: ignore[arg-type]
     record = json.loads((tmp_path / "out" / "predict.json").read_text())
     assert record == {"provenance": {"model": "unit test"}, "cases": []}
+
+
+def recorded(folder: Path) -> dict[str, dict]:
+    return {case["case"]: case for case in json.loads((folder / "predict.json").read_text())["cases"]}
+
+
+def test_a_later_call_keeps_what_the_record_says_of_other_cases(cases: list[Case], tmp_path: Path) -> None:
+    lost = Case("b", patient="P2", images={"CT": tmp_path / "lost.nii.gz"})
+    other = Predictor()
+    other.provenance = MappingProxyType({"model": "another"})
+    for predictor, asked in ((Predictor(), [*cases, lost]), (Predictor(), [lost]), (other, [lost])):
+        predict_all(predictor, asked, tmp_path / "out", formats=["nifti"], announce=lambda _: None)  # type: ignore[arg-type]
+    found = recorded(tmp_path / "out")
+    assert {name: one["state"] for name, one in found.items()} == {"a": "done", "b": "refused"}
+    assert found["a"]["provenance"] == {"model": "unit test"} and "provenance" not in found["b"]
+
+
+def test_what_is_no_record_is_not_replaced_by_one(cases: list[Case], tmp_path: Path) -> None:
+    (tmp_path / "predict.json").write_text("[1, 2]")
+    with pytest.raises(Refusal, match=r"predict\.json: found"):
+        predict_all(Predictor(), cases, tmp_path, formats=["nifti"], announce=lambda _: None)  # type: ignore[arg-type]
+    assert (tmp_path / "predict.json").read_text() == "[1, 2]"
+
+
+def test_a_case_brings_its_own_identity_and_folder(cases: list[Case], tmp_path: Path) -> None:
+    bench = Bench.of(Predictor(), ["dicom_seg"], announce=lambda _: None)  # type: ignore[arg-type]
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    orders = [
+        Order(cases[0], out, Course(lambda step: None, "a", 1, 1), uid=uid)
+        for out, uid in zip(folders, ("job 1", "job 1", "job 2"), strict=True)
+    ]
+    assert [outcome.state for outcome in bench.run(orders)] == ["done"] * 3
+    uids = [pydicom.dcmread(out / "a.seg.dcm").SOPInstanceUID for out in folders]
+    assert uids[0] == uids[1] != uids[2]

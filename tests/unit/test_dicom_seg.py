@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from medseg import originals, readers
 from medseg.dicom import geometry, headers, objects, seg, seg_file
-from medseg.engine import batch
+from medseg.engine import writers
 from medseg.labels import LabelTable
 from medseg.outputs import dicom_seg
 from medseg.prediction import Prediction
@@ -177,7 +177,7 @@ def test_probabilities_are_kept_to_half_a_step(tmp_path: Path, table: LabelTable
     made = blobs(volume(tmp_path / "scan", LEANING), table)
     options = dicom_seg.Options(type="fractional")
     assert dicom_seg.keeps(options) == ("probabilities",) and not dicom_seg.keeps(dicom_seg.Options())
-    assert batch._keeps(dicom_seg, options) == ("probabilities",)
+    assert writers.keeps(dicom_seg, options) == ("probabilities",)
     with pytest.raises(Refusal, match="without probabilities"):
         dicom_seg.write(replace(made, probabilities=None), tmp_path / "a.seg.dcm", options)
     dicom_seg.write(made, tmp_path / "a.seg.dcm", options)

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, update
 from medseg.refusal import Refusal
 from medseg.service.journal.database import Database
 from medseg.service.journal.states import ENDS, NEXT, STATES, TAKEN_BACK_TO, State
-from medseg.service.journal.tables import events, jobs
+from medseg.service.journal.tables import arrivals, events, jobs
 
 TRIES = 3
 """How often a job may be begun; what failed so often is put aside."""
@@ -92,8 +93,8 @@ class Asked:
 
     @property
     def kind(self) -> str:
-        """Jobs of one kind can share a loaded model."""
-        return _sha256([self.model, dict(self.parameters)])
+        """Jobs of one kind can share a loaded model: all is equal but which series of a study is meant."""
+        return _sha256([self.model, {name: value for name, value in self.parameters.items() if name != "series"}])
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Job:
         verdict: of the quality control: pass, look, fail, or empty.
         facts: what the record of a prediction says of a case.
         files: file of the result -> its sha256.
+        kept: whether the results are still on the disk: yes, going (they are being removed) or no.
     """
 
     id: int
@@ -143,6 +145,7 @@ class Job:
     files: dict[str, str]
     received_at: float
     changed_at: float
+    kept: str = "yes"
 
 
 @dataclass(frozen=True)
@@ -188,12 +191,21 @@ class Jobs:
         _set(within, job.id, state="failed", reason_code=code, reason=reason)
         self._note(within, job.id, "failed", who, f"{code}: {reason}")
 
-    def route(self, job: Job, owner: str, asked: Sequence[Asked], what: str) -> list[Job]:
+    def route(
+        self,
+        job: Job,
+        owner: str,
+        asked: Sequence[Asked],
+        what: str,
+        refused: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+    ) -> list[Job]:
         """End the search for a route: the job becomes the first of `asked`, and the others jobs beside it; none:
         `unmatched`. What a former revision of the study led to on the same route is superseded.
 
         Args:
             what: the verdicts in words, for the record.
+            refused: route -> code and reason, where a route means the study and cannot have it; its job, which names
+                no model, fails at once, and is routed anew if it is tried again.
 
         Raises:
             Lost: see there.
@@ -201,34 +213,42 @@ class Jobs:
         from medseg.service.journal.deliveries import promise
 
         with self.database.write() as connection:
-            self._own(connection, job.id, owner)
+            current = self._own(connection, job.id, owner)
+            if current.stop_asked:
+                self._back(connection, current, owner, "", "", TRIES, 0.0, True)
+                return []
             if not asked:
                 _set(connection, job.id, state="unmatched", owner=None, reason_code="no-route", reason=what)
                 self._note(connection, job.id, "unmatched", owner, what)
                 return []
             first, *others = asked
-            _set(connection, job.id, **_wanted(first), state="queued", owner=None, attempts=0, share=0.0, stage="")
+            _set(connection, job.id, **_wanted(first), state="queued", owner=None, **_FRESH)
             promise(connection, job.id, first.receivers)
             self._note(connection, job.id, "checked", owner, what)
-            self._note(connection, job.id, "queued", owner, f"route {first.route}, model {first.model}")
-            for one in others:
-                self.submit(one, who=owner, within=connection)
-            routed = connection.execute(select(jobs).where(jobs.c.arrival == job.arrival)) if job.arrival else ()
-            found = {row.route: _job(row) for row in routed} or {first.route: _get(connection, job.id)}
-            for one in asked:
-                self._supersede(connection, found[one.route], owner)
-            return [found[one.route] for one in asked]
+            if first.route not in refused:
+                self._note(connection, job.id, "queued", owner, f"route {first.route}, model {first.model}")
+            found = [_get(connection, job.id), *(self.submit(one, who=owner, within=connection)[0] for one in others)]
+            for one in found:
+                self._supersede(connection, one, owner)
+                if one.route in refused and one.state in ("queued", "received"):
+                    code, reason = refused[one.route]
+                    _set(connection, one.id, state="failed", reason_code=code, reason=reason)
+                    self._note(connection, one.id, "failed", owner, f"{code}: {reason}")
+            return [_get(connection, one.id) for one in found]
 
     # working
 
-    def take(self, state: State, owner: str, *, becomes: State | None = None) -> Job | None:
+    def take(self, state: State, owner: str, *, becomes: State | None = None, beside: Job | None = None) -> Job | None:
         """The oldest job in a state that nobody has, for `owner` alone; None if there is none.
 
         Args:
             becomes: the state that it goes to; none: it stays.
+            beside: a job that the owner has; only one of its kind that was never begun is given.
         """
         now = time.time()
         free = (jobs.c.state == state) & jobs.c.owner.is_(None)
+        if beside:
+            free &= (jobs.c.kind == beside.kind) & (jobs.c.attempts == 0)
         due = or_(jobs.c.not_before <= now, jobs.c.not_before > now + LONGEST_WAIT_S)
         oldest = select(jobs.c.id).where(free & due).order_by(jobs.c.id).limit(1).with_for_update(skip_locked=True)
         with self.database.read() as connection:  # to look costs nobody a lock
@@ -300,12 +320,21 @@ class Jobs:
         with self.database.write() as connection:
             return self._back(connection, self._own(connection, job, owner), owner, code, reason, tries, wait_s, counts)
 
-    def take_back(self, owner: str, who: str, code: str = "crashed", reason: str = "", *, tries: int = TRIES) -> int:
-        """Free all jobs of a process that is gone; says how many."""
+    def take_back(
+        self,
+        owner: str,
+        who: str,
+        code: str = "crashed",
+        reason: str = "",
+        *,
+        tries: int = TRIES,
+        counts: bool = True,
+    ) -> int:
+        """Free all jobs of a process that is gone; says how many. `counts`: see `give_back`."""
         with self.database.write() as connection:
             found = connection.execute(select(jobs).where(jobs.c.owner == owner).with_for_update()).all()
             for row in found:
-                self._back(connection, _job(row), who, code, reason or f"{owner} is gone", tries, 0.0, True)
+                self._back(connection, _job(row), who, code, reason or f"{owner} is gone", tries, 0.0, counts)
             return len(found)
 
     def owned(self) -> dict[str, dict[int, int]]:
@@ -339,15 +368,8 @@ class Jobs:
             state: State = "queued" if found.model else "received"
             if state not in NEXT[found.state] or found.state not in ENDS:
                 raise _unfit(found, "one that failed, was put aside, unmatched or cancelled")
-            fresh: dict[str, Any] = {
-                "attempts": 0,
-                "reason": "",
-                "reason_code": "",
-                "stop_asked": "",
-                "not_before": 0.0,
-                "share": 0.0,
-            }
-            _set(connection, job, state=state, owner=None, **fresh)
+            _refuse_removed(connection, found)
+            _set(connection, job, state=state, owner=None, kept="yes", **_FRESH)
             self._note(connection, job, state, who, "tried again")
             return state
 
@@ -405,6 +427,11 @@ class Jobs:
         with self.database.read() as connection:
             rows = connection.execute(query).all()
         return [(row.id, Event(row.job, row.at, row.state, row.who, row.what)) for row in rows]
+
+    def last_event(self) -> int:
+        """Number of the newest change; 0 if there is none."""
+        with self.database.read() as connection:
+            return connection.execute(select(func.max(events.c.id))).scalar_one() or 0
 
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state; states without any are 0."""
@@ -472,9 +499,9 @@ class Jobs:
     def _supersede(self, connection: Connection, job: Job, who: str) -> None:
         """Mark what a former revision of the study led to on the same route, and stop it if it is not on its way."""
         former = (jobs.c.study_uid == job.identity.study_uid) & (jobs.c.route == job.route)
-        older = former & (jobs.c.arrival < job.arrival) & jobs.c.superseded_by.is_(None)
         if not job.arrival:
             return
+        older = former & (jobs.c.arrival < job.arrival) & jobs.c.superseded_by.is_(None)
         for row in connection.execute(select(jobs).where(older).order_by(jobs.c.id)).all():
             _set(connection, row.id, moved=False, superseded_by=job.id)
             _set(connection, job.id, moved=False, supersedes=row.id)
@@ -542,6 +569,19 @@ def _check(job: Job, state: State | None) -> None:
 
 def _unfit(job: Job, needed: str) -> Refusal:
     return Refusal(f"job {job.id}", found=f"one that is {job.state}", needed=needed, remedy="see `medseg jobs`")
+
+
+def _refuse_removed(connection: Connection, job: Job) -> None:
+    """A job is not begun again whose input went when it had been kept long enough, or whose results are just going."""
+    inputs = select(arrivals.c.kept).where(arrivals.c.id == job.arrival)
+    if job.kept == "going" or connection.execute(inputs).scalar_one_or_none() not in (None, "yes"):
+        raise Refusal(
+            f"job {job.id}",
+            found="that its study or its old results were removed, as site.yaml says under keep",
+            needed="the study as it was received",
+            remedy="try again in a minute if it is just being removed; else send the study again first",
+            code="lost-input",
+        )
 
 
 def _get(connection: Connection, job: int) -> Job:

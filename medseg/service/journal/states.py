@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from medseg.refusal import CODES
+
 State = Literal[
     "received",
     "checked",
@@ -55,17 +57,16 @@ have what it took (sent), a person tries again (the ends)."""
 TAKEN_BACK_TO: dict[State, State] = {"running": "queued", "written": "queued"}
 """Where a job goes whose process is gone; from any other state it goes on where it stands."""
 
-REASONS: dict[str, str] = {
-    "refused": "the input is not what the model or the reader needs",
-    "error": "an error in medseg or on the machine",
+REASONS: dict[str, str] = CODES | {
     "crashed": "the worker's process died",
     "timeout": "longer than the time limit of a case",
     "memory": "more memory than there is, also with the smallest plan",
     "model": "the model cannot be loaded",
     "no-route": "no route wants any of its series",
-    "lost-input": "the input is not where it was",
     "unproven": "a result could not be read back as it was written",
+    "refused-by-receiver": "a receiver will never take the results; those for others were sent",
+    "unreachable": "a receiver cannot be reached, or asks to come again; it is tried until it takes them",
     "cancelled": "a person cancelled it",
     "superseded": "a later revision of the study took its place",
 }
-"""Codes that the service itself gives. What refuses an input may have a code of its own, see `Refusal.code`."""
+"""Of a job, by its code: what refuses an input (`Refusal.code`), and what else may befall a job."""

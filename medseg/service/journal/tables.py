@@ -61,6 +61,7 @@ jobs = Table(
     Column("files", JSON, nullable=False),
     Column("received_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
+    Column("kept", String(8), nullable=False, server_default="yes", index=True),
 )
 """Columns are described at `journal.jobs.Job`."""
 
@@ -100,10 +101,12 @@ arrivals = Table(
     Column("sender", String(255), nullable=False),
     Column("expected", Integer, nullable=False),
     Column("changed_at", Float, nullable=False),
+    Column("kept", String(8), nullable=False, server_default="yes", index=True),
     UniqueConstraint("study_uid", "revision"),
 )
 """A study as it comes in: open while its objects arrive, closed when it is complete and has become a job. Revision 1,
-2, ...; what comes after it was closed makes the next. `expected` objects complete it at once; 0: nobody said."""
+2, ...; what comes after it was closed makes the next. `expected` objects complete it at once; 0: nobody said.
+`kept`: whether its objects are still on the disk: yes, going (they are being removed) or no."""
 
 objects = Table(
     "objects",
@@ -138,3 +141,36 @@ audit = Table(
     Column("outcome", Text, nullable=False),
 )
 """Who did what: a person by the name of a token, a program by its AE title."""
+
+age = Table(
+    "age",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("seconds", Float, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""How long this installation has run, see `journal.keeping`; one row. `at`: the moment when it last grew."""
+
+leaving = Table(
+    "leaving",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("signature", String(64), nullable=False),
+    Column("since", Float, nullable=False),
+    UniqueConstraint("kind", "name"),
+)
+"""What nobody needs any more, and at which age of the installation that was seen first. The signature changes with the
+jobs that it hangs on."""
+
+troubles = Table(
+    "troubles",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(255), nullable=False, unique=True),
+    Column("told", Float, nullable=False),
+    Column("upto", BigInteger, nullable=False),
+)
+"""Troubles that somebody was told of, and at which age of the installation. `upto`: where it consists of events, the
+last one that was told of."""

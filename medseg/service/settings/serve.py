@@ -17,6 +17,9 @@ class Serve(Settings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """0: any that is free."""
+    names: tuple[str, ...] = ()
+    """Host names that it is reached by, besides this machine's own and addresses in numbers. Requests for any other are
+    refused, so that no foreign page can make a browser ask under a name of its own."""
     tokens: Path = Path("tokens.yaml")
     """File of who may do what; see `medseg tokens`."""
     tls: Tls | None = None

@@ -1,5 +1,7 @@
 """The tables as they were at first."""
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -17,10 +19,12 @@ def upgrade() -> None:
         sa.Column("sender", sa.String(length=255), nullable=False),
         sa.Column("expected", sa.Integer(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
+        sa.Column("kept", sa.String(length=8), nullable=False, server_default="yes"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_arrivals")),
         sa.UniqueConstraint("study_uid", "revision", name=op.f("uq_arrivals_study_uid")),
     )
     op.create_index(op.f("ix_arrivals_state"), "arrivals", ["state"], unique=False)
+    op.create_index(op.f("ix_arrivals_kept"), "arrivals", ["kept"], unique=False)
     op.create_table(
         "audit",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -64,6 +68,7 @@ def upgrade() -> None:
         sa.Column("files", sa.JSON(), nullable=False),
         sa.Column("received_at", sa.Float(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
+        sa.Column("kept", sa.String(length=8), nullable=False, server_default="yes"),
         sa.ForeignKeyConstraint(["arrival"], ["arrivals.id"], name=op.f("fk_jobs_arrival_arrivals")),
         sa.ForeignKeyConstraint(["superseded_by"], ["jobs.id"], name=op.f("fk_jobs_superseded_by_jobs")),
         sa.ForeignKeyConstraint(["supersedes"], ["jobs.id"], name=op.f("fk_jobs_supersedes_jobs")),
@@ -71,6 +76,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name=op.f("uq_jobs_key")),
     )
     op.create_index(op.f("ix_jobs_arrival"), "jobs", ["arrival"], unique=False)
+    op.create_index(op.f("ix_jobs_kept"), "jobs", ["kept"], unique=False)
     op.create_index(op.f("ix_jobs_owner"), "jobs", ["owner"], unique=False)
     op.create_index(op.f("ix_jobs_state"), "jobs", ["state"], unique=False)
     op.create_index(op.f("ix_jobs_study_uid"), "jobs", ["study_uid"], unique=False)
@@ -120,3 +126,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
     )
     op.create_index(op.f("ix_events_job"), "events", ["job"], unique=False)
+    age = op.create_table(
+        "age",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_age")),
+    )
+    op.bulk_insert(age, [{"id": 1, "seconds": 0.0, "at": time.time()}])
+    op.create_table(
+        "leaving",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("signature", sa.String(length=64), nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_leaving")),
+        sa.UniqueConstraint("kind", "name", name=op.f("uq_leaving_kind")),
+    )
+    op.create_table(
+        "troubles",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("told", sa.Float(), nullable=False),
+        sa.Column("upto", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_troubles")),
+        sa.UniqueConstraint("key", name=op.f("uq_troubles_key")),
+    )

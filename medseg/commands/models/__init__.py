@@ -1,0 +1,1 @@
+"""Models of an installation: several versions of each side by side, one of them in use."""

@@ -1,0 +1,1 @@
+"""Tokens of `medseg serve`: who may look, ask for jobs, and administer."""

@@ -1,0 +1,104 @@
+"""Headers of studies that nobody has looked at yet, read by a process of its own: a file that hangs or kills a parser
+must not take the one with it that routes all studies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+
+from medseg.dicom.sweep import Outcome
+from medseg.refusal import Refusal
+
+LIMIT_S = 300.0
+"""Longest time for the headers of one study; ten thousand files take a tenth of it."""
+LIMIT_BYTES = 4 * 2**30
+"""Most address space of the process."""
+END_S = 5.0
+
+
+class Reading:
+    """A process that reads headers; started when it is first needed, and again when one was lost. It ends with this
+    one, however that ends, because its connection does."""
+
+    def __init__(self, limit_s: float = LIMIT_S):
+        self._limit_s = limit_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+
+    def look(self, folder: Path) -> list[Outcome]:
+        """The header of each DICOM file in a folder, or why there is none.
+
+        Raises:
+            Refusal: there is no DICOM file; with code timeout or crashed: reading took too long, or too much memory.
+        """
+        found, code = f"headers that took longer than {self._limit_s:g} s", "timeout"
+        try:
+            connection = self._connected()
+            connection.send(folder)
+            if connection.poll(self._limit_s):
+                answer: list[Outcome] | Refusal = connection.recv()
+                if isinstance(answer, Refusal):
+                    raise answer
+                return answer
+        except (EOFError, OSError):
+            found, code = "the end of the program that read its headers", "crashed"
+        self.close()
+        raise Refusal(
+            folder,
+            found=found,
+            needed="DICOM headers of an ordinary size",
+            remedy="look at the files with `medseg dicom check`, and send the study again",
+            code=code,
+        )
+
+    def close(self) -> None:
+        """End the process."""
+        if self._connection:
+            self._connection.close()
+        if self._process:
+            self._process.kill()
+            self._process.wait(END_S)
+        self._process = self._connection = None
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._process is None or self._process.poll() is not None:
+            self.close()
+            self._connection, theirs = Pipe()
+            with theirs:
+                number = theirs.fileno()
+                words = [sys.executable, "-m", __name__, str(number)]
+                self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[number])
+        return self._connection
+
+
+def main(number: int) -> None:
+    """Answer to the process behind a connection, until that ends."""
+    from medseg.dicom import archive, sweep
+
+    _limit_memory()
+    with Connection(number) as connection:
+        while True:
+            try:
+                folder = connection.recv()
+            except EOFError:
+                return
+            try:
+                connection.send(sweep.look(archive.gather([folder]), workers=0))
+            except Refusal as refusal:
+                connection.send(refusal)
+            except BrokenPipeError:
+                return
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # not on every system
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
