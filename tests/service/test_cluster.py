@@ -50,6 +50,7 @@ def ray_cluster(folder, journal) -> Iterator[Cluster]:
             yield found
 
 
+@pytest.mark.slow
 def test_jobs_are_done_by_two_workers_and_who_dies_or_hangs_is_replaced(folder, journal, ray_cluster, monkeypatch):
     monkeypatch.setattr(supervisors, "LONGEST_PAUSE_S", 0.2)
     names = ("exit", "a", "b", "c", "once", "d")
