@@ -428,6 +428,11 @@ class Jobs:
             rows = connection.execute(query).all()
         return [(row.id, Event(row.job, row.at, row.state, row.who, row.what)) for row in rows]
 
+    def last_event(self) -> int:
+        """Number of the newest change; 0 if there is none."""
+        with self.database.read() as connection:
+            return connection.execute(select(func.max(events.c.id))).scalar_one() or 0
+
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state; states without any are 0."""
         with self.database.read() as connection:
