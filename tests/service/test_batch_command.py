@@ -75,6 +75,7 @@ def test_what_is_done_is_not_done_again_and_what_failed_only_when_asked(model, t
     assert gone.code == 1 and "1  results gone" in gone.out and lines(out)["a"]["became"] == summary.GONE
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_killed_goes_on_where_it_was(model, tmp_path):
     for name in ("a", "once", "z"):
         sites.scan(tmp_path / "in" / f"{name}.nii.gz")
@@ -91,6 +92,7 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(model, tmp_path):
     assert began(out) == 4 and not list((out / "work").iterdir()) and not (out / ".staging").exists()
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_interrupted_says_what_waits(model, tmp_path):
     for name in ("a", "b"):
         sites.scan(tmp_path / "in" / f"{name}.nii.gz", shape=(96, 96, 96))
@@ -146,9 +148,10 @@ def test_the_journal_of_a_site_is_no_place_for_a_batch(model, tmp_path):
     journal.close()
 
 
-@pytest.mark.parametrize("mark", [pytest.param(None, marks=reference.needed)])
-def test_every_series_of_the_reference_scans_ends_and_what_preflight_calls_good_is_done(mark, model, tmp_path):
-    folder, out = reference.ROOT / "dicom", tmp_path / "out"
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", [pytest.param(reference.ROOT / "dicom", marks=reference.needed, id="dicom")])
+def test_every_series_of_the_reference_scans_ends_and_what_preflight_calls_good_is_done(folder, model, tmp_path):
+    out = tmp_path / "out"
     said = batch(model, folder, out, "--ahead")
     assert "Traceback" not in said.out + said.err
     journal = Journal(out / "journal.sqlite")
