@@ -65,8 +65,8 @@ def _show(found: Tidied, *, removed: bool) -> None:
         Console().print(table)
     studies = sum(one.leaving.kind == "study" for one in found.going)
     results = len(found.going) - studies
-    size = sum(one.bytes for one in found.going) / 2**20
-    what = f"{studies} {'study' if studies == 1 else 'studies'} and results of {results} jobs, {size:.1f} MiB"
+    mib = sum(one.bytes for one in found.going) / 2**20
+    what = f"{studies} {'study' if studies == 1 else 'studies'} and results of {results} jobs, {mib:.1f} MiB"
     print(f"removed: {what}" if removed else f"would remove: {what}; nothing was removed")
     if found.over:
         print(f"what must stay is {found.over / 2**20:.1f} MiB more than keep.quota_gib: raise it")

@@ -10,6 +10,7 @@ from medseg.service.journal.database import Database
 from medseg.service.journal.deliveries import Deliveries
 from medseg.service.journal.jobs import Jobs
 from medseg.service.journal.keeping import Keeping
+from medseg.service.journal.troubles import Troubles
 
 
 class Journal:
@@ -26,7 +27,7 @@ class Journal:
         self.database = Database(where)
         self.jobs, self.deliveries, self.audit = (Jobs(self.database), Deliveries(self.database), Audit(self.database))
         self.arrivals = Arrivals(self.database, self.jobs)
-        self.keeping = Keeping(self.database)
+        self.keeping, self.troubles = Keeping(self.database), Troubles(self.database)
 
     def close(self) -> None:
         self.database.close()

@@ -170,5 +170,7 @@ troubles = Table(
     Column("id", Integer, primary_key=True),
     Column("key", String(255), nullable=False, unique=True),
     Column("told", Float, nullable=False),
+    Column("upto", BigInteger, nullable=False),
 )
-"""Troubles that somebody was told of, and at which age of the installation; gone when the trouble is."""
+"""Troubles that somebody was told of, and at which age of the installation. `upto`: where it consists of events, the
+last one that was told of."""

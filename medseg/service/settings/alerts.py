@@ -14,7 +14,7 @@ class Alerts(Settings):
 
     command: tuple[str, ...] = ()
     """Program and arguments; the object comes on its standard input."""
-    webhook: str = ""
+    webhook: Annotated[str, Field(pattern="^(https?://.+)?$")] = ""
     """Address that the object is posted to."""
     backlog: Annotated[int, Field(ge=0)] = 100
     """More waiting jobs than this are told of; 0: never."""

@@ -149,6 +149,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("told", sa.Float(), nullable=False),
+        sa.Column("upto", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_troubles")),
         sa.UniqueConstraint("key", name=op.f("uq_troubles_key")),
     )
