@@ -123,8 +123,10 @@ class Step:
         text = f"{self.case} ({self.number} of {self.cases}): {WORDS.get(self.stage, self.stage)}"
         if not self.total:
             return text
-        text += f", {100 * self.share:.0f} %, {self.done}/{self.total} tiles"
-        text += f", {self.share * self.megabytes:.0f} of {self.megabytes:.0f} MB"
+        text += f", {100 * self.share:.0f} %"
+        if not self.megabytes:  # told by another process, which says no more
+            return text
+        text += f", {self.done}/{self.total} tiles, {self.share * self.megabytes:.0f} of {self.megabytes:.0f} MB"
         return text if self.seconds_left is None else f"{text}, about {self.seconds_left:.0f} s left"
 
     def to_json(self) -> dict[str, Any]:

@@ -172,6 +172,11 @@ class Predictor:
             )
         return replace(coarse, reference=None)  # what it finds is not what anybody gets
 
+    def limited(self, limits: Limits) -> Predictor:
+        """The same, planning with other limits of memory."""
+        exact = devices.tune_allocator(exact=limits.host is not None) and limits.host is not None
+        return replace(self, limits=limits, exact=exact, coarse=self.coarse and self.coarse.limited(limits))
+
     @property
     def plan(self) -> Plan:
         """Of the first member; channels, orientation and spacing are those of all."""

@@ -139,9 +139,13 @@ def _folder(folder: Path, channels: tuple[str, ...], by_study: bool) -> list[Cas
             remedy="check the path",
         )
     scans = [single(path, channels, name) for path, name in zip(series, _names(folder, series), strict=True)]
-    if len(channels) == 1:
-        return [single(path, channels) for path in images] + scans
-    return _grouped(folder, images, channels) + scans
+    return images_in(folder, channels) + scans
+
+
+def images_in(folder: Path, channels: tuple[str, ...]) -> list[Case]:
+    """Cases that are image files directly in a folder, other than DICOM; none is no mistake."""
+    found = files(folder)
+    return [single(path, channels) for path in found] if len(channels) == 1 else _grouped(folder, found, channels)
 
 
 def _is_series(path: Path) -> bool:

@@ -7,10 +7,14 @@ import json
 import logging
 import sys
 import time
+import warnings
 from typing import Any
 
 SHOWN = 12
 """Characters of a hash: enough to tell studies apart."""
+
+QUOTING = ("pydicom", "pynetdicom")
+"""Libraries whose own words quote what they read, which may be a name."""
 
 
 def pseudonym(identifier: str) -> str:
@@ -37,11 +41,23 @@ class Lines(logging.Formatter):
         return json.dumps(told, ensure_ascii=False)
 
 
-def begin(level: int = logging.INFO) -> None:
-    """Let everything that this process logs go to standard error in lines of JSON."""
+class Words(logging.Formatter):
+    """The same as a line of words."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = [time.strftime("%H:%M:%S", time.localtime(record.created)), record.getMessage()]
+        told += [f"{name}={value}" for name, value in getattr(record, "facts", {}).items() if value != ""]
+        return " ".join(told) + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+
+
+def begin(level: int = logging.INFO, *, lines: bool = True) -> None:
+    """Let everything that this process logs go to standard error: in lines of JSON, or for people to read."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines())
+    handler.setFormatter(Lines() if lines else Words())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("medseg").setLevel(level)
+    for library in QUOTING:
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=rf"{library}\.")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from medseg.service.intake.store import Kept, Store
 from medseg.service.journal import Journal
@@ -36,7 +35,8 @@ def store_in(folder: Path, journal: Journal, **sections: Any) -> Iterator[Store]
 
 def image(number: int, *, study: str = STUDY, series: str = "", **more: object) -> Dataset:
     """Slice `number` of a small CT study."""
-    made = ds.slice_((0, 0, 3.0 * number), number=number, series=series or f"{study}.1", StudyInstanceUID=study, **more)
+    about = {"StudyInstanceUID": study, **more}
+    made = ds.slice_((0, 0, 3.0 * number), number=number, series=series or f"{study}.1", **about)  # type: ignore[arg-type]
     made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = f"{study}.1.{number}"
     return made
 
@@ -55,13 +55,3 @@ def send(port: int, *paths: Path, calling: str = "CT1", called: str = "MEDSEG", 
     """Send files by dcmtk; says whether all were taken."""
     words = ["storescu", "-aet", calling, "-aec", called, *more, "127.0.0.1", str(port), *map(str, paths)]
     return subprocess.run(words, capture_output=True, timeout=120).returncode == 0
-
-
-def without_meta(dataset: Dataset, path: Path) -> Path:
-    """A file that has lost what stands before its data set."""
-    dataset.file_meta = None
-    dataset.save_as(path, implicit_vr=False, little_endian=True, enforce_file_format=False)
-    return path
-
-
-EXPLICIT = ExplicitVRLittleEndian

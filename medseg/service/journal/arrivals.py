@@ -107,9 +107,15 @@ class Arrivals:
         return self._add(received)
 
     def expect(self, study_uid: str, count: int, sender: str) -> None:
-        """Say how many objects a study has, so that it is complete as soon as they are here."""
+        """Say how many objects a study has, so that it is complete as soon as they are here.
+
+        A study that is closed is opened by what comes in alone.
+        """
         with self.database.write() as connection:
-            found = self._open_ones(connection, [study_uid]).get(study_uid) or _begin(connection, study_uid, sender)
+            found = self._open_ones(connection, [study_uid]).get(study_uid)
+            known = select(arrivals.c.id).where(arrivals.c.study_uid == study_uid)
+            if found is None and connection.execute(known).first() is None:
+                found = _begin(connection, study_uid, sender)
             connection.execute(update(arrivals).where(arrivals.c.id == found).values(expected=count))
 
     def close(self, arrival: int, asked: Asked, *, who: str, lost: str = "") -> Job | None:

@@ -39,7 +39,7 @@ class Database:
         self._engine = (
             _sqlite(self.url)
             if self.url.drivername.startswith("sqlite")
-            else create_engine(self.url, pool_pre_ping=True, isolation_level="READ COMMITTED")
+            else create_engine(self.url, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
         )
         schema.upgrade(self._engine, self.name)
 
@@ -95,7 +95,7 @@ def _refused(where: str, found: str) -> Refusal:
 def _sqlite(url: URL) -> Engine:
     assert url.database  # given by `_url`
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+    engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:

@@ -93,8 +93,8 @@ class Asked:
 
     @property
     def kind(self) -> str:
-        """Jobs of one kind can share a loaded model."""
-        return _sha256([self.model, dict(self.parameters)])
+        """Jobs of one kind can share a loaded model: all is equal but which series of a study is meant."""
+        return _sha256([self.model, {name: value for name, value in self.parameters.items() if name != "series"}])
 
 
 @dataclass(frozen=True)
@@ -238,14 +238,17 @@ class Jobs:
 
     # working
 
-    def take(self, state: State, owner: str, *, becomes: State | None = None) -> Job | None:
+    def take(self, state: State, owner: str, *, becomes: State | None = None, beside: Job | None = None) -> Job | None:
         """The oldest job in a state that nobody has, for `owner` alone; None if there is none.
 
         Args:
             becomes: the state that it goes to; none: it stays.
+            beside: a job that the owner has; only one of its kind that was never begun is given.
         """
         now = time.time()
         free = (jobs.c.state == state) & jobs.c.owner.is_(None)
+        if beside:
+            free &= (jobs.c.kind == beside.kind) & (jobs.c.attempts == 0)
         due = or_(jobs.c.not_before <= now, jobs.c.not_before > now + LONGEST_WAIT_S)
         oldest = select(jobs.c.id).where(free & due).order_by(jobs.c.id).limit(1).with_for_update(skip_locked=True)
         with self.database.read() as connection:  # to look costs nobody a lock
@@ -317,12 +320,21 @@ class Jobs:
         with self.database.write() as connection:
             return self._back(connection, self._own(connection, job, owner), owner, code, reason, tries, wait_s, counts)
 
-    def take_back(self, owner: str, who: str, code: str = "crashed", reason: str = "", *, tries: int = TRIES) -> int:
-        """Free all jobs of a process that is gone; says how many."""
+    def take_back(
+        self,
+        owner: str,
+        who: str,
+        code: str = "crashed",
+        reason: str = "",
+        *,
+        tries: int = TRIES,
+        counts: bool = True,
+    ) -> int:
+        """Free all jobs of a process that is gone; says how many. `counts`: see `give_back`."""
         with self.database.write() as connection:
             found = connection.execute(select(jobs).where(jobs.c.owner == owner).with_for_update()).all()
             for row in found:
-                self._back(connection, _job(row), who, code, reason or f"{owner} is gone", tries, 0.0, True)
+                self._back(connection, _job(row), who, code, reason or f"{owner} is gone", tries, 0.0, counts)
             return len(found)
 
     def owned(self) -> dict[str, dict[int, int]]:
@@ -415,6 +427,11 @@ class Jobs:
         with self.database.read() as connection:
             rows = connection.execute(query).all()
         return [(row.id, Event(row.job, row.at, row.state, row.who, row.what)) for row in rows]
+
+    def last_event(self) -> int:
+        """Number of the newest change; 0 if there is none."""
+        with self.database.read() as connection:
+            return connection.execute(select(func.max(events.c.id))).scalar_one() or 0
 
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state; states without any are 0."""

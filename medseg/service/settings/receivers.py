@@ -22,6 +22,9 @@ class StoreReceiver(Settings):
     """AE title that medseg gives itself; empty: that of the listener."""
     commitment: bool = False
     """Whether to ask it to confirm that it keeps what it took (storage commitment)."""
+    reports: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port at listen.host to which it confirms, for archives that open an association of their own for that (most do);
+    another than the listener's. 0: on the association on which it was asked."""
     tls: Tls | None = None
 
 

@@ -51,7 +51,7 @@ class Site(Settings):
     @property
     def journal_at(self) -> str:
         """Where the journal is, for `journal.Journal`."""
-        return _filled(self.journal) if self.journal else str(self.at(self.data) / "journal.sqlite")
+        return filled(self.journal) if self.journal else str(self.at(self.data) / "journal.sqlite")
 
 
 def load(path: Path) -> Site:
@@ -102,7 +102,7 @@ def _refuse_dangling(path: Path, site: Site) -> None:
             raise Refusal(path, found=f"two routes named {name}", needed="a name for each", remedy="rename one of them")
 
 
-def _filled(text: str) -> str:
+def filled(text: str) -> str:
     """With environment variables in place of ${NAME}."""
 
     def value(match: re.Match[str]) -> str:

@@ -1,1 +1,1 @@
-"""Processes that take jobs from the journal, and what watches them."""
+"""Processes that run models: workers, who supervises them, and how it is known that one is gone."""

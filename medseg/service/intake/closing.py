@@ -1,0 +1,126 @@
+"""When a study is whole: nothing has come for a while, or as many objects are here as somebody said there would be."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import filelock
+
+from medseg.service import logs
+from medseg.service.intake import head
+from medseg.service.intake.store import sync
+from medseg.service.journal import Journal
+from medseg.service.journal.arrivals import Arrival, Received, digest
+from medseg.service.journal.jobs import Asked, Identity, Job
+from medseg.service.settings.site import Site
+
+log = logging.getLogger(__name__)
+
+ARRIVALS = "arrivals"
+"""Folder in the data folder: of each revision of a study, in folders of series, its objects as hard links."""
+
+LOCKED_S = 300.0
+"""Longest wait for another process that closes a study; it takes a second."""
+
+
+class Closing:
+    """Makes jobs of studies that are whole. What it knows of quiet is its own: after a start, each wait begins anew."""
+
+    def __init__(
+        self,
+        site: Site,
+        journal: Journal,
+        *,
+        busy: Callable[[], Collection[str]] = tuple,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """
+        Args:
+            busy: studies of which something is coming in at this moment, which are not quiet.
+            clock: seconds; never the time of day, which jumps.
+        """
+        self._site, self._journal, self._busy, self._clock = site, journal, busy, clock
+        self._last: dict[int, tuple[tuple[int, int], float]] = {}
+
+    def step(self) -> int:
+        """Close what is whole by now; how many studies that were."""
+        waiting, busy, closed = self._journal.arrivals.open(), self._busy(), 0
+        self._last = {one.id: self._last[one.id] for one in waiting if one.id in self._last}
+        for one in waiting:
+            now = self._clock()
+            mark, since = self._last.get(one.id, (None, now))
+            if mark != one.mark or one.study_uid in busy:
+                self._last[one.id] = (one.mark, since := now)
+            whole = 0 < one.expected <= one.objects
+            if whole or now - since >= self._site.listen.quiet_s:
+                closed += self.close(one) is not None
+        return closed
+
+    def close(self, arrival: Arrival) -> Job | None:
+        """Lay the files of a study out, and submit it; None if something came in meanwhile, which is waited for."""
+        around = self._site.at(self._site.data) / ARRIVALS
+        around.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(around / ".lock", timeout=LOCKED_S):
+            return self._close(arrival)
+
+    def _close(self, arrival: Arrival) -> Job | None:
+        objects = self._journal.arrivals.current(arrival.study_uid)
+        folder = self._site.at(self._site.data) / ARRIVALS / str(arrival.id)
+        lost = lay(self._site.at(self._site.data), objects, folder)
+        asked = Asked(
+            source={"all": str(folder)},
+            digest=digest(objects),
+            case=f"study-{logs.pseudonym(arrival.study_uid)}",
+            identity=_identity(folder, arrival.study_uid),
+            arrival=arrival.id,
+        )
+        why = f"{lost} of {len(objects)} objects of earlier revisions are not kept any more" if lost else ""
+        job = self._journal.arrivals.close(arrival.id, asked, who="closing", lost=why)
+        if job:
+            counts = {"objects": len(objects), "expected": arrival.expected, "lost": lost, "job": job.id}
+            facts = {"study": logs.pseudonym(arrival.study_uid), "revision": arrival.revision, **counts}
+            log.info("study complete", extra={"facts": facts})
+        return job
+
+
+def lay(data: Path, objects: Sequence[Received], folder: Path) -> int:
+    """Make a folder hold links to exactly these objects, whatever a former attempt has left in it.
+
+    Returns:
+        How many objects are not there any more.
+    """
+    wanted = {folder / one.series_uid / f"{one.sop_uid}.dcm": data / one.path for one in objects}
+    for path in [path for path in folder.rglob("*") if not path.is_dir() and path not in wanted]:
+        path.unlink(missing_ok=True)
+    lost = 0
+    for place, source in wanted.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _link(source, place)
+        except FileNotFoundError:
+            lost += 1
+    for one in {place.parent for place in wanted} | {folder, folder.parent}:
+        if one.is_dir():
+            sync(one)
+    return lost
+
+
+def _link(source: Path, place: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if place.samefile(source):
+            return
+    beside = place.with_name(f".{uuid.uuid4().hex}")
+    os.link(source, beside)
+    beside.replace(place)
+
+
+def _identity(folder: Path, study_uid: str) -> Identity:
+    """By its first object that is there."""
+    first = min(folder.rglob("*.dcm"), default=None)
+    return head.read(first).identity if first else Identity(study_uid=study_uid)

@@ -1,0 +1,162 @@
+"""Changes as they happen, for all who listen: one look at the journal a moment, however many there are.
+
+A database may show a transaction with a smaller number after one with a larger one. So each look goes back a little,
+and what was told is remembered: nobody misses a change, and who comes back with the number of the last change that it
+saw may hear of one twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from anyio import to_thread
+
+from medseg.service.journal import Journal
+from medseg.service.journal.jobs import Event
+from medseg.service.web.shown import percent
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 0.3
+BACK = 100
+"""Changes before the last that are looked at again."""
+KEPT = 10 * BACK
+LONGEST = 2000
+"""Changes that wait for one listener; who is slower is let go, and comes back with the last number that it has."""
+QUIET_S = 15.0
+"""After so long without a change, a line that says nothing keeps the connection."""
+Told = tuple[int, str, dict[str, Any]]
+"""Number, or 0 where there is none to come back with; kind; content."""
+
+
+@dataclass(eq=False)
+class _Listener:
+    job: int
+    """0: all."""
+    queue: asyncio.Queue[Told | None]
+
+
+class Feed:
+    """Tells listeners of changes, while `run` runs.
+
+    Attributes:
+        closed: whether it has ended, and nobody is listened to any more.
+    """
+
+    def __init__(self, journal: Journal):
+        self._journal, self._listeners = journal, set[_Listener]()
+        self._seen, self._last = OrderedDict[int, None](), 0
+        self._progress: dict[int, tuple[str, int]] = {}
+        self.closed = False
+
+    async def run(self) -> None:
+        """Look again and again. A journal that does not answer is asked again."""
+        while not self.closed:
+            if self._listeners:
+                try:
+                    for told in await to_thread.run_sync(self._look):
+                        self._tell(told)
+                except Exception as error:
+                    log.warning("the journal was not read", extra={"facts": {"kind": type(error).__name__}})
+            await asyncio.sleep(EVERY_S)
+
+    def close(self) -> None:
+        """Let everybody go; called in the event loop."""
+        self.closed = True
+        for listener in self._listeners:
+            _end(listener)
+
+    async def listen(self, job: int = 0, after: int | None = None) -> AsyncIterator[str]:
+        """Server-Sent Events (HTML, 9.2): `job`, a change; `progress`, where a running job is.
+
+        Args:
+            job: only of this one; 0: of all.
+            after: number of the last change that is known; None: what is new from now on.
+        """
+        listener = _Listener(job, asyncio.Queue(LONGEST))
+        if not self._listeners:  # nobody has looked for a while
+            await to_thread.run_sync(self._begin)
+        self._listeners.add(listener)
+        try:
+            yield "retry: 2000\n\n"
+            known: set[int] = set()
+            if after is not None:
+                for told in await to_thread.run_sync(self._missed, job, after):
+                    known.add(told[0])
+                    yield _line(told)
+            for number, (stage, share) in list(self._progress.items()):
+                if job in (0, number):
+                    yield _line((0, "progress", {"job": number, "stage": stage, "percent": share}))
+            while not self.closed:
+                try:
+                    heard = await asyncio.wait_for(listener.queue.get(), QUIET_S)
+                except TimeoutError:
+                    yield ": still here\n\n"
+                    continue
+                if heard is None:
+                    return
+                if heard[0] not in known:
+                    yield _line(heard)
+        finally:
+            self._listeners.discard(listener)
+
+    def _begin(self) -> None:
+        self._last = self._journal.jobs.last_event()
+        for number, _ in self._journal.jobs.events(after=max(0, self._last - BACK)):
+            self._seen[number] = None
+
+    def _missed(self, job: int, after: int) -> list[Told]:
+        found: list[Told] = []
+        while page := self._journal.jobs.events(job, after=after):
+            found += [_change(number, event) for number, event in page]
+            after = page[-1][0]
+        return found[-LONGEST:]
+
+    def _look(self) -> list[Told]:
+        """What is new since the last look."""
+        told: list[Told] = []
+        for number, event in self._journal.jobs.events(after=max(0, self._last - BACK)):
+            if number not in self._seen:
+                self._seen[number] = None
+                told.append(_change(number, event))
+                self._last = max(self._last, number)
+        while len(self._seen) > KEPT:
+            self._seen.popitem(last=False)
+        progress = {
+            job.id: (job.stage, percent(job.state, job.share)) for job in self._journal.jobs.find(states=("running",))
+        }
+        for job, (stage, share) in progress.items():
+            if self._progress.get(job) != (stage, share):
+                told.append((0, "progress", {"job": job, "stage": stage, "percent": share}))
+        self._progress = progress
+        return told
+
+    def _tell(self, told: Told) -> None:
+        for listener in self._listeners:
+            if listener.job in (0, told[2]["job"]):
+                try:
+                    listener.queue.put_nowait(told)
+                except asyncio.QueueFull:
+                    _end(listener)
+
+
+def _end(listener: _Listener) -> None:
+    while listener.queue.full():
+        listener.queue.get_nowait()
+    listener.queue.put_nowait(None)
+
+
+def _change(number: int, event: Event) -> Told:
+    return number, "job", {"id": number, **vars(event)}
+
+
+def _line(told: Told) -> str:
+    number, kind, content = told
+    named = f"id: {number}\n" if number else ""
+    return f"{named}event: {kind}\ndata: {json.dumps(content)}\n\n"

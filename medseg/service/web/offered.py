@@ -1,0 +1,114 @@
+"""The models that jobs can ask for: those that are installed, and those of the site's routes; no others, by no path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medseg.boundary import parsing
+from medseg.labels import LabelTable
+from medseg.plan import Plan
+from medseg.refusal import Refusal
+from medseg.service import models
+from medseg.service.settings.site import Site
+from medseg.service.web.problem import Problem
+from medseg.service.web.shapes import Label, Model
+
+BROKEN = "a model that is whole"
+REMEDY = "ask who runs this service to install it again"
+
+
+def offered(site: Site) -> list[Model]:
+    """All of them; an installed one under its name, and each of its versions under NAME@VERSION.
+
+    Raises:
+        Refusal: one is damaged.
+    """
+    found = []
+    for one in models.listed(models.at(site)):
+        named = f"{one.name}@{one.version}"
+        names = (one.name, named) if one.used else (named,)
+        found += [_described(name, one.version, one.used, one.folder, one.weights, site) for name in names]
+    known = {model.name for model in found}
+    for name in dict.fromkeys(route.model for route in site.routes):
+        folder = _found(site, name) if name not in known else None
+        if folder:
+            found.append(_described(name, "", True, folder, "", site))
+    return found
+
+
+def folder(site: Site, name: str) -> Path:
+    """Of the model that a job asks for.
+
+    Raises:
+        Problem: 404, none of this name is offered; a path is no name.
+    """
+    names = {route.model for route in site.routes}
+    names |= {name for one in models.listed(models.at(site)) for name in (one.name, f"{one.name}@{one.version}")}
+    if name not in names:
+        raise Problem(
+            404,
+            "model",
+            found="a name that no model here has",
+            needed="one that GET /api/v1/models names",
+            remedy="choose one of those",
+        )
+    return models.find(models.at(site), name, beside=site.folder)
+
+
+def described(site: Site, name: str) -> Model:
+    """One that is offered.
+
+    Raises:
+        Problem: as `folder`.
+        Refusal: it is damaged.
+    """
+    return _described(name, "", True, folder(site, name), "", site)
+
+
+def _found(site: Site, name: str) -> Path | None:
+    """A route's model that is not there is the route's trouble: its jobs will say so."""
+    try:
+        return models.find(models.at(site), name, beside=site.folder)
+    except Refusal:
+        return None
+
+
+def _described(name: str, version: str, used: bool, path: Path, sha256: str, site: Site) -> Model:
+    run = path if (path / "recipe.yaml").is_file() else next((one.parent for one in path.glob("*/recipe.yaml")), path)
+    with parsing(Path(name), needed=BROKEN, remedy=REMEDY):
+        plan = Plan.model_validate_json((run / "plan.json").read_text(encoding="utf-8"))
+        table = LabelTable.from_json(_yaml(run / "labels.json"))
+        recipe = _yaml(run / "recipe.yaml")
+        weights = [file.stat().st_size for file in path.rglob("weights.safetensors")]
+    return Model(
+        name=name,
+        version=version,
+        in_use=used,
+        channels=plan.channels,
+        modalities=tuple((recipe.get("prepare") or {}).get("modalities") or ()),
+        labels=tuple(
+            Label(
+                number=label.index,
+                name=label.name,
+                colour=label.colour,
+                code=f"{label.code.scheme}:{label.code.value}" if label.code else "",
+                meaning=label.code.meaning if label.code else "",
+            )
+            for label in table.labels
+        ),
+        kind=table.unit,
+        spacing_mm=None if plan.spacing_mm == "native" else plan.spacing_mm,
+        licence=str(recipe.get("licence") or "not stated"),
+        intended_use=str(recipe.get("intended_use") or "not stated"),
+        weights_bytes=sum(weights),
+        sha256=sha256,
+        routes=tuple(route.name for route in site.routes if route.model == name),
+    )
+
+
+def _yaml(path: Path) -> Any:
+    """JSON is YAML, too."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

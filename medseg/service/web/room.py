@@ -1,0 +1,29 @@
+"""What endpoints work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from medseg.service.intake.store import Store
+from medseg.service.journal import Journal
+from medseg.service.settings.site import Site
+from medseg.service.web.feed import Feed
+from medseg.service.web.submit import Space
+
+
+@dataclass(frozen=True)
+class Room:
+    """Of one running service."""
+
+    site: Site
+    journal: Journal
+    store: Store
+    space: Space
+    feed: Feed
+
+
+def of(request: Request) -> Room:
+    room: Room = request.app.state.room
+    return room

@@ -1,0 +1,180 @@
+"""When a study is whole, what becomes of it, and what becomes of slices that come later."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from medseg.service.intake.closing import Closing
+from medseg.service.journal import Journal
+from medseg.service.journal.jobs import Identity
+from tests.service.intake_sites import STUDY, hand_in, image, site_in, store_in
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def parts(tmp_path, request):
+    """Journal, store, clock and closing with 10 s of quiet."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    site = site_in(tmp_path, listen={"quiet_s": 10})
+    clock, busy = Clock(), set[str]()
+    with store_in(tmp_path, journal) as store:
+        yield journal, store, clock, Closing(site, journal, clock=clock, busy=lambda: busy), busy
+    journal.close()
+
+
+def folder_of(job) -> dict[str, str]:
+    """Of each file: its path in the job's folder -> what its series is called."""
+    folder = Path(job.source["all"])
+    return {str(path.relative_to(folder)): str(dcmread(path).SeriesDescription) for path in folder.rglob("*.dcm")}
+
+
+def test_a_study_is_whole_when_nothing_has_come_for_a_while(parts):
+    journal, store, clock, closing, busy = parts
+    hand_in(store, image(1, AccessionNumber="A7", StudyDate="20261105", StudyDescription="CT <b>Abdomen"))
+    assert closing.step() == 0
+    clock.now += 9
+    hand_in(store, image(2))
+    assert closing.step() == 0
+    clock.now += 9
+    hand_in(store, image(2))  # known, but the sender is still at it
+    assert closing.step() == 0
+    clock.now += 9
+    busy.add(STUDY)  # a large object is coming in
+    assert closing.step() == 0
+    clock.now += 9
+    busy.clear()
+    assert closing.step() == 0
+    clock.now += 1.5
+    assert closing.step() == 1 and closing.step() == 0 and not journal.arrivals.open()
+    [job] = journal.jobs.find()
+    assert (job.state, job.model, job.arrival) == ("received", "", 1) and job.case.startswith("study-")
+    assert STUDY not in job.case
+    assert job.identity == Identity(STUDY, "", "P1", "A7", "20261105", "CT <b>Abdomen", "CT")
+    assert sorted(folder_of(job)) == [f"{STUDY}.1/{STUDY}.1.{n}.dcm" for n in (1, 2)]
+
+
+def test_after_a_restart_quiet_begins_anew(parts, tmp_path):
+    journal, store, clock, closing, _ = parts
+    hand_in(store, image(1))
+    closing.step()
+    clock.now += 9
+    other = Closing(site_in(tmp_path, listen={"quiet_s": 10}), journal, clock=clock)
+    assert other.step() == 0
+    clock.now += 9
+    assert other.step() == 0
+    clock.now += 2
+    assert other.step() == 1
+
+
+def test_a_study_is_whole_at_once_when_all_that_was_announced_is_here(parts):
+    journal, store, _, closing, _ = parts
+    journal.arrivals.expect(STUDY, 2, "upload")
+    assert closing.step() == 0 and journal.arrivals.open() == []
+    hand_in(store, image(1))
+    assert closing.step() == 0 and journal.arrivals.open()[0].expected == 2
+    hand_in(store, image(2))
+    assert closing.step() == 1
+    journal.arrivals.expect(STUDY, 2, "upload")
+    assert closing.step() == 0 and len(journal.jobs.find()) == 1
+
+
+def test_late_and_corrected_slices_make_a_revision_of_all_objects(parts):
+    journal, store, clock, closing, _ = parts
+    for number in (1, 2):
+        hand_in(store, image(number))
+    closing.step()
+    clock.now += 11
+    closing.step()
+    hand_in(store, image(1))
+    clock.now += 11
+    assert closing.step() == 0 and not journal.arrivals.open()  # nothing new in it
+    hand_in(store, image(2, SeriesDescription="mended"))
+    hand_in(store, image(3))
+    closing.step()
+    clock.now += 11
+    assert closing.step() == 1
+    second, first = journal.jobs.find()
+    assert (first.arrival, second.arrival) == (1, 2) and first.digest != second.digest
+    assert folder_of(first) == {f"{STUDY}.1/{STUDY}.1.{n}.dcm": "thorax" for n in (1, 2)}
+    assert folder_of(second) == {
+        f"{STUDY}.1/{STUDY}.1.1.dcm": "thorax",
+        f"{STUDY}.1/{STUDY}.1.2.dcm": "mended",
+        f"{STUDY}.1/{STUDY}.1.3.dcm": "thorax",
+    }
+
+
+def test_what_comes_while_it_is_closed_is_not_lost(parts, monkeypatch):
+    """Between the laying out of the files and the transaction: the study stays open, and is closed with it later."""
+    from medseg.service.intake import closing as module
+
+    journal, store, clock, closing, _ = parts
+    hand_in(store, image(1))
+    lay, late = module.lay, [image(2)]
+
+    def slow(*parts) -> int:
+        lost = lay(*parts)
+        while late:
+            hand_in(store, late.pop())
+        return lost
+
+    monkeypatch.setattr(module, "lay", slow)
+    closing.step()
+    clock.now += 11
+    assert closing.step() == 0 and journal.jobs.find() == []
+    assert closing.step() == 0
+    clock.now += 11
+    assert closing.step() == 1
+    [job] = journal.jobs.find()
+    assert len(folder_of(job)) == 2
+
+
+def test_what_a_kill_left_half_laid_out_is_made_anew(parts, tmp_path):
+    journal, store, clock, closing, _ = parts
+    hand_in(store, image(1))
+    hand_in(store, image(2))
+    folder = tmp_path / "data" / "arrivals" / "1"
+    (folder / f"{STUDY}.1").mkdir(parents=True)
+    (folder / f"{STUDY}.1" / f"{STUDY}.1.1.dcm").write_bytes(b"half")
+    (folder / "9.9").mkdir()
+    (folder / "9.9" / "9.dcm").write_bytes(b"of another time")
+    closing.step()
+    clock.now += 11
+    closing.step()
+    [job] = journal.jobs.find()
+    assert sorted(folder_of(job)) == [f"{STUDY}.1/{STUDY}.1.{n}.dcm" for n in (1, 2)]
+
+
+def test_a_revision_of_which_objects_are_gone_fails_and_says_so(parts, tmp_path):
+    journal, store, clock, closing, _ = parts
+    hand_in(store, image(1))
+    closing.step()
+    clock.now += 11
+    closing.step()
+    os.remove(tmp_path / "data" / journal.arrivals.current(STUDY)[0].path)  # noqa: PTH107
+    hand_in(store, image(2))
+    closing.step()
+    clock.now += 11
+    assert closing.step() == 1
+    job = journal.jobs.find()[0]
+    assert (job.state, job.reason_code) == ("failed", "lost-input") and "1 of 2 objects" in job.reason
+
+
+def test_an_object_that_moved_to_another_series_is_in_one_place(parts):
+    journal, store, clock, closing, _ = parts
+    hand_in(store, image(1))
+    hand_in(store, image(1, series="1.9"))
+    closing.step()
+    clock.now += 11
+    closing.step()
+    [job] = journal.jobs.find()
+    assert list(folder_of(job)) == [f"1.9/{STUDY}.1.1.dcm"]

@@ -1,0 +1,166 @@
+"""The supervisor and its child processes: killed, hanging, poisoned, asked to end; and no job is lost or done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from medseg.service.journal import Journal
+from medseg.service.work import supervisor as supervisors
+from medseg.service.work.parameters import Parameters
+from medseg.service.work.supervisor import Supervisor
+from tests import tiny
+from tests.service import site as sites
+
+POISONED = Parameters(outputs=("tests.service.poison",)).to_json()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "run"
+    tiny.untrained_run(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch) -> None:
+    monkeypatch.setattr(supervisors, "LONGEST_PAUSE_S", 0.2)
+    monkeypatch.setenv("PYTHONPATH", str(tiny.ROOT))
+
+
+def submitted(journal: Journal, model: Path, folder: Path, *names: str) -> list[int]:
+    jobs = [
+        sites.asked(model, sites.scan(folder / f"{name}.nii.gz"), folder / "out", parameters=POISONED) for name in names
+    ]
+    return [sites.submitted(journal, one).id for one in jobs]
+
+
+class Run:
+    """A supervisor of workers alone, in this process."""
+
+    def __init__(self, journal: Journal, folder: Path, where: str = "", workers: int = 1, **work: object):
+        self.late_s = 0.0
+        self.site = sites.site(folder, where, workers=workers, **work)
+        posts = [("worker", number) for number in range(workers)]
+        self.supervisor = Supervisor(
+            self.site, journal, posts, owner="here", now=lambda: time.monotonic() + self.late_s
+        )
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.supervisor.drain()
+
+    def until(self, true) -> None:
+        sites.until(true, self.supervisor.tick)
+
+    @property
+    def pid(self) -> int:
+        return self.supervisor._seats[0].hand._process.pid
+
+
+def states(journal: Journal, jobs: list[int]) -> list[str]:
+    return [journal.jobs.get(job).state for job in jobs]
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_job_done(tmp_path, model):
+    journal = Journal(tmp_path / "data" / "journal.sqlite")
+    jobs = submitted(journal, model, tmp_path, "once", "good")
+    with Run(journal, tmp_path) as run:
+        run.until((tmp_path / "out" / "once.begun").exists)
+        os.kill(run.pid, signal.SIGKILL)
+        run.until(lambda: states(journal, jobs) == ["proven", "proven"])
+    killed = journal.jobs.get(jobs[0])
+    assert killed.attempts == 2 and not (tmp_path / "out" / ".staging").exists()
+    assert any("signal 9" in event.what for _, event in journal.jobs.events(jobs[0]))
+    journal.close()
+
+
+def test_jobs_that_kill_their_workers_are_put_aside_and_the_others_done(tmp_path, model):
+    journal = Journal(tmp_path / "data" / "journal.sqlite")
+    jobs = submitted(journal, model, tmp_path, "crash", "a", "exit", "b")
+    with Run(journal, tmp_path, tries=2, ahead=True) as run:
+        run.until(lambda: not any(journal.jobs.counts()[state] for state in ("queued", "running", "written")))
+    assert states(journal, jobs) == ["quarantined", "proven", "quarantined", "proven"]
+    assert {journal.jobs.get(job).reason_code for job in (jobs[0], jobs[2])} == {"crashed"}
+    journal.close()
+
+
+def test_a_case_that_takes_too_long_is_ended(tmp_path, model):
+    journal = Journal(tmp_path / "data" / "journal.sqlite")
+    jobs = submitted(journal, model, tmp_path, "once", "good")
+    with Run(journal, tmp_path, limit_s=3600) as run:
+        run.until((tmp_path / "out" / "once.begun").exists)
+        run.until(lambda: run.supervisor._seats[0].jobs == {jobs[0]})
+        run.late_s = 3500.0
+        run.supervisor.tick()
+        assert states(journal, jobs) == ["running", "queued"]
+        run.late_s = 3700.0
+        run.supervisor.tick()
+        assert journal.jobs.get(jobs[0]).reason_code == "timeout"
+        run.until(lambda: states(journal, jobs) == ["proven", "proven"])
+    journal.close()
+
+
+def test_whoever_is_asked_to_end_finishes_its_case_or_gives_it_back(tmp_path, model):
+    journal = Journal(tmp_path / "data" / "journal.sqlite")
+    asked = sites.asked(
+        model,
+        sites.scan(tmp_path / "large.nii.gz", shape=(96, 96, 96)),
+        tmp_path / "out",
+        parameters=Parameters(changes=("overlap=0.9",)).to_json(),
+    )
+    job = sites.submitted(journal, asked).id
+    with Run(journal, tmp_path, drain_s=0) as run:
+        run.until(lambda: journal.jobs.get(job).share > 0)
+    found = journal.jobs.get(job)
+    assert (found.state, found.attempts, found.owner) == ("queued", 0, None)
+    journal.close()
+
+
+def test_two_supervisors_of_one_journal_do_each_job_once(where, tmp_path, model):
+    journal = Journal(where)
+    jobs = submitted(journal, model, tmp_path, *"abcdefgh")
+    with Run(journal, tmp_path, where) as one, Run(journal, tmp_path, where) as other:
+        for _ in range(2):  # both are there before either begins
+            one.supervisor.tick()
+            other.supervisor.tick()
+        sites.until(
+            lambda: journal.jobs.counts()["proven"] == len(jobs),
+            lambda: (one.supervisor.tick(), other.supervisor.tick()),
+        )
+    begun = [event.job for _, event in journal.jobs.events() if event.state == "running"]
+    assert sorted(begun) == jobs
+    journal.close()
+
+
+def test_children_end_with_a_supervisor_that_is_killed_and_the_next_goes_on(tmp_path, model):
+    journal = Journal(tmp_path / "data" / "journal.sqlite")
+    jobs = submitted(journal, model, tmp_path, "once", "good")
+    settings = {"work": {"device": "cpu", "threads": 1, "workers": 1}}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "medseg", "work", str(tmp_path / "site.yaml")]
+    first = subprocess.Popen(command, env=tiny.ENVIRONMENT, stderr=subprocess.PIPE)
+    try:
+        sites.until((tmp_path / "out" / "once.begun").exists)
+    finally:
+        first.kill()
+        first.communicate(timeout=sites.PATIENCE_S)  # there is an end of it only when all who share it have ended
+    second = subprocess.Popen(command, env=tiny.ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    try:
+        sites.until(lambda: journal.jobs.counts()["proven"] == 2)
+    finally:
+        second.send_signal(signal.SIGTERM)
+        _, said = second.communicate(timeout=sites.PATIENCE_S)
+    assert second.returncode == 0 and "Traceback" not in said, said
+    assert journal.jobs.get(jobs[0]).attempts == 2 and not list((tmp_path / "data" / "work").iterdir())
+    assert str(tmp_path) not in said and "once" not in said, "the log names no case"
+    journal.close()
