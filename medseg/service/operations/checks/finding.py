@@ -34,4 +34,4 @@ def trying(what: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Findin
     except Refusal as refusal:
         yield Finding(what, "bad", f"{refusal.where}: {refusal.found}", refusal.remedy)
     except Exception as error:  # a driver or a system in a state that nobody thought of is what doctors are for
-        yield Finding(what, "bad", f"{type(error).__name__}: {error}", "see what this says; nothing else was checked of it")
+        yield Finding(what, "bad", f"{type(error).__name__}: {error}", "see what this says")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from medseg.refusal import Refusal
 from medseg.service.journal import Journal
 from medseg.service.operations.checks.finding import Finding
 from medseg.service.settings.keep import Keep
@@ -48,9 +47,11 @@ def gpus() -> Iterator[Finding]:
         except RuntimeError as error:
             yield Finding(f"GPU {number}", "bad", f"{found}: {error}", "restart the machine; see nvidia-smi")
             continue
-        verdict = "ok" if right else "bad"
-        said = found if right else f"{found}: a product of two matrices is wrong"
-        yield Finding(f"GPU {number}", verdict, said, "" if right else "do not use it; have it tested")
+        if right:
+            yield Finding(f"GPU {number}", "ok", found)
+        else:
+            said = f"{found}: a product of two matrices is wrong"
+            yield Finding(f"GPU {number}", "bad", said, "do not use it; have it tested")
 
 
 def memory() -> Iterator[Finding]:
@@ -79,9 +80,10 @@ def disk(folder: Path, keep: Keep) -> Iterator[Finding]:
             if room.free < least:
                 remedy = "free some, or nothing is taken in (keep.free_gib)"
                 yield Finding("disk", "bad", f"{found}, less than {keep.free_gib:g}", remedy)
+            elif room.free < 2 * least:
+                yield Finding("disk", "look", found, "free some, or keep less")
             else:
-                verdict = "ok" if room.free > 2 * least else "look"
-                yield Finding("disk", verdict, found, "" if verdict == "ok" else "free some, or keep less")
+                yield Finding("disk", "ok", found)
             yield _syncs(place)
             yield _links(place)
             yield _locks(place)
@@ -98,7 +100,7 @@ def clock(journal: Journal | None) -> Iterator[Finding]:
     if time.gmtime(now).tm_year not in SANE_YEARS:
         yield Finding("clock", "bad", said, remedy)
         return
-    last = journal.jobs.last_change() if journal else 0.0
+    last = journal.keeping.newest() if journal else 0.0
     if last > now + 60:
         yield Finding("clock", "bad", f"{said}, {(last - now) / 3600:.1f} hours before the newest entry", remedy)
         return
@@ -161,8 +163,3 @@ def _locks(place: Path) -> Finding:
     except (OSError, NotImplementedError) as error:
         found = str(error)
     return Finding("disk, file locks", "bad", found, "a file system with file locks (for NFS: version 4, or lockd)")
-
-
-def refused(what: str, refusal: Refusal) -> Finding:
-    """A finding about what refuses."""
-    return Finding(what, "bad", f"{refusal.where}: {refusal.found}", refusal.remedy)

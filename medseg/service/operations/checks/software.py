@@ -7,8 +7,8 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from medseg.service.operations.checks.finding import Finding
 
@@ -16,11 +16,8 @@ EXTRAS = {
     "service": ("pynetdicom", "dicomweb_client", "fastapi", "uvicorn", "prometheus_client", "pg8000"),
     "cluster": ("ray",),
 }
-HOME_CALLERS = {
-    "RAY_USAGE_STATS_ENABLED": ("ray", "0"),
-    "DO_NOT_TRACK": ("mlflow", "1"),
-}
-"""Variable -> the package that reports how it is used unless the variable has this value."""
+RAY_SILENT = ("RAY_USAGE_STATS_ENABLED", "0")
+"""Ray reports how it is used unless this variable has this value."""
 RAMP = """
 /9j/4AAQSkZJRgABAQAAAQABAAD/wwALCAAIAAgBAREA/8QAFgABAQEAAAAAAAAAAAAAAAAAAgUI/9oACAEBAAEAAM/pJJKgkkkqCSSSoJJJKgkkkqCSSSoJ
 JJKgkkkv/9k=
@@ -40,7 +37,7 @@ E+MARCUqUcBSgf62AMAAKmAAFcBMMvna/X5LdgBWWrFixcr0EEZCAey4AP/Z
 """
 
 
-def versions(site: None = None) -> Iterator[Finding]:
+def versions() -> Iterator[Finding]:
     """Of Python, medseg and what it computes with."""
     import torch
 
@@ -48,8 +45,7 @@ def versions(site: None = None) -> Iterator[Finding]:
 
     parts = [f"medseg {medseg.__version__}", f"Python {platform.python_version()}", f"torch {torch.__version__}"]
     parts += [f"{name} {importlib.metadata.version(name)}" for name in ("monai", "pydicom", "SQLAlchemy")]
-    verdict = "ok" if sys.version_info >= (3, 11) else "bad"
-    yield Finding("versions", verdict, ", ".join(parts), "" if verdict == "ok" else "install Python 3.11 or later")
+    yield Finding("versions", "ok", ", ".join(parts))
 
 
 def extras() -> Iterator[Finding]:
@@ -65,14 +61,10 @@ def extras() -> Iterator[Finding]:
 
 def environment(variables: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     """Whether a package that is installed would tell its makers of its use."""
-    told = [
-        f"{name}={value}"
-        for name, (package, value) in HOME_CALLERS.items()
-        if importlib.util.find_spec(package) and variables.get(name) != value
-    ]
-    if told:
-        remedy = f"export {' '.join(told)}; what medseg starts itself has it so already"
-        yield Finding("telemetry", "look", "packages that report their use are not told to be silent", remedy)
+    name, value = RAY_SILENT
+    if importlib.util.find_spec("ray") and variables.get(name) != value:
+        remedy = f"export {name}={value} wherever `ray start` is called; medseg does so for what it starts itself"
+        yield Finding("telemetry", "look", "Ray reports its use to its makers unless it is told not to", remedy)
     else:
         yield Finding("telemetry", "ok", "no package reports its use")
 
@@ -95,7 +87,7 @@ def codecs() -> Iterator[Finding]:
     count = len(codec.COMPRESSED)
     if broken:
         said = "; ".join(f"{name} ({why})" for name, why in broken.items())
-        yield Finding("codecs", "bad", f"not decoded: {said}", "install medseg's own requirements again: pip install medseg")
+        yield Finding("codecs", "bad", f"not decoded: {said}", "install medseg again, with all it requires")
     else:
         yield Finding("codecs", "ok", f"all {count} compressed transfer syntaxes were decoded")
 
@@ -129,7 +121,7 @@ def _encoded(syntax: str, pixels: object) -> bytes:
     """By the encoders that come with the decoders."""
     from pydicom.pixels import get_encoder
 
-    lossy = {"1.2.840.10008.1.2.4.81": {"jls_error": 1}, "1.2.840.10008.1.2.4.91": {"j2k_cr": [2]}}
+    lossy: dict[str, Any] = {"1.2.840.10008.1.2.4.81": {"jls_error": 1}, "1.2.840.10008.1.2.4.91": {"j2k_cr": [2]}}
     return get_encoder(syntax).encode(
         pixels,
         rows=64,
