@@ -654,6 +654,20 @@ def test_results_that_are_not_as_they_were_written_are_made_anew_and_not_sent(ch
     assert not (tmp_path / "share").exists()
 
 
+def test_results_that_are_never_as_they_were_written_are_not_made_for_ever(journal, made, tmp_path):
+    site, job = site_of(tmp_path, share={"kind": "folder", "folder": "share"}), proven(journal, made, "share")
+    with journal.database.write() as connection:
+        connection.exec_driver_sql('UPDATE jobs SET files = \'{"none.csv": "00"}\'')
+    for _ in range(site.work.tries - 1):
+        send(site, journal)
+        assert journal.jobs.take("queued", "worker", becomes="running")
+        journal.jobs.move(job.id, "worker", "written", keep=True)
+        journal.jobs.move(job.id, "worker", "proven")
+    send(site, journal)
+    found = journal.jobs.get(job.id)
+    assert (found.state, found.reason_code) == ("failed", "unproven")
+
+
 def test_a_job_that_is_cancelled_is_not_sent_to_the_next(journal, made, tmp_path):
     job = proven(journal, made, "pacs", "share")
 
