@@ -34,8 +34,8 @@ async def submit_job(request: Request, token: Submitter) -> Submitted:
     if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
         ask = _ask(await request.body())
         return await to_thread.run_sync(_of_study, room, ask, who)
-    with room.space.coming_in(_declared(request)) as folder:
-        parts = await received(request, folder, free_bytes=room.space.free_bytes)
+    with room.desk.coming_in(_declared(request)) as folder:
+        parts = await received(request, folder, free_bytes=room.desk.free_bytes)
         return await to_thread.run_sync(_of_parts, room, parts, folder, who)
 
 
@@ -55,8 +55,8 @@ async def _store(request: Request, token: Token, study: str) -> JSONResponse:
     room = of(request)
     if not request.headers.get("content-type", "").lower().startswith("multipart/related"):
         raise _unfit(415, "Content-Type", "another one", 'multipart/related; type="application/dicom"')
-    with room.space.coming_in(_declared(request)) as folder:
-        parts = await received(request, folder, free_bytes=room.space.free_bytes)
+    with room.desk.coming_in(_declared(request)) as folder:
+        parts = await received(request, folder, free_bytes=room.desk.free_bytes)
         files = [part.path for part in parts]
         stored = await to_thread.run_sync(_handed_in, room, files, token, study)
     return JSONResponse(stored.to_json(), status_code=stored.status, media_type=stow.JSON_TYPE)
@@ -69,7 +69,7 @@ def _handed_in(room: Room, files: Sequence[FilePath], token: Token, study: str =
 def _of_study(room: Room, ask: Ask, who: str) -> Submitted:
     if not ask.study or submit.checked(ask, room.site) is None:
         raise _unfit(400, "ask", "no study, or no model", "both, where no file is sent")
-    job, new = submit.of_study(ask, room.site, room.journal, who)
+    job, new = room.desk.of_study(ask, who)
     return Submitted(job=shown.row(job, room.site), new=new, studies=())
 
 
@@ -82,7 +82,7 @@ def _of_parts(room: Room, parts: Sequence[Part], folder: FilePath, who: str) -> 
     files = submit.files(parts)
     if model is None:
         return _by_routes(room, files, folder, who)
-    job, new = submit.of_files(ask, model, files, folder, room.site, room.journal, who)
+    job, new = room.desk.of_files(ask, model, files, folder, who)
     return Submitted(job=shown.row(job, room.site), new=new, studies=())
 
 
@@ -97,7 +97,7 @@ def _by_routes(room: Room, files: dict[str, Part], folder: FilePath, who: str) -
         elif kind == ".zip":
             place = inside / part.path.name
             place.mkdir()
-            limits = {"most_bytes": room.space.most_bytes, "free_bytes": room.space.free_bytes}
+            limits = {"most_bytes": room.desk.most_bytes, "free_bytes": room.desk.free_bytes}
             found += unzip.dicom_files(part.path, place, **limits)
         else:
             raise _unfit(400, "upload", "a volume without a model", "a model; routes choose among DICOM series")

@@ -1,6 +1,6 @@
 // One job: all that is known of it, again whenever something changes.
 
-import { ask, badge, begin, byId, calmly, cell, facts, follow, made, moment, post, say } from "./shared.js";
+import { ask, badge, begin, byId, calmly, cell, day, facts, follow, made, moment, post, say } from "./shared.js";
 
 const number = location.pathname.split("/")[2];
 const path = `/api/v1/jobs/${number}`;
@@ -13,7 +13,7 @@ function size(bytes) {
 }
 
 const text = value => typeof value === "object" && value !== null
-  ? Object.entries(value).map(([key, inner]) => Array.isArray(value) ? text(inner) : `${key}: ${text(inner)}`).join("; ")
+  ? Object.entries(value).filter(([, inner]) => text(inner)).map(([key, inner]) => Array.isArray(value) ? text(inner) : `${key}: ${text(inner)}`).join("; ")
   : typeof value === "number" ? `${+value.toPrecision(6)}` : `${value}`;
 
 function actions(job) {
@@ -84,7 +84,7 @@ function show(job) {
   trouble(job);
   const study = job.study;
   facts(byId("study"), [
-    ["Case", job.case], ["Patient", study.patient_id], ["Accession number", study.accession], ["Date", study.study_date],
+    ["Case", job.case], ["Patient", study.patient_id], ["Accession number", study.accession], ["Date", day(study.study_date)],
     ["Description", study.description], ["Modality", study.modality], ["Study UID", study.study_uid], ["Series UID", study.series_uid],
   ]);
   facts(byId("request"), [
