@@ -143,6 +143,20 @@ def test_two_supervisors_of_one_journal_do_each_job_once(where, tmp_path, model)
     journal.close()
 
 
+def test_drained_a_site_ends_when_nothing_is_left_to_do(tmp_path, model):
+    journal = Journal(tmp_path / "data" / "journal.sqlite")
+    jobs = submitted(journal, model, tmp_path, "good")
+    (tmp_path / "bad.nii.gz").write_bytes(b"no scan")
+    jobs.append(sites.submitted(journal, sites.asked(model, tmp_path / "bad.nii.gz", tmp_path / "out")).id)
+    settings = {"work": {"device": "cpu", "threads": 1}, "keep": {"free_gib": 0}}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "medseg", "work", str(tmp_path / "site.yaml"), "--drain", "--workers", "1"]
+    ended = subprocess.run(command, env=tiny.ENVIRONMENT, capture_output=True, text=True, timeout=sites.PATIENCE_S)
+    assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended
+    assert states(journal, jobs) == ["done", "failed"]
+    journal.close()
+
+
 def test_children_end_with_a_supervisor_that_is_killed_and_the_next_goes_on(tmp_path, model):
     journal = Journal(tmp_path / "data" / "journal.sqlite")
     jobs = submitted(journal, model, tmp_path, "once", "good")
