@@ -89,7 +89,7 @@ def test_the_same_asked_twice_is_one_job_and_one_copy(service):
     assert first["job"]["id"] == again["job"]["id"] != other["job"]["id"] and not again["new"]
     inputs = (service.site.at(service.site.data) / "results").glob("*/input/*")
     assert sorted(path.name for path in inputs) == ["0.nrrd", "0.nrrd"], "one a job"
-    assert list((service.site.at(service.site.data) / "uploads").iterdir()) == []
+    assert list(service.store.incoming.iterdir()) == []
 
 
 def test_what_is_asked_for_after_its_result_was_cleared_away_is_done_anew(service):
@@ -189,10 +189,7 @@ def test_what_cannot_be_asked_for_is_refused_in_words(service, ask, status, word
 def test_files_that_are_no_volumes_are_refused(service, name, content):
     answer = submit(service, {"model": "liver"}, {"image": ("a.nrrd", content)})
     assert answer.status_code in (400, 415), name
-    data = service.site.at(service.site.data)
-    assert [
-        path for path in data.rglob("*") if path.is_file() and "sqlite" not in path.name and ".lock" not in path.name
-    ] == []
+    assert list(service.store.incoming.iterdir()) == [] and service.journal.jobs.find() == []
 
 
 def test_jobs_are_listed_found_and_turned_over(service):
@@ -237,7 +234,7 @@ def test_who_submits_changes_own_jobs_alone_and_all_is_on_record(service):
     assert service.post(f"/api/v1/jobs/{other.id}/cancel", "admin").json()["state"] == "cancelled"
     told = [(who.partition(" at ")[0], what, about, outcome) for who, what, about, outcome in service.audit()]
     assert told == [
-        ("token submit", "submit_job", "", "done"),
+        ("token submit", "submit_job", f"job {own}", "done"),
         ("token submit", "cancel", f"job {other.id}", "403 not-allowed"),
         ("token read", "cancel", f"job {own}", "403 not-allowed"),
         ("token submit", "cancel", f"job {own}", "done"),

@@ -219,8 +219,7 @@ def test_zips_that_are_traps_are_refused(service, made):
     for ask in ({"model": "liver"}, {}):
         answer = submit(service, ask, {"study": ("a.zip", packed)})
         assert answer.status_code in (400, 413), answer.text
-    left = [path for path in (service.site.at(service.site.data) / "uploads").rglob("*") if path.is_file()]
-    assert left == [] and service.journal.jobs.find() == []
+    assert list(service.store.incoming.iterdir()) == [] and service.journal.jobs.find() == []
 
 
 def test_what_is_counted_counts_though_nothing_was_declared(tmp_path):
@@ -234,7 +233,7 @@ def test_what_is_counted_counts_though_nothing_was_declared(tmp_path):
 
         answer = service.post("/api/v1/jobs", content=body(), headers=kind)
         assert answer.status_code == 413 and answer.json()["error"]["code"] == "too-large"
-        assert list((tmp_path / "data" / "uploads").iterdir()) == []
+        assert list(service.store.incoming.iterdir()) == []
 
 
 def send_slowly(site, chunks, clock) -> tuple[int, str]:
