@@ -212,6 +212,48 @@ def test_two_never_take_one(where):
     assert sorted(taken) == list(range(1, 41))
 
 
+def test_jobs_for_receivers_that_are_left_alone_are_passed_over(journal):
+    wanted = {"a": ("pacs",), "b": ("pacs", "disk"), "c": (), "d": ("disk",)}
+    jobs = {}
+    for name, receivers in wanted.items():
+        jobs[name], _ = journal.jobs.submit(replace(ASKED, digest=name, receivers=receivers), who="a")
+    [_, disk] = journal.deliveries.of(jobs["b"].id)
+    journal.deliveries.tell(disk.id, "confirmed")
+    taken = [journal.jobs.take("queued", "s", unless_for=["pacs"]) for _ in range(3)]
+    assert [job and job.id for job in taken] == [jobs["c"].id, jobs["d"].id, None]
+    assert journal.jobs.take("queued", "s", unless_for=["disk"]).id == jobs["a"].id
+    assert journal.jobs.take("queued", "s").id == jobs["b"].id
+
+
+def test_what_was_refused_by_a_receiver_is_only_sent_again(journal):
+    job, _ = journal.jobs.submit(replace(ASKED, receivers=("pacs", "disk")), who="a")
+    journal.jobs.take("queued", "w", becomes="running")
+    for state in ("written", "proven"):
+        journal.jobs.move(job.id, "w", state, keep=True)
+    pacs, disk = journal.deliveries.of(job.id)
+    journal.deliveries.tell(pacs.id, "refused", "no room for it", tried=True)
+    journal.deliveries.tell(disk.id, "confirmed")
+    journal.jobs.move(job.id, "w", "failed", reason_code="refused-by-receiver", reason="pacs")
+    assert journal.jobs.retry(job.id, "me") == "proven"
+    assert [one.state for one in journal.deliveries.of(job.id)] == ["waiting", "confirmed"]
+
+
+def test_a_route_that_is_refused_fails_alone_and_is_routed_anew(journal):
+    job, _ = journal.jobs.submit(replace(ARRIVED, arrival=arrive(journal, 1)), who="CT")
+    taken = journal.jobs.take("received", "clerk")
+    liver, lung = (replace(ARRIVED, route=name, arrival=taken.arrival) for name in ("liver", "lung"))
+    asked = [liver, replace(lung, model="/m/lung")]
+    first, second = journal.jobs.route(taken, "clerk", asked, "2 match", {"liver": ("missing-slices", "a gap")})
+    assert (first.id, first.state, first.reason_code, first.reason) == (job.id, "failed", "missing-slices", "a gap")
+    assert (second.state, second.route) == ("queued", "lung")
+    assert journal.jobs.retry(first.id, "me") == "received"
+    again = journal.jobs.take("received", "clerk")
+    assert again.route == "liver"
+    journal.jobs.cancel(again.id, "me")
+    assert journal.jobs.route(again, "clerk", [replace(liver, model="/m")], "") == []
+    assert journal.jobs.get(again.id).state == "cancelled"
+
+
 def test_jobs_are_found(journal):
     for name in ("anna", "b_rta", "brta"):
         identity = Identity(patient_id=f"ID-{name}")

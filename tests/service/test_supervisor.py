@@ -84,6 +84,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_job_done(tmp_path, model):
     journal.close()
 
 
+@pytest.mark.slow
 def test_jobs_that_kill_their_workers_are_put_aside_and_the_others_done(tmp_path, model):
     journal = Journal(tmp_path / "data" / "journal.sqlite")
     jobs = submitted(journal, model, tmp_path, "crash", "a", "exit", "b")

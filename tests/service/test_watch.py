@@ -20,16 +20,13 @@ class Watched:
         self.folder = folder / "in"
         self.folder.mkdir(exist_ok=True)
         self.clock, self.journal = Clock(), journal
-        site = site_in(folder, watch=[{"folder": "in", "quiet_s": 5, **options}], **keep_of(options))
+        keep = options.pop("keep", {"free_gib": 0})
+        site = site_in(folder, watch=[{"folder": "in", "quiet_s": 5, **options}], keep=keep)
         self.watching = Watching(site, store, journal, clock=self.clock)
 
     def after(self, seconds: float) -> int:
         self.clock.now += seconds
         return self.watching.step()
-
-
-def keep_of(options: dict[str, object]) -> dict[str, object]:
-    return {"keep": options.pop("keep")} if "keep" in options else {}
 
 
 @pytest.fixture

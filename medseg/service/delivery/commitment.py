@@ -45,7 +45,9 @@ class Commitments:
         if address[1]:
             entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
             try:
-                self._server = entity.start_server(address, block=False, evt_handlers=self.handlers, ssl_context=context)
+                self._server = entity.start_server(
+                    address, block=False, evt_handlers=self.handlers, ssl_context=context
+                )
             except OSError as error:
                 raise Again(f"port {address[1]} for confirmations: {error.strerror or error}") from error
 

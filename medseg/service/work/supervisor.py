@@ -26,6 +26,10 @@ GRACE_S = 10.0
 """What a process may take to end beyond the limit for its case."""
 
 
+Start = Callable[[Site, str, int], Hand]
+"""Of a site, a role and a number: starts who holds the post."""
+
+
 @dataclass
 class Seat:
     """A post, and who holds it.
@@ -56,7 +60,7 @@ class Supervisor:
         posts: Sequence[tuple[str, int]],
         *,
         owner: str,
-        start: Callable[[Site, str, int], Hand] = Child,
+        start: Start = Child,
         now: Callable[[], float] = time.monotonic,
     ):
         """

@@ -1,0 +1,193 @@
+"""Studies of an archive by QIDO-RS, and by WADO-RS (DICOM PS3.18)."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medseg import optional
+from medseg.progress import counting
+from medseg.refusal import Refusal
+from medseg.service.intake import asking, head
+from medseg.service.intake.asking import ANSWERED, Found
+from medseg.service.intake.store import Store
+from medseg.service.journal import Journal
+from medseg.service.settings.site import Site, filled
+from medseg.service.settings.sources import WebSource
+
+TOKEN = "MEDSEG_DICOMWEB_TOKEN"
+"""Environment variable: the token for an address that is given on the command line."""
+CONNECT_S, READ_S = 10.0, 60.0
+"""Until there is a connection, and between two parts of an answer."""
+TRIES = 3
+AS_STORED = (("application/dicom", "*"),)
+"""In the transfer syntax in which the archive has it."""
+PART = ".part"
+
+
+class WebArchive:
+    """A source that speaks DICOMweb."""
+
+    def __init__(self, name: str, url: str, *, token: str = "", authority: Path | None = None):
+        """
+        Raises:
+            Refusal: no address, or dicomweb-client is not installed.
+        """
+        client = optional.need("dicomweb_client", extra="service", purpose="ask an archive by DICOMweb")
+        address = urllib.parse.urlsplit(url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise Refusal(name, found=f"'{url}'", needed="https://host/path", remedy="check the address")
+        self._name = f"{name} ({address.scheme}://{address.hostname}{address.path})"
+        headers = {"Authorization": f"Bearer {token}"} if token else None
+        self._client = client.DICOMwebClient(url.rstrip("/"), headers=headers, timeout=(CONNECT_S, READ_S))
+        self._client.set_http_retry_params(max_attempts=TRIES)
+        if authority:
+            self._client._session.verify = str(authority)
+
+    def find(self, keys: Mapping[str, str]) -> list[Found]:
+        """
+        Raises:
+            Refusal: the archive cannot be reached, refuses, or gives no sensible answer.
+        """
+        with self._answering():
+            answers = self._client.search_for_studies(
+                search_filters=dict(keys), fields=list(ANSWERED), get_remaining=True
+            )
+            values = [{name: _value(one, name) for name in ANSWERED} for one in answers]
+        return asking.studies(values, keys)
+
+    def fetch(self, study_uid: str, store: Store, journal: Journal) -> int:
+        """Bring all objects of a study here; how many it has.
+
+        Raises:
+            Refusal: see `find`; no such study (code not-found); or not all came (incomplete).
+        """
+        part = store.incoming / f"{uuid.uuid4().hex}{PART}"
+        listed = self._listed(study_uid)
+        try:
+            for dataset in self._objects(study_uid):
+                dataset.save_as(part, enforce_file_format=True)
+                store.keep(part, f"{self._name} by WADO-RS", name="an object of it")
+        finally:
+            part.unlink(missing_ok=True)
+        lacking = listed - set(journal.arrivals.holds(listed))
+        if lacking:
+            raise asking.incomplete(self._name, len(lacking), len(listed))
+        return len(listed)
+
+    def download(self, study_uid: str, folder: Path) -> None:
+        """Write all objects of a study into a folder, in folders of series.
+
+        Raises:
+            Refusal: as `fetch`.
+        """
+        listed, here = self._listed(study_uid), set[str]()
+        part = folder / f".{uuid.uuid4().hex}{PART}"
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for dataset in self._objects(study_uid):
+                dataset.save_as(part, enforce_file_format=True)
+                found = head.read(part, "an object of it")
+                place = folder / found.series_uid / f"{found.sop_uid}.dcm"
+                place.parent.mkdir(exist_ok=True)
+                part.replace(place)
+                here.add(found.sop_uid)
+        finally:
+            part.unlink(missing_ok=True)
+        if listed - here:
+            raise asking.incomplete(self._name, len(listed - here), len(listed))
+
+    def _listed(self, study_uid: str) -> set[str]:
+        """The SOP instances of a study."""
+        with self._answering():
+            answers = self._client.search_for_instances(study_uid, fields=["SOPInstanceUID"], get_remaining=True)
+            found = {_value(one, "SOPInstanceUID") for one in answers} - {""}
+        if not found:
+            raise Refusal(
+                self._name, found="no objects of this study", needed="some", remedy="check the UID", code="not-found"
+            )
+        return found
+
+    def _objects(self, study_uid: str) -> Iterator[Any]:
+        with self._answering():
+            objects = iter(self._client.iter_study(study_uid, media_types=AS_STORED))
+        while True:
+            with self._answering():
+                dataset = next(objects, None)
+            if dataset is None:
+                return
+            yield dataset
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turn what goes wrong on the way into a sentence."""
+        import requests
+
+        try:
+            yield
+        except requests.HTTPError as error:
+            code = error.response.status_code
+            remedy = "check the token" if code in (401, 403) else "check the address, and see the archive's log"
+            raise self._refused(f"HTTP status {code}", remedy) from error
+        except requests.Timeout as error:
+            raise self._refused(f"no answer within {READ_S:g} s", "see whether it is busy, and try again") from error
+        except requests.RequestException as error:
+            words = "no valid certificate" if isinstance(error, requests.exceptions.SSLError) else type(error).__name__
+            raise self._refused(f"no connection ({words})", "check the address, TLS and whether it runs") from error
+        except Exception as error:  # whatever a parser makes of an answer
+            found = f"an answer that is no DICOMweb ({type(error).__name__})"
+            raise self._refused(found, "check the address: it ends before /studies") from error
+
+    def _refused(self, found: str, remedy: str) -> Refusal:
+        return Refusal(self._name, found=found, needed="an archive that answers", remedy=remedy, code="source")
+
+
+def of_source(site: Site, name: str, source: WebSource) -> WebArchive:
+    """The archive behind a site's source."""
+    authority = site.at(Path(source.authority)) if source.authority else None
+    return WebArchive(name, source.url, token=filled(source.token), authority=authority)
+
+
+def download(address: str, folder: Path) -> list[Path]:
+    """Bring the studies here that a QIDO-RS address tells of, such as https://host/dicom-web/studies?PatientID=P1.
+
+    `MEDSEG_DICOMWEB_TOKEN` is sent as a Bearer token, if it is set.
+
+    Returns:
+        The folder of each study, in `folder`, by its UID.
+
+    Raises:
+        Refusal: no such address, keys that cannot be asked by, no studies, or as `WebArchive.download`.
+    """
+    parts = urllib.parse.urlsplit(address)
+    base = re.fullmatch(r"(.*)/studies/?(?P<study>[0-9.]*)", parts.path)
+    if not base:
+        raise Refusal(
+            address, found="no /studies in it", needed="an address of QIDO-RS", remedy="https://host/.../studies?KEY=VALUE"
+        )
+    asked = [f"{name}={value}" for name, value in urllib.parse.parse_qsl(parts.query)]
+    wanted = asking.keys([*asked, *([f"StudyInstanceUID={base['study']}"] if base["study"] else [])])
+    url = urllib.parse.urlunsplit((parts.scheme, parts.netloc, base[1], "", ""))
+    archive = WebArchive("archive", url, token=os.environ.get(TOKEN, ""))
+    studies = archive.find(wanted)
+    if not studies:
+        raise Refusal(address, found="no study", needed="at least one", remedy="ask by other keys", code="not-found")
+    with counting("studies fetched", total=len(studies)) as done:
+        for one in studies:
+            archive.download(one.study_uid, folder / one.study_uid)
+            done()
+    return [folder / one.study_uid for one in studies]
+
+
+def _value(answer: Mapping[str, Any], keyword: str) -> str:
+    """Of an attribute in DICOM's JSON (PS3.18 annex F)."""
+    from pydicom.datadict import tag_for_keyword
+
+    values = answer.get(f"{tag_for_keyword(keyword):08X}", {}).get("Value") or []
+    return "\\".join(str(value) for value in values)
