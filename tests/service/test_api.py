@@ -11,16 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, update
 
+import medseg
 from medseg.service.journal.states import STATES
 from medseg.service.journal.tables import arrivals, jobs
+from medseg.service.settings.work import Work
+from medseg.service.work.worker import Worker
 from tests.service import studies
 from tests.service.web import MARKED, Service, asked, finished, form, nrrd, related, serving, site_in, zipped
-from tests.tiny import phantom, untrained_run
+from tests.tiny import AFFINE, phantom, untrained_run
 
 VOLUME = nrrd(phantom(0)[0])
 
@@ -303,6 +307,20 @@ def test_a_service_that_cannot_work_is_not_ready(service):
     room.full = lambda: "0.1 GiB are free"
     assert service.get("/readyz", "").status_code == 503
     assert submit(service, {"model": "liver"}, {"image": ("a.nrrd", VOLUME)}).status_code == 507
+
+
+def test_a_volume_comes_back_as_a_segmentation_on_its_grid(service):
+    ask = {"model": "liver", "outputs": ["seg_nrrd"], "case": "mine"}
+    job = submit(service, ask, {"image": ("ct.nrrd", VOLUME)}).json()["job"]["id"]
+    site = service.site.model_copy(update={"work": Work(device="cpu", threads=1)})
+    assert Worker(site, service.journal, "w").step()
+    told = service.get(f"/api/v1/jobs/{job}").json()
+    assert (told["state"], told["percent"], told["reason"]) == ("proven", 100, "")
+    path = service.site.folder / "mine.seg.nrrd"
+    path.write_bytes(service.get(f"/api/v1/jobs/{job}/files/mine.seg.nrrd").content)
+    found = medseg.read(path)
+    assert found.shape == phantom(0)[0].shape and np.allclose(found.affine, AFFINE)
+    assert set(found.source.notes["segments"].values()) == {"left", "right"}
 
 
 ANY = st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=40), st.lists(st.text(max_size=9), max_size=3))
