@@ -49,7 +49,8 @@ def test_a_job_goes_its_way_and_every_step_is_on_record(journal):
     assert (journal.jobs.get(job.id).stage, journal.jobs.get(job.id).share) == ("network", 0.5)
     journal.jobs.move(job.id, "w", "written", keep=True, files={"a.nii.gz": "00"})
     journal.jobs.move(job.id, "w", "proven", verdict="pass")
-    assert journal.jobs.take("proven", "s").owner == "s"
+    sending = journal.jobs.take("proven", "s")
+    assert (sending.owner, sending.attempts) == ("s", 1)
     for delivery in journal.deliveries.of(job.id):
         journal.deliveries.tell(delivery.id, "sent", tried=True)
     assert journal.deliveries.counts() == {"pacs": {"sent": 1}, "disk": {"sent": 1}}
@@ -86,6 +87,31 @@ def test_a_job_that_kills_its_workers_is_put_aside(journal):
     assert journal.jobs.get(job.id).state == "quarantined" and journal.jobs.counts()["quarantined"] == 1
     assert journal.jobs.retry(job.id, "me") == "queued"
     assert journal.jobs.take("queued", "w", becomes="running").attempts == 1
+
+
+def test_what_is_sent_is_tried_for_ever(journal):
+    job, _ = journal.jobs.submit(replace(ASKED, receivers=("pacs",)), who="a")
+    journal.jobs.take("queued", "w", becomes="running")
+    journal.jobs.give_back(job.id, "w", "error", "the first try")
+    journal.jobs.take("queued", "w", becomes="running")
+    journal.jobs.move(job.id, "w", "written", keep=True)
+    journal.jobs.move(job.id, "w", "proven")
+    for counts in (True, False) * 4:
+        journal.jobs.take("proven", "s")
+        assert journal.jobs.give_back(job.id, "s", "refused", "no", counts=counts) == "proven"
+    assert journal.jobs.get(job.id).attempts == 2
+    journal.jobs.take("proven", "s")
+    journal.jobs.move(job.id, "s", "sent", keep=True)
+    journal.jobs.move(job.id, "s", "done", keep=True)
+    ended = journal.jobs.get(job.id)
+    assert (ended.reason_code, ended.reason, ended.owner) == ("", "", None)
+
+
+def test_results_that_never_came_are_not_waited_for(journal):
+    job, _ = journal.jobs.submit(replace(ASKED, receivers=("pacs",)), who="a")
+    assert journal.deliveries.counts() == {"pacs": {"waiting": 1}}
+    journal.jobs.cancel(job.id, "me")
+    assert journal.deliveries.counts() == {}
 
 
 def test_a_job_given_back_in_good_order_has_lost_no_attempt(journal):

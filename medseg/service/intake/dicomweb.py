@@ -169,7 +169,10 @@ def download(address: str, folder: Path) -> list[Path]:
     base = re.fullmatch(r"(.*)/studies/?(?P<study>[0-9.]*)", parts.path)
     if not base:
         raise Refusal(
-            address, found="no /studies in it", needed="an address of QIDO-RS", remedy="https://host/.../studies?KEY=VALUE"
+            address,
+            found="no /studies in it",
+            needed="an address of QIDO-RS",
+            remedy="https://host/.../studies?KEY=VALUE",
         )
     asked = [f"{name}={value}" for name, value in urllib.parse.parse_qsl(parts.query)]
     wanted = asking.keys([*asked, *([f"StudyInstanceUID={base['study']}"] if base["study"] else [])])

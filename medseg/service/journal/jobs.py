@@ -39,6 +39,10 @@ _FRESH: dict[str, Any] = {
 """What is forgotten of earlier tries."""
 
 
+COUNTED: tuple[State, ...] = ("received", "queued")
+"""States from which a beginning is an attempt; what is sent is tried until it is taken."""
+
+
 class Lost(Exception):
     """The job was taken from this process, or has ended meanwhile: what it has done is not wanted."""
 
@@ -271,11 +275,13 @@ class Jobs:
                 return None
             job = _get(connection, found)
             _check(job, becomes)
-            changes: dict[str, Any] = {"owner": owner, "attempts": job.attempts + 1, "beat": job.beat + 1}
+            attempts = job.attempts + (state in COUNTED)
+            changes: dict[str, Any] = {"owner": owner, "attempts": attempts, "beat": job.beat + 1}
             if becomes:
                 changes |= {"state": becomes, "share": 0.0}
             _set(connection, found, **changes)
-            self._note(connection, found, becomes or state, owner, f"begun, attempt {job.attempts + 1}")
+            told = f"begun, attempt {attempts}" if state in COUNTED else "begun"
+            self._note(connection, found, becomes or state, owner, told)
             return _get(connection, found)
 
     def beat(self, job: int, owner: str, *, stage: str = "", share: float = 0.0) -> str:
@@ -296,7 +302,7 @@ class Jobs:
         """Go to the next state.
 
         Args:
-            keep: the owner keeps it; else it is free for whoever does what comes next.
+            keep: the owner keeps it, unless it has ended; else it is free for whoever does what comes next.
             facts: columns of the job that change with it: files, facts, verdict, reason_code, reason, ...
 
         Raises:
@@ -305,7 +311,9 @@ class Jobs:
         with self.database.write() as connection:
             current = self._own(connection, job, owner)
             _check(current, state)
-            _set(connection, job, state=state, owner=owner if keep else None, **facts)
+            if state == "done":  # what was wrong with earlier tries is among the events
+                facts = {"reason_code": "", "reason": ""} | facts
+            _set(connection, job, state=state, owner=owner if keep and state not in ENDS else None, **facts)
             self._note(connection, job, state, owner, what)
 
     def give_back(
@@ -480,11 +488,11 @@ class Jobs:
         counts: bool,
     ) -> State:
         state = TAKEN_BACK_TO.get(job.state, job.state)
-        attempts = job.attempts - (not counts)
+        attempts = job.attempts - (not counts and state in COUNTED)
         if job.stop_asked:
             state, code = job.stop_asked, job.stop_asked  # type: ignore[assignment]  # one of the two states
-        elif counts and attempts >= tries and job.state not in ("proven", "sent"):
-            state = "quarantined"  # what is sent is tried until it is taken
+        elif counts and attempts >= tries and state in COUNTED:
+            state = "quarantined"
         changes: dict[str, Any] = {"reason_code": code, "reason": reason} if code else {}
         _set(
             connection,
