@@ -8,6 +8,11 @@ from typing import Any
 CODES: dict[str, str] = {
     "refused": "the input or a setting is not what is needed; the message says what",
     "lost-input": "the input is not where it was",
+    "no-dicom": "what was sent is no DICOM object",
+    "bad-uid": "an identifier that is none, or that is no name for a file",
+    "mismatch": "an object that is not what it was announced as",
+    "too-large": "an object that is larger than is allowed",
+    "no-room": "no room to take more in; it is to be sent again",
     "unreadable": "a file that cannot be parsed: damaged, cut, or of another kind",
     "absurd-size": "a header that claims a size that cannot be true, or that no machine could hold",
     "truncated": "slices whose pixels are cut short",

@@ -73,6 +73,41 @@ def opening(browser: Browser) -> Iterator[Callable[[Path], Page]]:
     assert said == [], "in the console"
 
 
+@contextmanager
+def visiting(browser: Browser, address: str, *, width: int = 1280, forgiven: tuple[str, ...] = ()) -> Iterator[Page]:
+    """A page of a server. In the end nothing may have been asked of anybody else, and the console must have stayed
+    silent.
+
+    Args:
+        address: all that is asked must begin so.
+        forgiven: parts of what the browser itself says of answers that a test asks for.
+    """
+    viewport = {"width": width, "height": 800}
+    context = browser.new_context(viewport=viewport, color_scheme="light")  # type: ignore[arg-type]
+    asked: list[str] = []
+    said: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        fine = (OF_THE_BROWSER, *forgiven)
+        if message.type in ("error", "warning") and not any(part in message.text for part in fine):
+            said.append(message.text)
+
+    def decide(route: Route) -> None:
+        if route.request.url.startswith((address, "data:", "blob:")):
+            route.continue_()
+        else:
+            asked.append(route.request.url)
+            route.abort()
+
+    context.on("console", listen)
+    context.on("weberror", lambda error: said.append(str(error.error)))
+    context.route("**/*", decide)
+    yield context.new_page()
+    context.close()
+    assert asked == [], "asked of somebody else"
+    assert said == [], "in the console"
+
+
 def pixels(picture: bytes) -> np.ndarray:
     """(rows, columns, 3) uint8 of a screenshot."""
     return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))

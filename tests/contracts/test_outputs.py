@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -20,7 +21,7 @@ NEEDS_DICOM = {"dicom_seg", "rtstruct"}
 FOR_LABELS = [name for name in plugins.names("outputs") if plugins.find("outputs", name).WRITES == "labels"]
 SHAPES = {"stl", "ply", "glb"}
 WITH_VOXELS = [name for name in FOR_LABELS if plugins.find("outputs", name).READ_BACK_BY]
-ABOUT_LABELS = {"statistics_csv", "statistics_json", "dicom_sr", "dicom_page"}
+ABOUT_LABELS = {"statistics_csv", "statistics_json", "dicom_sr", "dicom_page", "dicom_overlay"}
 """What is said of labels, without the voxels themselves; each has a test of its own that reads it back."""
 LABELS = LabelTable.of({"liver": 5, "spleen": 1, "kidney_left": 9})
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, paint=[2, 1, 4])
@@ -38,7 +39,7 @@ def prediction(volume: Volume, table: LabelTable) -> Prediction:
     target = np.zeros((1 if table.exclusive else 3, *volume.shape), np.uint8)
     target[0, 1:4, 2:9, 1:3] = 1
     target[0 if table.exclusive else 1, 2:4, 2:5, 2:4] = 2 if table.exclusive else 1
-    return Prediction("case-1", table, volume.with_array(target), {"model": "unit test"})
+    return Prediction("case-1", table, volume.with_array(target), {"model": "unit test"}, scan=volume)
 
 
 def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -93,7 +94,7 @@ def test_output(name: str, tmp_path: Path) -> None:
 def test_nothing_segmented_is_a_result(name: str, table: LabelTable, tmp_path: Path) -> None:
     output = plugins.find("outputs", name)
     empty = prediction(scan(tmp_path), table)
-    empty = Prediction(empty.case, table, empty.target.with_array(np.zeros_like(empty.target.array)))
+    empty = replace(empty, target=empty.target.with_array(np.zeros_like(empty.target.array)))
     output.write(empty, tmp_path / f"result{output.SUFFIX}", output.Options())
     if output.READ_BACK_BY:
         assert not readers.read(tmp_path / f"result{output.SUFFIX}").array.any()

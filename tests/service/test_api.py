@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, update
 
+import medseg
 from medseg.service.journal.states import STATES
 from medseg.service.journal.tables import arrivals, jobs
+from medseg.service.settings.work import Work
+from medseg.service.work.worker import Worker
 from tests.service import studies
 from tests.service.web import MARKED, Service, asked, finished, form, nrrd, related, serving, site_in, zipped
-from tests.tiny import phantom, untrained_run
+from tests.tiny import AFFINE, phantom, untrained_run
 
 VOLUME = nrrd(phantom(0)[0])
 
@@ -68,7 +74,6 @@ def test_a_volume_becomes_a_job_whose_result_can_be_fetched(service):
     seen = service.get(f"/api/v1/jobs/{taken.id}").json()
     assert (seen["percent"], seen["stage"], seen["ended"]) == (50, "network", False)
     out = Path(taken.out)
-    out.mkdir(parents=True)
     (out / "mine.seg.nrrd").write_bytes(b"result")
     sha256 = hashlib.sha256(b"result").hexdigest()
     on_record.move(taken.id, "w", "written", keep=True, files={"mine.seg.nrrd": sha256})
@@ -86,8 +91,24 @@ def test_the_same_asked_twice_is_one_job_and_one_copy(service):
     again = submit(service, {"model": "liver"}, {"image": ("b.nrrd", VOLUME)}).json()
     other = submit(service, {"model": "liver", "quality": "fast"}, {"image": ("a.nrrd", VOLUME)}).json()
     assert first["job"]["id"] == again["job"]["id"] != other["job"]["id"] and not again["new"]
-    kept = list((service.site.at(service.site.data) / "uploads").iterdir())
-    assert len(kept) == 1 and [path.name for path in kept[0].iterdir()] == ["0.nrrd"]
+    inputs = (service.site.at(service.site.data) / "results").glob("*/input/*")
+    assert sorted(path.name for path in inputs) == ["0.nrrd", "0.nrrd"], "one a job"
+    assert list(service.store.incoming.iterdir()) == []
+
+
+def test_what_is_asked_for_after_its_result_was_cleared_away_is_done_anew(service):
+    ask = {"model": "liver"}
+    first = submit(service, ask, {"image": ("a.nrrd", VOLUME)}).json()["job"]["id"]
+    on_record = service.journal.jobs
+    on_record.take("queued", "w", becomes="running")
+    on_record.move(first, "w", "written", keep=True, files={"a.nii.gz": "0" * 64})
+    for state in ("proven", "sent", "done"):
+        on_record.move(first, "w", state, keep=True)
+    shutil.rmtree(on_record.get(first).out)
+    again = submit(service, ask, {"image": ("a.nrrd", VOLUME)}).json()
+    job = on_record.get(again["job"]["id"])
+    assert again["new"] and job.id != first and Path(job.source["all"]).read_bytes() == VOLUME
+    assert submit(service, ask, {"image": ("a.nrrd", VOLUME)}).json()["job"]["id"] == job.id
 
 
 def test_dicom_in_a_zip_goes_to_the_model_that_is_named(service):
@@ -121,8 +142,9 @@ def test_a_model_of_several_channels_gets_each_by_its_name(tmp_path):
         assert missing.status_code == 400 and "T1, FLAIR" in missing.json()["error"]["needed"]
 
 
-def test_a_study_that_is_here_gets_a_further_job(service):
-    former, _ = service.journal.jobs.submit(asked(1, identity=MARKED), who="route")
+def test_a_study_that_is_here_gets_a_further_job(service, tmp_path):
+    came = replace(asked(1, identity=MARKED), source={"all": str(tmp_path)})
+    former, _ = service.journal.jobs.submit(came, who="route")
     assert service.post("/api/v1/jobs", "submit", json={"model": "liver", "study": MARKED.study_uid}).status_code == 404
     with service.journal.database.write() as connection:
         values = {"study_uid": MARKED.study_uid, "revision": 1, "state": "closed", "sender": "", "expected": 0}
@@ -171,7 +193,7 @@ def test_what_cannot_be_asked_for_is_refused_in_words(service, ask, status, word
 def test_files_that_are_no_volumes_are_refused(service, name, content):
     answer = submit(service, {"model": "liver"}, {"image": ("a.nrrd", content)})
     assert answer.status_code in (400, 415), name
-    assert [path for path in (service.site.at(service.site.data) / "uploads").rglob("*") if path.is_file()] == []
+    assert list(service.store.incoming.iterdir()) == [] and service.journal.jobs.find() == []
 
 
 def test_jobs_are_listed_found_and_turned_over(service):
@@ -216,7 +238,7 @@ def test_who_submits_changes_own_jobs_alone_and_all_is_on_record(service):
     assert service.post(f"/api/v1/jobs/{other.id}/cancel", "admin").json()["state"] == "cancelled"
     told = [(who.partition(" at ")[0], what, about, outcome) for who, what, about, outcome in service.audit()]
     assert told == [
-        ("token submit", "submit_job", "", "done"),
+        ("token submit", "submit_job", f"job {own}", "done"),
         ("token submit", "cancel", f"job {other.id}", "403 not-allowed"),
         ("token read", "cancel", f"job {own}", "403 not-allowed"),
         ("token submit", "cancel", f"job {own}", "done"),
@@ -281,10 +303,24 @@ def test_who_watches_over_it_asks_for_health_and_numbers(service):
 
 
 def test_a_service_that_cannot_work_is_not_ready(service):
-    room = service.client.app.state.room
-    object.__setattr__(room.space, "free_bytes", 2**62)
+    room = service.client.app.state.room.desk.room
+    room.full = lambda: "0.1 GiB are free"
     assert service.get("/readyz", "").status_code == 503
     assert submit(service, {"model": "liver"}, {"image": ("a.nrrd", VOLUME)}).status_code == 507
+
+
+def test_a_volume_comes_back_as_a_segmentation_on_its_grid(service):
+    ask = {"model": "liver", "outputs": ["seg_nrrd"], "case": "mine"}
+    job = submit(service, ask, {"image": ("ct.nrrd", VOLUME)}).json()["job"]["id"]
+    site = service.site.model_copy(update={"work": Work(device="cpu", threads=1)})
+    assert Worker(site, service.journal, "w").step()
+    told = service.get(f"/api/v1/jobs/{job}").json()
+    assert (told["state"], told["percent"], told["reason"]) == ("proven", 100, "")
+    path = service.site.folder / "mine.seg.nrrd"
+    path.write_bytes(service.get(f"/api/v1/jobs/{job}/files/mine.seg.nrrd").content)
+    found = medseg.read(path)
+    assert found.shape == phantom(0)[0].shape and np.allclose(found.affine, AFFINE)
+    assert set(found.source.notes["segments"].values()) == {"left", "right"}
 
 
 ANY = st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=40), st.lists(st.text(max_size=9), max_size=3))

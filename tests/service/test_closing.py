@@ -178,3 +178,41 @@ def test_an_object_that_moved_to_another_series_is_in_one_place(parts):
     closing.step()
     [job] = journal.jobs.find()
     assert list(folder_of(job)) == [f"1.9/{STUDY}.1.1.dcm"]
+
+
+NO_INPUTS = [
+    {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.33", "Modality": "SR"},
+    {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4", "Modality": "SEG"},
+    {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "Modality": "OT", "Manufacturer": "medseg"},
+]
+
+
+@pytest.mark.parametrize("about", NO_INPUTS, ids=["report", "segmentation", "own picture"])
+def test_results_that_come_back_make_no_revision(parts, about):
+    """Archives send all of a study; computed on again, results would make results without end."""
+    journal, store, clock, closing, _ = parts
+    hand_in(store, image(1))
+    clock.now += 20
+    assert [closing.step(), closing.step()] == [0, 0]
+    clock.now += 20
+    assert closing.step() == 1
+    assert hand_in(store, image(900, series=f"{STUDY}.9", **about)).state == "new"
+    assert hand_in(store, image(900, series=f"{STUDY}.9", **about)).state == "duplicate"
+    assert journal.arrivals.open() == [] and len(journal.jobs.find()) == 1
+    counts = journal.arrivals.counts()
+    assert (counts.received, counts.duplicates, counts.open) == (3, 1, 0)
+    hand_in(store, image(2))
+    [opened] = journal.arrivals.open()
+    assert opened.revision == 2
+
+
+def test_a_report_alone_is_on_record(parts):
+    journal, store, clock, closing, _ = parts
+    hand_in(store, image(900, **NO_INPUTS[0]))
+    closing.step()
+    clock.now += 20
+    closing.step()
+    clock.now += 20
+    closing.step()
+    [job] = journal.jobs.find()
+    assert job.state == "received" and len(folder_of(job)) == 1

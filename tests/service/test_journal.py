@@ -49,7 +49,8 @@ def test_a_job_goes_its_way_and_every_step_is_on_record(journal):
     assert (journal.jobs.get(job.id).stage, journal.jobs.get(job.id).share) == ("network", 0.5)
     journal.jobs.move(job.id, "w", "written", keep=True, files={"a.nii.gz": "00"})
     journal.jobs.move(job.id, "w", "proven", verdict="pass")
-    assert journal.jobs.take("proven", "s").owner == "s"
+    sending = journal.jobs.take("proven", "s")
+    assert (sending.owner, sending.attempts) == ("s", 1)
     for delivery in journal.deliveries.of(job.id):
         journal.deliveries.tell(delivery.id, "sent", tried=True)
     assert journal.deliveries.counts() == {"pacs": {"sent": 1}, "disk": {"sent": 1}}
@@ -86,6 +87,31 @@ def test_a_job_that_kills_its_workers_is_put_aside(journal):
     assert journal.jobs.get(job.id).state == "quarantined" and journal.jobs.counts()["quarantined"] == 1
     assert journal.jobs.retry(job.id, "me") == "queued"
     assert journal.jobs.take("queued", "w", becomes="running").attempts == 1
+
+
+def test_what_is_sent_is_tried_for_ever(journal):
+    job, _ = journal.jobs.submit(replace(ASKED, receivers=("pacs",)), who="a")
+    journal.jobs.take("queued", "w", becomes="running")
+    journal.jobs.give_back(job.id, "w", "error", "the first try")
+    journal.jobs.take("queued", "w", becomes="running")
+    journal.jobs.move(job.id, "w", "written", keep=True)
+    journal.jobs.move(job.id, "w", "proven")
+    for counts in (True, False) * 4:
+        journal.jobs.take("proven", "s")
+        assert journal.jobs.give_back(job.id, "s", "refused", "no", counts=counts) == "proven"
+    assert journal.jobs.get(job.id).attempts == 2
+    journal.jobs.take("proven", "s")
+    journal.jobs.move(job.id, "s", "sent", keep=True)
+    journal.jobs.move(job.id, "s", "done", keep=True)
+    ended = journal.jobs.get(job.id)
+    assert (ended.reason_code, ended.reason, ended.owner) == ("", "", None)
+
+
+def test_results_that_never_came_are_not_waited_for(journal):
+    job, _ = journal.jobs.submit(replace(ASKED, receivers=("pacs",)), who="a")
+    assert journal.deliveries.counts() == {"pacs": {"waiting": 1}}
+    journal.jobs.cancel(job.id, "me")
+    assert journal.deliveries.counts() == {}
 
 
 def test_a_job_given_back_in_good_order_has_lost_no_attempt(journal):
@@ -210,6 +236,48 @@ def test_two_never_take_one(where):
     for journal in journals:
         journal.close()
     assert sorted(taken) == list(range(1, 41))
+
+
+def test_jobs_for_receivers_that_are_left_alone_are_passed_over(journal):
+    wanted = {"a": ("pacs",), "b": ("pacs", "disk"), "c": (), "d": ("disk",)}
+    jobs = {}
+    for name, receivers in wanted.items():
+        jobs[name], _ = journal.jobs.submit(replace(ASKED, digest=name, receivers=receivers), who="a")
+    [_, disk] = journal.deliveries.of(jobs["b"].id)
+    journal.deliveries.tell(disk.id, "confirmed")
+    taken = [journal.jobs.take("queued", "s", unless_for=["pacs"]) for _ in range(3)]
+    assert [job and job.id for job in taken] == [jobs["c"].id, jobs["d"].id, None]
+    assert journal.jobs.take("queued", "s", unless_for=["disk"]).id == jobs["a"].id
+    assert journal.jobs.take("queued", "s").id == jobs["b"].id
+
+
+def test_what_was_refused_by_a_receiver_is_only_sent_again(journal):
+    job, _ = journal.jobs.submit(replace(ASKED, receivers=("pacs", "disk")), who="a")
+    journal.jobs.take("queued", "w", becomes="running")
+    for state in ("written", "proven"):
+        journal.jobs.move(job.id, "w", state, keep=True)
+    pacs, disk = journal.deliveries.of(job.id)
+    journal.deliveries.tell(pacs.id, "refused", "no room for it", tried=True)
+    journal.deliveries.tell(disk.id, "confirmed")
+    journal.jobs.move(job.id, "w", "failed", reason_code="refused-by-receiver", reason="pacs")
+    assert journal.jobs.retry(job.id, "me") == "proven"
+    assert [one.state for one in journal.deliveries.of(job.id)] == ["waiting", "confirmed"]
+
+
+def test_a_route_that_is_refused_fails_alone_and_is_routed_anew(journal):
+    job, _ = journal.jobs.submit(replace(ARRIVED, arrival=arrive(journal, 1)), who="CT")
+    taken = journal.jobs.take("received", "clerk")
+    liver, lung = (replace(ARRIVED, route=name, arrival=taken.arrival) for name in ("liver", "lung"))
+    asked = [liver, replace(lung, model="/m/lung")]
+    first, second = journal.jobs.route(taken, "clerk", asked, "2 match", {"liver": ("missing-slices", "a gap")})
+    assert (first.id, first.state, first.reason_code, first.reason) == (job.id, "failed", "missing-slices", "a gap")
+    assert (second.state, second.route) == ("queued", "lung")
+    assert journal.jobs.retry(first.id, "me") == "received"
+    again = journal.jobs.take("received", "clerk")
+    assert again.route == "liver"
+    journal.jobs.cancel(again.id, "me")
+    assert journal.jobs.route(again, "clerk", [replace(liver, model="/m")], "") == []
+    assert journal.jobs.get(again.id).state == "cancelled"
 
 
 def test_jobs_are_found(journal):

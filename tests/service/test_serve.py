@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +16,12 @@ import pytest
 import yaml
 
 from medseg.refusal import Refusal
-from medseg.service.journal import Journal
-from medseg.service.settings.site import Site, load
+from medseg.service.settings.site import Site
 from medseg.service.web import server, tokens
+from tests.service.served import WAIT_S, Process, process
 from tests.service.web import MARKED, asked, nrrd
-from tests.tiny import ENVIRONMENT, medseg_command, phantom
+from tests.tiny import medseg_command, phantom
 
-WAIT_S = 60
 TLS = {"certificate": "cert.pem", "key": "key.pem"}
 
 
@@ -34,57 +29,6 @@ def certificate(folder: Path) -> None:
     command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost"
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([*command.split(), *names], cwd=folder, check=True, capture_output=True, timeout=WAIT_S)
-
-
-@dataclass
-class Process:
-    """A running `medseg serve`."""
-
-    running: subprocess.Popen[str]
-    address: str
-    token: str
-    site: Path
-
-    @property
-    def port(self) -> int:
-        return int(self.address.rstrip("/").rpartition(":")[2])
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.token}"}
-
-    @contextmanager
-    def journal(self) -> Iterator[Journal]:
-        journal = Journal(load(self.site).journal_at)
-        yield journal
-        journal.close()
-
-    def end(self) -> str:
-        """Ask it to end; what it has logged."""
-        self.running.send_signal(signal.SIGTERM)
-        _, logged = self.running.communicate(timeout=WAIT_S)
-        assert self.running.returncode == 0, logged
-        return logged
-
-
-@contextmanager
-def process(folder: Path, **serve: Any) -> Iterator[Process]:
-    site = folder / "site.yaml"
-    site.write_text(yaml.safe_dump({"serve": {"port": 0, **serve}, "keep": {"free_gib": 0}}))
-    token = tokens.add(folder / "tokens.yaml", "me", "admin")
-    command = [sys.executable, "-m", "medseg", "serve", str(site)]
-    with subprocess.Popen(
-        command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder
-    ) as running:
-        try:
-            assert running.stdout
-            found = re.search(r"listening at (\S+)", running.stdout.readline())
-            assert found, running.communicate(timeout=WAIT_S)[1]
-            yield Process(running, found[1], token, site)
-        finally:
-            if running.poll() is None:
-                running.kill()
-                running.communicate(timeout=WAIT_S)
 
 
 @pytest.fixture(scope="module")
@@ -239,4 +183,5 @@ def test_a_large_upload_lies_on_the_disk_and_not_in_memory(plain):
     answer = httpx.post(f"{plain.address}api/v1/jobs", headers=plain.headers | kind, content=body(), timeout=WAIT_S)
     assert answer.status_code == 400 and "without a model" in answer.text
     assert resident() - before < megabytes / 4
-    assert list((plain.site.parent / "data" / "uploads").iterdir()) == []
+    (incoming,) = (path for path in (plain.site.parent / "data" / "incoming").iterdir() if path.is_dir())
+    assert list(incoming.iterdir()) == []

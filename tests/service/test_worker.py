@@ -70,7 +70,9 @@ def test_one_that_is_refused_does_not_stop_the_others_of_its_row(ahead, journal,
     scans = [sites.scan(tmp_path / "a.nii.gz"), tmp_path / "b.nii.gz", sites.scan(tmp_path / "c.nii.gz")]
     jobs = [sites.submitted(journal, sites.asked(model, path, tmp_path / "out")) for path in scans]
     loads = []
-    post = Worker(sites.site(tmp_path, ahead=ahead), journal, "w", locate=lambda name: loads.append(name) or Path(name))
+    post = Worker(
+        sites.site(tmp_path, ahead=ahead), journal, "w", locate=lambda name: loads.append(name) or [Path(name)]
+    )
     assert post.step() and not post.step()
     ends = [journal.jobs.get(job.id) for job in jobs]
     assert [job.state for job in ends] == ["proven", "failed", "proven"] and len(loads) == 1
@@ -112,7 +114,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_jobs_and_no_others(journal, mod
 
 def test_only_so_many_models_stay_loaded(journal, model, tmp_path):
     path, loads = sites.scan(tmp_path / "a.nii.gz"), []
-    post = Worker(sites.site(tmp_path, models=2), journal, "w", locate=lambda name: loads.append(name) or Path(name))
+    post = Worker(sites.site(tmp_path, models=2), journal, "w", locate=lambda name: loads.append(name) or [Path(name)])
     for number, quality in enumerate(["fast", "standard", "fast", "best", "fast", "standard"]):
         asked = sites.asked(model, path, tmp_path / str(number), parameters=Parameters(quality=quality).to_json())
         sites.submitted(journal, asked.__class__(**(asked.__dict__ | {"digest": str(number)})))
@@ -204,7 +206,7 @@ def test_a_result_that_cannot_be_read_back_is_never_proven(journal, model, tmp_p
 
 
 def test_what_no_reader_takes_is_not_proven_either(model, tmp_path):
-    bench = worker.Loaded(sites.site(tmp_path).work).bench(
+    bench = worker.Loaded(sites.site(tmp_path).work, worker.at_its_path).bench(
         Journal(tmp_path / "j.sqlite").jobs.submit(sites.asked(model, tmp_path / "a", tmp_path), who="a")[0]
     )
     (tmp_path / "a.nii.gz").write_bytes(b"not one")

@@ -114,7 +114,7 @@ class Network(Predictor):
         return super().predict(scan, case)
 
 
-WANT_A_SCAN = ["dicom_seg", "rtstruct", "dicom_sr", "dicom_page", "stl", "ply", "glb"]
+WANT_A_SCAN = ["dicom_seg", "rtstruct", "dicom_sr", "dicom_page", "dicom_overlay", "stl", "ply", "glb"]
 
 
 @pytest.mark.parametrize("output", WANT_A_SCAN)

@@ -17,7 +17,7 @@ from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from tests import dicom_sources, judges
 
-OUTPUTS = ["dicom_seg", "rtstruct", "dicom_sr", "dicom_page"]
+OUTPUTS = ["dicom_seg", "rtstruct", "dicom_sr", "dicom_page", "dicom_overlay"]
 LABELS = LabelTable.of({"liver": 5, "kidney_left": 1})
 each_output = pytest.mark.parametrize("output", OUTPUTS)
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:The value length")

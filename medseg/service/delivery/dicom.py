@@ -11,7 +11,7 @@ import pydicom
 import pynetdicom
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, build_context
-from pynetdicom.sop_class import StorageCommitmentPushModel
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from medseg.service.delivery.commitment import Commitments
 from medseg.service.delivery.way import (
@@ -93,6 +93,7 @@ class StoreWay:
             syntaxes = [instance.syntax, *(PLAIN if instance.syntax in PLAIN else ())]
             wanted.setdefault(instance.sop_class, []).extend(syntaxes)
         offered = [build_context(name, [one]) for name, some in wanted.items() for one in dict.fromkeys(some)]
+        offered.append(build_context(Verification, list(PLAIN)))  # else nobody could tell that all others were refused
         association = self._entity.associate(
             self._to.host,
             self._to.port,

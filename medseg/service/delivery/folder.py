@@ -36,6 +36,9 @@ class FolderWay:
         if other:
             raise Gone(f"not in {self._folder} as they were sent: {', '.join(other)}")
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def _place(self, job: Job, file: File) -> Path:
         return self._folder / f"{job.case}-{job.id}" / file.path.name
 

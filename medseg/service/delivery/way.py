@@ -77,6 +77,9 @@ class Way(Protocol):
             Again, Pending, Gone, Never: see there.
         """
 
+    def close(self) -> None:
+        """End what is open."""
+
 
 def files(out: Path, expected: Mapping[str, str]) -> list[File]:
     """The files of a result, which are as they were written.
@@ -138,4 +141,5 @@ def _instance(path: Path) -> Instance:
     wanted = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
     with parsing(path, needed="a DICOM object as it was written", remedy="let the case be computed again"):
         read = pydicom.dcmread(path, specific_tags=wanted, stop_before_pixels=True)
-        return Instance(*(str(read[name].value) for name in wanted), str(read.file_meta.TransferSyntaxUID))
+        sop_class, sop_uid, study_uid, series_uid = (str(read[name].value) for name in wanted)
+        return Instance(sop_class, sop_uid, study_uid, series_uid, str(read.file_meta.TransferSyntaxUID))

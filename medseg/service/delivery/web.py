@@ -12,7 +12,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 
-from medseg.service.delivery.way import AGAIN, NEVER, TEXT, Again, File, Gone, Never, meaning, objects, said
+from medseg.service.delivery.way import AGAIN, NEVER, Again, File, Gone, Never, meaning, objects, said
 from medseg.service.journal.jobs import Job
 from medseg.service.settings.receivers import WebReceiver
 from medseg.service.settings.site import Site, filled
@@ -33,9 +33,9 @@ class WebWay:
         session.verify = str(site.at(Path(receiver.authority))) if receiver.authority else True
         if receiver.token:
             session.headers["Authorization"] = f"Bearer {filled(receiver.token)}"
-        self._client = DICOMwebClient(receiver.url, session=session, timeout=TIMES_S)  # type: ignore[arg-type]
+        self._client = DICOMwebClient(receiver.url, session=session, timeout=TIMES_S)
         self._client.set_http_retry_params(retry=False)  # the sender waits, and serves others meanwhile
-        self._url = receiver.url
+        self._session, self._url = session, receiver.url
 
     def send(self, job: Job, files: Sequence[File]) -> str:
         found, left_out = objects(files)
@@ -51,12 +51,17 @@ class WebWay:
             try:
                 with self._asking(path.name):
                     told = self._client.retrieve_instance_metadata(one.study_uid, one.series_uid, one.sop_uid)
+                    found = told["00080018"]["Value"][0]
             except Again as error:
-                if getattr(error.__cause__, "response", None) is not None and _status(error.__cause__) in NOT_THERE:
+                if isinstance(error.__cause__, requests.HTTPError) and _status(error.__cause__) in NOT_THERE:
                     raise Gone(f"{self._url} does not have {path.name}") from error
                 raise
-            if one.sop_uid not in str(told):
+            if found != one.sop_uid:
                 raise Gone(f"{self._url} has something else in place of {path.name}")
+
+    def close(self) -> None:
+        """End the connections."""
+        self._session.close()
 
     def _judged(self, answer: Dataset, name: str) -> str:
         """What a store response says (PS3.18 I.2)."""
@@ -76,22 +81,23 @@ class WebWay:
         try:
             yield
         except requests.HTTPError as error:
-            status = _status(error)
-            told = _failures(error.response)
-            words = f"{self._url} answers {status} to {name}: {error.response.reason}"[:TEXT]
+            status, told = _status(error), _failures(error.response)
+            words = f"{self._url} answers {status} to {name}"
             if status >= 500 or status in NOT_OF_THE_OBJECT:
                 raise Again(words) from error
             if told is not None:
                 self._judged(told, name)
             raise Never(words) from error
+        except requests.JSONDecodeError as error:  # a RequestException, too
+            raise Again(f"{self._url} answers {name} with something that cannot be read") from error
         except requests.RequestException as error:
             raise Again(f"{self._url}: {type(error).__name__}, nobody answers there, or not as expected") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise Again(f"{self._url} answers {name} with something that cannot be read") from error
+        except (ValueError, LookupError) as error:
+            raise Again(f"{self._url} answers {name} with something that is no DICOM in JSON") from error
 
 
-def _status(error: Any) -> int:
-    return int(error.response.status_code)
+def _status(error: requests.HTTPError) -> int:
+    return 0 if error.response is None else error.response.status_code
 
 
 def _failures(response: Any) -> Dataset | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from medseg.boundary import parsing
 from medseg.dicom import parse
+from medseg.dicom.objects import MANUFACTURER
 from medseg.dicom.signature import starts_dicom
 from medseg.refusal import Refusal
 from medseg.service.journal.jobs import Identity
@@ -35,7 +36,12 @@ TEXTS = {
     "description": "StudyDescription",
     "modality": "Modality",
 }
-WANTED = parse.tags([*UIDS.values(), *TEXTS.values()])
+MAKER = "Manufacturer"
+STORAGE = "1.2.840.10008.5.1.4.1.1."
+NO_INPUT = tuple(STORAGE + kind for kind in ("9.", "11.", "66", "68.", "88.", "104.", "131", "481."))
+"""How SOP classes begin that hold no scan (PS3.6 annex A): waveforms, presentation states, raw data and segmentations,
+surfaces, reports and key objects, documents, displays, radiotherapy."""
+WANTED = parse.tags([*UIDS.values(), *TEXTS.values(), MAKER])
 LAST = UIDS["series_uid"]
 """The highest of the tags, (0020,000E)."""
 
@@ -47,6 +53,7 @@ class Head:
         syntax: the transfer syntax, empty where the file does not say.
         begins: byte of the file at which the data set begins.
         identity: what a person knows it by; without a series, as it is one of a study.
+        input: whether a model may be given it; what holds no scan, or was made by medseg, is none.
     """
 
     study_uid: str
@@ -56,6 +63,7 @@ class Head:
     syntax: str
     begins: int
     identity: Identity
+    input: bool
 
 
 def read(path: Path, name: str = "") -> Head:
@@ -74,12 +82,13 @@ def read(path: Path, name: str = "") -> Head:
     try:
         with parsing(named, needed=NEEDED, remedy=REMEDY):
             found, syntax, begins = parse.beginning(start, WANTED, LAST)
-            values = {name: found.get(name) for name in (*UIDS.values(), *TEXTS.values())}
+            values = {name: found.get(name) for name in (*UIDS.values(), *TEXTS.values(), MAKER)}
     except Refusal as refusal:
         refusal.code = "no-dicom"
         raise
     uids = {field: _uid(named, keyword, values[keyword]) for field, keyword in UIDS.items()}
-    return Head(**uids, syntax=syntax, begins=begins, identity=_identity(uids["study_uid"], values))
+    given = not uids["sop_class"].startswith(NO_INPUT) and values[MAKER] != MANUFACTURER
+    return Head(**uids, syntax=syntax, begins=begins, identity=_identity(uids["study_uid"], values), input=given)
 
 
 def sha256(path: Path, head: Head) -> str:

@@ -109,7 +109,8 @@ class Store:
         whole = path.replace(self.incoming / f"{uuid.uuid4().hex}-{sha256}{WHOLE}")
         uids = (found.study_uid, found.series_uid, found.sop_uid, found.sop_class)
         place = f"{OBJECTS}/{hashlib.sha256(found.study_uid.encode()).hexdigest()[:SHOWN]}/{sha256}{WHOLE}"
-        state = self._record(Received(*uids, sha256=sha256, bytes=size, path=place, sender=sender), whole)
+        received = Received(*uids, sha256=sha256, bytes=size, path=place, sender=sender, input=found.input)
+        state = self._record(received, whole)
         told = {"study": logs.pseudonym(found.study_uid), "object": logs.pseudonym(found.sop_uid)}
         log.debug("object kept", extra={"facts": {**told, "sender": sender, "novelty": state, "bytes": size}})
         return Kept(state, *uids)

@@ -35,6 +35,7 @@ class Received:
         bytes: size of its file.
         path: of its file, in the data folder.
         sender: AE title, folder or name of who handed it in.
+        input: whether a model may be given it, see `tables.objects`.
     """
 
     study_uid: str
@@ -45,6 +46,7 @@ class Received:
     bytes: int
     path: str
     sender: str
+    input: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Arrivals:
         """Put objects on record, all in one transaction, and say of each what it is.
 
         What is new, or corrected, goes into the open arrival of its study, or opens its next revision. What is known
-        is counted and opens nothing.
+        is counted and opens nothing; nor does what is no input of a model, but as the first of its study.
         """
         for _ in range(MEETINGS - 1):
             try:
@@ -205,6 +207,7 @@ class Arrivals:
 
     def _add(self, received: Sequence[Received]) -> list[Novelty]:
         found: dict[int, Novelty] = {}
+        last: int | None = None
         order = sorted(range(len(received)), key=lambda n: (received[n].study_uid, received[n].sop_uid))
         with self.database.write() as connection:
             opened = self._open_ones(connection, [one.study_uid for one in received])
@@ -218,12 +221,19 @@ class Arrivals:
                     found[number] = "duplicate"
                     continue
                 if one.study_uid not in opened:
-                    opened[one.study_uid] = _begin(connection, one.study_uid, one.sender)
+                    last = None if one.input else _last(connection, one.study_uid)
+                    if last is None:
+                        opened[one.study_uid] = _begin(connection, one.study_uid, one.sender)
                 found[number] = "corrected" if one.study_uid in versions.values() else "new"
                 if found[number] == "corrected":
                     former = (objects.c.sop_uid == one.sop_uid) & (objects.c.study_uid == one.study_uid)
                     connection.execute(update(objects).where(former & objects.c.current).values(current=False))
-                values = {"arrival": opened[one.study_uid], "times": 1, "current": True, "received_at": time.time()}
+                values = {
+                    "arrival": opened.get(one.study_uid, last),
+                    "times": 1,
+                    "current": True,
+                    "received_at": time.time(),
+                }
                 connection.execute(insert(objects).values(**one.__dict__, **values))
                 versions[one.sha256] = one.study_uid
         return [found[number] for number in range(len(received))]
@@ -246,9 +256,15 @@ class Arrivals:
 
 
 def digest(received: Iterable[Received]) -> str:
-    """sha256 of a set of objects: of their UIDs and sha256."""
-    lines = sorted(f"{one.sop_uid} {one.sha256}\n" for one in received)
+    """sha256 of the inputs among objects: of their UIDs and sha256."""
+    lines = sorted(f"{one.sop_uid} {one.sha256}\n" for one in received if one.input)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _last(connection: Connection, study_uid: str) -> int | None:
+    """The newest arrival of a study; None before the first."""
+    ids = select(func.max(arrivals.c.id)).where(arrivals.c.study_uid == study_uid)
+    return connection.execute(ids).scalar_one()
 
 
 def _begin(connection: Connection, study_uid: str, sender: str) -> int:

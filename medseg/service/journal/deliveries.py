@@ -10,7 +10,8 @@ from typing import Literal, get_args
 from sqlalchemy import Connection, func, insert, select, update
 
 from medseg.service.journal.database import Database
-from medseg.service.journal.tables import deliveries
+from medseg.service.journal.states import ENDS, GOOD
+from medseg.service.journal.tables import deliveries, jobs
 
 DeliveryState = Literal["waiting", "sent", "confirmed", "refused"]
 """waiting: to be sent, or sent again; sent: taken; confirmed: the receiver says that it keeps it, or cannot say;
@@ -66,10 +67,12 @@ class Deliveries:
             connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(**changes))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Of each receiver: state -> how many."""
+        """Of each receiver: state -> how many; what has no results to send any more is not waited for."""
         found: dict[str, dict[str, int]] = {}
         with self.database.read() as connection:
             columns = (deliveries.c.receiver, deliveries.c.state)
-            for receiver, state, count in connection.execute(select(*columns, func.count()).group_by(*columns)):
+            gone = (deliveries.c.state == "waiting") & jobs.c.state.in_(ENDS - GOOD)
+            query = select(*columns, func.count()).join(jobs, jobs.c.id == deliveries.c.job).where(~gone)
+            for receiver, state, count in connection.execute(query.group_by(*columns)):
                 found.setdefault(receiver, {})[state] = count
         return found

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
 
 from medseg.refusal import Refusal
 from medseg.service.journal.database import Database
 from medseg.service.journal.states import ENDS, NEXT, STATES, TAKEN_BACK_TO, State
-from medseg.service.journal.tables import arrivals, events, jobs
+from medseg.service.journal.tables import arrivals, deliveries, events, jobs
 
 TRIES = 3
 """How often a job may be begun; what failed so often is put aside."""
@@ -37,6 +37,10 @@ _FRESH: dict[str, Any] = {
     "reason": "",
 }
 """What is forgotten of earlier tries."""
+
+
+COUNTED: tuple[State, ...] = ("received", "queued")
+"""States from which a beginning is an attempt; what is sent is tried until it is taken."""
 
 
 class Lost(Exception):
@@ -238,18 +242,29 @@ class Jobs:
 
     # working
 
-    def take(self, state: State, owner: str, *, becomes: State | None = None, beside: Job | None = None) -> Job | None:
+    def take(
+        self,
+        state: State,
+        owner: str,
+        *,
+        becomes: State | None = None,
+        beside: Job | None = None,
+        unless_for: Sequence[str] = (),
+    ) -> Job | None:
         """The oldest job in a state that nobody has, for `owner` alone; None if there is none.
 
         Args:
             becomes: the state that it goes to; none: it stays.
             beside: a job that the owner has; only one of its kind that was never begun is given.
+            unless_for: receivers that are to be left alone: jobs that wait for nobody else are passed over.
         """
         now = time.time()
         free = (jobs.c.state == state) & jobs.c.owner.is_(None)
         if beside:
             free &= (jobs.c.kind == beside.kind) & (jobs.c.attempts == 0)
         due = or_(jobs.c.not_before <= now, jobs.c.not_before > now + LONGEST_WAIT_S)
+        if unless_for:
+            due &= _goes_elsewhere(unless_for)
         oldest = select(jobs.c.id).where(free & due).order_by(jobs.c.id).limit(1).with_for_update(skip_locked=True)
         with self.database.read() as connection:  # to look costs nobody a lock
             if connection.execute(select(jobs.c.id).where(free & due).limit(1)).first() is None:
@@ -260,11 +275,13 @@ class Jobs:
                 return None
             job = _get(connection, found)
             _check(job, becomes)
-            changes: dict[str, Any] = {"owner": owner, "attempts": job.attempts + 1, "beat": job.beat + 1}
+            attempts = job.attempts + (state in COUNTED)
+            changes: dict[str, Any] = {"owner": owner, "attempts": attempts, "beat": job.beat + 1}
             if becomes:
                 changes |= {"state": becomes, "share": 0.0}
             _set(connection, found, **changes)
-            self._note(connection, found, becomes or state, owner, f"begun, attempt {job.attempts + 1}")
+            told = f"begun, attempt {attempts}" if state in COUNTED else "begun"
+            self._note(connection, found, becomes or state, owner, told)
             return _get(connection, found)
 
     def beat(self, job: int, owner: str, *, stage: str = "", share: float = 0.0) -> str:
@@ -285,7 +302,7 @@ class Jobs:
         """Go to the next state.
 
         Args:
-            keep: the owner keeps it; else it is free for whoever does what comes next.
+            keep: the owner keeps it, unless it has ended; else it is free for whoever does what comes next.
             facts: columns of the job that change with it: files, facts, verdict, reason_code, reason, ...
 
         Raises:
@@ -294,7 +311,9 @@ class Jobs:
         with self.database.write() as connection:
             current = self._own(connection, job, owner)
             _check(current, state)
-            _set(connection, job, state=state, owner=owner if keep else None, **facts)
+            if state == "done":  # what was wrong with earlier tries is among the events
+                facts = {"reason_code": "", "reason": ""} | facts
+            _set(connection, job, state=state, owner=owner if keep and state not in ENDS else None, **facts)
             self._note(connection, job, state, owner, what)
 
     def give_back(
@@ -366,10 +385,14 @@ class Jobs:
         with self.database.write() as connection:
             found = self._known(connection, job)
             state: State = "queued" if found.model else "received"
+            if found.reason_code == "refused-by-receiver":  # the results are there, and only have to be sent
+                state = "proven"
             if state not in NEXT[found.state] or found.state not in ENDS:
                 raise _unfit(found, "one that failed, was put aside, unmatched or cancelled")
             _refuse_removed(connection, found)
             _set(connection, job, state=state, owner=None, kept="yes", **_FRESH)
+            again = (deliveries.c.job == job) & (deliveries.c.state == "refused")
+            connection.execute(update(deliveries).where(again).values(state="waiting", changed_at=time.time()))
             self._note(connection, job, state, who, "tried again")
             return state
 
@@ -465,11 +488,11 @@ class Jobs:
         counts: bool,
     ) -> State:
         state = TAKEN_BACK_TO.get(job.state, job.state)
-        attempts = job.attempts - (not counts)
+        attempts = job.attempts - (not counts and state in COUNTED)
         if job.stop_asked:
             state, code = job.stop_asked, job.stop_asked  # type: ignore[assignment]  # one of the two states
-        elif counts and attempts >= tries and job.state not in ("proven", "sent"):
-            state = "quarantined"  # what is sent is tried until it is taken
+        elif counts and attempts >= tries and state in COUNTED:
+            state = "quarantined"
         changes: dict[str, Any] = {"reason_code": code, "reason": reason} if code else {}
         _set(
             connection,
@@ -511,6 +534,13 @@ class Jobs:
 
     def _note(self, connection: Connection, job: int, state: str, who: str, what: str) -> None:
         connection.execute(insert(events).values(job=job, at=time.time(), state=state, who=who, what=what))
+
+
+def _goes_elsewhere(left_alone: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a job has something to send or to ask, and not only to those who are left alone."""
+    unfinished = (deliveries.c.job == jobs.c.id) & deliveries.c.state.in_(("waiting", "sent"))
+    other = select(deliveries.c.id).where(unfinished & deliveries.c.receiver.not_in(left_alone)).exists()
+    return other | ~select(deliveries.c.id).where(unfinished).exists()
 
 
 def _submitted(connection: Connection, asked: Asked, who: str) -> Job:

@@ -86,6 +86,11 @@ class Keeping:
         with self.database.read() as connection:
             return float(connection.execute(select(age.c.seconds)).scalar_one())
 
+    def newest(self) -> float:
+        """Moment of the latest change that is on record; 0: there is none."""
+        with self.database.read() as connection:
+            return float(connection.execute(select(func.max(events.c.at))).scalar_one() or 0.0)
+
     # what may leave
 
     def leaving(self) -> list[Leaving]:

@@ -41,18 +41,18 @@ NEXT: dict[State, frozenset[State]] = {
     "queued": _STOPS | {"running"},
     "running": _STOPS | {"written", "queued"},
     "written": _STOPS | {"proven", "queued"},
-    "proven": _STOPS | {"sent", "held"},
+    "proven": _STOPS | {"sent", "held", "queued"},
     "held": frozenset({"proven", "cancelled", "superseded"}),
-    "sent": frozenset({"done", "proven", "cancelled"}),
+    "sent": frozenset({"done", "proven", "failed", "cancelled"}),
     "done": frozenset(),
-    "failed": frozenset({"received", "queued"}),
+    "failed": frozenset({"received", "queued", "proven"}),
     "quarantined": frozenset({"received", "queued"}),
     "unmatched": frozenset({"received"}),
     "cancelled": frozenset({"received", "queued"}),
     "superseded": frozenset(),
 }
-"""Where a job may go from each state. Backwards: a worker died or gave it back (running, written), a receiver does not
-have what it took (sent), a person tries again (the ends)."""
+"""Where a job may go from each state. Backwards: a worker died or gave it back (running, written), results are not
+as they were written (proven), a receiver does not have what it took (sent), a person tries again (the ends)."""
 
 TAKEN_BACK_TO: dict[State, State] = {"running": "queued", "written": "queued"}
 """Where a job goes whose process is gone; from any other state it goes on where it stands."""

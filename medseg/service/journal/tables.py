@@ -123,12 +123,14 @@ objects = Table(
     Column("sender", String(255), nullable=False),
     Column("times", Integer, nullable=False),
     Column("current", Boolean, nullable=False),
+    Column("input", Boolean, nullable=False),
     Column("received_at", Float, nullable=False),
     UniqueConstraint("sop_uid", "sha256"),
     Index("ix_objects_study_uid_current", "study_uid", "current"),
 )
 """A DICOM object that was received, `times` times with the same bytes. Of several versions of one (equal `sop_uid`,
-another `sha256`) the last is current."""
+another `sha256`) the last is current. An `input` is what a model may be given; reports, segmentations and medseg's own
+results are none, and make no revision of their study: else a result that an archive sends back would be computed on."""
 
 audit = Table(
     "audit",

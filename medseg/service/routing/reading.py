@@ -3,6 +3,7 @@ must not take the one with it that routes all studies."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from multiprocessing.connection import Connection, Pipe
@@ -77,6 +78,8 @@ def main(number: int) -> None:
     """Answer to the process behind a connection, until that ends."""
     from medseg.dicom import archive, sweep
 
+    for one in (signal.SIGINT, signal.SIGTERM):  # sent to all of a group; what is being read is waited for
+        signal.signal(one, signal.SIG_IGN)
     _limit_memory()
     with Connection(number) as connection:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import secrets
 import threading
 import time
@@ -15,8 +16,11 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
+from medseg.refusal import Refusal
 from medseg.service.web.problem import Problem
 from medseg.service.web.tokens import NOBODY, Known, Role, Token, matches
+
+log = logging.getLogger(__name__)
 
 COOKIE = "medseg"
 SESSION_S = 8 * 3600.0
@@ -77,7 +81,7 @@ class Door:
                 in all the same, so that nobody shuts out others behind the same address.
         """
         name, _, secret = text.partition(".")
-        token = self._known.named(name)
+        token = self._named(name)
         digest = _digest(text)
         with self._lock:
             if token and self._proven.get(digest) == token:
@@ -115,11 +119,24 @@ class Door:
         with self._lock:
             found = self._sessions.get(_digest(session))
             now = self._clock()
-            if not found or now - found.used > SESSION_S or self._known.named(found.token.name) != found.token:
+            if not found or now - found.used > SESSION_S or self._named(found.token.name) != found.token:
                 self._sessions.pop(_digest(session), None)
                 raise _stranger(401)
             found.used = now
             return found.token
+
+    def _named(self, name: str) -> Token | None:
+        """
+        Raises:
+            Problem: 503, the file of tokens cannot be used; the log says why.
+        """
+        try:
+            return self._known.named(name)
+        except Refusal as refusal:
+            log.error("nobody is let in", extra={"facts": {"found": refusal.found, "remedy": refusal.remedy}})
+            raise Problem(
+                503, "request", found="no list of tokens", needed="one", remedy="ask who runs this service"
+            ) from refusal
 
     def log_out(self, session: str) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 import medseg
 from medseg.refusal import Refusal
+from medseg.service.intake.room import Room as Free
 from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
@@ -23,7 +24,7 @@ from medseg.service.web.guard import Guard
 from medseg.service.web.metrics import Metrics
 from medseg.service.web.record import Record
 from medseg.service.web.room import Room
-from medseg.service.web.submit import Space
+from medseg.service.web.submit import Desk
 from medseg.service.web.tokens import Known
 from medseg.service.web.views import Views
 
@@ -38,7 +39,6 @@ def app(site: Site, journal: Journal, store: Store) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def living(made: FastAPI) -> AsyncIterator[None]:
-        made.state.room.space.sweep()
         running = asyncio.create_task(feed.run())
         yield
         feed.close()
@@ -50,7 +50,7 @@ def app(site: Site, journal: Journal, store: Store) -> FastAPI:
     made = FastAPI(
         title="medseg", version=medseg.__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=living
     )
-    made.state.room = Room(site, journal, store, Space.of(site), feed)
+    made.state.room = Room(site, journal, store, Desk(site, journal, store.incoming, Free(site)), feed)
     made.state.door, made.state.metrics = Door(Known(site.at(site.serve.tokens))), Metrics(site, journal)
     made.state.views = Views()
     for router in (health.router, api.router, ways_in.router, pages.router):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -22,6 +23,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 SMALL_BYTES = 64 * 1024
 """Of what is sent to anything but the two places that take uploads."""
 HEADERS_BYTES = 16 * 1024
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 IDLE_S = 30.0
 """Longest wait for the next bytes of an upload."""
 SLOWEST_BYTES_A_SECOND = 8 * 1024
@@ -102,7 +104,10 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """Addresses in numbers are fine: a foreign page comes under a name."""
-        name = host.rpartition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+        parts = HOST.fullmatch(host)
+        if not parts:
+            return False
+        name = parts[1].strip("[]")
         try:
             ipaddress.ip_address(name)
         except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import uuid
 
 from fastapi import APIRouter, Request
@@ -52,5 +51,4 @@ def _trouble(room: Room) -> str:
         probe.unlink()
     except OSError as error:
         return f"the data folder cannot be written ({error.strerror})"
-    room_left = shutil.disk_usage(data).free
-    return "" if room_left >= room.space.free_bytes else f"{room_left / 2**30:.1f} GiB are free"
+    return room.desk.room.full()

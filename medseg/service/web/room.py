@@ -10,7 +10,7 @@ from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 from medseg.service.web.feed import Feed
-from medseg.service.web.submit import Space
+from medseg.service.web.submit import Desk
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Room:
     site: Site
     journal: Journal
     store: Store
-    space: Space
+    desk: Desk
     feed: Feed
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medseg import config
 from medseg.engine import folds
-from medseg.engine.run import Run
+from medseg.engine.run import EXTRAS, PARTS, Run
 from medseg.progress import Step
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal
@@ -19,9 +19,10 @@ from medseg.service.journal.jobs import Asked, Job
 from medseg.service.journal.states import ENDS
 from medseg.service.settings.site import Site
 from medseg.service.settings.work import Work
-from medseg.service.work import liveness, pool, proof
+from medseg.service.work import liveness, proof
 from medseg.service.work.inputs import Input, Needs
 from medseg.service.work.parameters import Parameters
+from medseg.service.work.run import hands
 from medseg.service.work.supervisor import Supervisor
 
 ROUTE = "batch"
@@ -66,8 +67,9 @@ class Batch:
         """Of the model: another one under its name makes other jobs."""
         digest = hashlib.sha256()
         for folder in folds.run_folders([self.run]):
-            for name in ("recipe.yaml", "plan.json", "labels.json", "weights.safetensors"):
-                digest.update(proof.sha256(Run.open(folder).path(name)).encode())
+            run = Run.open(folder)
+            for path in (run.path(name) for name in (*PARTS, *EXTRAS)):
+                digest.update(proof.sha256(path).encode() if path.is_file() else b"none")
         return digest.hexdigest()
 
 
@@ -106,7 +108,8 @@ def submit(batch: Batch, journal: Journal, inputs: Sequence[Input], *, who: str,
     asked = [_asked(batch, one, model) for one in inputs]
     for job in _replaced(asked, known):
         journal.jobs.cancel(job.id, who)
-    jobs = [journal.jobs.submit(one, who=who)[0] for one in asked]
+    with journal.database.write() as connection:  # a disk's pause for all of them, not for each
+        jobs = [journal.jobs.submit(one, who=who, within=connection)[0] for one in asked]
     for job in jobs:
         if retry and job.state in RETRIED:
             journal.jobs.retry(job.id, who)
@@ -170,10 +173,10 @@ def run(
         watched = _Watched(journal, jobs, owner, show)
         if watched.over:
             return
-        workers = min(pool.count(site), len(jobs))
-        posts = [("worker", number) for number in range(workers)]
-        supervisor = Supervisor(site, journal, posts, owner=owner, start=pool.Child)
-        supervisor.run(ended=lambda: watched.over or bool(asked()), between=watched.look)
+        with hands(ray, site, journal, [str(batch.run.absolute())]) as (count, start):
+            posts = [("worker", number) for number in range(min(count, len(jobs)))]
+            supervisor = Supervisor(site, journal, posts, owner=owner, start=start)
+            supervisor.run(ended=lambda: watched.over or bool(asked()), between=watched.look)
         watched.look(at_once=True)
 
 

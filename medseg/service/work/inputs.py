@@ -150,6 +150,8 @@ class _Tree:
     def __init__(self, path: Path, files: Sequence[Path], links: Path):
         self._path, self._files, self._links = path, [file.absolute() for file in files], links
         self._packed = path.is_file() and path.suffix.lower() == ".zip"
+        self._timed = not self._packed and not path.absolute().is_relative_to(links.parent.absolute())
+        """What was unpacked or fetched has a new time each time."""
 
     def input(self, files: Sequence[Path], head: Header | None) -> Input:
         """A case made of some of the files: the folder that holds them and no others, or one with links to them."""
@@ -166,7 +168,7 @@ class _Tree:
             where = folder
         else:
             where = self._linked(name, inside)
-        facts = tuple(_fact(file, timed=not self._packed) for file in inside)
+        facts = tuple(_fact(file, timed=self._timed) for file in inside)
         if self._packed:
             facts += (_fact(self._path, timed=True),)
         identity = (

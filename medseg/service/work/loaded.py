@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medseg.engine import device as devices
@@ -17,15 +17,22 @@ from medseg.service.work import parameters
 
 log = logging.getLogger(__name__)
 
+Locate = Callable[[str], Sequence[Path]]
+"""Of a model that jobs name: the run folders, or zipped ones, that this machine has of it."""
+
+
+def at_its_path(model: str) -> list[Path]:
+    """Where jobs say."""
+    return [Path(model)]
+
 
 class Loaded:
     """Benches by the kind of their jobs."""
 
-    def __init__(self, work: Work, locate: Callable[[str], Path] = Path):
+    def __init__(self, work: Work, locate: Locate):
         """
         Args:
             work: how many are kept, and where they compute.
-            locate: where this machine has a model that jobs name.
         """
         self._work, self._locate = work, locate
         self._benches: OrderedDict[str, Bench] = OrderedDict()
@@ -45,7 +52,7 @@ class Loaded:
             devices.give_back(after_error=True)  # a model's parts hold each other in circles
         try:
             predictor = Predictor.load(
-                [self._locate(job.model)],
+                self._locate(job.model),
                 device=self._work.device,
                 changes=asked.changes,
                 quality=asked.quality,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from importlib.util import find_spec
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from medseg import interrupts
 from medseg.service.journal import Journal
 from medseg.service.journal.states import ENDS, STATES
 from medseg.service.settings.site import Site
-from medseg.service.work import liveness, pool, post
-from medseg.service.work.supervisor import Supervisor
+from medseg.service.work import liveness, pool
+from medseg.service.work.supervisor import Start, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +29,41 @@ def everything(site: Site, *, drain: bool = False, ray: str = "") -> None:
     """
     journal = Journal(site.journal_at)
     try:
-        with liveness.supervising(site.at(site.data)) as owner, interrupts.requests() as asked:
-            others = [(role, 0) for role in OTHERS if find_spec(post.POSTS[role][0])]
-            posts = others + [("worker", number) for number in range(pool.count(site))]
-            log.info("supervising", extra={"facts": {"posts": len(posts), "owner": owner}})
-            supervisor = Supervisor(site, journal, posts, owner=owner, start=pool.Child)
+        with (
+            liveness.supervising(site.at(site.data)) as owner,
+            hands(ray, site, journal, _models(site)) as (workers, start),
+            interrupts.requests() as asked,
+        ):
+            posts = [(role, 0) for role in OTHERS] + [("worker", number) for number in range(workers)]
+            log.info("supervising", extra={"facts": {"workers": workers, "owner": owner}})
             over = _over(journal) if drain else lambda: False
-            supervisor.run(ended=lambda: bool(asked()) or over())
+            Supervisor(site, journal, posts, owner=owner, start=start).run(ended=lambda: bool(asked()) or over())
     finally:
         journal.close()
+
+
+@contextmanager
+def hands(ray: str, site: Site, journal: Journal, models: Iterable[str]) -> Iterator[tuple[int, Start]]:
+    """How many workers there are to be, and what starts one.
+
+    Args:
+        ray: address of a cluster; empty: this machine.
+        models: that jobs will name, for other machines to be given.
+    """
+    if not ray:
+        yield pool.count(site), pool.Child
+        return
+    from medseg.service.work import cluster
+
+    with cluster.connected(ray, site, journal, models) as found:
+        yield found.workers, found.start
+
+
+def _models(site: Site) -> Iterator[str]:
+    from medseg.service import models
+
+    folder = models.at(site)
+    yield from dict.fromkeys(str(models.find(folder, route.model, beside=site.folder)) for route in site.routes)
 
 
 def _over(journal: Journal) -> Callable[[], bool]:

@@ -16,6 +16,8 @@ CHECK = "check of the series"
 """Of `Job.facts`: what was found when the series was read."""
 REPAIRED = "repaired:"
 GONE = "results gone"
+GOOD = ("done", "repaired")
+BAD = ENDS - {"done"}
 COLUMNS = ("case", "became", "verdict", "code", "reason", "seconds", "files", "check", "source", "job")
 
 
@@ -23,26 +25,30 @@ def became(job: Job) -> str:
     """The end of a job in a word: done, repaired (and done), `GONE` (it was done, but its files are not there any
     more), the state of a bad end, or waiting."""
     if job.state == "done":
-        if any(not (Path(job.out) / name).is_file() for name in job.files):
+        if job.kept == "yes" and any(not (Path(job.out) / name).is_file() for name in job.files):
             return GONE
         return "repaired" if REPAIRED in str(job.facts.get(CHECK, "")) else "done"
     return job.state if job.state in ENDS or job.state == "held" else "waiting"
 
 
 def is_good(job: Job) -> bool:
-    return became(job) in ("done", "repaired")
+    return became(job) in GOOD
+
+
+def counts(jobs: Sequence[Job]) -> list[dict[str, str | int]]:
+    """How many jobs ended how, and for what reason: became, code, count. Their sum is the number of jobs."""
+    found: Counter[tuple[str, str]] = Counter()
+    for job in jobs:
+        word = became(job)
+        found[word, job.reason_code if word in BAD else ""] += 1
+    rows = sorted(found.items(), key=lambda one: (one[0][0] not in GOOD, one[0][0], -one[1]))
+    return [{"became": word, "code": code, "count": count} for (word, code), count in rows]
 
 
 def table(jobs: Sequence[Job]) -> str:
-    """Lines of how many jobs ended how, for what reason; the last is their sum, which is that of all jobs."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for job in jobs:
-        word = became(job)
-        counts[word, "" if word in ("done", "repaired", "waiting", GONE) else job.reason_code] += 1
-    order = ("done", "repaired")
-    rows = sorted(counts.items(), key=lambda one: (one[0][0] not in order, one[0][0], -one[1]))
-    lines = [f"{count:7}  {word}{_because(code)}" for (word, code), count in rows]
-    return "\n".join([*lines, f"{sum(counts.values()):7}  in all"])
+    """`counts` for people; the last line is the sum."""
+    lines = [f"{row['count']:7}  {row['became']}{_because(str(row['code']))}" for row in counts(jobs)]
+    return "\n".join([*lines, f"{len(jobs):7}  in all"])
 
 
 def _because(code: str) -> str:

@@ -26,7 +26,7 @@ from medseg.service.journal.heart import Heart, beating
 from medseg.service.journal.jobs import Job, Lost
 from medseg.service.settings.site import Site
 from medseg.service.work import parameters, proof
-from medseg.service.work.loaded import Loaded
+from medseg.service.work.loaded import Loaded, Locate, at_its_path
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +59,12 @@ class Taken:
 class Worker:
     """One process's work; see `step`."""
 
-    def __init__(self, site: Site, journal: Journal, owner: str, *, locate: Callable[[str], Path] = Path):
+    def __init__(self, site: Site, journal: Journal, owner: str, *, locate: Locate = at_its_path):
         """
         Args:
             site: whose data folder takes arrays that are larger than memory, and whose `work` says how.
             owner: name of this process, see `liveness.name`.
-            locate: where this machine has a model that jobs name.
+            locate: where this machine has a model that jobs name, see `Locate`.
         """
         devices.set_threads(site.work.threads)
         self._work, self._data = site.work, site.at(site.data)

@@ -1,6 +1,6 @@
 // One job: all that is known of it, again whenever something changes.
 
-import { ask, badge, begin, byId, calmly, cell, facts, follow, made, moment, post, say } from "./shared.js";
+import { ask, badge, begin, byId, calmly, cell, day, facts, follow, made, moment, post, say } from "./shared.js";
 
 const number = location.pathname.split("/")[2];
 const path = `/api/v1/jobs/${number}`;
@@ -13,8 +13,10 @@ function size(bytes) {
 }
 
 const text = value => typeof value === "object" && value !== null
-  ? Object.entries(value).map(([key, inner]) => Array.isArray(value) ? text(inner) : `${key}: ${text(inner)}`).join("; ")
+  ? Object.entries(value).filter(([, inner]) => text(inner)).map(([key, inner]) => Array.isArray(value) ? text(inner) : `${key}: ${text(inner)}`).join("; ")
   : typeof value === "number" ? `${+value.toPrecision(6)}` : `${value}`;
+
+const stages = all => all.map(stage => `${stage.name} ${stage.seconds.toFixed(1)} s`).join(", ");
 
 function actions(job) {
   byId("actions").replaceChildren(...job.may.map(what => {
@@ -84,7 +86,7 @@ function show(job) {
   trouble(job);
   const study = job.study;
   facts(byId("study"), [
-    ["Case", job.case], ["Patient", study.patient_id], ["Accession number", study.accession], ["Date", study.study_date],
+    ["Case", job.case], ["Patient", study.patient_id], ["Accession number", study.accession], ["Date", day(study.study_date)],
     ["Description", study.description], ["Modality", study.modality], ["Study UID", study.study_uid], ["Series UID", study.series_uid],
   ]);
   facts(byId("request"), [
@@ -93,7 +95,7 @@ function show(job) {
     ...Object.entries(job.parameters).filter(([, value]) => text(value)).map(([key, value]) => [key, text(value)]),
   ]);
   byId("result").hidden = !job.verdict && !Object.keys(job.facts).length;
-  facts(byId("facts"), [["Quality control", job.verdict], ...Object.entries(job.facts).map(([key, value]) => [key.replaceAll("_", " "), text(value)])]);
+  facts(byId("facts"), [["Quality control", job.verdict], ...Object.entries(job.facts).map(([key, value]) => [key.replaceAll("_", " "), key === "stages" ? stages(value) : text(value)])]);
   files(job);
   byId("delivery-list").hidden = !job.deliveries.length;
   table("deliveries", job.deliveries, one => [cell(one.receiver), held(one.state), cell(`${one.tries}`), cell(one.problem)]);

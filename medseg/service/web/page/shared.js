@@ -4,7 +4,7 @@ export const byId = id => document.getElementById(id);
 
 const KINDS = {
   done: "good", failed: "bad", quarantined: "bad", unmatched: "look", held: "look",
-  running: "busy", written: "busy", proven: "busy", sent: "busy", checked: "busy",
+  confirmed: "good", refused: "bad", running: "busy", written: "busy", proven: "busy", sent: "busy", checked: "busy",
 };
 const VERDICTS = { pass: ["✓ pass", "good"], look: ["? look", "look"], fail: ["✗ fail", "bad"] };
 
@@ -38,6 +38,8 @@ export function moment(seconds) {
   const day = `${when.getFullYear()}-${pad(when.getMonth() + 1)}-${pad(when.getDate())}`;
   return `${day} ${pad(when.getHours())}:${pad(when.getMinutes())}:${pad(when.getSeconds())}`;
 }
+
+export const day = text => /^\d{8}$/.test(text) ? `${text.slice(0, 4)}-${text.slice(4, 6)}-${text.slice(6)}` : text;
 
 export function say(text) {
   byId("message").textContent = text;

@@ -1,6 +1,6 @@
 // The worklist: what the API says of jobs, again whenever something changes.
 
-import { ask, badge, begin, byId, calmly, cell, follow, made, moment, say, verdict } from "./shared.js";
+import { ask, badge, begin, byId, calmly, cell, day, follow, made, moment, say, verdict } from "./shared.js";
 
 const TILES = [
   ["total", "jobs", []],
@@ -35,7 +35,7 @@ async function jobs() {
 function study(job) {
   const known = job.study;
   const entry = cell(known.patient_id || job.case);
-  const words = [known.description, known.modality, known.study_date, known.accession].filter(Boolean);
+  const words = [known.description, known.modality, day(known.study_date), known.accession].filter(Boolean);
   if (words.length) entry.append(made("small", words.join(" · ")));
   return entry;
 }
@@ -63,7 +63,7 @@ function row(job) {
   number.append(made("a", `${job.id}`, { href: `/jobs/${job.id}`, "aria-label": `Job ${job.id}` }));
   const quality = cell("", "optional");
   quality.append(verdict(job.verdict));
-  const happened = cell(job.good ? "" : job.reason);
+  const happened = cell(job.good ? "" : job.state === "held" ? "held back until somebody releases it" : job.reason);
   if (job.code && !job.good) happened.append(made("small", job.code));
   line.append(number, study(job), model(job), stand(job), quality, happened, cell(moment(job.changed_at), "short optional"));
   return line;

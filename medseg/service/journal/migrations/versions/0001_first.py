@@ -94,6 +94,7 @@ def upgrade() -> None:
         sa.Column("sender", sa.String(length=255), nullable=False),
         sa.Column("times", sa.Integer(), nullable=False),
         sa.Column("current", sa.Boolean(), nullable=False),
+        sa.Column("input", sa.Boolean(), nullable=False),
         sa.Column("received_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(["arrival"], ["arrivals.id"], name=op.f("fk_objects_arrival_arrivals")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_objects")),

@@ -1,0 +1,1 @@
+"""What `medseg doctor` looks at, one file a subject."""
