@@ -195,6 +195,12 @@ def test_answers_outside_of_what_was_asked_for_are_passed_over(day, first, last)
     assert asking.fits({"PatientID": "P[1]"}, {"PatientID": "P[1*"})
 
 
+def test_an_archive_that_passes_over_a_key_gives_no_study_of_another_patient():
+    answers = [{"StudyInstanceUID": f"1.{n}", "PatientID": f"P{n}"} for n in (1, 2)]
+    answers += [answers[0], {"StudyInstanceUID": "../1", "PatientID": "P1"}]
+    assert [one.study_uid for one in asking.studies(answers, {"PatientID": "P1"})] == ["1.1"]
+
+
 @contextmanager
 def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
     """A web server that always says the same."""

@@ -103,11 +103,13 @@ def test_other_objects_and_other_files_than_promised_are_refused(tmp_path):
 def test_a_head_costs_no_more_than_its_size(tmp_path):
     """A list of references that never ends, before the UIDs: it is read no further than the start."""
     start = save(image(1), tmp_path / "a").read_bytes()
-    bomb = start[: head.read(tmp_path / "a").begins] + b"\x08\x00\x05\x11SQ\0\0\xff\xff\xff\xff"
-    (tmp_path / "b").write_bytes(bomb + b"\xfe\xff\x00\xe0\0\0\0\0" * (head.START_BYTES // 4))
-    with pytest.raises(Refusal) as refused:
-        head.read(tmp_path / "b")
-    assert refused.value.code in ("bad-uid", "no-dicom")
+    begins, items = head.read(tmp_path / "a").begins, b"\xfe\xff\x00\xe0\0\0\0\0" * (head.START_BYTES // 4)
+    bomb = start[:begins] + b"\x08\x00\x06\x00SQ\0\0\xff\xff\xff\xff" + items
+    for rest in (b"", b"\xfe\xff\xdd\xe0\0\0\0\0" + start[begins:]):
+        (tmp_path / "b").write_bytes(bomb + rest)
+        with pytest.raises(Refusal) as refused:
+            head.read(tmp_path / "b")
+        assert refused.value.code in ("bad-uid", "no-dicom")
     deflated = image(1)
     deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     deflated.PixelData = bytes(2**24)
