@@ -453,7 +453,8 @@ def test_an_archive_without_storage_commitment_is_told_of(journal, made, tmp_pat
     unable = [(evt.EVT_N_ACTION, lambda event: (0x0110, None))]
     with scp(handlers=unable) as port, sending(site_of(tmp_path, pacs=at(port, commitment=True)), journal) as one:
         assert one.step() and not one.step()
-    assert journal.jobs.get(job.id).state == "sent" and "would not say" in problems(journal, job)
+    found = journal.jobs.get(job.id)
+    assert (found.state, found.reason_code) == ("sent", "unconfirmed") and "would not say" in problems(journal, job)
 
 
 @pytest.mark.parametrize("_", [pytest.param("", marks=ORTHANC)])

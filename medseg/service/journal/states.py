@@ -66,6 +66,7 @@ REASONS: dict[str, str] = CODES | {
     "unproven": "a result could not be read back as it was written",
     "refused-by-receiver": "a receiver will never take the results; those for others were sent",
     "unreachable": "a receiver cannot be reached, or asks to come again; it is tried until it takes them",
+    "unconfirmed": "a receiver has not said yet that it keeps the results",
     "cancelled": "a person cancelled it",
     "superseded": "a later revision of the study took its place",
 }
