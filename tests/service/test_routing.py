@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,21 @@ def routed(journal: Journal, site: Site, folder: Path) -> list[Job]:
 
 def step(journal: Journal, site: Site) -> None:
     clerk = Clerk(site, journal, "clerk")
-    try:
-        assert clerk.step()
-        assert not clerk.step()
-    finally:
-        clerk.close()
+    assert clerk.step()
+    assert not clerk.step()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[reading.Reading]:
+    one = reading.Reading()
+    yield one
+    one.close()
+
+
+@pytest.fixture(autouse=True)
+def _one_process_reads(shared, monkeypatch) -> None:
+    """To start one costs half a second."""
+    monkeypatch.setattr("medseg.service.routing.clerk.Reading", lambda: shared)
 
 
 @pytest.fixture(scope="module")
@@ -184,23 +195,18 @@ def test_a_repair_that_a_route_forbids(change, journal, installed, tmp_path):
 
 def test_each_channel_has_rules_of_its_own(journal, installed, tmp_path):
     rules = {"t1c": {"must": {"description": "KM$", "plane": "axial"}}, "flair": {"must": {"description": "flair"}}}
-    study = dicom_study.head()
-    site = installed({"model": "brain", "channels": rules})
-    [job] = routed(journal, site, dicom_study.write(tmp_path / "whole", study))
+    head = dicom_study.head()
+    study = {name: head[name] for name in ("t2", "flair", "t1 axial", "t1c", "t1c coronal")}
+    site, whole = installed({"model": "brain", "channels": rules}), dicom_study.write(tmp_path / "whole", study)
+    [job] = routed(journal, site, whole)
     assert (job.state, job.parameters["series"]) == ("queued", {"t1c": "1.2.3.10", "flair": "1.2.3.3"})
     del study["flair"]
     [_, job] = routed(journal, site, dicom_study.write(tmp_path / "lacking", study))
     assert (job.state, job.reason_code) == ("unmatched", "no-route")
     twice = dict.fromkeys(rules, rules["flair"])
-    study = dicom_study.head()
-    [*_, job] = routed(
-        journal, installed({"model": "brain", "channels": twice}), dicom_study.write(tmp_path / "t", study)
-    )
+    [*_, job] = routed(journal, installed({"model": "brain", "channels": twice}), whole)
     assert (job.state, job.reason_code) == ("failed", "channels")
-    one = {"t1": rules["t1c"]}
-    [*_, job] = routed(
-        journal, installed({"model": "brain", "channels": one}), dicom_study.write(tmp_path / "n", study)
-    )
+    [*_, job] = routed(journal, installed({"model": "brain", "channels": {"t1": rules["t1c"]}}), whole)
     assert (job.state, job.reason_code) == ("failed", "model") and "t1c, flair" in job.reason
 
 
