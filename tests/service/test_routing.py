@@ -149,6 +149,19 @@ def test_what_is_broken_ends_with_its_reason(name, journal, installed, tmp_path)
     assert job.route == ("" if job.state == "unmatched" else "r1") and not job.model
 
 
+def test_a_series_without_a_place_that_no_route_would_want_is_no_failure(journal, installed, tmp_path):
+    folder = ds.write(tmp_path / "s", studies.BROKEN["no place"](1))
+    [job] = routed(journal, installed({"model": "plain", "series": {"must": {"modality": "MR"}}}), folder)
+    assert (job.state, job.reason_code) == ("unmatched", "no-route")
+
+
+def test_a_study_that_lacks_a_channel_is_not_meant_whatever_the_other_is(journal, installed, tmp_path):
+    rules = {"t1c": {"must": {"modality": "CT"}}, "flair": {"must": {"description": "flair"}}}
+    folder = ds.write(tmp_path / "s", studies.BROKEN["two series that fit"](1))
+    [job] = routed(journal, installed({"model": "brain", "channels": rules}), folder)
+    assert (job.state, job.reason_code) == ("unmatched", "no-route")
+
+
 def test_a_route_without_rules_takes_the_only_scan_and_guesses_among_no_two(journal, installed, tmp_path, abdomen):
     site = installed({"model": "plain"})
     folder = ds.write(tmp_path / "one", studies.series(1) + dicom_study.capture(9, "Protocol"))
@@ -268,7 +281,7 @@ def test_a_file_that_hangs_or_kills_the_parser_ends_its_study_alone(journal, ins
         assert clerk.step() and journal.jobs.get(1).reason_code == "timeout"
         assert clerk.step() and not clerk.step()
     assert journal.jobs.get(1).state == "quarantined"
-    clerk._reading = reading.Reading()
+    clerk._reading._limit_s = 20  # another process reads: the one that hangs is gone
     journal.jobs.retry(1, "me")
     assert clerk.step() and journal.jobs.get(1).state == "queued"
     clerk.close()
