@@ -27,6 +27,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from medseg import plugins, readers
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
+from medseg.service import logs
 from medseg.service.delivery import backoff, commitment, sender
 from medseg.service.delivery.way import digest, meaning
 from medseg.service.journal import Journal
@@ -719,6 +720,21 @@ def test_a_job_that_is_cancelled_is_not_sent_to_the_next(journal, made, tmp_path
     with scp(cancel) as port:
         send(site_of(tmp_path, pacs=at(port), share={"kind": "folder", "folder": "share"}), journal)
     assert journal.jobs.get(job.id).state == "cancelled" and not (tmp_path / "share").exists()
+
+
+def test_an_error_of_ours_is_tried_again_and_its_words_stay_out_of_the_log(
+    journal, made, tmp_path, clock, monkeypatch, caplog
+):
+    def broken(*_: object) -> str:
+        raise KeyError("P-4711")
+
+    site, job = site_of(tmp_path, share={"kind": "folder", "folder": "share"}), proven(journal, made, "share")
+    with sending(site, journal) as one, monkeypatch.context() as patched:
+        patched.setattr("medseg.service.delivery.folder.FolderWay.send", broken)
+        assert one.step() and not one.step()
+    assert journal.jobs.get(job.id).state == "proven" and "P-4711" in problems(journal, job)
+    lines = [logs.Lines().format(record) for record in caplog.records]
+    assert any("KeyError < test_sender.py" in line for line in lines) and "P-4711" not in "".join(lines)
 
 
 def test_a_receiver_that_the_site_has_no_more_is_told_of(journal, made, tmp_path, clock):

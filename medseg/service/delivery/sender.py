@@ -14,7 +14,7 @@ from medseg.service.journal.deliveries import Delivery, DeliveryState
 from medseg.service.journal.heart import Heart
 from medseg.service.journal.jobs import Job, Lost
 from medseg.service.journal.states import State
-from medseg.service.logs import pseudonym
+from medseg.service.logs import place, pseudonym
 from medseg.service.settings.site import Site
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Sender:
             return self._backoff.failed(name)
         except Exception as error:  # the border between one receiver and the next: whatever it was, it is tried again
             if not isinstance(error, Again):
-                log.exception("results could not be sent", extra={"facts": facts})
+                log.error("results could not be sent", extra={"facts": facts | {"error": place(error)}})
             self._tell(delivery, delivery.state, str(error) or type(error).__name__)
             wait_s = self._backoff.failed(name)
             log.warning("a receiver cannot be reached", extra={"facts": facts | {"again_in_s": wait_s}})
