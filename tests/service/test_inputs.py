@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from medseg import readers
 from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
-from medseg.service.work import inputs
+from medseg.service.intake import dicomweb
+from medseg.service.work import batch, inputs
 from medseg.service.work.inputs import Input, Needs
 from tests import dicom_series, dicom_study
 from tests.service import site as sites
@@ -148,3 +150,24 @@ def test_results_do_not_become_inputs(disc, tmp_path):
             path.mkdir()
         with pytest.raises(Refusal, match=path.name):
             found(tmp_path, path)
+
+
+def test_an_address_is_fetched_into_the_results_and_again_it_is_the_same(tmp_path, monkeypatch):
+    asked = []
+
+    def download(address: str, folder: Path) -> list[Path]:
+        asked.append(address)
+        return [dicom_series.series(folder / "1.2", dicom_series.places(5), series="1.2.3")]
+
+    monkeypatch.setattr(dicomweb, "download", download)
+    address = "https://pacs/dicom-web/studies?PatientID=P7"
+    local = sites.scan(tmp_path / "a.nii.gz")
+    first = batch.fetched([str(local), address], tmp_path / "out")
+    assert first[0] == local and first[1].is_relative_to(tmp_path / "out" / "downloads") and asked == [address]
+    before = found(tmp_path, *first)
+    for file in first[1].iterdir():
+        os.utime(file, (1, 1))
+    again = batch.fetched([str(local), address], tmp_path / "out")
+    assert again == first and {name: facts(one) for name, one in found(tmp_path, *again).items()} == {
+        name: facts(one) for name, one in before.items()
+    }

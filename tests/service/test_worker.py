@@ -10,6 +10,7 @@ import nibabel as nib
 import pydicom
 import pytest
 
+from medseg.engine import memory
 from medseg.engine.predict import Predictor
 from medseg.service.journal import Journal
 from medseg.service.work import parameters, proof, worker
@@ -149,11 +150,13 @@ def failing(monkeypatch, errors: list[Exception | None]) -> list[Predictor]:
 def test_a_case_that_runs_out_of_memory_gets_a_lower_plan_each_time(journal, model, tmp_path, monkeypatch):
     job = sites.submitted(journal, sites.asked(model, sites.scan(tmp_path / "a.nii.gz"), tmp_path / "out"))
     asked = failing(monkeypatch, [MemoryError(), MemoryError()])
+    monkeypatch.setattr(memory, "available", lambda: 9 * memory.GIB)
+    monkeypatch.setattr(memory, "resident", lambda: memory.GIB)
     post = Worker(sites.site(tmp_path), journal, "w")
     for _ in range(3):
         assert post.step()
     limits = [predictor.limits.host for predictor in asked]
-    assert limits[0] is None and limits[1] > limits[2] > 0
+    assert limits == [None, 5 * memory.GIB, 3 * memory.GIB], "what it has, and half or a quarter of what is free"
     assert journal.jobs.get(job.id).state == "proven" and journal.jobs.get(job.id).reason_code == ""
 
 
