@@ -62,8 +62,10 @@ def test_each_series_is_a_case_and_so_is_what_cannot_be_read(disc, tmp_path):
 
 
 def test_the_same_is_found_the_same_and_what_changed_is_another(disc, tmp_path):
-    first, again = found(tmp_path, disc), found(tmp_path, disc)
-    assert first == again
+    first = found(tmp_path, disc)
+    links = {path: path.stat().st_ino for path in (tmp_path / "out" / "inputs").iterdir()}
+    assert first == found(tmp_path, disc) and len(links) == 2
+    assert links == {path: path.stat().st_ino for path in links}, "what somebody may be reading stays as it is"
     file = next((disc / "alone").iterdir())
     file.write_bytes(file.read_bytes() + b"\0" * 8)
     changed = found(tmp_path, disc)
