@@ -96,8 +96,19 @@ def test_a_second_attempt_writes_the_same_identifiers(journal, model, tmp_path):
     assert uids[0] == uids[1]
 
 
-def test_an_input_that_is_gone_is_said_to_be(journal, model, tmp_path):
-    job = sites.submitted(journal, sites.asked(model, tmp_path / "gone.nii.gz", tmp_path / "out"))
+@pytest.mark.parametrize("when", ["before", "while it is read"])
+def test_an_input_that_is_gone_is_said_to_be(when, journal, model, tmp_path, monkeypatch):
+    scan = sites.scan(tmp_path / "gone.nii.gz")
+    job = sites.submitted(journal, sites.asked(model, scan, tmp_path / "out"))
+
+    def losing(self, case, **options):
+        scan.unlink()
+        raise OSError(errno.EIO, "no such disk")
+
+    if when == "before":
+        scan.unlink()
+    else:
+        monkeypatch.setattr(Predictor, "read_scan", losing)
     Worker(sites.site(tmp_path), journal, "w").step()
     assert (journal.jobs.get(job.id).state, journal.jobs.get(job.id).reason_code) == ("failed", "lost-input")
 
