@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from pathlib import Path
 
 from alembic import command
@@ -9,26 +11,35 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from medseg import atomic
 from medseg.refusal import Refusal
 
+log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent / "migrations"
+LOCK = 0x6D656473
+"""Of PostgreSQL's advisory locks, the one for whoever upgrades a journal."""
 
 
 def upgrade(engine: Engine, name: str) -> None:
-    """Bring the tables to this version of medseg, all steps in one transaction.
+    """Bring the tables to this version of medseg, all steps in one transaction, by one process while others wait. A
+    copy of a journal in a file is kept as it was before: <journal>.before-<version>.
 
     Raises:
         Refusal: it cannot be opened, is no journal, or one that a later version has changed.
     """
     try:
         with engine.begin() as connection:
+            if version(connection) != newest() and engine.dialect.name == "postgresql":
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))  # SQLite has locked already
             at = version(connection)
             if at != newest():
                 settings = _settings()
                 _refuse_later(settings, at, name)
+                if at and engine.url.database and engine.dialect.name == "sqlite":
+                    _copy(Path(engine.url.database), newest())
                 settings.attributes["connection"] = connection
                 command.upgrade(settings, "head")
     except DBAPIError as error:
@@ -38,6 +49,18 @@ def upgrade(engine: Engine, name: str) -> None:
             needed="a journal of medseg, or an empty database",
             remedy="check the address, the password and the file",
         ) from error
+
+
+def _copy(path: Path, before: str) -> None:
+    """What the file holds, seen from beside the transaction that is about to change it."""
+    with atomic.replacing(path.with_name(f"{path.name}.before-{before}")) as partial:
+        source, target = sqlite3.connect(path), sqlite3.connect(partial)
+        try:
+            source.backup(target)
+        finally:
+            source.close()
+            target.close()
+    log.info("the journal is upgraded; a copy is kept", extra={"facts": {"to": before}})
 
 
 def version(connection: Connection) -> str | None:
