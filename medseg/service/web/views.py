@@ -90,7 +90,7 @@ def _make(job: Job, scan: Path, labels: Path, page: Path) -> None:
     chosen = next(iter(series.values()), "") if isinstance(series, dict) else series
     command: Sequence[str] = [
         *(sys.executable, "-m", "medseg", "view", str(scan), str(labels), "--out", str(page), "--no-open"),
-        *(("--labels", job.model) if Path(job.model).is_dir() else ()),
+        *(("--labels", job.model) if (Path(job.model) / "labels.json").is_file() else ()),
         *(("--series", chosen) if chosen else ()),
     ]
     try:
