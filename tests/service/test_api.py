@@ -21,10 +21,11 @@ import medseg
 from medseg.service.journal.states import STATES
 from medseg.service.journal.tables import arrivals, jobs
 from medseg.service.settings.work import Work
+from medseg.service.web import volumes
 from medseg.service.work.worker import Worker
 from tests.service import studies
 from tests.service.web import MARKED, Service, asked, finished, form, nrrd, related, serving, site_in, zipped
-from tests.tiny import AFFINE, phantom, untrained_run
+from tests.tiny import AFFINE, nifti, phantom, untrained_run
 
 VOLUME = nrrd(phantom(0)[0])
 
@@ -164,6 +165,7 @@ def test_a_study_that_is_here_gets_a_further_job(service, tmp_path):
         ({"model": "liver", "changes": ["backend=compile"]}, 400, "changes"),
         ({"model": "liver", "labels": ["heart"]}, 400, "labels"),
         ({"model": "liver", "case": "../x"}, 400, "case"),
+        ({"model": "liver", "series": "a\x00b"}, 400, "series"),
         ({"model": "../liver"}, 404, "model"),
         ({"model": "/etc"}, 404, "model"),
         ({"model": "http://127.0.0.1:9/x"}, 404, "model"),
@@ -176,6 +178,16 @@ def test_what_cannot_be_asked_for_is_refused_in_words(service, ask, status, word
     answer = submit(service, ask, {"image": ("a.nrrd", VOLUME)})
     assert answer.status_code == status and words in answer.json()["error"]["text"]
     assert service.journal.jobs.find() == []
+
+
+def test_kinds_of_files_are_told_by_their_content(tmp_path):
+    made = {".nrrd": VOLUME, ".zip": zipped({"a": b""}), ".dcm": objects()[0]}
+    for suffix in (".nii", ".nii.gz"):
+        made[suffix] = nifti(tmp_path / f"made{suffix}", phantom(0)[0]).read_bytes()
+    for suffix, content in made.items():
+        path = tmp_path / "000000"
+        path.write_bytes(content)
+        assert volumes.suffix(path) == suffix
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from medseg.settings import Settings
 CASE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 LONGEST = 200
 """Letters of anything that is asked."""
-Word = Annotated[str, Field(max_length=LONGEST)]
+Word = Annotated[str, Field(max_length=LONGEST, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Without control characters, which not every database keeps."""
 
 
 class Ask(Settings):

@@ -22,7 +22,7 @@ LABEL_MAPS = (".seg.nrrd", ".seg.dcm", ".nii.gz", ".nrrd")
 """Suffixes of files that hold labels, the best to look at first."""
 NO_LABELS = (".probabilities.nii.gz", ".entropy.nii.gz", ".disagreement.nii.gz")
 LIMIT_S = 300
-WAIT_S = 60
+WAIT_S = 15
 KEPT = 4
 """Pages that are kept, for who looks again."""
 WORDS = 300
