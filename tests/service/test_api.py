@@ -314,6 +314,20 @@ def test_who_watches_over_it_asks_for_health_and_numbers(service):
     assert MARKED.patient_id not in text and MARKED.study_uid not in text
 
 
+def test_it_answers_the_same_from_every_kind_of_database(where, tmp_path):
+    with serving(site_in(tmp_path, journal=where if "://" in where else "")) as service:
+        submit(service, {"model": "liver"}, {"image": ("a.nrrd", VOLUME)})
+        submit(service, {}, {"study": ("a.zip", zipped({"a": objects()[0]}))})
+        service.journal.jobs.submit(asked(2, model="/m", identity=MARKED, receivers=("pacs",)), who="a")
+        assert service.get("/api/v1/jobs?text=mark-patient&state=queued").json()["jobs"][0]["id"] == 2
+        assert service.post("/api/v1/jobs/1/cancel", "submit").json()["may"] == ["retry"]
+        assert service.get("/api/v1/summary").json()["total"] == 2
+        assert 'medseg_jobs{state="cancelled"} 1.0' in service.get("/metrics").text
+        assert service.get("/readyz", "").status_code == 200 and len(service.audit()) == 3
+        for text in ("%", "'", '"', "\\", "é", "\U0001f600", "a" * 200):
+            assert service.get("/api/v1/jobs", params={"text": text}).status_code == 200
+
+
 def test_a_service_that_cannot_work_is_not_ready(service):
     room = service.client.app.state.room.desk.room
     room.full = lambda: "0.1 GiB are free"
