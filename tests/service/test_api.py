@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import numpy as np
@@ -20,8 +21,9 @@ from sqlalchemy import insert, update
 import medseg
 from medseg.service.journal.states import STATES
 from medseg.service.journal.tables import arrivals, jobs
+from medseg.service.settings.keep import Keep
 from medseg.service.settings.work import Work
-from medseg.service.web import volumes
+from medseg.service.web import parts, volumes
 from medseg.service.work.worker import Worker
 from tests.service import studies
 from tests.service.web import MARKED, Service, asked, finished, form, nrrd, related, serving, site_in, zipped
@@ -235,6 +237,10 @@ def test_the_summary_adds_up(service):
     assert set(told["jobs"]) == set(STATES) and sum(told["jobs"].values()) == told["total"] == 5
     assert told["done"] + told["under_way"] + told["waiting_for_people"] + told["stopped"] == told["total"]
     assert (told["done"], told["waiting_for_people"], told["under_way"]) == (0, 3, 2)
+    for _ in range(2):
+        submit(service, {}, {"study": ("a.zip", zipped({"a": objects()[0]}))})
+    told = service.get("/api/v1/summary").json()
+    assert (told["total"], told["coming_in"], told["objects"], told["duplicates"]) == (5, 1, 2, 1)
 
 
 def test_who_submits_changes_own_jobs_alone_and_all_is_on_record(service):
@@ -258,6 +264,12 @@ def test_who_submits_changes_own_jobs_alone_and_all_is_on_record(service):
         ("token submit", "retry", f"job {own}", "done"),
         ("token admin", "cancel", f"job {other.id}", "done"),
     ]
+    read = service.get("/api/v1/audit?after=1&limit=2", "admin").json()
+    assert [(one["id"], one["what"], one["outcome"]) for one in read] == [
+        (2, "cancel", "403 not-allowed"),
+        (3, "cancel", "403 not-allowed"),
+    ]
+    assert service.get("/api/v1/audit", "submit").status_code == 403
 
 
 def test_what_is_held_back_is_released_by_administrators_alone(service):
@@ -326,6 +338,24 @@ def test_it_answers_the_same_from_every_kind_of_database(where, tmp_path):
         assert service.get("/readyz", "").status_code == 200 and len(service.audit()) == 3
         for text in ("%", "'", '"', "\\", "é", "\U0001f600", "a" * 200):
             assert service.get("/api/v1/jobs", params={"text": text}).status_code == 200
+
+
+def test_a_disk_that_fills_up_on_the_way_ends_the_upload(service, monkeypatch):
+    left = iter(range(3 * 2**20, 0, -(2**20)))
+    monkeypatch.setattr(parts, "shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=next(left))))
+    room = service.client.app.state.room.desk
+    answer = submit(service, {"model": "liver"}, {"image": ("a.nrrd", VOLUME + bytes(5 * 2**20))})
+    assert answer.status_code == 507 and answer.headers["retry-after"]
+    assert list(service.store.incoming.iterdir()) == [] and service.journal.jobs.find() == []
+
+
+def test_a_quota_counts_what_comes_in(tmp_path):
+    with serving(site_in(tmp_path, keep=Keep(quota_gib=2e-3, free_gib=0))) as service:
+        large = nrrd(np.zeros((100, 100, 100), np.int16))
+        assert submit(service, {"model": "liver"}, {"image": ("a.nrrd", large)}).status_code == 200
+        assert service.get("/readyz", "").status_code == 503
+        full = submit(service, {"model": "liver"}, {"image": ("b.nrrd", VOLUME)})
+        assert full.status_code == 507 and full.json()["error"]["code"] == "room"
 
 
 def test_a_service_that_cannot_work_is_not_ready(service):

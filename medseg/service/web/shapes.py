@@ -145,6 +145,12 @@ class Summary(Settings):
     """held, failed, quarantined, unmatched."""
     stopped: int
     """cancelled, superseded."""
+    coming_in: int
+    """Studies that are not complete yet, and so no jobs."""
+    objects: int
+    """DICOM objects that were received, as often as they came."""
+    duplicates: int
+    """How many of these were here already."""
     deliveries: dict[str, dict[str, int]]
     """Of each receiver: state -> how many."""
     name: str
@@ -198,6 +204,17 @@ class Model(Settings):
     sha256: str
     routes: tuple[str, ...]
     """Of this site, that take it."""
+
+
+class Entry(Settings):
+    """A line of the audit log."""
+
+    id: int
+    at: float
+    who: str
+    what: str
+    about: str
+    outcome: str
 
 
 class Me(Settings):
