@@ -233,10 +233,11 @@ def test_the_summary_adds_up(service):
         on_record.move(job.id, "c", state, reason_code="error")
     job = on_record.take("received", "c")
     on_record.cancel(job.id, "me")
+    on_record.give_back(job.id, "c")
     told = service.get("/api/v1/summary").json()
     assert set(told["jobs"]) == set(STATES) and sum(told["jobs"].values()) == told["total"] == 5
     assert told["done"] + told["under_way"] + told["waiting_for_people"] + told["stopped"] == told["total"]
-    assert (told["done"], told["waiting_for_people"], told["under_way"]) == (0, 3, 2)
+    assert (told["done"], told["waiting_for_people"], told["under_way"], told["stopped"]) == (0, 3, 1, 1)
     for _ in range(2):
         submit(service, {}, {"study": ("a.zip", zipped({"a": objects()[0]}))})
     told = service.get("/api/v1/summary").json()
@@ -343,7 +344,6 @@ def test_it_answers_the_same_from_every_kind_of_database(where, tmp_path):
 def test_a_disk_that_fills_up_on_the_way_ends_the_upload(service, monkeypatch):
     left = iter(range(3 * 2**20, 0, -(2**20)))
     monkeypatch.setattr(parts, "shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=next(left))))
-    room = service.client.app.state.room.desk
     answer = submit(service, {"model": "liver"}, {"image": ("a.nrrd", VOLUME + bytes(5 * 2**20))})
     assert answer.status_code == 507 and answer.headers["retry-after"]
     assert list(service.store.incoming.iterdir()) == [] and service.journal.jobs.find() == []
