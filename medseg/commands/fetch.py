@@ -43,10 +43,10 @@ def command(
             print(f"{len(studies)} studies would be fetched" if studies else "no study fits")
             return
         ended = fetching.fetch(loaded, source, keys, studies, getpass.getuser())
-    for one in ended:
-        if one.problem:
-            print(f"{one.study.study_uid}: {one.problem}")
-    good = sum(not one.problem for one in ended)
-    print(f"{good} of {len(ended)} studies fetched, {sum(one.objects for one in ended)} objects")
+    for fetched in ended:
+        if fetched.problem:
+            print(f"{fetched.study.study_uid}: {fetched.problem}")
+    good = sum(not fetched.problem for fetched in ended)
+    print(f"{good} of {len(ended)} studies fetched, {sum(fetched.objects for fetched in ended)} objects")
     if good < len(ended):
         raise typer.Exit(1)

@@ -4,8 +4,8 @@ Programs are killed (SIGKILL) at random moments and started again, the network t
 refuses, the disk is full, the clock jumps. After that every study must be accounted for: each good one done with its
 results in the archive once, each broken one ended with its reason.
 
-The disk is a small tmpfs, for which root is needed, and the clock that of libfaketime (Debian package of this name);
-what cannot be had is said and left out. It ends in any case: kills are counted, and every wait has an end.
+The disk is a small tmpfs, for which root is needed; without, it is said and left out. The clock is the programs' own
+`time.time`, shifted by what a file says. It ends in any case: kills are counted, and every wait has an end.
 """
 
 from __future__ import annotations
@@ -25,18 +25,31 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medseg import atomic
 from tests.service import studies
 from tests.service.hospital import PROGRAMS, WAIT_S, Hospital, hospital, until
 from tests.service.network import TRANSIENT_REJECTION, UNAVAILABLE, Way, way
 from tests.tiny import ENVIRONMENT
 
-FAKE_TIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+CLOCK = """
+import os, time
+true = time.time
+def shifted():
+    with open(os.environ["CHAOS_CLOCK"]) as file:
+        return true() + float(file.read() or 0)
+time.time = shifted
+"""
+"""Every program imports `sitecustomize` at its start. libfaketime would be the plainer way, but Python's sleep fails
+under it (clock_nanosleep with an absolute time)."""
 PAUSE_S = (0.5, 5.0)
 """Between two blows; a worker needs some seconds to start."""
 TROUBLE_S = (2.0, 5.0)
 """How long a network is cut, a disk full, a clock wrong."""
 JUMPS_S = (-86400, -3600, 3600, 86400 * 30)
 DISK_MIB = 160
+BETWEEN_S = 0.3
+QUIET_S = 10.0
+"""Longer than the listener is ever away: what it has of a study then is not taken for all of it."""
 
 
 @dataclass
@@ -46,7 +59,7 @@ class Chaos:
     at: Hospital
     ways: list[Way]
     disk: Path | None
-    clock: Path | None
+    clock: Path
     seed: int
     struck: Counter[str] = field(default_factory=Counter)
     over: threading.Event = field(default_factory=threading.Event)
@@ -56,7 +69,7 @@ class Chaos:
 
     def strike(self, kills: int) -> None:
         """So many kills, and between them troubles of other kinds."""
-        troubles = [self._network] + [self._full_disk] * (self.disk is not None) + [self._jump] * bool(self.clock)
+        troubles = [self._network, self._jump] + [self._full_disk] * (self.disk is not None)
         while sum(count for name, count in self.struck.items() if name.startswith("kill")) < kills:
             time.sleep(self.draw.uniform(*PAUSE_S))
             if self.draw.random() < 0.15:
@@ -96,10 +109,9 @@ class Chaos:
         self.struck["disk full"] += 1
 
     def _jump(self) -> None:
-        assert self.clock
-        self.clock.write_text(f"{self.draw.choice(JUMPS_S):+d}\n")
+        set_clock(self.clock, self.draw.choice(JUMPS_S))
         time.sleep(self.draw.uniform(*TROUBLE_S))
-        self.clock.write_text("+0\n")
+        set_clock(self.clock, 0)
         self.struck["clock jumped, and back"] += 1
 
 
@@ -127,39 +139,34 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
             subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def environment(clock: Path | None) -> dict[str, str]:
-    if clock is None:
-        return ENVIRONMENT
-    clock.write_text("+0\n")
-    return {
-        **ENVIRONMENT,
-        "LD_PRELOAD": str(FAKE_TIME[0]),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+def set_clock(clock: Path, offset_s: int) -> None:
+    with atomic.replacing(clock) as partial:
+        partial.write_text(str(offset_s))
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """For programs whose clock is shifted by what `folder/clock` says."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(CLOCK)
+    set_clock(folder / "clock", 0)
+    paths = os.pathsep.join((str(folder), ENVIRONMENT["PYTHONPATH"]))
+    return {**ENVIRONMENT, "PYTHONPATH": paths, "CHAOS_CLOCK": str(folder / "clock")}
 
 
 def send_all(at: Hospital, known: dict[int, str], over: Callable[[], bool]) -> None:
     """As a scanner does: what is not taken is sent again, until it is."""
-    left = dict(known)
-    end = time.monotonic() + 4 * WAIT_S
-    while left and time.monotonic() < end:
-        for number, study in list(left.items()):
-            if at.send(study):
-                del left[number]
-            else:
-                time.sleep(0.2)
-            if not over():
-                time.sleep(0.3)  # studies come all the time while things go wrong
-    assert not left, f"never taken: {sorted(left)}"
+    for number, study in known.items():
+        until(lambda study=study: at.send(study), f"study {number} is taken")  # type: ignore[misc]
+        if not over():
+            time.sleep(BETWEEN_S)  # studies come all the time while things go wrong
 
 
 def check(at: Hospital, what: dict[int, str]) -> Counter[str]:
     """Every study is accounted for, every result is in the archive once; how many ended in each state."""
     numbers = {studies.study_uid(number): number for number in what}
-    jobs = at.jobs()
+    jobs = [job for job in at.jobs() if job.superseded_by is None]
     assert Counter(numbers[job.identity.study_uid] for job in jobs) == Counter(what.keys()), "a study lost or doubled"
+    assert len(jobs) == len(at.jobs()), "a study was taken for complete while the listener was away"
     for job in jobs:
         good = what[numbers[job.identity.study_uid]] == "good"
         assert (job.state == "done") == good, (what[numbers[job.identity.study_uid]], job.state, job.reason)
@@ -172,20 +179,19 @@ def check(at: Hospital, what: dict[int, str]) -> Counter[str]:
 def run(folder: Path, *, good: int, kills: int, seed: int, say: Callable[[str], None] = print) -> None:
     """The whole of it."""
     what = studies.write(folder / "made", good)
-    clock = folder / "clock" if FAKE_TIME else None
     with ExitStack() as stack:
         disk = stack.enter_context(small_disk(folder / "hospital" / "data"))
-        at = stack.enter_context(hospital(folder / "hospital", environment=environment(clock)))
+        at = stack.enter_context(hospital(folder / "hospital", environment=environment(folder / "time")))
         pacs = stack.enter_context(way(at.archive.dicom, TRANSIENT_REJECTION))
         stow = stack.enter_context(way(at.archive.http, UNAVAILABLE))
-        at.prepare(pacs=pacs.port, stow=stow.port)
+        at.prepare(pacs=pacs.port, stow=stow.port, quiet_s=QUIET_S)
         known = {}
         for number in what:
             [known[number]] = {at.keep(file) for file in sorted((folder / "made" / str(number)).iterdir())}
         at.introduce()
         at.start()
-        say(f"{len(what)} studies; disk: {disk or 'not small (root is needed)'}; clock: {clock or 'no libfaketime'}")
-        chaos = Chaos(at, [pacs, stow], disk, clock, seed)
+        say(f"{len(what)} studies; disk: {disk or 'as it is, for a small one needs root'}")
+        chaos = Chaos(at, [pacs, stow], disk, folder / "time" / "clock", seed)
         blows = threading.Thread(target=chaos.strike, args=(kills,), daemon=True)
         started = time.monotonic()
         blows.start()

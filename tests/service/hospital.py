@@ -50,19 +50,19 @@ class Hospital:
     def site(self) -> Path:
         return self.folder / "site.yaml"
 
-    def prepare(self, *, pacs: int = 0, stow: int = 0, **changes: Any) -> None:
+    def prepare(self, *, pacs: int = 0, stow: int = 0, quiet_s: float = 1.0) -> None:
         """Write the site's file and an untrained model.
 
         Args:
             pacs, stow: ports of what stands before the archive; 0: the archive's own.
-            changes: sections of the file, which replace the usual ones.
+            quiet_s: after which a study is complete.
         """
         untrained_run(self.folder / "liver", changes=MODEL)
         route = {"model": "liver", "outputs": ["dicom_seg", "dicom_sr"]}
         fits = {"must": {"modality": "CT"}}
         settings: dict[str, Any] = {
             "data": "data",
-            "listen": {"ae_title": "MEDSEG", "port": self.port, "allow": ["ORTHANC", "CT1", "CT2"], "quiet_s": 1.0},
+            "listen": {"ae_title": "MEDSEG", "port": self.port, "allow": ["ORTHANC", "CT1", "CT2"], "quiet_s": quiet_s},
             "receivers": {
                 "pacs": {
                     "kind": "dicom",
@@ -80,7 +80,7 @@ class Hospital:
             "serve": {"port": self.web},
             "keep": {"free_gib": 0},
         }
-        self.site.write_text(yaml.safe_dump(settings | changes), encoding="utf-8")
+        self.site.write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     def start(self, *programs: str) -> None:
         """Start programs, each in a process group of its own, and with its log in `<program>.log`."""

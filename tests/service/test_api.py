@@ -11,16 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, update
 
+import medseg
 from medseg.service.journal.states import STATES
 from medseg.service.journal.tables import arrivals, jobs
+from medseg.service.settings.work import Work
+from medseg.service.work.worker import Worker
 from tests.service import studies
 from tests.service.web import MARKED, Service, asked, finished, form, nrrd, related, serving, site_in, zipped
-from tests.tiny import phantom, untrained_run
+from tests.tiny import AFFINE, phantom, untrained_run
 
 VOLUME = nrrd(phantom(0)[0])
 
@@ -89,7 +93,7 @@ def test_the_same_asked_twice_is_one_job_and_one_copy(service):
     assert first["job"]["id"] == again["job"]["id"] != other["job"]["id"] and not again["new"]
     inputs = (service.site.at(service.site.data) / "results").glob("*/input/*")
     assert sorted(path.name for path in inputs) == ["0.nrrd", "0.nrrd"], "one a job"
-    assert list((service.site.at(service.site.data) / "uploads").iterdir()) == []
+    assert list(service.store.incoming.iterdir()) == []
 
 
 def test_what_is_asked_for_after_its_result_was_cleared_away_is_done_anew(service):
@@ -189,10 +193,7 @@ def test_what_cannot_be_asked_for_is_refused_in_words(service, ask, status, word
 def test_files_that_are_no_volumes_are_refused(service, name, content):
     answer = submit(service, {"model": "liver"}, {"image": ("a.nrrd", content)})
     assert answer.status_code in (400, 415), name
-    data = service.site.at(service.site.data)
-    assert [
-        path for path in data.rglob("*") if path.is_file() and "sqlite" not in path.name and ".lock" not in path.name
-    ] == []
+    assert list(service.store.incoming.iterdir()) == [] and service.journal.jobs.find() == []
 
 
 def test_jobs_are_listed_found_and_turned_over(service):
@@ -237,7 +238,7 @@ def test_who_submits_changes_own_jobs_alone_and_all_is_on_record(service):
     assert service.post(f"/api/v1/jobs/{other.id}/cancel", "admin").json()["state"] == "cancelled"
     told = [(who.partition(" at ")[0], what, about, outcome) for who, what, about, outcome in service.audit()]
     assert told == [
-        ("token submit", "submit_job", "", "done"),
+        ("token submit", "submit_job", f"job {own}", "done"),
         ("token submit", "cancel", f"job {other.id}", "403 not-allowed"),
         ("token read", "cancel", f"job {own}", "403 not-allowed"),
         ("token submit", "cancel", f"job {own}", "done"),
@@ -306,6 +307,20 @@ def test_a_service_that_cannot_work_is_not_ready(service):
     room.full = lambda: "0.1 GiB are free"
     assert service.get("/readyz", "").status_code == 503
     assert submit(service, {"model": "liver"}, {"image": ("a.nrrd", VOLUME)}).status_code == 507
+
+
+def test_a_volume_comes_back_as_a_segmentation_on_its_grid(service):
+    ask = {"model": "liver", "outputs": ["seg_nrrd"], "case": "mine"}
+    job = submit(service, ask, {"image": ("ct.nrrd", VOLUME)}).json()["job"]["id"]
+    site = service.site.model_copy(update={"work": Work(device="cpu", threads=1)})
+    assert Worker(site, service.journal, "w").step()
+    told = service.get(f"/api/v1/jobs/{job}").json()
+    assert (told["state"], told["percent"], told["reason"]) == ("proven", 100, "")
+    path = service.site.folder / "mine.seg.nrrd"
+    path.write_bytes(service.get(f"/api/v1/jobs/{job}/files/mine.seg.nrrd").content)
+    found = medseg.read(path)
+    assert found.shape == phantom(0)[0].shape and np.allclose(found.affine, AFFINE)
+    assert set(found.source.notes["segments"].values()) == {"left", "right"}
 
 
 ANY = st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=40), st.lists(st.text(max_size=9), max_size=3))

@@ -217,8 +217,9 @@ def test_a_closed_network_is_asked_for_what_there_is():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_closed_network_for_real(tmp_path):
-    """The page's commands, as they stand, but for where they install to; the wheels come from wherever pip gets them."""
+    """The page's commands, as they stand, but for where they install to; wheels come from wherever pip gets them."""
     source = tmp_path / "source"
     source.mkdir()
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "NOTICE"):
@@ -228,8 +229,6 @@ def test_a_closed_network_for_real(tmp_path):
     for line in blocks(DEPLOY / "closed-network.md"):
         here = line.replace("/opt/medseg", str(tmp_path / "medseg"))
         outside = "maker" in line
-        if "sha256sum SHA256SUMS" in line:
-            here = f"(cd wheels && {here})"
         if torch.__version__.endswith("+cpu"):  # then pip finds that build here
             here = here.replace("--extra-index-url https://download.pytorch.org/whl/cpu ", "").replace("+cpu", "")
         asked = {"cwd": source, "env": os.environ if outside else closed, "capture_output": True, "text": True}

@@ -205,8 +205,11 @@ def test_what_an_archive_has_lost_is_sent_again(kind, journal, made, tmp_path, e
     assert journal.jobs.get(job.id).state == "done" and len(objects(empty, tmp_path)) == 2
 
 
+@pytest.mark.parametrize("state", ["sent", "proven"])
 @pytest.mark.parametrize("there", [True, False], ids=["kept", "lost"])
-def test_a_sender_that_died_between_sent_and_done_only_asks(there, journal, made, tmp_path, clock):
+def test_a_sender_that_died_before_it_was_done_only_sends_what_is_not_there(
+    there, state, journal, made, tmp_path, clock
+):
     site = site_of(tmp_path, share={"kind": "folder", "folder": "share"})
     job = proven(journal, made, "share")
     with sending(site, journal) as one:
@@ -216,13 +219,14 @@ def test_a_sender_that_died_between_sent_and_done_only_asks(there, journal, made
     if not there:
         min(before).write_bytes(b"")
     with journal.database.write() as connection:
-        connection.exec_driver_sql("UPDATE jobs SET state = 'sent'")
-        connection.exec_driver_sql("UPDATE deliveries SET state = 'sent'")
+        connection.exec_driver_sql(f"UPDATE jobs SET state = '{state}'")
+        connection.exec_driver_sql(f"UPDATE deliveries SET state = '{'sent' if state == 'sent' else 'waiting'}'")
     with sending(site, journal) as one:
         assert one.step()
-        assert journal.jobs.get(job.id).state == ("done" if there else "proven")
+        good = there or state == "proven"  # then it is sent, and not only asked for
+        assert journal.jobs.get(job.id).state == ("done" if good else "proven")
         clock[0] += 10
-        assert one.step() != there
+        assert one.step() != good
     assert journal.jobs.get(job.id).state == "done"
     assert ({path: path.stat().st_ino for path in copy.iterdir()} == before) == there
     assert {path.name: digest(path) for path in copy.iterdir()} == {p.name: digest(p) for p in made.iterdir()}
@@ -308,6 +312,7 @@ def test_what_is_refused_for_good_fails_once_all_others_are_served(status, journ
             failed = journal.jobs.get(job.id)
             assert (failed.state, failed.reason_code) == ("failed", "refused-by-receiver")
             assert f"{status:04X}H" in failed.reason and told(journal, job)["late"] == "confirmed"
+            assert "sent" not in states(journal, job)
             assert journal.jobs.retry(job.id, "me") == "proven"  # the model does not run again
             clock[0] += 10
             assert one.step()
@@ -482,8 +487,8 @@ def failed(reason: int) -> dict[str, Any]:
 
 
 @contextmanager
-def web(status: int, body: Any = STORED, *, seen: list[str] | None = None) -> Iterator[str]:
-    """A server that answers whatever is stored with a status, and whatever is asked for with 404."""
+def web(status: int, body: Any = STORED, *, other: bytes = b"", seen: list[str] | None = None) -> Iterator[str]:
+    """A server that answers whatever is stored with a status, and whatever is asked for with 404, or with `other`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -494,7 +499,7 @@ def web(status: int, body: Any = STORED, *, seen: list[str] | None = None) -> It
             self.answer(status, body if isinstance(body, bytes) else json.dumps(body).encode())
 
         def do_GET(self) -> None:
-            self.answer(404, b"")
+            self.answer(200 if other else 404, other)
 
         def answer(self, status: int, body: bytes) -> None:
             self.send_response(status)
@@ -541,6 +546,13 @@ def test_what_a_web_archive_answers(status, body, state, words, journal, made, t
     expected = ("proven", "unreachable") if state == "waiting" else ("failed", "refused-by-receiver")
     found = journal.jobs.get(job.id)
     assert (found.state, found.reason_code) == expected
+
+
+def test_another_object_in_its_place_is_not_taken_for_it(journal, made, tmp_path, clock):
+    job, other = proven(journal, made, "web"), b'[{"00080018": {"vr": "UI", "Value": ["1.2.3"]}}]'
+    with web(200, other=other) as url, sending(site_of(tmp_path, web={"kind": "dicomweb", "url": url}), journal) as one:
+        assert one.step() and not one.step()
+    assert told(journal, job) == {"web": "waiting"} and "something else in place of" in problems(journal, job)
 
 
 def test_a_web_archive_is_told_who_asks(journal, made, tmp_path, clock, monkeypatch):
@@ -640,6 +652,20 @@ def test_results_that_are_not_as_they_were_written_are_made_anew_and_not_sent(ch
     found = journal.jobs.get(job.id)
     assert (found.state, found.reason_code) == ("queued", "unproven") and "case.statistics.csv" in found.reason
     assert not (tmp_path / "share").exists()
+
+
+def test_results_that_are_never_as_they_were_written_are_not_made_for_ever(journal, made, tmp_path):
+    site, job = site_of(tmp_path, share={"kind": "folder", "folder": "share"}), proven(journal, made, "share")
+    with journal.database.write() as connection:
+        connection.exec_driver_sql('UPDATE jobs SET files = \'{"none.csv": "00"}\'')
+    for _ in range(site.work.tries - 1):
+        send(site, journal)
+        assert journal.jobs.take("queued", "worker", becomes="running")
+        journal.jobs.move(job.id, "worker", "written", keep=True)
+        journal.jobs.move(job.id, "worker", "proven")
+    send(site, journal)
+    found = journal.jobs.get(job.id)
+    assert (found.state, found.reason_code) == ("failed", "unproven")
 
 
 def test_a_job_that_is_cancelled_is_not_sent_to_the_next(journal, made, tmp_path):

@@ -183,4 +183,5 @@ def test_a_large_upload_lies_on_the_disk_and_not_in_memory(plain):
     answer = httpx.post(f"{plain.address}api/v1/jobs", headers=plain.headers | kind, content=body(), timeout=WAIT_S)
     assert answer.status_code == 400 and "without a model" in answer.text
     assert resident() - before < megabytes / 4
-    assert list((plain.site.parent / "data" / "uploads").iterdir()) == []
+    (incoming,) = (path for path in (plain.site.parent / "data" / "incoming").iterdir() if path.is_dir())
+    assert list(incoming.iterdir()) == []

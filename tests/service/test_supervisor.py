@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy.exc import OperationalError
 
 from medseg.service.journal import Journal
 from medseg.service.work import supervisor as supervisors
@@ -65,6 +67,77 @@ class Run:
     @property
     def pid(self) -> int:
         return self.supervisor._seats[0].hand._process.pid
+
+
+class Puppet:
+    """A hand that lives until it is told not to."""
+
+    def __init__(self, site: object, role: str, number: int):
+        self.owner, self.lives, self.how = f"{role}{number}", True, ""
+
+    def alive(self) -> bool:
+        return self.lives
+
+    def fault(self) -> str:
+        return self.how
+
+    def end(self) -> None:
+        self.lives = False
+
+    def kill(self) -> None:
+        self.lives = False
+
+
+@pytest.mark.parametrize(("how", "attempts", "code"), [("", 0, ""), ("ended by signal 11", 1, "crashed")])
+def test_only_a_death_that_may_be_a_jobs_fault_counts(how, attempts, code, tmp_path):
+    journal = Journal(tmp_path / "journal.sqlite")
+    job = sites.submitted(journal, sites.asked(tmp_path / "m", tmp_path / "a", tmp_path))
+    supervisor = Supervisor(sites.site(tmp_path), journal, [("worker", 0)], owner="here", start=Puppet)
+    supervisor.tick()
+    journal.jobs.take("queued", "worker0", becomes="running")
+    puppet = supervisor._seats[0].hand
+    puppet.lives, puppet.how = False, how
+    supervisor.tick()
+    found = journal.jobs.get(job.id)
+    assert (found.state, found.owner, found.attempts, found.reason_code) == ("queued", None, attempts, code)
+    journal.close()
+
+
+def test_who_dies_at_once_is_started_later_and_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisors, "LONGEST_PAUSE_S", 3.0)
+    journal, now, started = Journal(tmp_path / "journal.sqlite"), 0.0, []
+
+    def start(*words) -> Puppet:
+        started.append(now)
+        puppet = Puppet(*words)
+        puppet.lives, puppet.how = len(started) >= 6, "exit code 1"
+        return puppet
+
+    supervisor = Supervisor(sites.site(tmp_path), journal, [("clerk", 0)], owner="here", start=start, now=lambda: now)
+    while now < 24:
+        supervisor.tick()
+        now += 0.25
+    assert [later - one for one, later in pairwise(started)] == [0.75, 1.25, 2.25, 3.25, 3.25]
+    supervisor._seats[0].hand.lives = False
+    for _ in range(3):
+        supervisor.tick()
+        now += 0.25
+    assert len(started) == 7, "who lived long is replaced at once"
+    journal.close()
+
+
+def test_a_journal_that_cannot_be_used_for_a_while_ends_nothing(tmp_path):
+    journal, looks = Journal(tmp_path / "journal.sqlite"), []
+    supervisor = Supervisor(sites.site(tmp_path), journal, [("worker", 0)], owner="here", start=Puppet)
+
+    def look() -> None:
+        looks.append(supervisor._seats[0].hand.alive())
+        if len(looks) < 3:
+            raise OperationalError("UPDATE", {}, Exception("database or disk is full"))
+
+    supervisor.run(ended=lambda: len(looks) == 3, between=look)
+    assert looks == [True] * 3
+    journal.close()
 
 
 def states(journal: Journal, jobs: list[int]) -> list[str]:
@@ -140,6 +213,20 @@ def test_two_supervisors_of_one_journal_do_each_job_once(where, tmp_path, model)
         )
     begun = [event.job for _, event in journal.jobs.events() if event.state == "running"]
     assert sorted(begun) == jobs
+    journal.close()
+
+
+def test_drained_a_site_ends_when_nothing_is_left_to_do(tmp_path, model):
+    journal = Journal(tmp_path / "data" / "journal.sqlite")
+    jobs = submitted(journal, model, tmp_path, "good")
+    (tmp_path / "bad.nii.gz").write_bytes(b"no scan")
+    jobs.append(sites.submitted(journal, sites.asked(model, tmp_path / "bad.nii.gz", tmp_path / "out")).id)
+    settings = {"work": {"device": "cpu", "threads": 1}, "keep": {"free_gib": 0}}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "medseg", "work", str(tmp_path / "site.yaml"), "--drain", "--workers", "1"]
+    ended = subprocess.run(command, env=tiny.ENVIRONMENT, capture_output=True, text=True, timeout=sites.PATIENCE_S)
+    assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended
+    assert states(journal, jobs) == ["done", "failed"]
     journal.close()
 
 

@@ -72,7 +72,7 @@ class Sender:
 
     def _unproven(self, job: Job, what: str) -> None:
         """Results that are not as they were written are made anew, as often as any case may be tried."""
-        state: State = "failed" if job.state == "sent" or job.attempts > self._site.work.tries else "queued"
+        state: State = "failed" if job.state == "sent" or job.attempts >= self._site.work.tries else "queued"
         self._journal.jobs.move(job.id, self._owner, state, what, reason_code="unproven", reason=what)
         log.warning("results are not as they were written", extra={"facts": self._facts(job) | {"state": state}})
 

@@ -102,11 +102,11 @@ def studies(answers: Iterable[Mapping[str, str]], wanted: Mapping[str, str]) -> 
     return sorted(good, key=lambda one: (one.study_date, one.study_uid))
 
 
-def incomplete(where: str, lacking: int, wanted: int) -> Refusal:
+def incomplete(where: str, lacking: int, wanted: int, remedy: str) -> Refusal:
     return Refusal(
         where,
         found=f"{lacking} of the {wanted} objects that it says to have did not come",
         needed="all of them",
-        remedy="fetch the study again; what came is kept, and the rest is added to it",
+        remedy=remedy,
         code="incomplete",
     )

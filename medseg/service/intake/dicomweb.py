@@ -6,7 +6,7 @@ import os
 import re
 import urllib.parse
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ TRIES = 3
 AS_STORED = (("application/dicom", "*"),)
 """In the transfer syntax in which the archive has it."""
 PART = ".part"
+AGAIN = "fetch the study again"
+PAGE = 500
+"""Answers that are asked for at once; an archive may give fewer."""
 
 
 class WebArchive:
@@ -47,6 +50,7 @@ class WebArchive:
         headers = {"Authorization": f"Bearer {token}"} if token else None
         self._client = client.DICOMwebClient(url.rstrip("/"), headers=headers, timeout=(CONNECT_S, READ_S))
         self._client.set_http_retry_params(max_attempts=TRIES)
+        self._client._session.auth = _plainly
         if authority:
             self._client._session.verify = str(authority)
 
@@ -55,12 +59,13 @@ class WebArchive:
         Raises:
             Refusal: the archive cannot be reached, refuses, or gives no sensible answer.
         """
-        with self._answering():
-            answers = self._client.search_for_studies(
-                search_filters=dict(keys), fields=list(ANSWERED), get_remaining=True
-            )
-            values = [{name: _value(one, name) for name in ANSWERED} for one in answers]
-        return asking.studies(values, keys)
+
+        def page(offset: int) -> list[Any]:
+            more = {"search_filters": dict(keys), "fields": list(ANSWERED), "limit": PAGE, "offset": offset}
+            return list(self._client.search_for_studies(**more))
+
+        answers = self._pages(page, "StudyInstanceUID")
+        return asking.studies([{name: _value(one, name) for name in ANSWERED} for one in answers], keys)
 
     def fetch(self, study_uid: str, store: Store, journal: Journal) -> int:
         """Bring all objects of a study here; how many it has.
@@ -78,7 +83,7 @@ class WebArchive:
             part.unlink(missing_ok=True)
         lacking = listed - set(journal.arrivals.holds(listed))
         if lacking:
-            raise asking.incomplete(self._name, len(lacking), len(listed))
+            raise asking.incomplete(self._name, len(lacking), len(listed), AGAIN)
         return len(listed)
 
     def download(self, study_uid: str, folder: Path) -> None:
@@ -101,18 +106,31 @@ class WebArchive:
         finally:
             part.unlink(missing_ok=True)
         if listed - here:
-            raise asking.incomplete(self._name, len(listed - here), len(listed))
+            raise asking.incomplete(self._name, len(listed - here), len(listed), AGAIN)
 
     def _listed(self, study_uid: str) -> set[str]:
         """The SOP instances of a study."""
-        with self._answering():
-            answers = self._client.search_for_instances(study_uid, fields=["SOPInstanceUID"], get_remaining=True)
-            found = {_value(one, "SOPInstanceUID") for one in answers} - {""}
+
+        def page(offset: int) -> list[Any]:
+            return list(self._client.search_for_instances(study_uid, limit=PAGE, offset=offset))
+
+        found = {_value(one, "SOPInstanceUID") for one in self._pages(page, "SOPInstanceUID")}
         if not found:
             raise Refusal(
                 self._name, found="no objects of this study", needed="some", remedy="check the UID", code="not-found"
             )
         return found
+
+    def _pages(self, page: Callable[[int], list[Any]], uid: str) -> list[Any]:
+        """All answers, each once; an archive may say the same for ever, or end early, whatever it was asked."""
+        found: dict[str, Any] = {}
+        while True:
+            with self._answering():
+                new = {_value(one, uid): one for one in page(len(found))}
+            new = {name: one for name, one in new.items() if name and name not in found}
+            if not new:
+                return list(found.values())
+            found |= new
 
     def _objects(self, study_uid: str) -> Iterator[Any]:
         with self._answering():
@@ -132,12 +150,12 @@ class WebArchive:
         try:
             yield
         except requests.HTTPError as error:
-            code = error.response.status_code
+            code = error.response.status_code if error.response is not None else 0
             remedy = "check the token" if code in (401, 403) else "check the address, and see the archive's log"
             raise self._refused(f"HTTP status {code}", remedy) from error
         except requests.Timeout as error:
             raise self._refused(f"no answer within {READ_S:g} s", "see whether it is busy, and try again") from error
-        except requests.RequestException as error:
+        except requests.ConnectionError as error:
             words = "no valid certificate" if isinstance(error, requests.exceptions.SSLError) else type(error).__name__
             raise self._refused(f"no connection ({words})", "check the address, TLS and whether it runs") from error
         except Exception as error:  # whatever a parser makes of an answer
@@ -186,6 +204,12 @@ def download(address: str, folder: Path) -> list[Path]:
             archive.download(one.study_uid, folder / one.study_uid)
             done()
     return [folder / one.study_uid for one in studies]
+
+
+def _plainly(request: Any) -> Any:
+    """Stars and spaces as every archive reads them: some, Orthanc's among them, look for %2A and + themselves."""
+    request.url = request.url.replace("%2A", "*").replace("+", "%20")
+    return request
 
 
 def _value(answer: Mapping[str, Any], keyword: str) -> str:

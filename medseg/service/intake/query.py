@@ -35,6 +35,8 @@ WAIT_S = 60.0
 """Without a word from the archive."""
 CONTEXTS = 120
 """Of the 128 that an association may have (PS3.8 9.3.2.2: odd numbers up to 255)."""
+AGAIN = "fetch the study again; what came is kept, and the rest is added to it"
+BY_MOVE = "see that `medseg listen` runs, and that the archive knows its AE title and address"
 PENDING, SUCCESS = (0xFF00, 0xFF01), 0x0000
 PLAIN = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 SYNTAXES = (*PLAIN, *(str(one) for one in AllTransferSyntaxes if str(one) not in PLAIN))
@@ -45,6 +47,7 @@ class Archive:
 
     def __init__(self, site: Site, name: str, source: DicomSource):
         self._site, self._source = site, source
+        self._way = AGAIN if source.by == "get" else f"{BY_MOVE}; {AGAIN}"
         self._name = f"{name} ({source.ae_title} at {source.host}:{source.port})"
 
     def find(self, keys: Mapping[str, str]) -> list[Found]:
@@ -73,7 +76,7 @@ class Archive:
             self._move(study_uid)
         lacking = set(listed) - set(journal.arrivals.holds(listed))
         if lacking:
-            raise asking.incomplete(self._name, len(lacking), len(listed))
+            raise asking.incomplete(self._name, len(lacking), len(listed), self._way)
         return len(listed)
 
     def _objects(self, study_uid: str) -> dict[str, str]:
@@ -114,7 +117,8 @@ class Archive:
         handlers = [(evt.EVT_C_STORE, keep)]
         with self._association([build_context(GET), *contexts[:CONTEXTS]], roles, handlers) as association:
             association.dimse = Provider(association, limits, visit)
-            self._retrieve(association.send_c_get(_identifier("STUDY", {"StudyInstanceUID": study_uid}), GET), troubles)
+            wanted = _identifier("STUDY", {"StudyInstanceUID": study_uid})
+            self._retrieve(association.send_c_get(wanted, GET), troubles)
             association.dimse.discard()
 
     def _move(self, study_uid: str) -> None:
@@ -131,8 +135,7 @@ class Archive:
             if status is None:
                 raise self._silent()
         if status is not None and status not in PENDING and 0xA000 <= status < 0xB000:
-            hint = "whether the listener runs, and the archive knows its AE title and address"
-            raise self._refused(f"status {status:04X}: it cannot send", remedy=f"check {hint}")
+            raise self._refused(f"status {status:04X}: it cannot send", remedy=self._way)
         if troubles:
             raise self._refused(f"an object that cannot be kept: {troubles[0]}", remedy="see what it is")
 
@@ -179,7 +182,9 @@ class Archive:
                 association.release()
 
     def _silent(self) -> Refusal:
-        return self._refused(f"no answer within {WAIT_S:g} s", remedy="see whether it is busy, and try again")
+        found = f"that it ends the association, or gives no answer within {WAIT_S:g} s"
+        remedy = f"see whether it knows {self._site.listen.ae_title} as one that may ask and fetch, or is busy"
+        return self._refused(found, remedy=remedy)
 
     def _refused(self, found: str, *, remedy: str) -> Refusal:
         return Refusal(self._name, found=found, needed="an archive that answers", remedy=remedy, code="source")

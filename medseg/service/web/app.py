@@ -39,7 +39,6 @@ def app(site: Site, journal: Journal, store: Store) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def living(made: FastAPI) -> AsyncIterator[None]:
-        made.state.room.desk.sweep()
         running = asyncio.create_task(feed.run())
         yield
         feed.close()
@@ -51,7 +50,7 @@ def app(site: Site, journal: Journal, store: Store) -> FastAPI:
     made = FastAPI(
         title="medseg", version=medseg.__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=living
     )
-    made.state.room = Room(site, journal, store, Desk(site, journal, Free(site)), feed)
+    made.state.room = Room(site, journal, store, Desk(site, journal, store.incoming, Free(site)), feed)
     made.state.door, made.state.metrics = Door(Known(site.at(site.serve.tokens))), Metrics(site, journal)
     made.state.views = Views()
     for router in (health.router, api.router, ways_in.router, pages.router):

@@ -28,7 +28,7 @@ class Ask(Settings):
     labels: Annotated[tuple[Word, ...], Field(max_length=500)] = ()
     """Only these; none: all."""
     changes: Annotated[tuple[Word, ...], Field(max_length=20)] = ()
-    """key=value of inference settings, see `submit.CHANGES`."""
+    """key=value of inference settings, see `asks.CHANGES`."""
     series: Word | dict[Word, Word] = ""
     """Of a DICOM study: series UID, or channel -> UID; empty: by the model's own rules."""
     case: Annotated[str, Field(pattern=CASE)] | None = None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medseg import plugins
 from medseg.service.intake import head
 from medseg.service.intake.room import GIB, Room
 from medseg.service.journal import Journal
@@ -28,29 +26,13 @@ from medseg.service.journal.jobs import Asked, Identity, Job
 from medseg.service.settings.routes import Route
 from medseg.service.settings.site import Site
 from medseg.service.web import offered, shown, unzip, volumes
+from medseg.service.web.asks import unfit
 from medseg.service.web.parts import Part, no_room
 from medseg.service.web.problem import Problem
 from medseg.service.web.shapes import Ask, Model
 
-UPLOADS, RESULTS, INPUT = "uploads", "results", "input"
-"""In the data folder: what is coming in, and what stays; and in a job's folder there, what it reads."""
-ASK = "ask"
-"""The part that says what is asked."""
-CHANGES = (
-    "overlap",
-    "blend",
-    "mirror",
-    "batch",
-    "precision",
-    "skip_air",
-    "fit_body",
-    "dicom.repair",
-    "dicom.tolerance_mm",
-    "dicom.gap_mm",
-    "dicom.suv",
-)
-"""Inference settings that may be asked for; those that name files (coarse) or what is run (backend) may not."""
-OUTPUT = re.compile(r"([a-z_]+)(:[a-z_]+=[\w .,=-]*)?")
+RESULTS, INPUT = "results", "input"
+"""A folder in the data folder; and in a job's folder there, what it reads."""
 FOR_VOLUMES, FOR_DICOM = ("nifti",), tuple(Route.model_fields["outputs"].default)
 SHOWN = 16
 """Characters of a hash that name a case."""
@@ -63,11 +45,13 @@ class Desk:
     """Where requests are handed in. Safe to use from several threads.
 
     Attributes:
+        incoming: a folder of this process alone, on the disk of the data folder; a later one clears it away.
         room: what there is for uploads.
     """
 
     site: Site
     journal: Journal
+    incoming: Path
     room: Room
 
     @property
@@ -87,18 +71,14 @@ class Desk:
         Raises:
             Problem: 507, no room for what is declared.
         """
-        folder = self._data / UPLOADS / uuid.uuid4().hex
-        folder.mkdir(parents=True)
+        folder = self.incoming / uuid.uuid4().hex
+        folder.mkdir()
         try:
             if self.room.full() or shutil.disk_usage(folder).free - declared < self.free_bytes:
                 raise no_room()
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-    def sweep(self) -> None:
-        """Remove what a killed service has left half-received; nobody may be receiving."""
-        shutil.rmtree(self._data / UPLOADS, ignore_errors=True)
 
     def of_files(self, ask: Ask, model: Model, given: Mapping[str, Part], folder: Path, who: str) -> tuple[Job, bool]:
         """Put a job for uploaded files on record.
@@ -196,46 +176,6 @@ class Desk:
         return folder.name
 
 
-def checked(ask: Ask, site: Site) -> Model | None:
-    """What is asked for, if it can be; None: by the site's routes.
-
-    Raises:
-        Problem: 400, an output, a change or a label that cannot be asked for; 404, no such model.
-    """
-    for text in ask.outputs:
-        fits = OUTPUT.fullmatch(text)
-        if not fits or fits[1] not in plugins.names("outputs"):
-            raise _unfit("outputs", text, f"one of: {', '.join(plugins.names('outputs'))}")
-    for text in ask.changes:
-        if text.partition("=")[0] not in CHANGES:
-            raise _unfit("changes", text, f"key=value of one of: {', '.join(CHANGES)}")
-    if not ask.model:
-        if ask.outputs or ask.changes or ask.labels or ask.series or ask.quality != "standard":
-            raise _unfit("ask", "parameters without a model", "a model; without one, the site's routes say how")
-        return None
-    model = offered.described(site, ask.model)
-    known = [label.name for label in model.labels]
-    for name in ask.labels:
-        if name not in known:
-            raise _unfit("labels", name, f"of: {', '.join(known)}")
-    return model
-
-
-def files(parts: Sequence[Part]) -> dict[str, Part]:
-    """Name -> file, of a form.
-
-    Raises:
-        Problem: 400, two of one name, or none.
-    """
-    found: dict[str, Part] = {}
-    for part in parts:
-        if part.name != ASK and found.setdefault(part.name, part) is not part:
-            raise _unfit("upload", "two files of one name", "a name for each; several DICOM files come in a zip")
-    if not found:
-        raise _unfit("upload", "no file", "the scan, or ask.study")
-    return found
-
-
 def _by_channel(given: Mapping[str, Part], channels: Sequence[str], *, dicom: bool) -> dict[str, Part]:
     """Channel of a job's source -> file, in the order of the model's channels.
 
@@ -244,11 +184,11 @@ def _by_channel(given: Mapping[str, Part], channels: Sequence[str], *, dicom: bo
     """
     only = next(iter(given.values())) if len(given) == 1 else None
     if dicom and only is None:
-        raise _unfit("upload", "a DICOM study beside other files", "one zip with all of its series")
+        raise unfit("upload", "a DICOM study beside other files", "one zip with all of its series")
     if only is not None and (dicom or len(channels) == 1):
         return {ALL: only}
     if set(given) != set(channels):
-        raise _unfit("upload", f"files named {', '.join(sorted(given))}", f"one each for: {', '.join(channels)}")
+        raise unfit("upload", f"files named {', '.join(sorted(given))}", f"one each for: {', '.join(channels)}")
     return {channel: given[channel] for channel in channels}
 
 
@@ -301,7 +241,3 @@ def _identity(whole: Path) -> Identity:
 
 def _sha256(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
-
-
-def _unfit(where: str, found: str, needed: str) -> Problem:
-    return Problem(400, where, found=f"'{found}'", needed=needed, remedy="see docs/service-api.md")

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
-from medseg.service.web import shown, stow, submit, unzip, volumes
+from medseg.service.web import asks, shown, stow, unzip, volumes
 from medseg.service.web.access import Submitter
 from medseg.service.web.parts import Part, received
 from medseg.service.web.problem import Problem
@@ -33,10 +33,10 @@ async def submit_job(request: Request, token: Submitter) -> Submitted:
     room, who = of(request), f"token {token.name}"
     if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
         ask = _ask(await request.body())
-        return await to_thread.run_sync(_of_study, room, ask, who)
+        return _told(request, await to_thread.run_sync(_of_study, room, ask, who))
     with room.desk.coming_in(_declared(request)) as folder:
         parts = await received(request, folder, free_bytes=room.desk.free_bytes)
-        return await to_thread.run_sync(_of_parts, room, parts, folder, who)
+        return _told(request, await to_thread.run_sync(_of_parts, room, parts, folder, who))
 
 
 @router.post("/dicom-web/studies")
@@ -59,7 +59,14 @@ async def _store(request: Request, token: Token, study: str) -> JSONResponse:
         parts = await received(request, folder, free_bytes=room.desk.free_bytes)
         files = [part.path for part in parts]
         stored = await to_thread.run_sync(_handed_in, room, files, token, study)
+    request.state.about = f"{len(stored.kept)} objects stored, {len(stored.failed)} not"
     return JSONResponse(stored.to_json(), status_code=stored.status, media_type=stow.JSON_TYPE)
+
+
+def _told(request: Request, submitted: Submitted) -> Submitted:
+    """For the audit log."""
+    request.state.about = f"job {submitted.job.id}" if submitted.job else f"{len(submitted.studies)} studies"
+    return submitted
 
 
 def _handed_in(room: Room, files: Sequence[FilePath], token: Token, study: str = "") -> stow.Stored:
@@ -67,19 +74,19 @@ def _handed_in(room: Room, files: Sequence[FilePath], token: Token, study: str =
 
 
 def _of_study(room: Room, ask: Ask, who: str) -> Submitted:
-    if not ask.study or submit.checked(ask, room.site) is None:
+    if not ask.study or asks.checked(ask, room.site) is None:
         raise _unfit(400, "ask", "no study, or no model", "both, where no file is sent")
     job, new = room.desk.of_study(ask, who)
     return Submitted(job=shown.row(job, room.site), new=new, studies=())
 
 
 def _of_parts(room: Room, parts: Sequence[Part], folder: FilePath, who: str) -> Submitted:
-    asked = next((part for part in parts if part.name == submit.ASK), None)
+    asked = next((part for part in parts if part.name == asks.ASK), None)
     if asked and asked.bytes > ASK_BYTES:
-        raise _unfit(413, submit.ASK, f"{asked.bytes} bytes", f"at most {ASK_BYTES}")
+        raise _unfit(413, asks.ASK, f"{asked.bytes} bytes", f"at most {ASK_BYTES}")
     ask = _ask(asked.path.read_bytes() if asked else b"{}")
-    model = submit.checked(ask, room.site)
-    files = submit.files(parts)
+    model = asks.checked(ask, room.site)
+    files = asks.files(parts)
     if model is None:
         return _by_routes(room, files, folder, who)
     job, new = room.desk.of_files(ask, model, files, folder, who)
@@ -116,9 +123,9 @@ def _ask(text: bytes) -> Ask:
         return Ask.model_validate(values)
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise _unfit(400, submit.ASK, told, "what docs/service-api.md describes") from error
+        raise _unfit(400, asks.ASK, told, "what docs/service-api.md describes") from error
     except (ValueError, RecursionError) as error:
-        raise _unfit(400, submit.ASK, "no JSON", "a JSON object") from error
+        raise _unfit(400, asks.ASK, "no JSON", "a JSON object") from error
 
 
 def _declared(request: Request) -> int:

@@ -108,7 +108,8 @@ def submit(batch: Batch, journal: Journal, inputs: Sequence[Input], *, who: str,
     asked = [_asked(batch, one, model) for one in inputs]
     for job in _replaced(asked, known):
         journal.jobs.cancel(job.id, who)
-    jobs = [journal.jobs.submit(one, who=who)[0] for one in asked]
+    with journal.database.write() as connection:  # a disk's pause for all of them, not for each
+        jobs = [journal.jobs.submit(one, who=who, within=connection)[0] for one in asked]
     for job in jobs:
         if retry and job.state in RETRIED:
             journal.jobs.retry(job.id, who)

@@ -66,9 +66,13 @@ def serve(role: str, site: Site, owner: str, asked: Callable[[], bool], **more: 
         module, name = POSTS[role]
         post = getattr(importlib.import_module(module), name)(site, journal, owner, **more)
         threading.Thread(target=_pass_on, args=(asked, post), daemon=True).start()
-        while not asked():
-            if not post.step():
-                time.sleep(IDLE_S)
+        try:
+            while not asked():
+                if not post.step():
+                    time.sleep(IDLE_S)
+        finally:
+            if close := getattr(post, "close", None):
+                close()
     finally:
         journal.close()
 

@@ -6,13 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 from medseg import interrupts
 from medseg.service.journal import Journal
 from medseg.service.journal.states import ENDS, STATES
 from medseg.service.settings.site import Site
-from medseg.service.work import liveness, pool, post
+from medseg.service.work import liveness, pool
 from medseg.service.work.supervisor import Start, Supervisor
 
 log = logging.getLogger(__name__)
@@ -35,8 +34,7 @@ def everything(site: Site, *, drain: bool = False, ray: str = "") -> None:
             hands(ray, site, journal, _models(site)) as (workers, start),
             interrupts.requests() as asked,
         ):
-            others = [(role, 0) for role in OTHERS if find_spec(post.POSTS[role][0])]
-            posts = others + [("worker", number) for number in range(workers)]
+            posts = [(role, 0) for role in OTHERS] + [("worker", number) for number in range(workers)]
             log.info("supervising", extra={"facts": {"workers": workers, "owner": owner}})
             over = _over(journal) if drain else lambda: False
             Supervisor(site, journal, posts, owner=owner, start=start).run(ended=lambda: bool(asked()) or over())

@@ -82,9 +82,7 @@ class Supervisor:
             between: done between looks.
         """
         try:
-            while not ended():
-                self.tick()
-                between()
+            while not self._over(ended, between):
                 time.sleep(TICK_S)
             self.drain()
         finally:
@@ -93,20 +91,28 @@ class Supervisor:
                     seat.hand.kill()
                     self._free(seat.hand, "", "", counts=False)
 
+    def _over(self, ended: Callable[[], bool], between: Callable[[], None]) -> bool:
+        """Look after everybody, unless it is time to end; a journal that cannot be used for a while ends nothing."""
+        try:
+            if ended():
+                return True
+            self.tick()
+            between()
+        except DBAPIError as error:
+            log.error("the journal cannot be used", extra={"facts": {"why": str(error.orig)}})
+        return False
+
     def tick(self) -> None:
         """Look after everybody once."""
         for seat in self._seats:
             if seat.hand and not seat.hand.alive():
-                self._replace(seat)
+                self._replace(seat, seat.hand)
             if seat.hand is None and self._now() >= seat.due:
                 seat.hand, seat.since = self._start(self._site, seat.role, seat.number), self._now()
                 seat.jobs, seat.changed = frozenset(), seat.since
         if self._now() - self._looked >= LOOK_S:
             self._looked = self._now()
-            try:
-                self._look()
-            except DBAPIError as error:
-                log.error("the journal cannot be used", extra={"facts": {"why": str(error.orig)}})
+            self._look()
 
     def drain(self) -> None:
         """Let everybody end in good order, as long as a case may take, and then no longer."""
@@ -122,16 +128,15 @@ class Supervisor:
                 hand.kill()
             self._free(hand, "", "", counts=False)
 
-    def _replace(self, seat: Seat) -> None:
+    def _replace(self, seat: Seat, dead: Hand) -> None:
         """Free the jobs of who died, and let the seat be taken again, later and later if that happens at once."""
-        assert seat.hand  # the caller looked
-        fault, lived = seat.hand.fault(), self._now() - seat.since
-        if fault or lived < SOON_S:
-            seat.pause_s = 0.0 if lived > SOON_S else min(max(2 * seat.pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-        facts = {"owner": seat.hand.owner, "how": fault or "in good order", "pause_s": seat.pause_s}
+        fault, lived = dead.fault(), self._now() - seat.since
+        if not self._free(dead, "crashed" if fault else "", f"its process: {fault}", counts=bool(fault)):
+            return
+        seat.pause_s = 0.0 if lived >= SOON_S else min(max(2 * seat.pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        seat.hand, seat.due = None, self._now() + seat.pause_s
+        facts = {"owner": dead.owner, "how": fault or "in good order", "pause_s": seat.pause_s}
         log.warning("a process has ended", extra={"facts": facts})
-        if self._free(seat.hand, "crashed" if fault else "", f"its process: {fault}", counts=bool(fault)):
-            seat.hand, seat.due = None, self._now() + seat.pause_s
 
     def _look(self) -> None:
         owned = self._jobs.owned()

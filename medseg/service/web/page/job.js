@@ -16,6 +16,8 @@ const text = value => typeof value === "object" && value !== null
   ? Object.entries(value).filter(([, inner]) => text(inner)).map(([key, inner]) => Array.isArray(value) ? text(inner) : `${key}: ${text(inner)}`).join("; ")
   : typeof value === "number" ? `${+value.toPrecision(6)}` : `${value}`;
 
+const stages = all => all.map(stage => `${stage.name} ${stage.seconds.toFixed(1)} s`).join(", ");
+
 function actions(job) {
   byId("actions").replaceChildren(...job.may.map(what => {
     const button = made("button", ACTIONS[what], { type: "button", class: what === "cancel" ? "" : "main" });
@@ -93,7 +95,7 @@ function show(job) {
     ...Object.entries(job.parameters).filter(([, value]) => text(value)).map(([key, value]) => [key, text(value)]),
   ]);
   byId("result").hidden = !job.verdict && !Object.keys(job.facts).length;
-  facts(byId("facts"), [["Quality control", job.verdict], ...Object.entries(job.facts).map(([key, value]) => [key.replaceAll("_", " "), text(value)])]);
+  facts(byId("facts"), [["Quality control", job.verdict], ...Object.entries(job.facts).map(([key, value]) => [key.replaceAll("_", " "), key === "stages" ? stages(value) : text(value)])]);
   files(job);
   byId("delivery-list").hidden = !job.deliveries.length;
   table("deliveries", job.deliveries, one => [cell(one.receiver), held(one.state), cell(`${one.tries}`), cell(one.problem)]);

@@ -1,0 +1,129 @@
+"""The feed of changes: nobody misses one, whatever order the database shows them in, and nobody is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+from sqlalchemy import insert
+
+from medseg.service.journal import Journal
+from medseg.service.journal.tables import events
+from medseg.service.web import feed
+from tests.service.web import asked
+
+WAIT_S = 30
+
+
+@pytest.fixture
+def journal(tmp_path):
+    opened = Journal(tmp_path / "journal.sqlite")
+    opened.jobs.submit(asked(1), who="a")
+    yield opened
+    opened.close()
+
+
+def change(journal: Journal, number: int) -> None:
+    """As a transaction that took its number early and ended late."""
+    values = {"job": 1, "at": time.time(), "state": "received", "who": "a", "what": f"change {number}"}
+    with journal.database.write() as connection:
+        connection.execute(insert(events).values(id=number, **values))
+
+
+async def heard(stream, count: int) -> list[int]:
+    """Numbers of the next changes."""
+    found: list[int] = []
+    while len(found) < count:
+        text = await asyncio.wait_for(anext(stream), WAIT_S)
+        if "event: job" in text:
+            found.append(json.loads(text.partition("data: ")[2])["id"])
+    return found
+
+
+async def listening(journal: Journal, **words):
+    """A feed that runs, and a stream that has begun."""
+    made = feed.Feed(journal)
+    running = asyncio.create_task(made.run())
+    stream = made.listen(**words)
+    assert (await asyncio.wait_for(anext(stream), WAIT_S)).startswith("retry")
+    return made, running, stream
+
+
+async def ended(made, running, stream) -> list[str]:
+    made.close()
+    left = [text async for text in stream]
+    await asyncio.wait_for(running, WAIT_S)
+    return left
+
+
+def test_a_change_that_shows_late_under_a_smaller_number_is_told(journal):
+    async def run() -> list[int]:
+        made, running, stream = await listening(journal)
+        change(journal, 20)
+        found = await heard(stream, 1)
+        change(journal, 15)
+        found += await heard(stream, 1)
+        change(journal, 21)
+        found += await heard(stream, 1)
+        assert await ended(made, running, stream) == []
+        return found
+
+    assert asyncio.run(run()) == [20, 15, 21], "each once"
+
+
+def test_who_comes_back_hears_what_was_missed_and_then_what_is_new(journal):
+    async def run() -> list[int]:
+        for number in range(10, 10 + 2 * feed.BACK):
+            change(journal, number)
+        made, running, stream = await listening(journal, job=1, after=10)
+        found = await heard(stream, 2 * feed.BACK - 1)
+        change(journal, 10 + 2 * feed.BACK)
+        found += await heard(stream, 1)
+        await ended(made, running, stream)
+        return found
+
+    assert asyncio.run(run()) == list(range(11, 11 + 2 * feed.BACK))
+
+
+def test_who_is_too_slow_is_let_go(journal, monkeypatch):
+    monkeypatch.setattr(feed, "LONGEST", 5)
+
+    async def run() -> None:
+        made, running, stream = await listening(journal)
+        other = made.listen()
+        await anext(other)
+        for number in range(100, 110):
+            change(journal, number)
+            assert await heard(other, 1) == [number], "others are not"
+        left = [text async for text in stream]
+        assert len(left) <= 5, "and comes back with the last number"
+        await ended(made, running, other)
+
+    asyncio.run(asyncio.wait_for(run(), WAIT_S))
+
+
+def test_a_journal_that_does_not_answer_is_asked_again(journal, monkeypatch):
+    monkeypatch.setattr(feed, "EVERY_S", 0.02)
+    events_of, calls = journal.jobs.events, []
+
+    def sometimes(*words, **more):
+        calls.append(words)
+        if 2 < len(calls) < 6:
+            raise OSError("gone")
+        return events_of(*words, **more)
+
+    async def run() -> list[int]:
+        made, running, stream = await listening(journal)
+        monkeypatch.setattr(journal.jobs, "events", sometimes)
+        change(journal, 50)
+        found = await heard(stream, 1)
+        while len(calls) < 7:
+            await asyncio.sleep(0.01)
+        change(journal, 51)
+        found += await heard(stream, 1)
+        await ended(made, running, stream)
+        return found
+
+    assert asyncio.run(asyncio.wait_for(run(), WAIT_S)) == [50, 51]

@@ -1,0 +1,340 @@
+"""Studies fetched from archives: from Orthanc in every way, and from archives that break what they promise."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pynetdicom import AE, build_context, evt
+from pynetdicom.sop_class import (
+    CTImageStorage,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+)
+
+from medseg.refusal import Refusal
+from medseg.service.intake import asking, dicomweb, fetching, query
+from medseg.service.journal import Journal
+from medseg.service.journal.arrivals import Counts
+from medseg.service.settings.site import load
+from tests import judges
+from tests.judges import free_port
+from tests.service.hospital import Hospital, hospital, until
+from tests.service.intake_sites import image, save
+from tests.tiny import medseg_command
+
+ROOT = "1.2.826.0.1.3680043.8.498.88"
+ORTHANC = pytest.param("", marks=judges.needs("Orthanc", "dcmcjpeg"))
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Iterator[Hospital]:
+    """An Orthanc with three studies: two of P1 (one of them with a compressed slice), one of P2."""
+    folder = tmp_path_factory.mktemp("archive")
+    with hospital(folder) as made:
+        made.introduce()
+        for number, (patient, date) in enumerate((("P1", "20261101"), ("P1", "20261105"), ("P2", "20261103")), 1):
+            for n in (1, 2, 3):
+                about = {"PatientID": patient, "StudyDate": date, "AccessionNumber": f"A{number}"}
+                about |= {"StudyDescription": "CT of the chest" if number == 3 else "CT abdomen"}
+                path = save(image(n, study=f"{ROOT}.{number}", **about), folder / "files" / f"{number}-{n}.dcm")
+                if (number, n) == (1, 3):
+                    subprocess.run(["dcmcjpls", path, path], check=True, timeout=60)
+                made.keep(path)
+        yield made
+
+
+def site_for(folder: Path, archive: Hospital, **more: object) -> Path:
+    """A site with that archive as a source in each way."""
+    dicom = {"kind": "dicom", "host": "127.0.0.1", "port": archive.archive.dicom, "ae_title": "ORTHANC"}
+    sources = {
+        "get": dicom,
+        "move": {**dicom, "by": "move"},
+        "web": {"kind": "dicomweb", "url": f"http://127.0.0.1:{archive.archive.http}/dicom-web"},
+        **more,
+    }
+    listen = {"port": archive.port, "quiet_s": 600}
+    path = folder / "site.yaml"
+    path.write_text(yaml.safe_dump({"sources": sources, "keep": {"free_gib": 0}, "listen": listen}))
+    return path
+
+
+@contextmanager
+def journal_of(folder: Path) -> Iterator[Journal]:
+    journal = Journal(folder / "data" / "journal.sqlite")
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize("marks", [ORTHANC])
+@pytest.mark.parametrize("source", ["get", "web"])
+def test_what_is_asked_for_is_found_and_no_more(archive, tmp_path, source, marks):
+    site = load(site_for(tmp_path, archive))
+    found = {
+        question: [one.study_uid.rpartition(".")[2] for one in fetching.archive(site, source).find(asking.keys(words))]
+        for question, words in {
+            "patient": ["PatientID=P1"],
+            "any": ["PatientID=P*", "ModalitiesInStudy=CT"],
+            "none": ["PatientID=P1", "ModalitiesInStudy=MR"],
+            "since": ["StudyDate=20261103-"],
+            "between": ["StudyDate=20261102-20261104"],
+            "accession": ["AccessionNumber=A3"],
+            "words": ["StudyDescription=*of the chest"],
+            "uid": [f"StudyInstanceUID={ROOT}.2"],
+        }.items()
+    }
+    assert found == {
+        "patient": ["1", "2"],
+        "any": ["1", "3", "2"],
+        "none": [],
+        "since": ["3", "2"],
+        "between": ["3"],
+        "accession": ["3"],
+        "words": ["3"],
+        "uid": ["2"],
+    }
+
+
+@pytest.mark.parametrize("marks", [ORTHANC])
+def test_studies_come_whole_each_way_and_the_same_once(archive, tmp_path, marks):
+    path = site_for(tmp_path, archive)
+    dry = medseg_command("fetch", path, "get", "PatientID=P1", "--dry-run")
+    assert dry.code == 0 and "2 studies would be fetched" in dry.out and "20261105  P1  CT" in dry.out
+    assert not (tmp_path / "data").exists()
+    for source in ("get", "web"):
+        done = medseg_command("fetch", path, source, "PatientID=P1")
+        assert (done.code, done.out.splitlines()[-1]) == (0, "2 of 2 studies fetched, 6 objects"), done.err
+    with journal_of(tmp_path) as journal:
+        assert journal.arrivals.counts() == Counts(received=12, duplicates=6, corrected=0, studies=2, open=0)
+        assert {job.identity.study_uid for job in journal.jobs.find()} == {f"{ROOT}.1", f"{ROOT}.2"}
+        assert len(journal.jobs.find()) == 2
+        entries = [entry for _, entry in journal.audit.entries()]
+        assert [(one.what, one.outcome) for one in entries] == [("fetch", "2 came whole")] * 2
+        assert not any("P1" in one.about for one in entries)
+    assert medseg_command("fetch", path, "get", "PatientID=P9").out == "no study fits\n"
+
+
+@pytest.mark.parametrize("marks", [ORTHANC])
+def test_by_c_move_the_listener_takes_them(archive, tmp_path, marks):
+    path = site_for(tmp_path, archive)
+    running = Hospital(tmp_path, archive.archive, port=archive.port)
+    failed = medseg_command("fetch", path, "move", "AccessionNumber=A3")
+    assert failed.code == 1 and "`medseg listen` runs" in failed.out and "0 of 1" in failed.out
+    try:
+        running.start("listen")
+        until(lambda: "listens at" in running.log("listen"), "it listens", within_s=60)
+        done = medseg_command("fetch", path, "move", "AccessionNumber=A3")
+    finally:
+        running.stop()
+    assert done.code == 0 and "1 of 1 studies fetched, 3 objects" in done.out
+    with journal_of(tmp_path) as journal:
+        assert len(journal.jobs.find()) == 1
+        assert {one.sender for one in journal.arrivals.current(f"{ROOT}.3")} == {"ORTHANC"}
+
+
+@pytest.mark.parametrize("marks", [ORTHANC])
+def test_studies_are_downloaded_for_a_batch(archive, tmp_path, marks):
+    base = f"http://127.0.0.1:{archive.archive.http}/dicom-web"
+    folders = dicomweb.download(f"{base}/studies?PatientID=P1&StudyDate=20261101-20261103", tmp_path)
+    assert folders == [tmp_path / f"{ROOT}.1"] and len(list(folders[0].rglob("*.dcm"))) == 3
+    again = dicomweb.download(f"{base}/studies/{ROOT}.2", tmp_path)
+    assert again == [tmp_path / f"{ROOT}.2"]
+    for address, words in (
+        (f"{base}/studies?PatientID=P9", "no study"),
+        (f"{base}/studies", "no key"),
+        (f"{base}?PatientID=P1", "no /studies"),
+        (f"{base}x/studies?PatientID=P1", "HTTP status"),
+        ("file:///etc/studies?PatientID=P1", "https://host/path"),
+    ):
+        with pytest.raises(Refusal, match=words):
+            dicomweb.download(address, tmp_path)
+
+
+@pytest.mark.parametrize("marks", [ORTHANC])
+def test_an_archive_that_does_not_know_who_asks_ends_it(archive, tmp_path, marks):
+    path = site_for(tmp_path, archive)
+    path.write_text(path.read_text().replace("quiet_s: 600", "quiet_s: 600\n  ae_title: STRANGER"))
+    with pytest.raises(Refusal, match=r"ends the association.*knows STRANGER as one"):
+        fetching.archive(load(path), "get").find({"PatientID": "P1"})
+
+
+def test_questions_that_nobody_means_are_refused(tmp_path):
+    for words, found in ((["PatientId=1"], "perhaps PatientID"), (["PatientID=*"], "no key with"), ([], "no key with")):
+        with pytest.raises(Refusal, match=found):
+            asking.keys(words)
+    site = tmp_path / "site.yaml"
+    site.write_text("{}")
+    done = medseg_command("fetch", site, "pacs", "PatientID=1")
+    assert done.code == 2 and "no such source" in done.err
+
+
+DATES = st.dates().map(lambda day: day.strftime("%Y%m%d"))
+
+
+@given(DATES, DATES, DATES)
+def test_answers_outside_of_what_was_asked_for_are_passed_over(day, first, last):
+    one = {"StudyDate": day}
+    assert asking.fits(one, {"StudyDate": f"{first}-{last}"}) == (first <= day <= last)
+    assert asking.fits(one, {"StudyDate": f"{first}-"}) == (first <= day)
+    assert asking.fits(one, {"StudyDate": f"-{last}"}) == (day <= last)
+    assert asking.fits(one, {"StudyDate": day}) and asking.fits({}, {"StudyDate": first})
+    assert asking.fits({"ModalitiesInStudy": "CT\\SR"}, {"ModalitiesInStudy": "SR"})
+    assert not asking.fits({"PatientID": "P[1]"}, {"PatientID": "P1"})
+    assert asking.fits({"PatientID": "P[1]"}, {"PatientID": "P[1*"})
+
+
+@contextmanager
+def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
+    """A web server that always says the same."""
+
+    class Same(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Same)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/dicom-web"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=60)
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        port.listen()
+        yield port.getsockname()[1]
+
+
+JSON = "application/dicom+json"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "words"),
+    [
+        (401, "text/plain", b"", "HTTP status 401.*check the token"),
+        (500, "text/plain", b"", "HTTP status 500"),
+        (200, JSON, b"<html>", "no DICOMweb"),
+        (200, "text/html", b"<html>welcome</html>", "no DICOMweb"),
+        (200, JSON, b'[{"0020000D": 7}]', "no DICOMweb"),
+        (200, JSON, b"[7, 8]", "no DICOMweb"),
+    ],
+)
+def test_web_archives_that_answer_nonsense_are_one_clear_sentence(status, kind, body, words):
+    with answering(status, kind, body) as url, pytest.raises(Refusal, match=words):
+        dicomweb.WebArchive("web", url).find({"PatientID": "1"})
+
+
+def test_objects_that_cannot_be_read_are_refused(tmp_path):
+    listed = json.dumps([{"00080018": {"vr": "UI", "Value": ["1.2.3"]}}]).encode()
+    with answering(200, JSON, listed) as url, pytest.raises(Refusal, match="no DICOMweb"):
+        dicomweb.WebArchive("web", url).download("1.2", tmp_path)
+    assert not list(tmp_path.rglob("*.dcm")) and not list(tmp_path.rglob(f"*{dicomweb.PART}"))
+
+
+def test_archives_that_do_not_answer_are_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(dicomweb, "READ_S", 0.3)
+    monkeypatch.setattr(dicomweb, "TRIES", 1)
+    monkeypatch.setattr(query, "WAIT_S", 0.5)
+    with silent() as port:
+        with pytest.raises(Refusal, match="no answer within"):
+            dicomweb.WebArchive("web", f"http://127.0.0.1:{port}").find({"PatientID": "1"})
+        with pytest.raises(Refusal, match="nobody who answers"):
+            dimse_archive(tmp_path, port).find({"PatientID": "1"})
+    closed = free_port()
+    with pytest.raises(Refusal, match="no connection"):
+        dicomweb.WebArchive("web", f"http://127.0.0.1:{closed}").find({"PatientID": "1"})
+    with pytest.raises(Refusal, match="nobody who answers"):
+        dimse_archive(tmp_path, closed).find({"PatientID": "1"})
+
+
+def dimse_archive(folder: Path, port: int) -> fetching.Archive:
+    source = {"kind": "dicom", "host": "127.0.0.1", "port": port, "ae_title": "PACS"}
+    (folder / "site.yaml").write_text(yaml.safe_dump({"sources": {"pacs": source}, "keep": {"free_gib": 0}}))
+    return fetching.archive(load(folder / "site.yaml"), "pacs")
+
+
+@contextmanager
+def unreliable(kept: int, status: int = 0x0000) -> Iterator[int]:
+    """An archive that lists three objects and sends `kept` of them; `status` is its answer to a query."""
+
+    def find(event):
+        from pydicom.dataset import Dataset
+
+        if status:
+            yield status, None
+            return
+        asked = event.identifier
+        for n in (1, 2, 3) if asked.QueryRetrieveLevel == "IMAGE" else (1,):
+            one = image(n)
+            answer = Dataset()
+            for element in asked:
+                if element.keyword in one:
+                    answer[element.keyword] = one[element.keyword]
+            yield 0xFF00, answer
+        yield 0x0000, None
+
+    def get(event):
+        yield kept
+        for n in range(1, kept + 1):
+            yield 0xFF00, image(n)
+
+    entity = AE("PACS")
+    entity.supported_contexts = [
+        build_context(StudyRootQueryRetrieveInformationModelFind),
+        build_context(StudyRootQueryRetrieveInformationModelGet),
+    ]
+    entity.add_supported_context(CTImageStorage, scu_role=True, scp_role=True)
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, find), (evt.EVT_C_GET, get)]
+    )
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+
+
+def test_a_study_that_comes_in_part_is_no_success(tmp_path):
+    uid = image(1).StudyInstanceUID
+    with unreliable(2) as port:
+        dimse_archive(tmp_path, port)
+        done = medseg_command("fetch", tmp_path / "site.yaml", "pacs", f"StudyInstanceUID={uid}")
+    assert done.code == 1 and "1 of the 3 objects" in done.out and "0 of 1 studies" in done.out
+    with journal_of(tmp_path) as journal:
+        assert journal.arrivals.counts().received == 2 and journal.jobs.find() == []
+    with unreliable(3) as port:
+        dimse_archive(tmp_path, port)
+        done = medseg_command("fetch", tmp_path / "site.yaml", "pacs", f"StudyInstanceUID={uid}")
+    assert done.code == 0
+    with journal_of(tmp_path) as journal:
+        [job] = journal.jobs.find()
+        assert len(list(Path(job.source["all"]).rglob("*.dcm"))) == 3
+
+
+def test_an_archive_that_refuses_is_quoted(tmp_path):
+    with unreliable(0, 0xA700) as port, pytest.raises(Refusal, match="status A700"):
+        dimse_archive(tmp_path, port).find({"PatientID": "P1"})
