@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +28,10 @@ from medseg.service.settings.site import Site
 from tests import dicom_series as ds
 from tests import dicom_study
 from tests.service import studies
+from tests.service.hospital import until
 from tests.service.test_hospital import REASONS
 from tests.service.test_journal import ARRIVED, arrive
-from tests.tiny import medseg_command, untrained_run
+from tests.tiny import ENVIRONMENT, medseg_command, untrained_run
 
 CT = {"must": {"modality": "CT"}}
 LIVER = {
@@ -285,6 +289,45 @@ def test_a_file_that_hangs_or_kills_the_parser_ends_its_study_alone(journal, ins
     journal.jobs.retry(1, "me")
     assert clerk.step() and journal.jobs.get(1).state == "queued"
     clerk.close()
+
+
+ASKING = """
+import subprocess, sys, time
+from multiprocessing.connection import Pipe
+ours, theirs = Pipe()
+number = theirs.fileno()
+reader = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(number)], pass_fds=[number])
+theirs.close()
+ours.send(".")
+assert ours.recv() == "begun"
+print(reader.pid, flush=True)
+time.sleep(600)
+"""
+READING = """
+import sys
+from multiprocessing.connection import Connection
+from medseg.dicom import archive, sweep
+from medseg.service.routing import reading
+def hang(paths):
+    Connection(int(sys.argv[1])).send("begun")
+    while True:
+        pass
+archive.gather = hang
+reading.main(int(sys.argv[1]))
+"""
+
+
+def test_who_reads_ends_with_who_asks_also_in_a_file_that_has_no_end() -> None:
+    words = [sys.executable, "-c", ASKING, READING]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as asking:
+        assert asking.stdout
+        pid = int(asking.stdout.readline())
+        asking.kill()
+    try:
+        until(lambda: not Path(f"/proc/{pid}").exists(), "the process that reads has ended", within_s=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_the_command_explains_without_a_journal(installed, tmp_path, abdomen, runs):
