@@ -91,7 +91,7 @@ def test_what_is_asked_for_is_found_and_no_more(archive, tmp_path, source, marks
             "since": ["StudyDate=20261103-"],
             "between": ["StudyDate=20261102-20261104"],
             "accession": ["AccessionNumber=A3"],
-            "words": ["StudyDescription=*of the chest"],
+            "words": ["StudyDescription=*chest"],
             "uid": [f"StudyInstanceUID={ROOT}.2"],
         }.items()
     }

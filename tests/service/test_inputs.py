@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from medseg import readers
 from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
-from medseg.service.work import inputs
+from medseg.service.intake import dicomweb
+from medseg.service.work import batch, inputs
 from medseg.service.work.inputs import Input, Needs
 from tests import dicom_series, dicom_study
 from tests.service import site as sites
@@ -60,8 +62,10 @@ def test_each_series_is_a_case_and_so_is_what_cannot_be_read(disc, tmp_path):
 
 
 def test_the_same_is_found_the_same_and_what_changed_is_another(disc, tmp_path):
-    first, again = found(tmp_path, disc), found(tmp_path, disc)
-    assert first == again
+    first = found(tmp_path, disc)
+    links = {path: path.stat().st_ino for path in (tmp_path / "out" / "inputs").iterdir()}
+    assert first == found(tmp_path, disc) and len(links) == 2
+    assert links == {path: path.stat().st_ino for path in links}, "what somebody may be reading stays as it is"
     file = next((disc / "alone").iterdir())
     file.write_bytes(file.read_bytes() + b"\0" * 8)
     changed = found(tmp_path, disc)
@@ -148,3 +152,24 @@ def test_results_do_not_become_inputs(disc, tmp_path):
             path.mkdir()
         with pytest.raises(Refusal, match=path.name):
             found(tmp_path, path)
+
+
+def test_an_address_is_fetched_into_the_results_and_again_it_is_the_same(tmp_path, monkeypatch):
+    asked = []
+
+    def download(address: str, folder: Path) -> list[Path]:
+        asked.append(address)
+        return [dicom_series.series(folder / "1.2", dicom_series.places(5), series="1.2.3")]
+
+    monkeypatch.setattr(dicomweb, "download", download)
+    address = "https://pacs/dicom-web/studies?PatientID=P7"
+    local = sites.scan(tmp_path / "a.nii.gz")
+    first = batch.fetched([str(local), address], tmp_path / "out")
+    assert first[0] == local and first[1].is_relative_to(tmp_path / "out" / "downloads") and asked == [address]
+    before = found(tmp_path, *first)
+    for file in first[1].iterdir():
+        os.utime(file, (1, 1))
+    again = batch.fetched([str(local), address], tmp_path / "out")
+    assert again == first and {name: facts(one) for name, one in found(tmp_path, *again).items()} == {
+        name: facts(one) for name, one in before.items()
+    }

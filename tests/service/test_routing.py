@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,21 @@ def routed(journal: Journal, site: Site, folder: Path) -> list[Job]:
 
 def step(journal: Journal, site: Site) -> None:
     clerk = Clerk(site, journal, "clerk")
-    try:
-        assert clerk.step()
-        assert not clerk.step()
-    finally:
-        clerk.close()
+    assert clerk.step()
+    assert not clerk.step()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[reading.Reading]:
+    one = reading.Reading()
+    yield one
+    one.close()
+
+
+@pytest.fixture(autouse=True)
+def _one_process_reads(shared, monkeypatch) -> None:
+    """To start one costs half a second."""
+    monkeypatch.setattr("medseg.service.routing.clerk.Reading", lambda: shared)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +149,19 @@ def test_what_is_broken_ends_with_its_reason(name, journal, installed, tmp_path)
     assert job.route == ("" if job.state == "unmatched" else "r1") and not job.model
 
 
+def test_a_series_without_a_place_that_no_route_would_want_is_no_failure(journal, installed, tmp_path):
+    folder = ds.write(tmp_path / "s", studies.BROKEN["no place"](1))
+    [job] = routed(journal, installed({"model": "plain", "series": {"must": {"modality": "MR"}}}), folder)
+    assert (job.state, job.reason_code) == ("unmatched", "no-route")
+
+
+def test_a_study_that_lacks_a_channel_is_not_meant_whatever_the_other_is(journal, installed, tmp_path):
+    rules = {"t1c": {"must": {"modality": "CT"}}, "flair": {"must": {"description": "flair"}}}
+    folder = ds.write(tmp_path / "s", studies.BROKEN["two series that fit"](1))
+    [job] = routed(journal, installed({"model": "brain", "channels": rules}), folder)
+    assert (job.state, job.reason_code) == ("unmatched", "no-route")
+
+
 def test_a_route_without_rules_takes_the_only_scan_and_guesses_among_no_two(journal, installed, tmp_path, abdomen):
     site = installed({"model": "plain"})
     folder = ds.write(tmp_path / "one", studies.series(1) + dicom_study.capture(9, "Protocol"))
@@ -184,23 +208,18 @@ def test_a_repair_that_a_route_forbids(change, journal, installed, tmp_path):
 
 def test_each_channel_has_rules_of_its_own(journal, installed, tmp_path):
     rules = {"t1c": {"must": {"description": "KM$", "plane": "axial"}}, "flair": {"must": {"description": "flair"}}}
-    study = dicom_study.head()
-    site = installed({"model": "brain", "channels": rules})
-    [job] = routed(journal, site, dicom_study.write(tmp_path / "whole", study))
+    head = dicom_study.head()
+    study = {name: head[name] for name in ("t2", "flair", "t1 axial", "t1c", "t1c coronal")}
+    site, whole = installed({"model": "brain", "channels": rules}), dicom_study.write(tmp_path / "whole", study)
+    [job] = routed(journal, site, whole)
     assert (job.state, job.parameters["series"]) == ("queued", {"t1c": "1.2.3.10", "flair": "1.2.3.3"})
     del study["flair"]
     [_, job] = routed(journal, site, dicom_study.write(tmp_path / "lacking", study))
     assert (job.state, job.reason_code) == ("unmatched", "no-route")
     twice = dict.fromkeys(rules, rules["flair"])
-    study = dicom_study.head()
-    [*_, job] = routed(
-        journal, installed({"model": "brain", "channels": twice}), dicom_study.write(tmp_path / "t", study)
-    )
+    [*_, job] = routed(journal, installed({"model": "brain", "channels": twice}), whole)
     assert (job.state, job.reason_code) == ("failed", "channels")
-    one = {"t1": rules["t1c"]}
-    [*_, job] = routed(
-        journal, installed({"model": "brain", "channels": one}), dicom_study.write(tmp_path / "n", study)
-    )
+    [*_, job] = routed(journal, installed({"model": "brain", "channels": {"t1": rules["t1c"]}}), whole)
     assert (job.state, job.reason_code) == ("failed", "model") and "t1c, flair" in job.reason
 
 
@@ -262,7 +281,7 @@ def test_a_file_that_hangs_or_kills_the_parser_ends_its_study_alone(journal, ins
         assert clerk.step() and journal.jobs.get(1).reason_code == "timeout"
         assert clerk.step() and not clerk.step()
     assert journal.jobs.get(1).state == "quarantined"
-    clerk._reading = reading.Reading()
+    clerk._reading._limit_s = 20  # another process reads: the one that hangs is gone
     journal.jobs.retry(1, "me")
     assert clerk.step() and journal.jobs.get(1).state == "queued"
     clerk.close()

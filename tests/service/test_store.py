@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
@@ -232,4 +233,37 @@ def test_whatever_comes_a_study_is_its_newest_objects(tmp_path_factory, events):
     counts = journal.arrivals.counts()
     assert (counts.received, counts.duplicates) == (len(events), len(events) - len(seen))
     assert counts.corrected == len(seen) - len(newest)
+    journal.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:pydicom")
+def test_damaged_objects_are_kept_or_refused_and_nothing_else(tmp_path):
+    """Headers with wrong bytes, cut ones, and lengths of gigabytes: never an error, never anything left behind."""
+    journal, draw = Journal(tmp_path / "journal.sqlite"), random.Random(11)
+    outcomes = []
+    with store_in(tmp_path, journal) as store:
+        whole = save(image(1), store.incoming / "a").read_bytes()
+        begins = head.read(store.incoming / "a").begins
+        for number in range(150):
+            body = bytearray(whole)
+            for _ in range(draw.randint(1, 6)):
+                body[draw.randrange(132, begins + 600)] = draw.randrange(256)
+            if number % 3 == 0:
+                body[begins + 6 : begins + 8] = b"\xff\xff"
+            elif number % 3 == 1:
+                body = body[: draw.randrange(len(body))]
+            elif number % 5 == 0:
+                body[begins:begins] = b"\x08\x00\x01\x00UN\0\0\xf0\xff\xff\xff"  # 4 GiB of something, it says
+            part = store.incoming / f"{number}.part"
+            part.write_bytes(body)
+            try:
+                outcomes.append(store.keep(part, "CT1").state)
+            except Refusal as refusal:
+                outcomes.append(refusal.code)
+                part.unlink()
+        (store.incoming / "a").unlink()
+        assert not files(store.incoming)
+    assert {"no-dicom", "bad-uid", "new"} <= set(outcomes) <= {"no-dicom", "bad-uid", "new", "duplicate", "corrected"}
+    kept = {one.name for one in (tmp_path / "data" / "objects").rglob("*.dcm")}
+    assert len(kept) == journal.arrivals.counts().received - journal.arrivals.counts().duplicates
     journal.close()

@@ -10,6 +10,7 @@ import nibabel as nib
 import pydicom
 import pytest
 
+from medseg.engine import memory
 from medseg.engine.predict import Predictor
 from medseg.service.journal import Journal
 from medseg.service.work import parameters, proof, worker
@@ -95,8 +96,19 @@ def test_a_second_attempt_writes_the_same_identifiers(journal, model, tmp_path):
     assert uids[0] == uids[1]
 
 
-def test_an_input_that_is_gone_is_said_to_be(journal, model, tmp_path):
-    job = sites.submitted(journal, sites.asked(model, tmp_path / "gone.nii.gz", tmp_path / "out"))
+@pytest.mark.parametrize("when", ["before", "while it is read"])
+def test_an_input_that_is_gone_is_said_to_be(when, journal, model, tmp_path, monkeypatch):
+    scan = sites.scan(tmp_path / "gone.nii.gz")
+    job = sites.submitted(journal, sites.asked(model, scan, tmp_path / "out"))
+
+    def losing(self, case, **options):
+        scan.unlink()
+        raise OSError(errno.EIO, "no such disk")
+
+    if when == "before":
+        scan.unlink()
+    else:
+        monkeypatch.setattr(Predictor, "read_scan", losing)
     Worker(sites.site(tmp_path), journal, "w").step()
     assert (journal.jobs.get(job.id).state, journal.jobs.get(job.id).reason_code) == ("failed", "lost-input")
 
@@ -149,11 +161,13 @@ def failing(monkeypatch, errors: list[Exception | None]) -> list[Predictor]:
 def test_a_case_that_runs_out_of_memory_gets_a_lower_plan_each_time(journal, model, tmp_path, monkeypatch):
     job = sites.submitted(journal, sites.asked(model, sites.scan(tmp_path / "a.nii.gz"), tmp_path / "out"))
     asked = failing(monkeypatch, [MemoryError(), MemoryError()])
+    monkeypatch.setattr(memory, "available", lambda: 9 * memory.GIB)
+    monkeypatch.setattr(memory, "resident", lambda: memory.GIB)
     post = Worker(sites.site(tmp_path), journal, "w")
     for _ in range(3):
         assert post.step()
     limits = [predictor.limits.host for predictor in asked]
-    assert limits[0] is None and limits[1] > limits[2] > 0
+    assert limits == [None, 5 * memory.GIB, 3 * memory.GIB], "what it has, and half or a quarter of what is free"
     assert journal.jobs.get(job.id).state == "proven" and journal.jobs.get(job.id).reason_code == ""
 
 

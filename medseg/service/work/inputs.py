@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
+from medseg import atomic
 from medseg.case import Case
 from medseg.cores import available_cores
 from medseg.datasets import _files
@@ -22,6 +23,7 @@ from medseg.engine import scans
 from medseg.progress import counting
 from medseg.refusal import Refusal
 from medseg.service.journal.jobs import Identity
+from medseg.service.work import proof
 
 LINKS = "inputs"
 LONGEST_NAME = 100
@@ -137,7 +139,8 @@ def _studies(looked: survey.Survey, tree: _Tree) -> Iterator[Input]:
     for one in looked.series:
         groups.setdefault(one.head.study_uid, []).append(one)
     for group in groups.values():
-        yield replace(tree.input([file for one in group for file in _files_of(one)], group[0].head), series="")
+        whole = tree.input([file for one in group for file in _files_of(one)], group[0].head)
+        yield replace(whole, identity=replace(whole.identity, series_uid="", description="", modality=""))
 
 
 def _files_of(one: CheckedSeries) -> list[Path]:
@@ -171,31 +174,38 @@ class _Tree:
         facts = tuple(_fact(file, timed=self._timed) for file in inside)
         if self._packed:
             facts += (_fact(self._path, timed=True),)
-        identity = (
-            Identity()
-            if head is None
-            else Identity(
-                study_uid=head.study_uid,
-                series_uid=head.series_uid,
-                patient_id=head.patient_id,
-                description=head.description,
-                modality=head.modality,
-            )
-        )
-        return Input(name, {"all": str(where)}, facts, "", identity)
+        return Input(name, {"all": str(where)}, facts, "", _identity(head) if head else Identity())
 
     def _linked(self, name: str, files: Sequence[Path]) -> Path:
-        """A folder with these files alone, for later attempts, too; what was unpacked does not stay, and is copied."""
+        """A folder with these files alone, for later attempts, too; what was unpacked does not stay, and is copied.
+        One that is as it should be is left alone: somebody may be reading it."""
         folder = self._links / f"{name}-{sha256(str(self._path.absolute()).encode()).hexdigest()[:6]}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for number, file in enumerate(files):
-            target = folder / f"{number:05d}.dcm"
-            if self._packed:
-                shutil.copyfile(file, target)
-            else:
-                target.symlink_to(file)
+        wanted = {f"{number:05d}.dcm": file for number, file in enumerate(files)}
+        if {path.name: _content(path) for path in folder.glob("*")} != {
+            name: _content(file) if self._packed else str(file) for name, file in wanted.items()
+        }:
+            with atomic.replacing_folder(folder) as partial:
+                for name, file in wanted.items():
+                    if self._packed:
+                        shutil.copyfile(file, partial / name)
+                    else:
+                        (partial / name).symlink_to(file)
         return folder
+
+
+def _content(path: Path) -> str:
+    """Where a link leads, or what is in a file."""
+    return str(path.readlink()) if path.is_symlink() else proof.sha256(path)
+
+
+def _identity(head: Header) -> Identity:
+    return Identity(
+        study_uid=head.study_uid,
+        series_uid=head.series_uid,
+        patient_id=head.patient_id,
+        description=head.description,
+        modality=head.modality,
+    )
 
 
 def _common(folders: Sequence[Path]) -> Path:
