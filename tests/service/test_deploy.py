@@ -130,6 +130,7 @@ def test_what_the_package_is_built_from_is_in_the_image():
     text = (DEPLOY / "Dockerfile.cpu").read_text(encoding="utf-8")
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "medseg", "constraints.txt"):
         assert re.search(rf"^COPY .*\b{re.escape(name)}\b", text, flags=re.MULTILINE)
+        assert f"!{name}" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_compose():
