@@ -107,9 +107,9 @@ def test_a_study_becomes_a_job_and_the_log_names_nobody(program, tmp_path):
 
 def test_what_was_answered_with_success_outlives_any_kill_and_nothing_is_doubled(program, tmp_path):
     made = program(listen={"quiet_s": 600})
-    paths = [save(image(n), tmp_path / "study" / f"{n:03}.dcm") for n in range(150)]
+    paths = [save(image(n), tmp_path / "study" / f"{n:03}.dcm") for n in range(100)]
     taken: set[str] = set()
-    for moment in (1, 7, 40, 90):
+    for moment in (2, 60):
         made.start()
         words = ["storescu", "-v", "-aec", "MEDSEG", "127.0.0.1", str(made.port), *map(str, paths)]
         sender = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -128,12 +128,12 @@ def test_what_was_answered_with_success_outlives_any_kill_and_nothing_is_doubled
     made.start()
     with made.journal() as journal:
         here = {one.sop_uid.rpartition(".")[2] for one in journal.arrivals.current(image(1).StudyInstanceUID)}
-        assert here >= {str(int(name)) for name in taken} and len(taken) >= 90
+        assert here >= {str(int(name)) for name in taken} and len(taken) >= 60
     assert send(made.port, *paths)
     with made.journal() as journal:
         counts = journal.arrivals.counts()
         current = journal.arrivals.current(image(1).StudyInstanceUID)
-    assert (len(current), counts.corrected, counts.open) == (150, 0, 1)
+    assert (len(current), counts.corrected, counts.open) == (100, 0, 1)
     stored = list((tmp_path / "data" / "objects").rglob("*.dcm"))
     assert {str(path.relative_to(tmp_path / "data")) for path in stored} == {one.path for one in current}
     assert made.end(signal.SIGTERM) == 0
@@ -246,7 +246,8 @@ def test_orthanc_sends_and_is_told_what_is_kept(tmp_path, known):
             if known
             else {}
         )
-        made.prepare(sources=sources, receivers={}, routes=[])
+        listen = {"port": made.port, "allow": ["ORTHANC", "CT1"], "quiet_s": 1.0}
+        made.site.write_text(yaml.safe_dump({"listen": listen, "sources": sources, "keep": {"free_gib": 0}}))
         made.start("listen")
         made.introduce()
         until(lambda: "listens at" in made.log("listen"), "it listens", within_s=60)

@@ -16,7 +16,7 @@ from medseg.dicom.signature import starts_dicom
 from medseg.refusal import Refusal
 from medseg.service.journal.jobs import Identity
 
-START_BYTES = 2**21
+START_BYTES = 2**20
 """Identifying attributes come first (DICOM PS3.5 7.1: by their tags); before them, long lists of references may."""
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 """As PS3.5 9.1, but zeros may stand before a number, as some devices write them. It is safe as the name of a file."""
