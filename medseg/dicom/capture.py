@@ -163,8 +163,10 @@ def prove(written: Path, path: Path, shots: Sequence[Shot]) -> None:
     """
     import pydicom
 
-    found = pydicom.dcmread(written).pixel_array.reshape(len(shots), *shots[0].pixels.shape)
-    if not all(np.array_equal(frame, shot.pixels) for frame, shot in zip(found, shots, strict=True)):
+    back = pydicom.dcmread(written).PixelData
+    size = shots[0].pixels.size
+    parts = (np.frombuffer(back, np.uint8, size, n * size) for n in range(len(shots)))
+    if not all(np.array_equal(part, shot.pixels.ravel()) for part, shot in zip(parts, shots, strict=True)):
         raise Refusal(
             path,
             found="other pictures, after reading it back",

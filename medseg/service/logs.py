@@ -7,7 +7,9 @@ import json
 import logging
 import sys
 import time
+import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 SHOWN = 12
@@ -24,6 +26,13 @@ def pseudonym(identifier: str) -> str:
     UIDs and patient numbers could be found by trying all; the log is to be kept like the journal all the same.
     """
     return hashlib.sha256(identifier.encode()).hexdigest()[:SHOWN] if identifier else ""
+
+
+def place(error: BaseException) -> str:
+    """What kind of error it was, and where it arose, innermost first; without its words, which may be a patient's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = (f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    return " < ".join([type(error).__name__, *places])
 
 
 class Lines(logging.Formatter):

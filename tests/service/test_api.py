@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import numpy as np
@@ -20,11 +21,13 @@ from sqlalchemy import insert, update
 import medseg
 from medseg.service.journal.states import STATES
 from medseg.service.journal.tables import arrivals, jobs
+from medseg.service.settings.keep import Keep
 from medseg.service.settings.work import Work
+from medseg.service.web import parts, volumes
 from medseg.service.work.worker import Worker
 from tests.service import studies
 from tests.service.web import MARKED, Service, asked, finished, form, nrrd, related, serving, site_in, zipped
-from tests.tiny import AFFINE, phantom, untrained_run
+from tests.tiny import AFFINE, nifti, phantom, untrained_run
 
 VOLUME = nrrd(phantom(0)[0])
 
@@ -164,6 +167,7 @@ def test_a_study_that_is_here_gets_a_further_job(service, tmp_path):
         ({"model": "liver", "changes": ["backend=compile"]}, 400, "changes"),
         ({"model": "liver", "labels": ["heart"]}, 400, "labels"),
         ({"model": "liver", "case": "../x"}, 400, "case"),
+        ({"model": "liver", "series": "a\x00b"}, 400, "series"),
         ({"model": "../liver"}, 404, "model"),
         ({"model": "/etc"}, 404, "model"),
         ({"model": "http://127.0.0.1:9/x"}, 404, "model"),
@@ -176,6 +180,16 @@ def test_what_cannot_be_asked_for_is_refused_in_words(service, ask, status, word
     answer = submit(service, ask, {"image": ("a.nrrd", VOLUME)})
     assert answer.status_code == status and words in answer.json()["error"]["text"]
     assert service.journal.jobs.find() == []
+
+
+def test_kinds_of_files_are_told_by_their_content(tmp_path):
+    made = {".nrrd": VOLUME, ".zip": zipped({"a": b""}), ".dcm": objects()[0]}
+    for suffix in (".nii", ".nii.gz"):
+        made[suffix] = nifti(tmp_path / f"made{suffix}", phantom(0)[0]).read_bytes()
+    for suffix, content in made.items():
+        path = tmp_path / "000000"
+        path.write_bytes(content)
+        assert volumes.suffix(path) == suffix
 
 
 @pytest.mark.parametrize(
@@ -219,10 +233,15 @@ def test_the_summary_adds_up(service):
         on_record.move(job.id, "c", state, reason_code="error")
     job = on_record.take("received", "c")
     on_record.cancel(job.id, "me")
+    on_record.give_back(job.id, "c")
     told = service.get("/api/v1/summary").json()
     assert set(told["jobs"]) == set(STATES) and sum(told["jobs"].values()) == told["total"] == 5
     assert told["done"] + told["under_way"] + told["waiting_for_people"] + told["stopped"] == told["total"]
-    assert (told["done"], told["waiting_for_people"], told["under_way"]) == (0, 3, 2)
+    assert (told["done"], told["waiting_for_people"], told["under_way"], told["stopped"]) == (0, 3, 1, 1)
+    for _ in range(2):
+        submit(service, {}, {"study": ("a.zip", zipped({"a": objects()[0]}))})
+    told = service.get("/api/v1/summary").json()
+    assert (told["total"], told["coming_in"], told["objects"], told["duplicates"]) == (5, 1, 2, 1)
 
 
 def test_who_submits_changes_own_jobs_alone_and_all_is_on_record(service):
@@ -246,6 +265,12 @@ def test_who_submits_changes_own_jobs_alone_and_all_is_on_record(service):
         ("token submit", "retry", f"job {own}", "done"),
         ("token admin", "cancel", f"job {other.id}", "done"),
     ]
+    read = service.get("/api/v1/audit?after=1&limit=2", "admin").json()
+    assert [(one["id"], one["what"], one["outcome"]) for one in read] == [
+        (2, "cancel", "403 not-allowed"),
+        (3, "cancel", "403 not-allowed"),
+    ]
+    assert service.get("/api/v1/audit", "submit").status_code == 403
 
 
 def test_what_is_held_back_is_released_by_administrators_alone(service):
@@ -300,6 +325,37 @@ def test_who_watches_over_it_asks_for_health_and_numbers(service):
     ):
         assert line in text, line
     assert MARKED.patient_id not in text and MARKED.study_uid not in text
+
+
+def test_it_answers_the_same_from_every_kind_of_database(where, tmp_path):
+    with serving(site_in(tmp_path, journal=where if "://" in where else "")) as service:
+        submit(service, {"model": "liver"}, {"image": ("a.nrrd", VOLUME)})
+        submit(service, {}, {"study": ("a.zip", zipped({"a": objects()[0]}))})
+        service.journal.jobs.submit(asked(2, model="/m", identity=MARKED, receivers=("pacs",)), who="a")
+        assert service.get("/api/v1/jobs?text=mark-patient&state=queued").json()["jobs"][0]["id"] == 2
+        assert service.post("/api/v1/jobs/1/cancel", "submit").json()["may"] == ["retry"]
+        assert service.get("/api/v1/summary").json()["total"] == 2
+        assert 'medseg_jobs{state="cancelled"} 1.0' in service.get("/metrics").text
+        assert service.get("/readyz", "").status_code == 200 and len(service.audit()) == 3
+        for text in ("%", "'", '"', "\\", "é", "\U0001f600", "a" * 200):
+            assert service.get("/api/v1/jobs", params={"text": text}).status_code == 200
+
+
+def test_a_disk_that_fills_up_on_the_way_ends_the_upload(service, monkeypatch):
+    left = iter(range(3 * 2**20, 0, -(2**20)))
+    monkeypatch.setattr(parts, "shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=next(left))))
+    answer = submit(service, {"model": "liver"}, {"image": ("a.nrrd", VOLUME + bytes(5 * 2**20))})
+    assert answer.status_code == 507 and answer.headers["retry-after"]
+    assert list(service.store.incoming.iterdir()) == [] and service.journal.jobs.find() == []
+
+
+def test_a_quota_counts_what_comes_in(tmp_path):
+    with serving(site_in(tmp_path, keep=Keep(quota_gib=2e-3, free_gib=0))) as service:
+        large = nrrd(np.zeros((100, 100, 100), np.int16))
+        assert submit(service, {"model": "liver"}, {"image": ("a.nrrd", large)}).status_code == 200
+        assert service.get("/readyz", "").status_code == 503
+        full = submit(service, {"model": "liver"}, {"image": ("b.nrrd", VOLUME)})
+        assert full.status_code == 507 and full.json()["error"]["code"] == "room"
 
 
 def test_a_service_that_cannot_work_is_not_ready(service):

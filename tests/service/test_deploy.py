@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+import torch
 import typer
 import yaml
 
@@ -128,6 +130,7 @@ def test_what_the_package_is_built_from_is_in_the_image():
     text = (DEPLOY / "Dockerfile.cpu").read_text(encoding="utf-8")
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "medseg", "constraints.txt"):
         assert re.search(rf"^COPY .*\b{re.escape(name)}\b", text, flags=re.MULTILINE)
+        assert f"!{name}" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_compose():
@@ -197,3 +200,39 @@ def test_commands_of_the_pages(path):
     )
     for command in commands:
         parses(shlex.split(command))
+
+
+def blocks(path: Path) -> list[str]:
+    """The lines of code of a page."""
+    return [line[4:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("    ")]
+
+
+def test_a_closed_network_is_asked_for_what_there_is():
+    lines = blocks(DEPLOY / "closed-network.md")
+    (install,) = [line for line in lines if " install " in line]
+    assert "--no-index --find-links wheels --constraint wheels/constraints.txt" in install
+    made = [line for line in lines if " wheel " in line]
+    assert len(made) == 2 and all("--constraint constraints.txt --wheel-dir wheels" in line for line in made)
+    pinned = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
+    assert pinned and f'"torch=={pinned[1]}+cpu"' in made[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_closed_network_for_real(tmp_path):
+    """The page's commands, as they stand, but for where they install to; wheels come from wherever pip gets them."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "medseg", source / "medseg", ignore=shutil.ignore_patterns("__pycache__"))
+    closed = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    for line in blocks(DEPLOY / "closed-network.md"):
+        here = line.replace("/opt/medseg", str(tmp_path / "medseg"))
+        outside = "maker" in line
+        if torch.__version__.endswith("+cpu"):  # then pip finds that build here
+            here = here.replace("--extra-index-url https://download.pytorch.org/whl/cpu ", "").replace("+cpu", "")
+        asked = {"cwd": source, "env": os.environ if outside else closed, "capture_output": True, "text": True}
+        done = subprocess.run(["bash", "-c", here], timeout=1800, **asked)
+        assert done.returncode == 0, f"{here}\n{done.stdout}\n{done.stderr}"
+    assert "ok   codecs: all 12" in done.stdout

@@ -91,7 +91,7 @@ def test_what_is_asked_for_is_found_and_no_more(archive, tmp_path, source, marks
             "since": ["StudyDate=20261103-"],
             "between": ["StudyDate=20261102-20261104"],
             "accession": ["AccessionNumber=A3"],
-            "words": ["StudyDescription=*of the chest"],
+            "words": ["StudyDescription=*chest"],
             "uid": [f"StudyInstanceUID={ROOT}.2"],
         }.items()
     }
@@ -193,6 +193,12 @@ def test_answers_outside_of_what_was_asked_for_are_passed_over(day, first, last)
     assert asking.fits({"ModalitiesInStudy": "CT\\SR"}, {"ModalitiesInStudy": "SR"})
     assert not asking.fits({"PatientID": "P[1]"}, {"PatientID": "P1"})
     assert asking.fits({"PatientID": "P[1]"}, {"PatientID": "P[1*"})
+
+
+def test_an_archive_that_passes_over_a_key_gives_no_study_of_another_patient():
+    answers = [{"StudyInstanceUID": f"1.{n}", "PatientID": f"P{n}"} for n in (1, 2)]
+    answers += [answers[0], {"StudyInstanceUID": "../1", "PatientID": "P1"}]
+    assert [one.study_uid for one in asking.studies(answers, {"PatientID": "P1"})] == ["1.1"]
 
 
 @contextmanager

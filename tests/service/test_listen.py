@@ -141,6 +141,32 @@ def test_what_was_answered_with_success_outlives_any_kill_and_nothing_is_doubled
     assert not left
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_fifty_associations_of_two_hundred_objects_at_once(program, tmp_path):
+    """None is dropped, and the memory does not grow with what comes in."""
+    made = program(listen={"associations": 50, "quiet_s": 600, "idle_s": 300})
+    made.start()
+    memory = []
+    for objects in (4, 200):
+        crowd = [sys.executable, "-m", "tests.service.crowd", str(made.port), "50", str(objects)]
+        sent = subprocess.run(crowd, capture_output=True, text=True, env=ENVIRONMENT, timeout=1000)
+        assert sent.stdout.strip() == str(50 * objects), sent.stderr
+        memory.append(peak_mib(made.process.pid))
+    print(f"peak of the listener's memory: {memory[0]:.0f} MiB after 200 objects, {memory[1]:.0f} after 10200")
+    with made.journal() as journal:
+        counts = journal.arrivals.counts()
+        assert (counts.received, counts.duplicates, counts.studies) == (10200, 200, 50)
+        until(lambda: len(journal.audit.entries()) == 100, "all are on record")
+        assert sum(entry.outcome == "done, 200 objects" for _, entry in journal.audit.entries()) == 50
+    assert memory[1] - memory[0] < 40
+
+
+def peak_mib(process: int) -> float:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def test_a_site_that_cannot_be_is_one_clear_sentence(program, tmp_path):
     made = program(listen={"tls": {"certificate": "none.pem", "key": "none.pem"}})
     words = [sys.executable, "-m", "medseg", "listen", str(tmp_path / "site.yaml")]

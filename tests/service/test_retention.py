@@ -63,7 +63,7 @@ class Place:
                 self.files.setdefault(uid, []).append(path)
                 row = {"study_uid": uid, "series_uid": uid, "sop_uid": f"{uid}.{made}.{each}", "sop_class": "CT"}
                 row |= {"sha256": "", "bytes": SIZE, "path": str(path.relative_to(self.data)), "arrival": made}
-                rest = {"sender": "CT", "times": 1, "current": True, "received_at": 0.0}
+                rest = {"sender": "CT", "times": 1, "current": True, "input": True, "received_at": 0.0}
                 connection.execute(insert(objects).values(**row, **rest))
         for path in self.files[uid] if state == "closed" else ():
             link = self.data / "arrivals" / str(made) / path.name
@@ -196,7 +196,7 @@ def test_a_failed_job_can_be_tried_again_while_its_study_is_there(place):
     assert place.here("1.2")
     place.tidy(240)
     assert not place.here("1.2")
-    with pytest.raises(Refusal, match="send the study again") as refusal:
+    with pytest.raises(Refusal, match="fetch the study") as refusal:
         place.journal.jobs.retry(job.id, "me")
     assert refusal.value.code == "lost-input"
 
@@ -226,6 +226,26 @@ def test_a_study_that_a_job_works_on_stays_wherever_it_reads(place):
     place.tidy(0)
     place.tidy(100)
     assert place.here("1.2")
+
+
+def test_a_study_that_is_sent_again_later_is_no_new_one_and_goes_again(place):
+    job = place.study("1.2", "done")
+    with place.journal.database.write() as connection:
+        connection.execute(update(objects).values(sha256="abc"))
+    again = place.journal.arrivals.current("1.2")
+    place.tidy(0)
+    place.tidy(7)
+    assert not place.here("1.2")
+    for one in again:
+        (place.data / one.path).parent.mkdir(parents=True, exist_ok=True)
+        (place.data / one.path).write_bytes(b"x")
+    assert place.journal.arrivals.add(again) == ["duplicate", "duplicate"]
+    assert place.journal.arrivals.open() == [] and place.journal.jobs.counts()["done"] == 1 and job.id
+    place.tidy(8)
+    place.tidy(14.9)
+    assert place.here("1.2")
+    place.tidy(15)
+    assert not place.here("1.2")
 
 
 def test_results_elsewhere_and_paths_that_lead_out_are_left_alone(place, tmp_path):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +28,10 @@ from medseg.service.settings.site import Site
 from tests import dicom_series as ds
 from tests import dicom_study
 from tests.service import studies
+from tests.service.hospital import until
 from tests.service.test_hospital import REASONS
 from tests.service.test_journal import ARRIVED, arrive
-from tests.tiny import medseg_command, untrained_run
+from tests.tiny import ENVIRONMENT, medseg_command, untrained_run
 
 CT = {"must": {"modality": "CT"}}
 LIVER = {
@@ -79,11 +84,21 @@ def routed(journal: Journal, site: Site, folder: Path) -> list[Job]:
 
 def step(journal: Journal, site: Site) -> None:
     clerk = Clerk(site, journal, "clerk")
-    try:
-        assert clerk.step()
-        assert not clerk.step()
-    finally:
-        clerk.close()
+    assert clerk.step()
+    assert not clerk.step()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[reading.Reading]:
+    one = reading.Reading()
+    yield one
+    one.close()
+
+
+@pytest.fixture(autouse=True)
+def _one_process_reads(shared, monkeypatch) -> None:
+    """To start one costs half a second."""
+    monkeypatch.setattr("medseg.service.routing.clerk.Reading", lambda: shared)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +153,19 @@ def test_what_is_broken_ends_with_its_reason(name, journal, installed, tmp_path)
     assert job.route == ("" if job.state == "unmatched" else "r1") and not job.model
 
 
+def test_a_series_without_a_place_that_no_route_would_want_is_no_failure(journal, installed, tmp_path):
+    folder = ds.write(tmp_path / "s", studies.BROKEN["no place"](1))
+    [job] = routed(journal, installed({"model": "plain", "series": {"must": {"modality": "MR"}}}), folder)
+    assert (job.state, job.reason_code) == ("unmatched", "no-route")
+
+
+def test_a_study_that_lacks_a_channel_is_not_meant_whatever_the_other_is(journal, installed, tmp_path):
+    rules = {"t1c": {"must": {"modality": "CT"}}, "flair": {"must": {"description": "flair"}}}
+    folder = ds.write(tmp_path / "s", studies.BROKEN["two series that fit"](1))
+    [job] = routed(journal, installed({"model": "brain", "channels": rules}), folder)
+    assert (job.state, job.reason_code) == ("unmatched", "no-route")
+
+
 def test_a_route_without_rules_takes_the_only_scan_and_guesses_among_no_two(journal, installed, tmp_path, abdomen):
     site = installed({"model": "plain"})
     folder = ds.write(tmp_path / "one", studies.series(1) + dicom_study.capture(9, "Protocol"))
@@ -184,23 +212,18 @@ def test_a_repair_that_a_route_forbids(change, journal, installed, tmp_path):
 
 def test_each_channel_has_rules_of_its_own(journal, installed, tmp_path):
     rules = {"t1c": {"must": {"description": "KM$", "plane": "axial"}}, "flair": {"must": {"description": "flair"}}}
-    study = dicom_study.head()
-    site = installed({"model": "brain", "channels": rules})
-    [job] = routed(journal, site, dicom_study.write(tmp_path / "whole", study))
+    head = dicom_study.head()
+    study = {name: head[name] for name in ("t2", "flair", "t1 axial", "t1c", "t1c coronal")}
+    site, whole = installed({"model": "brain", "channels": rules}), dicom_study.write(tmp_path / "whole", study)
+    [job] = routed(journal, site, whole)
     assert (job.state, job.parameters["series"]) == ("queued", {"t1c": "1.2.3.10", "flair": "1.2.3.3"})
     del study["flair"]
     [_, job] = routed(journal, site, dicom_study.write(tmp_path / "lacking", study))
     assert (job.state, job.reason_code) == ("unmatched", "no-route")
     twice = dict.fromkeys(rules, rules["flair"])
-    study = dicom_study.head()
-    [*_, job] = routed(
-        journal, installed({"model": "brain", "channels": twice}), dicom_study.write(tmp_path / "t", study)
-    )
+    [*_, job] = routed(journal, installed({"model": "brain", "channels": twice}), whole)
     assert (job.state, job.reason_code) == ("failed", "channels")
-    one = {"t1": rules["t1c"]}
-    [*_, job] = routed(
-        journal, installed({"model": "brain", "channels": one}), dicom_study.write(tmp_path / "n", study)
-    )
+    [*_, job] = routed(journal, installed({"model": "brain", "channels": {"t1": rules["t1c"]}}), whole)
     assert (job.state, job.reason_code) == ("failed", "model") and "t1c, flair" in job.reason
 
 
@@ -262,10 +285,49 @@ def test_a_file_that_hangs_or_kills_the_parser_ends_its_study_alone(journal, ins
         assert clerk.step() and journal.jobs.get(1).reason_code == "timeout"
         assert clerk.step() and not clerk.step()
     assert journal.jobs.get(1).state == "quarantined"
-    clerk._reading = reading.Reading()
+    clerk._reading._limit_s = 20  # another process reads: the one that hangs is gone
     journal.jobs.retry(1, "me")
     assert clerk.step() and journal.jobs.get(1).state == "queued"
     clerk.close()
+
+
+ASKING = """
+import subprocess, sys, time
+from multiprocessing.connection import Pipe
+ours, theirs = Pipe()
+number = theirs.fileno()
+reader = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(number)], pass_fds=[number])
+theirs.close()
+ours.send(".")
+assert ours.recv() == "begun"
+print(reader.pid, flush=True)
+time.sleep(600)
+"""
+READING = """
+import sys
+from multiprocessing.connection import Connection
+from medseg.dicom import archive, sweep
+from medseg.service.routing import reading
+def hang(paths):
+    Connection(int(sys.argv[1])).send("begun")
+    while True:
+        pass
+archive.gather = hang
+reading.main(int(sys.argv[1]))
+"""
+
+
+def test_who_reads_ends_with_who_asks_also_in_a_file_that_has_no_end() -> None:
+    words = [sys.executable, "-c", ASKING, READING]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as asking:
+        assert asking.stdout
+        pid = int(asking.stdout.readline())
+        asking.kill()
+    try:
+        until(lambda: not Path(f"/proc/{pid}").exists(), "the process that reads has ended", within_s=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_the_command_explains_without_a_journal(installed, tmp_path, abdomen, runs):

@@ -27,7 +27,8 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from medseg import plugins, readers
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
-from medseg.service.delivery import backoff, sender
+from medseg.service import logs
+from medseg.service.delivery import backoff, commitment, sender
 from medseg.service.delivery.way import digest, meaning
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Job
@@ -269,11 +270,13 @@ def test_a_receiver_that_is_down_keeps_nobody_waiting_and_gets_all_of_it_later(j
         assert tried == 1  # who is down is asked once, not once for every job
         waits = []
         for _ in range(12):
-            start = clock[0]
-            while not one.step():
-                clock[0] += 0.5
-            waits.append(clock[0] - start)
-        assert waits == sorted(waits) and waits[0] <= 2 and waits[-1] == 300
+            until, start = one._backoff._until["pacs"], clock[0]
+            clock[0] = until - 0.01
+            assert not one.step()  # not before its time
+            clock[0] = until
+            assert one.step()
+            waits.append(until - start)
+        assert waits == [1, *(min(2**n, 300) for n in range(1, 12))]
         with scp() as again:
             one._ways.to("pacs")._to = one._ways.to("pacs")._to.model_copy(update={"port": again})
             for _ in range(40):
@@ -386,6 +389,9 @@ def test_the_sender_calls_itself_as_the_site_says(journal, made, tmp_path):
     assert names == ["MEDSEG", "MEDSEG", "OTHER", "OTHER"]
 
 
+UNSAID = -1
+
+
 def commit(event: Any, failed: dict[str, int], of: str = "") -> Any:
     """What an archive says of a request: that it keeps all but those that failed."""
     asked = event.action_information
@@ -394,6 +400,8 @@ def commit(event: Any, failed: dict[str, int], of: str = "") -> Any:
     said.ReferencedSOPSequence, said.FailedSOPSequence = [], []
     for item in asked.ReferencedSOPSequence:
         reason = failed.get(item.ReferencedSOPInstanceUID)
+        if reason == UNSAID:
+            continue
         if reason is not None:
             item.FailureReason = reason
         (said.ReferencedSOPSequence if reason is None else said.FailedSOPSequence).append(item)
@@ -432,11 +440,12 @@ def test_an_archive_that_keeps_what_it_took_says_so_on_the_same_association(jour
     assert journal.jobs.get(job.id).state == "done" and told(journal, job) == {"pacs": "confirmed"}
 
 
-def test_what_an_archive_does_not_keep_is_sent_again(journal, made, tmp_path, clock):
+@pytest.mark.parametrize("reason", [0x0112, 0x0119, UNSAID])
+def test_what_an_archive_does_not_keep_is_sent_again(reason, journal, made, tmp_path, clock):
     job = proven(journal, made, "pacs")
     uid = str(pydicom.dcmread(next(made.glob("*.seg.dcm"))).SOPInstanceUID)
     with (
-        committing([{uid: 0x0112}]) as port,
+        committing([{uid: reason}]) as port,
         sending(site_of(tmp_path, pacs=at(port, commitment=True)), journal) as one,
     ):
         assert one.step() and not one.step()
@@ -448,12 +457,42 @@ def test_what_an_archive_does_not_keep_is_sent_again(journal, made, tmp_path, cl
     assert [event.state for _, event in journal.jobs.events(job.id)].count("sent") == 2
 
 
+def test_an_archive_that_never_answers_is_asked_again_after_a_while(monkeypatch):
+    asked: list[str] = []
+
+    class Silent:
+        def send_n_action(self, wanted: pydicom.Dataset, *_: object) -> tuple[pydicom.Dataset, None]:
+            asked.append(wanted.TransactionUID)
+            answer = pydicom.Dataset()
+            answer.Status = 0
+            return answer, None
+
+    class Report:
+        event_information = pydicom.Dataset()
+
+    now, wanted = [0.0], {"1.2.3": "1.2"}
+    monkeypatch.setattr(commitment.time, "monotonic", lambda: now[0])
+    commitments = commitment.Commitments(AE(), ("127.0.0.1", 0))
+    for _ in range(2):
+        assert commitments.due(wanted)
+        commitments.ask(Silent(), wanted)
+        assert not commitments.due(wanted) and commitments.answer(wanted, 0.0) is None
+        now[0] += commitment.ASK_AGAIN_S + 1
+    [first, second] = asked
+    now[0] -= commitment.ASK_AGAIN_S
+    for transaction, answer in ((first, None), ("1.2.3.4", None), (second, {"1.2.3": 0x0112})):
+        Report.event_information.TransactionUID = transaction
+        commitments.handlers[0][1](Report)
+        assert commitments.answer(wanted, 0.0) == answer
+
+
 def test_an_archive_without_storage_commitment_is_told_of(journal, made, tmp_path, clock):
     job = proven(journal, made, "pacs")
     unable = [(evt.EVT_N_ACTION, lambda event: (0x0110, None))]
     with scp(handlers=unable) as port, sending(site_of(tmp_path, pacs=at(port, commitment=True)), journal) as one:
         assert one.step() and not one.step()
-    assert journal.jobs.get(job.id).state == "sent" and "would not say" in problems(journal, job)
+    found = journal.jobs.get(job.id)
+    assert (found.state, found.reason_code) == ("sent", "unconfirmed") and "would not say" in problems(journal, job)
 
 
 @pytest.mark.parametrize("_", [pytest.param("", marks=ORTHANC)])
@@ -681,6 +720,21 @@ def test_a_job_that_is_cancelled_is_not_sent_to_the_next(journal, made, tmp_path
     with scp(cancel) as port:
         send(site_of(tmp_path, pacs=at(port), share={"kind": "folder", "folder": "share"}), journal)
     assert journal.jobs.get(job.id).state == "cancelled" and not (tmp_path / "share").exists()
+
+
+def test_an_error_of_ours_is_tried_again_and_its_words_stay_out_of_the_log(
+    journal, made, tmp_path, clock, monkeypatch, caplog
+):
+    def broken(*_: object) -> str:
+        raise KeyError("P-4711")
+
+    site, job = site_of(tmp_path, share={"kind": "folder", "folder": "share"}), proven(journal, made, "share")
+    with sending(site, journal) as one, monkeypatch.context() as patched:
+        patched.setattr("medseg.service.delivery.folder.FolderWay.send", broken)
+        assert one.step() and not one.step()
+    assert journal.jobs.get(job.id).state == "proven" and "P-4711" in problems(journal, job)
+    lines = [logs.Lines().format(record) for record in caplog.records]
+    assert any("KeyError < test_sender.py" in line for line in lines) and "P-4711" not in "".join(lines)
 
 
 def test_a_receiver_that_the_site_has_no_more_is_told_of(journal, made, tmp_path, clock):

@@ -14,10 +14,12 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from dicomweb_client.api import DICOMwebClient
 
 from medseg.refusal import Refusal
 from medseg.service.settings.site import Site
 from medseg.service.web import server, tokens
+from tests.service import studies
 from tests.service.served import WAIT_S, Process, process
 from tests.service.web import MARKED, asked, nrrd
 from tests.tiny import medseg_command, phantom
@@ -76,6 +78,17 @@ def test_changes_and_percentages_come_as_they_happen(plain):
         journal.jobs.move(job.id, "w", "written")
         with client.stream("GET", "/api/v1/events", headers={"last-event-id": last}) as resumed:
             assert heard(resumed.iter_lines(), "job")["state"] == "written", "what was missed"
+
+
+def test_a_client_of_dicomweb_stores_a_study(plain):
+    client = DICOMwebClient(f"{plain.address}dicom-web", headers=plain.headers)
+    answer = client.store_instances(studies.series(3))
+    stored = {one.ReferencedSOPInstanceUID for one in answer.ReferencedSOPSequence}
+    assert len(stored) == studies.SLICES and "FailedSOPSequence" not in answer
+    with plain.journal() as journal:
+        assert set(journal.arrivals.holds(stored)) == stored
+        (arrival,) = journal.arrivals.open(studies.study_uid(3))
+        assert (arrival.objects, arrival.sender) == (studies.SLICES, "token me")
 
 
 def test_it_ends_in_good_order_though_somebody_listens(tmp_path):

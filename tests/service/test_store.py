@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
@@ -102,11 +103,13 @@ def test_other_objects_and_other_files_than_promised_are_refused(tmp_path):
 def test_a_head_costs_no_more_than_its_size(tmp_path):
     """A list of references that never ends, before the UIDs: it is read no further than the start."""
     start = save(image(1), tmp_path / "a").read_bytes()
-    bomb = start[: head.read(tmp_path / "a").begins] + b"\x08\x00\x05\x11SQ\0\0\xff\xff\xff\xff"
-    (tmp_path / "b").write_bytes(bomb + b"\xfe\xff\x00\xe0\0\0\0\0" * (head.START_BYTES // 4))
-    with pytest.raises(Refusal) as refused:
-        head.read(tmp_path / "b")
-    assert refused.value.code in ("bad-uid", "no-dicom")
+    begins, items = head.read(tmp_path / "a").begins, b"\xfe\xff\x00\xe0\0\0\0\0" * (head.START_BYTES // 4)
+    bomb = start[:begins] + b"\x08\x00\x06\x00SQ\0\0\xff\xff\xff\xff" + items
+    for rest in (b"", b"\xfe\xff\xdd\xe0\0\0\0\0" + start[begins:]):
+        (tmp_path / "b").write_bytes(bomb + rest)
+        with pytest.raises(Refusal) as refused:
+            head.read(tmp_path / "b")
+        assert refused.value.code in ("bad-uid", "no-dicom")
     deflated = image(1)
     deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     deflated.PixelData = bytes(2**24)
@@ -232,4 +235,37 @@ def test_whatever_comes_a_study_is_its_newest_objects(tmp_path_factory, events):
     counts = journal.arrivals.counts()
     assert (counts.received, counts.duplicates) == (len(events), len(events) - len(seen))
     assert counts.corrected == len(seen) - len(newest)
+    journal.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:pydicom")
+def test_damaged_objects_are_kept_or_refused_and_nothing_else(tmp_path):
+    """Headers with wrong bytes, cut ones, and lengths of gigabytes: never an error, never anything left behind."""
+    journal, draw = Journal(tmp_path / "journal.sqlite"), random.Random(11)
+    outcomes = []
+    with store_in(tmp_path, journal) as store:
+        whole = save(image(1), store.incoming / "a").read_bytes()
+        begins = head.read(store.incoming / "a").begins
+        for number in range(150):
+            body = bytearray(whole)
+            for _ in range(draw.randint(1, 6)):
+                body[draw.randrange(132, begins + 600)] = draw.randrange(256)
+            if number % 3 == 0:
+                body[begins + 6 : begins + 8] = b"\xff\xff"
+            elif number % 3 == 1:
+                body = body[: draw.randrange(len(body))]
+            elif number % 5 == 0:
+                body[begins:begins] = b"\x08\x00\x01\x00UN\0\0\xf0\xff\xff\xff"  # 4 GiB of something, it says
+            part = store.incoming / f"{number}.part"
+            part.write_bytes(body)
+            try:
+                outcomes.append(store.keep(part, "CT1").state)
+            except Refusal as refusal:
+                outcomes.append(refusal.code)
+                part.unlink()
+        (store.incoming / "a").unlink()
+        assert not files(store.incoming)
+    assert {"no-dicom", "bad-uid", "new"} <= set(outcomes) <= {"no-dicom", "bad-uid", "new", "duplicate", "corrected"}
+    kept = {one.name for one in (tmp_path / "data" / "objects").rglob("*.dcm")}
+    assert len(kept) == journal.arrivals.counts().received - journal.arrivals.counts().duplicates
     journal.close()

@@ -80,16 +80,21 @@ def site_in(folder: Path, **changes: Any) -> Site:
     return Site(folder=folder, routes=(Route(name="abdomen", model="liver"),), **changes)
 
 
-def secrets_of(site: Site) -> dict[str, str]:
-    path = site.at(site.serve.tokens)
-    return {role: tokens.add(path, role, role) for role in EVERYBODY}  # type: ignore[arg-type]
+@cache
+def keys() -> tuple[Path, dict[str, str]]:
+    """A file of tokens, one of each role, and the tokens; made once, for hashing is slow on purpose."""
+    folder = Path(tempfile.mkdtemp(prefix="medseg-tokens-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "tokens.yaml"
+    return path, {role: tokens.add(path, role, role) for role in EVERYBODY}  # type: ignore[arg-type]
 
 
 @contextmanager
 def serving(site: Site) -> Iterator[Service]:
     journal = Journal(site.journal_at)
     store = Store(site, journal)
-    known = secrets_of(site)
+    made, known = keys()
+    shutil.copy(made, site.at(site.serve.tokens))
     with TestClient(app(site, journal, store), base_url="http://127.0.0.1") as client:
         yield Service(site, journal, store, client, known)
     store.close()

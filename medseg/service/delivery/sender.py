@@ -14,7 +14,7 @@ from medseg.service.journal.deliveries import Delivery, DeliveryState
 from medseg.service.journal.heart import Heart
 from medseg.service.journal.jobs import Job, Lost
 from medseg.service.journal.states import State
-from medseg.service.logs import pseudonym
+from medseg.service.logs import place, pseudonym
 from medseg.service.settings.site import Site
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,6 @@ class Sender:
                 self._unproven(job, str(error))
                 return
             wait_s = self._send(job, found, beats)
-            if not beats.wanted:
-                jobs.give_back(job.id, self._owner, counts=False)
-                return
             state = self._taken(job)
             wait_s = max(wait_s, self._confirm(job, found))
         self._conclude(job.id, state, wait_s)
@@ -114,7 +111,7 @@ class Sender:
             return self._backoff.failed(name)
         except Exception as error:  # the border between one receiver and the next: whatever it was, it is tried again
             if not isinstance(error, Again):
-                log.exception("results could not be sent", extra={"facts": facts})
+                log.error("results could not be sent", extra={"facts": facts | {"error": place(error)}})
             self._tell(delivery, delivery.state, str(error) or type(error).__name__)
             wait_s = self._backoff.failed(name)
             log.warning("a receiver cannot be reached", extra={"facts": facts | {"again_in_s": wait_s}})
@@ -143,7 +140,8 @@ class Sender:
                 jobs.move(job, self._owner, "proven", "a receiver does not have what it took", keep=True)
             late = [*by_state["waiting"], *by_state["sent"]]
             reason = "; ".join(f"{one.receiver}: {one.problem}" for one in late)
-            jobs.give_back(job, self._owner, "unreachable", reason, wait_s=max(wait_s, FIRST_S), counts=False)
+            code = "unreachable" if by_state["waiting"] else "unconfirmed"
+            jobs.give_back(job, self._owner, code, reason, wait_s=max(wait_s, FIRST_S), counts=False)
         elif by_state["refused"]:
             reason = "; ".join(f"{one.receiver}: {one.problem}" for one in by_state["refused"])
             jobs.move(job, self._owner, "failed", reason, reason_code="refused-by-receiver", reason=reason)

@@ -16,7 +16,7 @@ from medseg.progress import counting
 from medseg.refusal import Refusal
 from medseg.service.intake import asking, head
 from medseg.service.intake.asking import ANSWERED, Found
-from medseg.service.intake.store import Store
+from medseg.service.intake.store import PART, Store
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site, filled
 from medseg.service.settings.sources import WebSource
@@ -28,7 +28,6 @@ CONNECT_S, READ_S = 10.0, 60.0
 TRIES = 3
 AS_STORED = (("application/dicom", "*"),)
 """In the transfer syntax in which the archive has it."""
-PART = ".part"
 AGAIN = "fetch the study again"
 PAGE = 500
 """Answers that are asked for at once; an archive may give fewer."""
@@ -207,8 +206,8 @@ def download(address: str, folder: Path) -> list[Path]:
 
 
 def _plainly(request: Any) -> Any:
-    """Stars and spaces as every archive reads them: some, Orthanc's among them, look for %2A and + themselves."""
-    request.url = request.url.replace("%2A", "*").replace("+", "%20")
+    """Stars as every archive reads them: some, Orthanc's among them, look for %2A itself."""
+    request.url = request.url.replace("%2A", "*")
     return request
 
 

@@ -17,8 +17,9 @@ from medseg.atomic import DISK_FULL
 from medseg.refusal import Refusal
 from medseg.service.intake import commitment, server
 from medseg.service.intake.room import Room
+from medseg.service.intake.spool import Limits
 from medseg.service.intake.store import MIB, Store
-from medseg.service.intake.transfer import LOST, TICK_S, Limits, Visit
+from medseg.service.intake.transfer import LOST, TICK_S, Visit
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 

@@ -20,8 +20,9 @@ from medseg.refusal import Refusal
 from medseg.service.intake import asking, server
 from medseg.service.intake.asking import ANSWERED, Found
 from medseg.service.intake.room import Room
+from medseg.service.intake.spool import Limits
 from medseg.service.intake.store import MIB, Store
-from medseg.service.intake.transfer import Limits, Provider, Visit
+from medseg.service.intake.transfer import Provider, Visit
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 from medseg.service.settings.sources import DicomSource

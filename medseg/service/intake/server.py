@@ -13,7 +13,8 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from medseg.refusal import Refusal
-from medseg.service.intake.transfer import Limits, Machine, Provider, Socket, Visit
+from medseg.service.intake.spool import Limits
+from medseg.service.intake.transfer import Machine, Provider, Socket, Visit
 from medseg.service.settings.site import Site
 from medseg.service.settings.tls import Tls
 

@@ -36,6 +36,8 @@ SHOWN = 24
 """Characters of a hash that name a study's folder."""
 WHOLE = ".dcm"
 """Suffix, behind its sha256, of a file that has arrived whole."""
+PART = ".part"
+"""Suffix of a file that is still coming in."""
 MIB = 2**20
 
 

@@ -16,8 +16,7 @@ from medseg.refusal import Refusal
 from medseg.service import logs
 from medseg.service.intake import head
 from medseg.service.intake.room import Room
-from medseg.service.intake.store import Store
-from medseg.service.intake.transfer import PART
+from medseg.service.intake.store import PART, Store
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 from medseg.service.settings.watch import Watch

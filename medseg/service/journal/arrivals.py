@@ -236,6 +236,7 @@ class Arrivals:
                 }
                 connection.execute(insert(objects).values(**one.__dict__, **values))
                 versions[one.sha256] = one.study_uid
+            _here_again(connection, {one.study_uid for one in received})
         return [found[number] for number in range(len(received))]
 
     def _open_ones(self, connection: Connection, studies: Iterable[str]) -> dict[str, int]:
@@ -265,6 +266,12 @@ def _last(connection: Connection, study_uid: str) -> int | None:
     """The newest arrival of a study; None before the first."""
     ids = select(func.max(arrivals.c.id)).where(arrivals.c.study_uid == study_uid)
     return connection.execute(ids).scalar_one()
+
+
+def _here_again(connection: Connection, studies: Iterable[str]) -> None:
+    """Of studies that were removed, something is on the disk again, which is to be removed in time."""
+    removed = arrivals.c.study_uid.in_(sorted(studies)) & (arrivals.c.kept == "no")
+    connection.execute(update(arrivals).where(removed).values(kept="yes"))
 
 
 def _begin(connection: Connection, study_uid: str, sender: str) -> int:

@@ -609,7 +609,7 @@ def _refuse_removed(connection: Connection, job: Job) -> None:
             f"job {job.id}",
             found="that its study or its old results were removed, as site.yaml says under keep",
             needed="the study as it was received",
-            remedy="try again in a minute if it is just being removed; else send the study again first",
+            remedy="try again in a minute if it is just being removed; else fetch the study and use `medseg predict`",
             code="lost-input",
         )
 

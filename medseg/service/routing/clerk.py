@@ -10,7 +10,7 @@ from pathlib import Path
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal, heart
 from medseg.service.journal.jobs import Asked, Identity, Job, Lost
-from medseg.service.logs import pseudonym
+from medseg.service.logs import place, pseudonym
 from medseg.service.routing import explain, table, targets
 from medseg.service.routing.reading import Reading
 from medseg.service.routing.table import RouteVerdict
@@ -64,7 +64,7 @@ class Clerk:
         except Refusal as refusal:
             return [], refusal
         except Exception as error:  # the border between one study and the next: whatever it was, it is put on record
-            log.exception("a study could not be routed", extra={"facts": {"job": job.id}})
+            log.error("a study could not be routed", extra={"facts": {"job": job.id, "error": place(error)}})
             return [], Refusal(
                 folder,
                 found=f"{type(error).__name__}: {error}",

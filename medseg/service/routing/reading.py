@@ -3,9 +3,12 @@ must not take the one with it that routes all studies."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
@@ -16,7 +19,7 @@ LIMIT_S = 300.0
 """Longest time for the headers of one study; ten thousand files take a tenth of it."""
 LIMIT_BYTES = 4 * 2**30
 """Most address space of the process."""
-END_S = 5.0
+END_S, GLANCE_S = 5.0, 1.0
 
 
 class Reading:
@@ -80,6 +83,7 @@ def main(number: int) -> None:
 
     for one in (signal.SIGINT, signal.SIGTERM):  # sent to all of a group; what is being read is waited for
         signal.signal(one, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     _limit_memory()
     with Connection(number) as connection:
         while True:
@@ -93,6 +97,13 @@ def main(number: int) -> None:
                 connection.send(refusal)
             except BrokenPipeError:
                 return
+
+
+def _end_with_parent(parent: int) -> None:
+    """Also in the middle of a file that a parser does not get away from."""
+    while os.getppid() == parent:
+        time.sleep(GLANCE_S)
+    os._exit(1)
 
 
 def _limit_memory() -> None:

@@ -43,7 +43,7 @@ def models(request: Request, token: Reader) -> list[shapes.Model]:
 def summary(request: Request, token: Reader) -> shapes.Summary:
     """How many jobs are where; it adds up."""
     room = of(request)
-    counts = room.journal.jobs.counts()
+    counts, arrived = room.journal.jobs.counts(), room.journal.arrivals.counts()
     people, stopped = (sum(counts[state] for state in states) for states in (WAITING_FOR_PEOPLE, STOPPED))
     total = sum(counts.values())
     return shapes.Summary(
@@ -53,6 +53,9 @@ def summary(request: Request, token: Reader) -> shapes.Summary:
         under_way=total - counts["done"] - people - stopped,
         waiting_for_people=people,
         stopped=stopped,
+        coming_in=arrived.open,
+        objects=arrived.received,
+        duplicates=arrived.duplicates,
         deliveries=room.journal.deliveries.counts(),
         name=room.site.name,
         version=medseg.__version__,
@@ -142,6 +145,18 @@ def job_events(
 def events(request: Request, token: Reader, last_event_id: Annotated[str, Header()] = "") -> StreamingResponse:
     """Changes and percentages of all jobs as they come."""
     return _stream(of(request).feed.listen(0, _after(last_event_id)))
+
+
+@router.get("/audit")
+def audit(
+    request: Request,
+    token: Admin,
+    after: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+) -> list[shapes.Entry]:
+    """Who did what, and who was refused; the oldest first."""
+    entries = of(request).journal.audit.entries(after=after, limit=limit)
+    return [shapes.Entry(id=number, **vars(entry)) for number, entry in entries]
 
 
 @router.get("/openapi.json")

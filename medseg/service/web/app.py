@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -28,6 +29,8 @@ from medseg.service.web.submit import Desk
 from medseg.service.web.tokens import Known
 from medseg.service.web.views import Views
 
+MEASURED_EVERY_S = 60.0
+
 
 def app(site: Site, journal: Journal, store: Store) -> FastAPI:
     """
@@ -39,12 +42,12 @@ def app(site: Site, journal: Journal, store: Store) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def living(made: FastAPI) -> AsyncIterator[None]:
-        running = asyncio.create_task(feed.run())
+        running = [asyncio.create_task(work) for work in (feed.run(), _measuring(made.state.room.desk.room))]
         yield
         feed.close()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         made.state.views.close()
 
     made = FastAPI(
@@ -61,6 +64,13 @@ def app(site: Site, journal: Journal, store: Store) -> FastAPI:
     made.add_middleware(Guard, site=site)
     made.add_middleware(Record, journal=journal, count=made.state.metrics.count)
     return made
+
+
+async def _measuring(room: Free) -> None:
+    """Add the data folder up now and then, where it has a quota."""
+    while True:
+        await asyncio.sleep(MEASURED_EVERY_S)
+        await to_thread.run_sync(room.measure)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,8 @@ from medseg.settings import Settings
 CASE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 LONGEST = 200
 """Letters of anything that is asked."""
-Word = Annotated[str, Field(max_length=LONGEST)]
+Word = Annotated[str, Field(max_length=LONGEST, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Without control characters, which not every database keeps."""
 
 
 class Ask(Settings):
@@ -144,6 +145,12 @@ class Summary(Settings):
     """held, failed, quarantined, unmatched."""
     stopped: int
     """cancelled, superseded."""
+    coming_in: int
+    """Studies that are not complete yet, and so no jobs."""
+    objects: int
+    """DICOM objects that were received, as often as they came."""
+    duplicates: int
+    """How many of these were here already."""
     deliveries: dict[str, dict[str, int]]
     """Of each receiver: state -> how many."""
     name: str
@@ -197,6 +204,17 @@ class Model(Settings):
     sha256: str
     routes: tuple[str, ...]
     """Of this site, that take it."""
+
+
+class Entry(Settings):
+    """A line of the audit log."""
+
+    id: int
+    at: float
+    who: str
+    what: str
+    about: str
+    outcome: str
 
 
 class Me(Settings):

@@ -22,7 +22,7 @@ LABEL_MAPS = (".seg.nrrd", ".seg.dcm", ".nii.gz", ".nrrd")
 """Suffixes of files that hold labels, the best to look at first."""
 NO_LABELS = (".probabilities.nii.gz", ".entropy.nii.gz", ".disagreement.nii.gz")
 LIMIT_S = 300
-WAIT_S = 60
+WAIT_S = 15
 KEPT = 4
 """Pages that are kept, for who looks again."""
 WORDS = 300
@@ -90,7 +90,7 @@ def _make(job: Job, scan: Path, labels: Path, page: Path) -> None:
     chosen = next(iter(series.values()), "") if isinstance(series, dict) else series
     command: Sequence[str] = [
         *(sys.executable, "-m", "medseg", "view", str(scan), str(labels), "--out", str(page), "--no-open"),
-        *(("--labels", job.model) if Path(job.model).is_dir() else ()),
+        *(("--labels", job.model) if (Path(job.model) / "labels.json").is_file() else ()),
         *(("--series", chosen) if chosen else ()),
     ]
     try:

@@ -36,6 +36,7 @@ async def submit_job(request: Request, token: Submitter) -> Submitted:
         return _told(request, await to_thread.run_sync(_of_study, room, ask, who))
     with room.desk.coming_in(_declared(request)) as folder:
         parts = await received(request, folder, free_bytes=room.desk.free_bytes)
+        room.desk.room.took(sum(part.bytes for part in parts))
         return _told(request, await to_thread.run_sync(_of_parts, room, parts, folder, who))
 
 
@@ -57,6 +58,7 @@ async def _store(request: Request, token: Token, study: str) -> JSONResponse:
         raise _unfit(415, "Content-Type", "another one", 'multipart/related; type="application/dicom"')
     with room.desk.coming_in(_declared(request)) as folder:
         parts = await received(request, folder, free_bytes=room.desk.free_bytes)
+        room.desk.room.took(sum(part.bytes for part in parts))
         files = [part.path for part in parts]
         stored = await to_thread.run_sync(_handed_in, room, files, token, study)
     request.state.about = f"{len(stored.kept)} objects stored, {len(stored.failed)} not"

@@ -83,7 +83,8 @@ function fill(summary) {
     return tile;
   }));
   const parts = TILES.slice(1).map(([key, words]) => `${summary[key]} ${words}`);
-  byId("sum").textContent = `${summary.total} jobs = ${parts.join(" + ")}`;
+  const coming = summary.coming_in ? `; studies that are still coming in: ${summary.coming_in}` : "";
+  byId("sum").textContent = `${summary.total} jobs = ${parts.join(" + ")}${coming}`;
   const one = byId("state").value;
   byId("state").replaceChildren(new Option("all", ""), ...Object.entries(summary.jobs).map(([state, count]) => new Option(`${state} (${count})`, state)));
   byId("state").value = one;
