@@ -47,7 +47,8 @@ TROUBLE_S = (2.0, 5.0)
 """How long a network is cut, a disk full, a clock wrong."""
 JUMPS_S = (-86400, -3600, 3600, 86400 * 30)
 DISK_MIB = 160
-BETWEEN_S = 0.3
+BETWEEN_S = 2.4
+"""As often as kills, so that there is work to be lost at all of them."""
 QUIET_S = 10.0
 """Longer than the listener is ever away: what it has of a study then is not taken for all of it."""
 
