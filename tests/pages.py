@@ -70,7 +70,7 @@ def opening(browser: Browser) -> Iterator[Callable[[Path], Page]]:
     yield show
     context.close()
     assert asked == [], "asked of somebody"
-    assert said == [], "in the console"
+    assert said == [], f"in the console: {said}"
 
 
 @contextmanager
@@ -104,8 +104,8 @@ def visiting(browser: Browser, address: str, *, width: int = 1280, forgiven: tup
     context.route("**/*", decide)
     yield context.new_page()
     context.close()
-    assert asked == [], "asked of somebody else"
-    assert said == [], "in the console"
+    assert asked == [], f"asked of somebody else: {asked}"
+    assert said == [], f"in the console: {said}"
 
 
 def pixels(picture: bytes) -> np.ndarray:

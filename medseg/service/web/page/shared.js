@@ -61,10 +61,20 @@ export const post = (path, content = {}) => ask(path, {
   method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content),
 });
 
+// Whether the reader is on the way out: what is asked after that would be refused.
+let leaving = false;
+const sources = [];
+
+function leave() {
+  leaving = true;
+  for (const source of sources) source.close();
+}
+
 // Calls at most once a moment, and once more if it was called meanwhile.
 export function calmly(work, pause = 250) {
   let running = false, again = false;
   return async function go() {
+    if (leaving) return;
     if (running) {
       again = true;
       return;
@@ -92,13 +102,18 @@ export function follow(path, { change, progress, state }) {
   source.addEventListener("error", () => state(false));
   source.addEventListener("job", event => change(JSON.parse(event.data)));
   source.addEventListener("progress", event => progress(JSON.parse(event.data)));
-  addEventListener("pagehide", () => source.close());
+  sources.push(source);
 }
+
+addEventListener("pagehide", leave);
+// A page that comes back from the browser's memory has no events any more.
+addEventListener("pageshow", event => event.persisted && location.reload());
 
 export async function begin() {
   const me = await ask("/api/v1/me");
   byId("who").textContent = `${me.name} (${me.role})`;
   byId("leave").addEventListener("click", async () => {
+    leave();
     await post("/logout");
     location.assign("/login");
   });
