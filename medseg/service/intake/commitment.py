@@ -13,8 +13,9 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from medseg.service import logs
-from medseg.service.intake import head, server
+from medseg.service.intake import head
 from medseg.service.journal import Journal
+from medseg.service.settings import contexts
 from medseg.service.settings.receivers import StoreReceiver
 from medseg.service.settings.site import Site
 from medseg.service.settings.sources import DicomSource
@@ -109,7 +110,7 @@ def _told_anew(site: Site, asker: DicomSource | StoreReceiver, said: Dataset, ki
     entity = ApplicationEntity(site.listen.ae_title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = WAIT_S
     entity.add_requested_context(StorageCommitmentPushModel)
-    security = {"tls_args": (server.client_context(site, asker.tls), asker.host)} if asker.tls else {}
+    security = {"tls_args": (contexts.client(site, asker.tls), asker.host)} if asker.tls else {}
     association = entity.associate(
         asker.host,
         asker.port,

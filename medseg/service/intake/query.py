@@ -158,7 +158,7 @@ class Archive:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = WAIT_S
         entity.maximum_pdu_size = server.PDU_BYTES
         source = self._source
-        security = {"tls_args": (server.client_context(self._site, source.tls), source.host)} if source.tls else {}
+        security = {"tls_args": (contexts.client(self._site, source.tls), source.host)} if source.tls else {}
         association = entity.associate(
             source.host,
             source.port,

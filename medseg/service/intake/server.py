@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from typing import Any
 
 from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -15,8 +14,8 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from medseg.refusal import Refusal
 from medseg.service.intake.spool import Limits
 from medseg.service.intake.transfer import Machine, Provider, Socket, Visit
+from medseg.service.settings import contexts
 from medseg.service.settings.site import Site
-from medseg.service.settings.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ def serve(site: Site, handlers: list[Any], limits: Limits) -> Server:
         server = entity.make_server(
             (listen.host, listen.port),
             contexts=SERVICES,
-            ssl_context=server_context(site, listen.tls) if listen.tls else None,
+            ssl_context=contexts.server(site, listen.tls) if listen.tls else None,
             evt_handlers=handlers,
             server_class=Server,
             request_handler=Handler,
@@ -131,47 +130,3 @@ def offered(primitive: Any) -> list[Any]:
         if name in STORABLE:
             wanted.setdefault(name, []).extend(one for one in map(str, context.transfer_syntax) if one in SYNTAXES)
     return [*SERVICES, *(build_context(name, list(dict.fromkeys(some))) for name, some in wanted.items() if some)]
-
-
-def server_context(site: Site, tls: Tls) -> ssl.SSLContext:
-    """For who listens: with an authority, only those who show a certificate of it are let in.
-
-    Raises:
-        Refusal: a file is not there, or no certificate or key.
-    """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(site, tls, context)
-    if tls.authority:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def client_context(site: Site, tls: Tls) -> ssl.SSLContext:
-    """For who speaks.
-
-    Raises:
-        Refusal: see `server_context`.
-    """
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(site, tls, context)
-    return context
-
-
-def _load(site: Site, tls: Tls, context: ssl.SSLContext) -> None:
-    try:
-        context.load_cert_chain(site.at(tls.certificate), site.at(tls.key), password=_no_password)
-        if tls.authority:
-            context.load_verify_locations(site.at(tls.authority))
-    except (OSError, ValueError) as error:
-        raise Refusal(
-            site.at(tls.certificate),
-            found=f"that it, its key or the authority cannot be used ({error})",
-            needed="files in PEM, a key without a password that belongs to the certificate",
-            remedy="check the files of the section tls",
-        ) from error
-
-
-def _no_password() -> str:
-    raise ValueError("the key has a password")
