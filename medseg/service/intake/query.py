@@ -24,6 +24,7 @@ from medseg.service.intake.spool import Limits
 from medseg.service.intake.store import MIB, Store
 from medseg.service.intake.transfer import Provider, Visit
 from medseg.service.journal import Journal
+from medseg.service.settings import contexts as certificates
 from medseg.service.settings.site import Site
 from medseg.service.settings.sources import DicomSource
 
@@ -158,7 +159,7 @@ class Archive:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = WAIT_S
         entity.maximum_pdu_size = server.PDU_BYTES
         source = self._source
-        security = {"tls_args": (contexts.client(self._site, source.tls), source.host)} if source.tls else {}
+        security = {"tls_args": (certificates.client(self._site, source.tls), source.host)} if source.tls else {}
         association = entity.associate(
             source.host,
             source.port,
