@@ -33,10 +33,18 @@ def command(
         wanted = journal.jobs.find(states=[journals.state(state, again)])
     else:
         wanted = [journal.jobs.get(number) for number in jobs or ()]
+    refused = 0
     for one in sorted(wanted, key=lambda job: job.id):
-        now = "would be tried again" if dry_run else journal.jobs.retry(one.id, person.here())
+        try:
+            now = "would be tried again" if dry_run else journal.jobs.retry(one.id, person.here())
+        except Refusal as refusal:  # of one; the others are tried
+            typer.echo(f"error: {refusal}", err=True)
+            refused += 1
+            continue
         if not dry_run:
             journal.audit.add(person.here(), "retry", f"job {one.id}")
         print(f"job {one.id}: {one.case}: {one.state} before, {now}")
     journal.close()
-    print(f"{len(wanted)} jobs" + (", nothing was changed" if dry_run else ""))
+    print(f"{len(wanted) - refused} jobs" + (", nothing was changed" if dry_run else ""))
+    if refused:
+        raise typer.Exit(2)

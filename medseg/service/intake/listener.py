@@ -12,6 +12,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.pdu_primitives import A_P_ABORT
+from sqlalchemy.exc import DBAPIError
 
 from medseg.atomic import DISK_FULL
 from medseg.refusal import Refusal
@@ -21,6 +22,7 @@ from medseg.service.intake.spool import Limits
 from medseg.service.intake.store import MIB, Store
 from medseg.service.intake.transfer import LOST, TICK_S, Visit
 from medseg.service.journal import Journal
+from medseg.service.logs import place
 from medseg.service.settings.site import Site
 
 log = logging.getLogger(__name__)
@@ -104,10 +106,13 @@ class Listener:
     def _keep_record(self) -> None:
         measured = time.monotonic()
         while not self._ended.wait(TICK_S):
-            self._conclude()
-            if time.monotonic() - measured > MEASURE_S:
-                self._room.measure()
-                measured = time.monotonic()
+            try:
+                self._conclude()
+                if time.monotonic() - measured > MEASURE_S:
+                    self._room.measure()
+                    measured = time.monotonic()
+            except (OSError, DBAPIError) as error:  # tried again: else who has gone would count as here for ever
+                log.error("associations cannot be put on record", extra={"facts": {"error": place(error)}})
 
     def _visitors(self) -> list[Visit]:
         return [visit for visit in list(self._server.visits) if visit.accepted]
@@ -159,10 +164,10 @@ class Listener:
                 if not association or not association.ident or association.is_alive() or association.dul.is_alive():
                     continue
                 association.dimse.discard()
-            self._server.visits.discard(visit)
             counts = f"{visit.taken} objects" + (f", {visit.refused} refused" if visit.refused else "")
             outcome = f"{visit.outcome}, {counts}" if visit.accepted else visit.outcome
             self._journal.audit.add(f"{visit.calling or 'unknown'} at {visit.address}", "association", "", outcome)
+            self._server.visits.discard(visit)
             facts = {"calling": visit.calling, "address": visit.address, "outcome": outcome}
             log.info("association ended", extra={"facts": facts})
 

@@ -13,6 +13,7 @@ from medseg.service.intake.listener import Listener
 from medseg.service.intake.store import Store
 from medseg.service.intake.watch import Watching
 from medseg.service.journal import Journal
+from medseg.service.logs import place
 from medseg.service.settings.site import Site
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,11 @@ def run(site: Site, stop: Callable[[], bool], *, grace_s: float = 30.0) -> None:
 
 def _step(watching: Watching, closing: Closing) -> bool:
     """One round; says whether all went well. What did not is tried again: nothing of it is lost."""
-    try:
-        watching.step()
-        closing.step()
-    except (OSError, DBAPIError):
-        log.exception("the disk or the journal cannot be used; tried again")
-        return False
-    return True
+    well = True
+    for step in (watching.step, closing.step):  # what is wrong with a folder keeps no study from being closed
+        try:
+            step()
+        except (OSError, DBAPIError) as error:
+            log.error("the disk or the journal cannot be used; tried again", extra={"facts": {"error": place(error)}})
+            well = False
+    return well

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from medseg.atomic import DISK_FULL
 from medseg.dicom.signature import is_dicom
 from medseg.refusal import Refusal
 from medseg.service import logs
@@ -64,7 +65,14 @@ class Watching:
                 if known != mark:
                     self._seen[path] = (mark, now)
                 elif now - since >= watch.quiet_s:
-                    taken += self._take(path, mark, watch)
+                    self._seen[path] = (mark, now)
+                    try:
+                        taken += self._take(path, mark, watch)
+                    except OSError as error:  # tried again; others are not kept waiting
+                        if error.errno in DISK_FULL:
+                            raise
+                        log.warning("a file cannot be taken; tried again", extra={"facts": {"why": error.strerror}})
+                        continue
                     self._ended[path] = mark
                     del self._seen[path]
         self._seen = {path: value for path, value in self._seen.items() if path in there}

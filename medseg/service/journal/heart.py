@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
 
 from medseg.progress import Step
 from medseg.service.journal.jobs import Job, Jobs, Lost
@@ -44,12 +47,13 @@ class Heart:
 
 @contextmanager
 def beating(jobs: Jobs, job: Job, owner: str, *, every_s: float = EVERY_S) -> Iterator[Heart]:
-    """Within it, a thread beats for a job. An error of the journal ends the thread, and so in time the lease."""
+    """Within it, a thread beats for a job. A beat that the journal did not take is made up for by the next one."""
     heart, ended = Heart(jobs, job, owner), threading.Event()
 
     def go_on() -> None:
         while not ended.wait(every_s) and not heart.lost:
-            heart.beat()
+            with contextlib.suppress(DBAPIError):  # one that lasts ends the lease
+                heart.beat()
 
     thread = threading.Thread(target=go_on, name=f"heart of job {job.id}", daemon=True)
     thread.start()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
 from medseg.refusal import Refusal
 from medseg.service.journal.database import Database
@@ -227,17 +227,19 @@ class Jobs:
                 return []
             first, *others = asked
             _set(connection, job.id, **_wanted(first), state="queued", owner=None, **_FRESH)
+            former = (deliveries.c.job == job.id) & deliveries.c.receiver.not_in(first.receivers)
+            connection.execute(delete(deliveries).where(former))  # promised when it was refused, by the routes of then
             promise(connection, job.id, first.receivers)
             self._note(connection, job.id, "checked", owner, what)
             if first.route not in refused:
                 self._note(connection, job.id, "queued", owner, f"route {first.route}, model {first.model}")
             found = [_get(connection, job.id), *(self.submit(one, who=owner, within=connection)[0] for one in others)]
             for one in found:
-                self._supersede(connection, one, owner)
                 if one.route in refused and one.state in ("queued", "received"):
                     code, reason = refused[one.route]
                     _set(connection, one.id, state="failed", reason_code=code, reason=reason)
                     self._note(connection, one.id, "failed", owner, f"{code}: {reason}")
+                self._supersede(connection, _get(connection, one.id), owner)
             return [_get(connection, one.id) for one in found]
 
     # working
@@ -265,7 +267,9 @@ class Jobs:
         due = or_(jobs.c.not_before <= now, jobs.c.not_before > now + LONGEST_WAIT_S)
         if unless_for:
             due &= _goes_elsewhere(unless_for)
-        oldest = select(jobs.c.id).where(free & due).order_by(jobs.c.id).limit(1).with_for_update(skip_locked=True)
+        # what its sender died at, which is not counted, comes after those that were not begun
+        order = (jobs.c.id,) if state in COUNTED else (jobs.c.not_before, jobs.c.id)
+        oldest = select(jobs.c.id).where(free & due).order_by(*order).limit(1).with_for_update(skip_locked=True)
         with self.database.read() as connection:  # to look costs nobody a lock
             if connection.execute(select(jobs.c.id).where(free & due).limit(1)).first() is None:
                 return None
@@ -311,6 +315,9 @@ class Jobs:
         with self.database.write() as connection:
             current = self._own(connection, job, owner)
             _check(current, state)
+            if not keep and current.stop_asked in NEXT[state]:  # asked for since the last beat
+                state = current.stop_asked
+                facts |= {"reason_code": state, "reason": what}
             if state == "done":  # what was wrong with earlier tries is among the events
                 facts = {"reason_code": "", "reason": ""} | facts
             _set(connection, job, state=state, owner=owner if keep and state not in ENDS else None, **facts)
@@ -389,6 +396,8 @@ class Jobs:
                 state = "proven"
             if state not in NEXT[found.state] or found.state not in ENDS:
                 raise _unfit(found, "one that failed, was put aside, unmatched or cancelled")
+            if found.superseded_by:
+                raise _superseded(found)
             _refuse_removed(connection, found)
             _set(connection, job, state=state, owner=None, kept="yes", **_FRESH)
             again = (deliveries.c.job == job) & (deliveries.c.state == "refused")
@@ -524,6 +533,15 @@ class Jobs:
         former = (jobs.c.study_uid == job.identity.study_uid) & (jobs.c.route == job.route)
         if not job.arrival:
             return
+        of_study = arrivals.c.study_uid == job.identity.study_uid
+        connection.execute(select(arrivals.c.id).where(of_study).order_by(arrivals.c.id).with_for_update())
+        newer = select(jobs.c.id).where(former & (jobs.c.arrival > job.arrival)).order_by(jobs.c.arrival.desc())
+        later = connection.execute(newer.limit(1)).scalar_one_or_none()
+        if later is not None:  # another clerk was faster with it, or this one was tried again
+            _set(connection, job.id, moved=False, superseded_by=later)
+            self._note(connection, job.id, job.state, who, f"superseded by job {later}, a later revision")
+            if "superseded" in NEXT[job.state]:
+                self._stop(connection, job, "superseded", who)
         older = former & (jobs.c.arrival < job.arrival) & jobs.c.superseded_by.is_(None)
         for row in connection.execute(select(jobs).where(older).order_by(jobs.c.id)).all():
             _set(connection, row.id, moved=False, superseded_by=job.id)
@@ -601,10 +619,20 @@ def _unfit(job: Job, needed: str) -> Refusal:
     return Refusal(f"job {job.id}", found=f"one that is {job.state}", needed=needed, remedy="see `medseg jobs`")
 
 
+def _superseded(job: Job) -> Refusal:
+    return Refusal(
+        f"job {job.id}",
+        found=f"a former revision of its study, superseded by job {job.superseded_by}",
+        needed="the latest one",
+        remedy=f"try job {job.superseded_by} again, if it has failed",
+    )
+
+
 def _refuse_removed(connection: Connection, job: Job) -> None:
     """A job is not begun again whose input went when it had been kept long enough, or whose results are just going."""
     inputs = select(arrivals.c.kept).where(arrivals.c.id == job.arrival)
-    if job.kept == "going" or connection.execute(inputs).scalar_one_or_none() not in (None, "yes"):
+    partly = job.reason_code == "lost-input" and not job.model  # what is left of it would pass for the study
+    if partly or job.kept == "going" or connection.execute(inputs).scalar_one_or_none() not in (None, "yes"):
         raise Refusal(
             f"job {job.id}",
             found="that its study or its old results were removed, as site.yaml says under keep",

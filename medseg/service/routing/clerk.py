@@ -116,4 +116,6 @@ def _with_series(identity: Identity, verdict: RouteVerdict) -> Identity:
     facts = verdict.facts
     if facts is None:
         return identity
-    return replace(identity, series_uid=facts.uid, description=facts.name, modality=facts.modality)
+    return replace(
+        identity, patient_id=facts.patient_id, series_uid=facts.uid, description=facts.name, modality=facts.modality
+    )

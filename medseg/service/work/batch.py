@@ -31,6 +31,8 @@ JOURNAL, DOWNLOADS = "journal.sqlite", "downloads"
 DICOM = "dicom."
 RETRIED = ("failed", "quarantined", "cancelled")
 SHOW_S = 0.5
+LATE = 200
+"""Events by which one that others have overtaken may become visible late: PostgreSQL numbers them before a commit."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,9 @@ class _Watched:
         while proven := self._journal.jobs.take("proven", self._owner):
             self._journal.jobs.move(proven.id, self._owner, "sent", "nobody is to be sent it", keep=True)
             self._journal.jobs.move(proven.id, self._owner, "done")
-        while changes := self._journal.jobs.events(after=self._seen):
-            self._seen = changes[-1][0]
+        after = max(0, self._seen - LATE)
+        while changes := self._journal.jobs.events(after=after):
+            after = self._seen = changes[-1][0]
             for _, event in changes:
                 if event.job in self._open and event.state in ENDS:
                     job = self._journal.jobs.get(event.job)

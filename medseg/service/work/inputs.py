@@ -97,7 +97,20 @@ def find(paths: Sequence[Path], needs: Needs, out: Path) -> tuple[list[Input], s
             found += _behind(one, needs, links, passed)
         if len(found) == before:
             raise Refusal(path, found="no scan", needed="NIfTI, NRRD, ... files, or DICOM", remedy="check the path")
+    _refuse_in_place(found, out)
     return _distinct(found), ", ".join(f"{count} {kind}" for kind, count in passed.most_common())
+
+
+def _refuse_in_place(found: Sequence[Input], out: Path) -> None:
+    """Results are named like scans, and would take their places."""
+    for path in (Path(path) for one in found for path in one.source.values()):
+        if path.is_file() and path.resolve().parent == out.resolve():
+            raise Refusal(
+                path,
+                found="a scan in the folder of the results",
+                needed="another place for them: a result could be written over a scan",
+                remedy="choose another folder",
+            )
 
 
 def _behind(path: Path, needs: Needs, links: Path, passed: Counter[str]) -> list[Input]:

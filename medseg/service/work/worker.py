@@ -223,7 +223,8 @@ class Worker:
             self._paused_until = time.monotonic() + self._pause_s
             log.warning("the disk is full", extra={"facts": {"job": taken.job.id, "pause_s": self._pause_s}})
         back = partial(self._jobs.give_back, taken.job.id, self._owner, code, reason)
-        self._ended(taken, lambda: back(tries=self._work.tries, counts=not full))
+        wait_s = 2 * self._pause_s if full else 0.0  # so that smaller ones have their turn
+        self._ended(taken, lambda: back(tries=self._work.tries, counts=not full, wait_s=wait_s))
 
     def _ended(self, taken: Taken, told: Callable[[], object]) -> None:
         try:
