@@ -206,6 +206,22 @@ def test_an_earlier_revision_that_is_routed_late_supersedes_nothing(journal):
     assert (later.superseded_by, later.state) == (None, "queued")
 
 
+def test_a_later_revision_that_is_refused_leaves_the_former_one(journal):
+    asked = [replace(ARRIVED, digest=str(number), arrival=arrive(journal, number), route="liver") for number in (1, 2)]
+    journal.jobs.submit(replace(asked[0], route=""), who="CT")
+    taken = journal.jobs.take("received", "clerk")
+    [former] = journal.jobs.route(taken, "clerk", [replace(asked[0], model="/m")], "")
+    journal.jobs.submit(replace(asked[1], route=""), who="CT")
+    taken = journal.jobs.take("received", "clerk")
+    [later] = journal.jobs.route(taken, "clerk", [asked[1]], "", {"liver": ("truncated", "cut")})
+    assert (later.state, later.supersedes) == ("failed", None)
+    assert (journal.jobs.get(former.id).state, journal.jobs.get(former.id).superseded_by) == ("queued", None)
+    journal.jobs.retry(later.id, "me")
+    taken = journal.jobs.take("received", "clerk")
+    journal.jobs.route(taken, "clerk", [replace(asked[1], model="/m")], "")
+    assert journal.jobs.get(former.id).state == "superseded"
+
+
 def test_results_that_are_held_go_when_somebody_says_so(journal):
     job, _ = journal.jobs.submit(replace(ASKED, hold=("fail",)), who="a")
     journal.jobs.take("queued", "w", becomes="running")

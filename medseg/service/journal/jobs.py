@@ -239,7 +239,8 @@ class Jobs:
                     code, reason = refused[one.route]
                     _set(connection, one.id, state="failed", reason_code=code, reason=reason)
                     self._note(connection, one.id, "failed", owner, f"{code}: {reason}")
-                self._supersede(connection, _get(connection, one.id), owner)
+                else:  # a revision that cannot be used leaves what the former one led to
+                    self._supersede(connection, _get(connection, one.id), owner)
             return [_get(connection, one.id) for one in found]
 
     # working
