@@ -74,6 +74,12 @@ def webhook() -> Iterator[tuple[str, list[dict], list[int]]]:
         def do_POST(self) -> None:
             posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(codes.pop(0) if len(codes) > 1 else codes[0])
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            posted.append({"redirected": self.path})
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *words: object) -> None:
@@ -158,6 +164,31 @@ def test_what_does_not_get_through_is_tried_again(journal, site, told, webhook, 
     assert tell(both, journal, [], age=61) == 1
     assert [one["trouble"] for one in posted] == ["failed", "failed"] and told.take() == []
     assert tell(both, journal, [], age=5000) == 0
+
+
+def test_a_webhook_is_told_where_the_site_says_and_nowhere_else(journal, tmp_path, webhook, monkeypatch, caplog):
+    address, posted, codes = webhook
+    site = Site(folder=tmp_path, alerts=Alerts(webhook="${MEDSEG_HOOK}"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    assert tell(site, journal, [BACKLOG], age=0) == 0
+    assert "no environment variable" in problems(caplog)
+    monkeypatch.setenv("MEDSEG_HOOK", "file:///s3cret")
+    assert tell(site, journal, [BACKLOG], age=70) == 0
+    assert "no address of http" in problems(caplog)
+    monkeypatch.setenv("MEDSEG_HOOK", f"{address}/s3cret")
+    codes[:] = [302, 200]
+    assert tell(site, journal, [BACKLOG], age=140) == 0
+    assert "127.0.0.1 answers 302" in problems(caplog)
+    assert tell(site, journal, [BACKLOG], age=210) == 1
+    monkeypatch.setenv("MEDSEG_HOOK", "http://127.0.0.1:1/s3cret")
+    assert tell(site, journal, [BACKLOG], age=9000) == 0
+    assert [one.get("trouble") for one in posted] == ["backlog", "backlog"] and "s3cret" not in problems(caplog)
+
+
+def problems(caplog: pytest.LogCaptureFixture) -> str:
+    """Why alerts were not told, by the log."""
+    return " ".join(str(getattr(one, "facts", "")) for one in caplog.records)
 
 
 @pytest.mark.parametrize(

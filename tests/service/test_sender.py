@@ -524,12 +524,14 @@ def gone(connection: socket.socket) -> bool:
 def test_the_port_for_confirmations_is_for_the_archive_alone_and_reads_no_absurd_length(tmp_path):
     site = site_of(tmp_path, pacs=at(1, commitment=True, reports=free_port()))
     receiver = site.receivers["pacs"]
-    way = StoreWay(site, receiver)
+    way, outcomes = StoreWay(site, receiver), set()
     try:
         for start in (b"\x01\x00\xff\xff\xff\xf0", b"GET / HTTP/1.1\r\n\r\n"):
             with socket.create_connection(("127.0.0.1", receiver.reports)) as liar:
                 liar.sendall(start + bytes(1000))
                 assert gone(liar)
+            outcomes |= {visit.outcome for visit in way._commitments._server.visits}
+        assert "ended: a PDU of 4294967280 bytes" in outcomes
         for title, known in ((receiver.ae_title, True), ("STRANGER", False)):
             entity = AE(title)
             entity.acse_timeout = 30

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from uvicorn.lifespan.off import LifespanOff
 
+from medseg.refusal import Refusal
 from medseg.service import logs
 from medseg.service.settings.serve import Serve
-from medseg.service.web import access, guard, server, tokens
+from medseg.service.web import access, guard, server, tokens, unzip
 from medseg.service.web.guard import Guard
 from tests.service import studies
 from tests.service.test_api import VOLUME, objects, submit
@@ -212,6 +213,27 @@ def many() -> bytes:
         for number in range(20_001):
             archive.writestr(str(number), b"")
     return stream.getvalue()
+
+
+@pytest.mark.parametrize(("entries", "comment"), [(unzip.MOST_FILES + 1, 0), (400, 60_000)], ids=["many", "long"])
+def test_the_list_of_a_zip_is_looked_at_before_it_is_taken_in(entries, comment, tmp_path, monkeypatch):
+    """Its entries share one file, so that it is much smaller than what is made of it in memory."""
+    local = struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 0, 0, 0, 0, 0, 0, 0, 1, 0) + b"a"
+    entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", *(20, 20), *[0] * 7, 1, 0, comment, *[0] * 4)
+    entry += b"a" + bytes(comment)
+    size, count = entries * len(entry), entries
+    end = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, len(local))
+    end += struct.pack("<4sLQL", b"PK\x06\x07", 0, len(local) + size, 1)
+    end += struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    path = tmp_path / "a.zip"
+    path.write_bytes(local + entry * entries + end)
+    with zipfile.ZipFile(path) as whole:
+        assert len(whole.infolist()) == entries
+    made = []
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *words: made.append(words))
+    with pytest.raises(Refusal, match="packed as studies are"):
+        unzip.dicom_files(path, tmp_path, most_bytes=2**30, free_bytes=0)
+    assert not made
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -10,14 +11,16 @@ import signal
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from medseg.refusal import Refusal
 from medseg.service.journal import Journal
 from medseg.service.settings.alerts import Alerts
-from medseg.service.settings.site import Site
+from medseg.service.settings.site import Site, filled
 
 log = logging.getLogger(__name__)
 TELL_S = 30.0
@@ -160,10 +163,30 @@ def _run(command: Sequence[str], text: str) -> None:
         raise Untold(f"{command[0]} ended with {process.returncode}")
 
 
+class _Straight(urllib.request.HTTPRedirectHandler):
+    """What is told goes to the address that the site names, and to no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """None of these codes is followed: it stays an error."""
+
+
 def _post(address: str, text: str) -> None:
-    request = urllib.request.Request(address, text.encode(), {"Content-Type": "application/json"})
+    """Past proxies of the environment. The path of an address is often its password, and is not told."""
     try:
-        with urllib.request.urlopen(request, timeout=TELL_S):
+        whole = filled(address)
+        scheme, host = urllib.parse.urlsplit(whole).scheme, urllib.parse.urlsplit(whole).hostname
+        if scheme not in ("http", "https"):
+            raise ValueError(scheme)
+        request = urllib.request.Request(whole, text.encode(), {"Content-Type": "application/json"})
+    except (Refusal, ValueError) as error:
+        raise Untold(
+            f"alerts.webhook: {error.found if isinstance(error, Refusal) else 'no address of http or https'}"
+        ) from error
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Straight)
+    try:
+        with opener.open(request, timeout=TELL_S):
             return
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise Untold(f"{address}: {getattr(error, 'reason', error)}") from error
+    except urllib.error.HTTPError as error:
+        raise Untold(f"{host} answers {error.code}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Untold(f"{host}: {getattr(error, 'strerror', None) or type(error).__name__}") from error

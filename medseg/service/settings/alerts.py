@@ -14,8 +14,9 @@ class Alerts(Settings):
 
     command: tuple[str, ...] = ()
     """Program and arguments; the object comes on its standard input."""
-    webhook: Annotated[str, Field(pattern="^(https?://.+)?$")] = ""
-    """Address that the object is posted to."""
+    webhook: Annotated[str, Field(pattern=r"^(https?://.+|\$\{\w+\})?$")] = ""
+    """Address that the object is posted to, past proxies of the environment; redirects are not followed. ${NAME} stands
+    for an environment variable: who knows such an address can often write to it."""
     backlog: Annotated[int, Field(ge=0)] = 100
     """More waiting jobs than this are told of; 0: never."""
     every_s: Annotated[float, Field(gt=0)] = 300

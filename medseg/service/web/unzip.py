@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import zipfile
 from pathlib import Path
@@ -13,11 +14,28 @@ from medseg.service.web.parts import no_room
 from medseg.service.web.problem import Problem
 
 MOST_FILES = 20_000
+LONGEST_LIST = MOST_FILES * 2**10
+"""Bytes of the central directory."""
+ENTRY = b"PK\x01\x02"
+"""With which each entry of it begins (APPNOTE.TXT 4.3.12)."""
 BLOCK = 2**20
 SMALL = 64 * 2**20
 """A zip that unpacks to no more than this may be packed as tightly as it likes."""
 NAME = Path("the zip")
 """What messages call it."""
+
+
+class Frugal(io.BufferedReader):
+    """A zip whose list of files is looked at before `zipfile` makes an object of each; it reads the list in one piece,
+    and everything else in small ones."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size and size > LONGEST_LIST:
+            raise _trap(f"a list of files of {size} bytes")
+        found = super().read(size)
+        if (count := found.count(ENTRY)) > MOST_FILES:
+            raise _trap(f"{count} files")
+        return found
 
 
 def dicom_files(path: Path, folder: Path, *, most_bytes: int, free_bytes: int) -> list[Path]:
@@ -33,7 +51,8 @@ def dicom_files(path: Path, folder: Path, *, most_bytes: int, free_bytes: int) -
     """
     with (
         parsing(NAME, needed="a zip of DICOM files", remedy="pack it again, without a password"),
-        zipfile.ZipFile(path) as packed,
+        Frugal(io.FileIO(path)) as file,
+        zipfile.ZipFile(file) as packed,
     ):
         members = [member for member in packed.infolist() if not member.is_dir()]
         claimed = sum(member.file_size for member in members)
