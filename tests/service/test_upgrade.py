@@ -13,6 +13,9 @@ from sqlalchemy import text
 
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal, schema
+from medseg.service.operations import doctor
+from medseg.service.settings.keep import Keep
+from medseg.service.settings.site import Site
 from tests.service.test_journal import ASKED
 from tests.tiny import ENVIRONMENT
 
@@ -70,6 +73,19 @@ def test_what_is_on_record_stays(where, steps, monkeypatch):
     assert rows(journal, "SELECT id, state, colour FROM jobs") == [(number, "queued", "blue")]
     assert rows(journal, "SELECT version_num FROM alembic_version") == [("0002",)]
     assert len(journal.jobs.events(number)) == 2
+    journal.close()
+
+
+def test_a_doctor_looks_at_an_earlier_one_and_upgrades_nothing(where, steps, monkeypatch, tmp_path):
+    made(where)
+    monkeypatch.setenv("MEDSEG_TESTED", where)
+    site = Site(folder=tmp_path, journal="${MEDSEG_TESTED}", keep=Keep(free_gib=0))
+    monkeypatch.setattr(schema, "FOLDER", steps)
+    (found,) = [one for one in doctor.examine(site) if one.what == "journal"]
+    assert found.verdict == "look" and "version 0001" in found.found and "nothing" in found.remedy
+    monkeypatch.undo()
+    journal = Journal(where)
+    assert rows(journal, "SELECT version_num FROM alembic_version") == [("0001",)]
     journal.close()
 
 

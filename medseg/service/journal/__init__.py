@@ -22,9 +22,9 @@ class Journal:
         88
     """
 
-    def __init__(self, where: str | Path):
+    def __init__(self, where: str | Path, *, upgrade: bool = True):
         """See `Database`."""
-        self.database = Database(where)
+        self.database = Database(where, upgrade=upgrade)
         self.jobs, self.deliveries, self.audit = (Jobs(self.database), Deliveries(self.database), Audit(self.database))
         self.arrivals = Arrivals(self.database, self.jobs)
         self.keeping, self.troubles = Keeping(self.database), Troubles(self.database)

@@ -28,10 +28,11 @@ class Database:
     by default.
     """
 
-    def __init__(self, where: str | Path):
+    def __init__(self, where: str | Path, *, upgrade: bool = True):
         """
         Args:
             where: a file, which is made if it is not there, or the URL of a database.
+            upgrade: whether tables of an earlier version are brought to this one; else they are refused.
 
         Raises:
             Refusal: no such kind of database, one that cannot be opened, or one of a later version of medseg.
@@ -42,7 +43,7 @@ class Database:
             if self.url.drivername.startswith("sqlite")
             else create_engine(self.url, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
         )
-        schema.upgrade(self._engine, self.name)
+        (schema.upgrade if upgrade else schema.refuse_other)(self._engine, self.name)
 
     @property
     def name(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -30,18 +32,46 @@ def upgrade(engine: Engine, name: str) -> None:
     Raises:
         Refusal: it cannot be opened, is no journal, or one that a later version has changed.
     """
+    with _usable(name), engine.begin() as connection:
+        if version(connection) != newest() and engine.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))  # SQLite has locked already
+        at = version(connection)
+        if at != newest():
+            settings = _settings()
+            _refuse_later(settings, at, name)
+            if at and engine.url.database and engine.dialect.name == "sqlite":
+                _copy(Path(engine.url.database), newest())
+            settings.attributes["connection"] = connection
+            command.upgrade(settings, "head")
+
+
+class Earlier(Refusal):
+    """A journal that this medseg could use, had it upgraded it."""
+
+
+def refuse_other(engine: Engine, name: str) -> None:
+    """Look at the version, and change nothing.
+
+    Raises:
+        Earlier: the next program that works with the journal upgrades it.
+        Refusal: as `upgrade`.
+    """
+    with _usable(name), engine.connect().execution_options(medseg_reading=True) as connection:
+        at = version(connection)
+        if at != newest():
+            _refuse_later(_settings(), at, name)
+            raise Earlier(
+                f"journal {name}",
+                found=f"version {at}" if at else "no tables yet",
+                needed=f"version {newest()}",
+                remedy="nothing: the next program of the installation that starts brings it to that version",
+            )
+
+
+@contextmanager
+def _usable(name: str) -> Iterator[None]:
     try:
-        with engine.begin() as connection:
-            if version(connection) != newest() and engine.dialect.name == "postgresql":
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))  # SQLite has locked already
-            at = version(connection)
-            if at != newest():
-                settings = _settings()
-                _refuse_later(settings, at, name)
-                if at and engine.url.database and engine.dialect.name == "sqlite":
-                    _copy(Path(engine.url.database), newest())
-                settings.attributes["connection"] = connection
-                command.upgrade(settings, "head")
+        yield
     except DBAPIError as error:
         raise Refusal(
             f"journal {name}",

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from medseg.refusal import Refusal
-from medseg.service.journal import Journal
+from medseg.service.journal import Journal, schema
 from medseg.service.operations.checks import installation, machine, network, software
-from medseg.service.operations.checks.finding import Finding, trying
+from medseg.service.operations.checks.finding import Finding, Verdict, trying
 from medseg.service.settings.site import Site
 
 Check = tuple[str, Callable[[], Iterator[Finding]]]
@@ -55,9 +55,10 @@ def _recorded(site: Site) -> Iterator[Finding]:
         yield from trying("clock", partial(machine.clock, None))
         return
     try:
-        journal = Journal(site.journal_at)
+        journal = Journal(site.journal_at, upgrade=False)
     except Refusal as refusal:
-        yield Finding("journal", "bad", f"{refusal.where}: {refusal.found}", refusal.remedy)
+        verdict: Verdict = "look" if isinstance(refusal, schema.Earlier) else "bad"
+        yield Finding("journal", verdict, f"{refusal.where}: {refusal.found}", refusal.remedy)
         yield from trying("clock", partial(machine.clock, None))
         return
     try:
