@@ -22,7 +22,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.sop_class import CTImageStorage, Verification
 
-from medseg.service import wire
+from medseg.service import port, wire
 from medseg.service.intake import listener as listening
 from medseg.service.intake.listener import Listener
 from medseg.service.intake.spool import Spool
@@ -323,9 +323,9 @@ def test_whoever_asks_for_no_association_is_in_the_log_alone(rig, caplog):
 def test_connections_of_one_address_leave_room_for_others(rig):
     made = rig(associations=2)
     with contextlib.ExitStack() as stack:
-        for _ in range(3 * wire.BESIDE):
+        for _ in range(3 * port.BESIDE):
             stack.enter_context(socket.create_connection(("127.0.0.1", made.port), source_address=("127.0.0.2", 0)))
-        until(lambda: len(made.listener._server.visits) >= 2 + wire.BESIDE, "they are there", within_s=60)
+        until(lambda: len(made.listener._server.visits) >= 2 + port.BESIDE, "they are there", within_s=60)
         with calling(made, CT) as another:
             assert another.is_established
 

@@ -14,7 +14,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
-from medseg.service import wire
+from medseg.service import port, wire
 from medseg.service.delivery.way import Again
 
 INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -30,7 +30,7 @@ Answer = Mapping[str, int]
 """SOP Instance UID that is not kept -> failure reason (PS3.3 C.14.1.1); empty: all are."""
 
 
-class Port(wire.Server):
+class Port(port.Server):
     """At which answers come. Nobody keeps a record of who came."""
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
@@ -58,7 +58,7 @@ class Commitments:
             handlers = [*self.handlers, (evt.EVT_REQUESTED, _requested), (evt.EVT_ACCEPTED, _accepted)]
             limited: dict[str, Any] = {"idle_s": IDLE_S, "associations": AT_ONCE, "parts": wire.Parts}
             try:
-                self._server = wire.listening(entity, address, handlers, context, Port, **limited)
+                self._server = port.listening(entity, address, handlers, context, Port, **limited)
             except OSError as error:
                 raise Again(f"port {address[1]} for confirmations: {error.strerror or error}") from error
             threading.Thread(target=self._server.serve_forever, name="confirmations", daemon=True).start()

@@ -12,9 +12,9 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from medseg.refusal import Refusal
 from medseg.service.intake.spool import Limits, Spool
+from medseg.service.port import Server, listening
 from medseg.service.settings import contexts
 from medseg.service.settings.site import Site
-from medseg.service.wire import Server, listening
 
 PDU_BYTES = 2**17
 """Longest data PDU that is asked for; large ones cost less time a byte."""
