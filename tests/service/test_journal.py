@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Identity, Lost
+from medseg.service.journal.jobs import Asked, Identity, Job, Lost
 from medseg.service.journal.states import ENDS, NEXT, STATES
 from medseg.service.journal.tables import metadata
 from tests.tiny import ENVIRONMENT
@@ -105,6 +105,31 @@ def test_what_is_sent_is_tried_for_ever(journal):
     journal.jobs.move(job.id, "s", "done", keep=True)
     ended = journal.jobs.get(job.id)
     assert (ended.reason_code, ended.reason, ended.owner) == ("", "", None)
+
+
+def test_results_that_kill_their_sender_let_others_have_their_turn(journal, monkeypatch):
+    now = [1e9]
+    monkeypatch.setattr("medseg.service.journal.jobs.time.time", lambda: now[0])
+    poison, *good = (ready(journal, name).id for name in "abc")
+    got = []
+    for number in range(6):
+        got.append(journal.jobs.take("proven", f"s{number}").id)
+        if got[-1] == poison:
+            journal.jobs.take_back(f"s{number}", "watch", "crashed", "signal 9")
+        else:
+            journal.jobs.move(got[-1], f"s{number}", "sent")
+        now[0] += 3600  # whatever it had to wait is over
+    assert [job for job in got if job != poison] == good and got[:3] == [poison, *good]
+    assert journal.jobs.get(poison).state == "proven"  # and is tried for ever
+
+
+def ready(journal: Journal, name: str) -> Job:
+    """A job whose results can be sent."""
+    job, _ = journal.jobs.submit(replace(ASKED, digest=name, receivers=("pacs",)), who="a")
+    journal.jobs.take("queued", "w", becomes="running")
+    journal.jobs.move(job.id, "w", "written", keep=True)
+    journal.jobs.move(job.id, "w", "proven")
+    return job
 
 
 def test_results_that_never_came_are_not_waited_for(journal):
@@ -294,6 +319,19 @@ def test_a_route_that_is_refused_fails_alone_and_is_routed_anew(journal):
     journal.jobs.cancel(again.id, "me")
     assert journal.jobs.route(again, "clerk", [replace(liver, model="/m")], "") == []
     assert journal.jobs.get(again.id).state == "cancelled"
+
+
+def test_a_job_that_is_routed_anew_goes_to_whom_the_site_names_now(journal):
+    job, _ = journal.jobs.submit(ARRIVED, who="CT")
+    liver = replace(ARRIVED, route="liver", receivers=("wrong", "disk"))
+    refused = {"liver": ("model", "not installed")}
+    journal.jobs.route(journal.jobs.take("received", "clerk"), "clerk", [liver], "1 matches", refused)
+    [_, disk] = journal.deliveries.of(job.id)
+    journal.jobs.retry(job.id, "me")
+    now = replace(liver, model="/m", receivers=("right", "disk"))
+    journal.jobs.route(journal.jobs.take("received", "clerk"), "clerk", [now], "1 matches")
+    found = journal.deliveries.of(job.id)
+    assert {one.receiver: one.state for one in found} == {"right": "waiting", "disk": "waiting"} and disk in found
 
 
 def test_jobs_are_found(journal):
