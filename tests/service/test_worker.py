@@ -295,6 +295,22 @@ def test_a_job_that_is_cancelled_while_it_runs_ends_and_the_others_go_on(ahead, 
     assert files(tmp_path / "out") == {"b.nii.gz"} and not (tmp_path / "out" / worker.STAGING).exists()
 
 
+def test_a_job_that_is_cancelled_while_its_results_are_written_is_not_sent(journal, model, tmp_path, monkeypatch):
+    job = sites.submitted(journal, sites.asked(model, sites.scan(tmp_path / "a.nii.gz"), tmp_path / "out"))
+    prove = proof.prove
+
+    def cancelling(*words):
+        assert journal.jobs.cancel(job.id, "anna") == "written"
+        prove(*words)
+
+    monkeypatch.setattr(proof, "prove", cancelling)
+    assert Worker(sites.site(tmp_path), journal, "w").step()
+    ended = journal.jobs.get(job.id)
+    assert (ended.state, ended.reason_code, ended.owner) == ("cancelled", "cancelled", None)
+    assert journal.jobs.take("proven", "s") is None
+    assert journal.jobs.retry(job.id, "anna") == "queued"
+
+
 @pytest.mark.parametrize("ahead", [False, True])
 def test_a_worker_that_is_asked_to_end_gives_back_what_it_does_not_finish(ahead, journal, model, tmp_path):
     changes = Parameters(changes=("overlap=0.9",)).to_json()
