@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from medseg.refusal import Refusal
 from medseg.service.intake.closing import Closing
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Identity
@@ -187,6 +188,9 @@ def test_a_revision_of_which_objects_are_gone_fails_and_says_so(parts, tmp_path)
     assert closing.step() == 1
     job = journal.jobs.find()[0]
     assert (job.state, job.reason_code) == ("failed", "lost-input") and "1 of 2 objects" in job.reason
+    with pytest.raises(Refusal, match="fetch the study"):  # what is left of it would pass for the study
+        journal.jobs.retry(job.id, "me")
+    assert journal.jobs.get(job.id).state == "failed"
 
 
 def test_an_object_that_moved_to_another_series_is_in_one_place(parts):
