@@ -227,8 +227,25 @@ def test_an_earlier_revision_that_is_routed_late_supersedes_nothing(journal):
         journal.jobs.submit(one, who="CT")
         taken = journal.jobs.take("received", "clerk")
         jobs += journal.jobs.route(taken, "clerk", [replace(one, model="/m", route="liver")], "")
-    later = journal.jobs.get(jobs[0].id)
+    later, former = (journal.jobs.get(job.id) for job in jobs)
     assert (later.superseded_by, later.state) == (None, "queued")
+    assert (former.superseded_by, former.state) == (later.id, "superseded")  # it is not run after the later one
+
+
+def test_a_former_revision_is_not_tried_again(journal):
+    """Its results would be sent after those of the later one."""
+    jobs = []
+    for revision in (1, 2):
+        asked = replace(ARRIVED, digest=str(revision), arrival=arrive(journal, revision))
+        journal.jobs.submit(asked, who="CT")
+        taken = journal.jobs.take("received", "clerk")
+        jobs += journal.jobs.route(taken, "clerk", [replace(asked, model="/m", route="liver")], "")
+        if revision == 1:
+            journal.jobs.take("queued", "w", becomes="running")
+            journal.jobs.move(jobs[0].id, "w", "failed", reason_code="memory", reason="x")
+    with pytest.raises(Refusal, match=f"superseded by job {jobs[1].id}"):
+        journal.jobs.retry(jobs[0].id, "me")
+    assert journal.jobs.get(jobs[0].id).state == "failed"
 
 
 def test_a_later_revision_that_is_refused_leaves_the_former_one(journal):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -12,6 +13,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from medseg.refusal import Refusal
+from medseg.service import logs
 from medseg.service.intake.spool import Limits
 from medseg.service.intake.transfer import Machine, Provider, Socket, Visit
 from medseg.service.settings import contexts
@@ -57,7 +59,9 @@ class Server(ThreadedAssociationServer):
         return len(self.visits) < self.most
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.exception("a connection could not be served", extra={"facts": {"address": str(client_address[0])}})
+        error = sys.exception()
+        facts = {"address": str(client_address[0]), "error": logs.place(error) if error else ""}
+        log.error("a connection could not be served", extra={"facts": facts})
 
 
 class Handler(RequestHandler):
