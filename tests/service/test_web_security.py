@@ -17,8 +17,9 @@ from uvicorn.lifespan.off import LifespanOff
 
 from medseg.service import logs
 from medseg.service.settings.serve import Serve
-from medseg.service.web import access, guard, server, tokens
+from medseg.service.web import access, guard, server, tokens, volumes
 from medseg.service.web.guard import Guard
+from medseg.service.web.problem import Problem
 from tests.service import studies
 from tests.service.test_api import VOLUME, objects, submit
 from tests.service.web import MARKED, asked, finished, related, serving, site_in, zipped
@@ -369,3 +370,23 @@ def test_a_file_of_tokens_that_others_can_read_lets_nobody_in(service):
     assert answer.status_code == 503 and path.name not in answer.text
     path.chmod(0o600)
     assert service.get("/api/v1/me").status_code == 200
+
+
+@pytest.mark.parametrize("before", ["\n", "\r\n", "\r", "\n\r", "\r\r\n", "\n \r", "\n\t", "\0", "\n\0\r"])
+@pytest.mark.parametrize("field", ["data file", "datafile", "DATA  FILE", "data\rfile", "data file "])
+def test_a_volume_does_not_take_its_voxels_from_elsewhere(tmp_path, before, field):
+    (tmp_path / "secret").write_bytes(bytes(10_000))
+    start = "NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nencoding: raw"
+    path = tmp_path / "sent"
+    path.write_bytes(f"{start}{before}{field}: {tmp_path / 'secret'}\n\n".encode() + bytes(16))
+    with pytest.raises(Problem, match="points to another file"):
+        volumes.suffix(path)
+
+
+def test_a_volume_has_the_line_ends_of_its_format(tmp_path):
+    for end in (b"\n", b"\r\n"):
+        (tmp_path / "sent").write_bytes(VOLUME.replace(b"\n", end))
+        assert volumes.suffix(tmp_path / "sent") == ".nrrd"
+    (tmp_path / "sent").write_bytes(VOLUME.replace(b"\n", b"\r", 3))
+    with pytest.raises(Problem, match="other line ends"):
+        volumes.suffix(tmp_path / "sent")
