@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from medseg.engine.folds import Fold, Folds, save
 from medseg.engine.run import Run, export
@@ -117,6 +118,19 @@ def test_a_model_that_is_a_program_is_let_in_by_a_person_alone(tmp_path, runs, m
         models.install(tmp_path / "models", program, "liver")
     assert "my.evil_unet" not in sys.modules
     assert models.install(tmp_path / "models", program, "liver", "1", code=True).used
+
+
+@pytest.mark.parametrize("code", [False, True])
+def test_a_model_that_needs_another_run_is_not_installed(tmp_path, runs, code):
+    fine, path = tmp_path / "fine", tmp_path / "fine" / "recipe.yaml"
+    shutil.copytree(runs["a"], fine)
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump(recipe | {"predict": {"coarse": str(runs["b"])}}), encoding="utf-8")
+    with pytest.raises(Refusal, match="whole in itself"):
+        models.install(tmp_path / "models", fine, "liver", "1", code=code)
+    assert models.listed(tmp_path / "models") == []
+    path.write_text(yaml.safe_dump(recipe | {"predict": {"coarse": None}}), encoding="utf-8")
+    assert models.install(tmp_path / "models", fine, "liver", "1", code=code).used
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "a" * 65, "liver@1", "a\0b"])
