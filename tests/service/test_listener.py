@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,10 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.sop_class import CTImageStorage, Verification
 from sqlalchemy.exc import OperationalError
 
-from medseg.service import logs
+from medseg.service import logs, wire
 from medseg.service.intake import listener as listening
 from medseg.service.intake.listener import Listener
+from medseg.service.intake.spool import Spool
 from medseg.service.journal import Journal
 from tests import judges
 from tests.service.hospital import until
@@ -151,7 +153,8 @@ def test_without_room_nothing_more_is_taken(rig, tmp_path, monkeypatch):
     made = rig()
     full = False
     monkeypatch.setattr(made.listener._room, "full", lambda: "no room at all" if full else "")
-    made.listener._server.limits = listening.Limits(made.store.incoming, 2**30, made.listener._room.full)
+    limits = listening.Limits(made.store.incoming, 2**30, made.listener._room.full)
+    made.listener._server.parts = partial(Spool, limits=limits)
     with calling(made, CT) as association:
         assert association.send_c_store(image(1)).Status == 0
         full = True
@@ -309,14 +312,61 @@ def test_who_only_drips_is_let_go_and_holds_nobody_up(rig):
         thread.join(timeout=60)
 
 
-def test_a_pdu_of_gigabytes_takes_no_memory(rig):
+def test_a_pdu_of_gigabytes_takes_no_memory(rig, caplog):
+    caplog.set_level("INFO")
     made = rig()
     for start in (b"\x01\x00\xff\xff\xff\xff", requests() + b"\x04\x00\xff\xff\xff\xf0"):
         with socket.create_connection(("127.0.0.1", made.port)) as liar:
             liar.sendall(start + bytes(1000))
             assert gone(liar)
-    made.ends("ended: a PDU of 4294967295 bytes")
+    until(lambda: "ended: a PDU of 4294967295 bytes" in logged(caplog), "it is in the log", within_s=60)
     made.ends("CT1 at 127.0.0.1: ended: a PDU of 4294967280 bytes")
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """How associations ended, by the log."""
+    facts = [getattr(one, "facts", {}) for one in caplog.records]
+    return [one["outcome"] for one in facts if "outcome" in one]
+
+
+def test_whoever_asks_for_no_association_is_in_the_log_alone(rig, caplog):
+    caplog.set_level("INFO")
+    made = rig()
+    for start in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", made.port)) as stranger:
+            stranger.sendall(start)
+            stranger.shutdown(socket.SHUT_WR)
+            assert gone(stranger)
+    with calling(made, CT):
+        pass
+    made.ends("CT1 at 127.0.0.1: done, 0 objects")
+    until(lambda: not made.listener._server.visits, "all are concluded", within_s=60)
+    assert len(made.outcomes()) == 1 and len(logged(caplog)) == 3
+
+
+def test_connections_of_one_address_leave_room_for_others(rig):
+    made = rig(associations=2)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3 * wire.BESIDE):
+            stack.enter_context(socket.create_connection(("127.0.0.1", made.port), source_address=("127.0.0.2", 0)))
+        until(lambda: len(made.listener._server.visits) >= 2 + wire.BESIDE, "they are there", within_s=60)
+        with calling(made, CT) as another:
+            assert another.is_established
+
+
+def test_who_is_not_let_in_yet_is_waited_for_less_long(rig, monkeypatch):
+    monkeypatch.setattr(wire, "ASK_S", 0.2)
+    made = rig()
+    for start in (b"", b"\x01"):
+        with socket.create_connection(("127.0.0.1", made.port)) as silent:
+            silent.sendall(start)
+            assert gone(silent)
+    early, patient = (wire.Visit("127.0.0.1", 60.0, accepted=accepted) for accepted in (False, True))
+    for visit in (early, patient):
+        visit._mark -= 1
+    patient.refuse_idle()
+    with pytest.raises(TimeoutError, match=r"within 0\.2 s"):
+        early.refuse_idle()
 
 
 def test_an_object_without_an_end_is_cut_off(rig):

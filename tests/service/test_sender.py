@@ -9,7 +9,7 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,8 +28,9 @@ from medseg import plugins, readers
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
-from medseg.service import logs
+from medseg.service import logs, wire
 from medseg.service.delivery import backoff, commitment, sender
+from medseg.service.delivery.dicom import StoreWay
 from medseg.service.delivery.way import digest, meaning
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Job
@@ -573,6 +574,50 @@ def test_orthanc_confirms_on_an_association_of_its_own(_, journal, made, tmp_pat
                 break
             clock[0] += 10
     assert journal.jobs.get(job.id).state == "done", problems(journal, job)
+
+
+def gone(connection: socket.socket) -> bool:
+    """Whether the other side closes within the test's patience."""
+    connection.settimeout(30)
+    with suppress(ConnectionError):
+        while connection.recv(65536):
+            pass
+    return True
+
+
+def test_the_port_for_confirmations_is_for_the_archive_alone_and_reads_no_absurd_length(tmp_path):
+    site = site_of(tmp_path, pacs=at(1, commitment=True, reports=free_port()))
+    receiver = site.receivers["pacs"]
+    way = StoreWay(site, receiver)
+    try:
+        for start in (b"\x01\x00\xff\xff\xff\xf0", b"GET / HTTP/1.1\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", receiver.reports)) as liar:
+                liar.sendall(start + bytes(1000))
+                assert gone(liar)
+        for title, known in ((receiver.ae_title, True), ("STRANGER", False)):
+            entity = AE(title)
+            entity.acse_timeout = 30
+            entity.add_requested_context(StorageCommitmentPushModel)
+            association = entity.associate("127.0.0.1", receiver.reports)
+            assert association.is_established == known and association.is_rejected != known
+            if known:
+                association.release()
+    finally:
+        way.close()
+
+
+def test_who_is_silent_at_the_port_for_confirmations_holds_nobody_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(wire, "ASK_S", 0.2)
+    site = site_of(tmp_path, pacs=at(1, commitment=True, reports=free_port()))
+    receiver = site.receivers["pacs"]
+    way = StoreWay(site, receiver)
+    try:
+        for start in (b"", b"\x01"):
+            with socket.create_connection(("127.0.0.1", receiver.reports)) as silent:
+                silent.sendall(start)
+                assert gone(silent)
+    finally:
+        way.close()
 
 
 def put(archive: Archive, path: str, body: Any) -> None:

@@ -393,6 +393,14 @@ def test_what_strangers_tried_to_change_is_on_record_too(service):
     assert told == [("a stranger", "cancel", "401 no-token"), ("a stranger", "log_in", "401 no-token")]
 
 
+def test_strangers_do_not_fill_the_audit_log(service):
+    for _ in range(3 * access.FAILURES):
+        assert service.post("/api/v1/jobs/1/cancel", "").status_code == 401
+    service.post("/api/v1/jobs/1/cancel")
+    told = [who.partition(" at ")[0] for who, *_ in service.audit()]
+    assert told == ["a stranger"] * access.FAILURES + ["token admin"]
+
+
 def test_a_file_of_tokens_that_others_can_read_lets_nobody_in(service):
     assert service.get("/api/v1/me").status_code == 200
     path = service.site.at(service.site.serve.tokens)

@@ -14,6 +14,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from medseg.service import wire
 from medseg.service.delivery.way import Again
 
 INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -22,9 +23,19 @@ ASK = 1
 """Action type: request storage commitment."""
 ASK_AGAIN_S = 600.0
 """An answer that has not come for so long is asked for anew."""
+AT_ONCE, IDLE_S = 10, 60.0
+"""Most associations with answers, and the longest that one may be silent."""
 
 Answer = Mapping[str, int]
 """SOP Instance UID that is not kept -> failure reason (PS3.3 C.14.1.1); empty: all are."""
+
+
+class Port(wire.Server):
+    """At which answers come. Nobody keeps a record of who came."""
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        self.visits.difference_update([visit for visit in list(self.visits) if visit.gone])
+        return super().verify_request(request, client_address)
 
 
 class Commitments:
@@ -32,7 +43,7 @@ class Commitments:
     asked for anew, which does no harm.
 
     Args:
-        entity: with which the port for answers is served.
+        entity: with which the port for answers is served, for those alone whom it requires to call.
         port: of it; 0: answers come on the association on which was asked.
     """
 
@@ -44,12 +55,13 @@ class Commitments:
         self.handlers = [(evt.EVT_N_EVENT_REPORT, self._heard)]
         if address[1]:
             entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+            handlers = [*self.handlers, (evt.EVT_REQUESTED, _requested), (evt.EVT_ACCEPTED, _accepted)]
+            limited: dict[str, Any] = {"idle_s": IDLE_S, "associations": AT_ONCE, "parts": wire.Parts}
             try:
-                self._server = entity.start_server(
-                    address, block=False, evt_handlers=self.handlers, ssl_context=context
-                )
+                self._server = wire.listening(entity, address, handlers, context, Port, **limited)
             except OSError as error:
                 raise Again(f"port {address[1]} for confirmations: {error.strerror or error}") from error
+            threading.Thread(target=self._server.serve_forever, name="confirmations", daemon=True).start()
 
     def close(self) -> None:
         if self._server:
@@ -121,3 +133,11 @@ class Commitments:
                     self._answers[transaction] = unsaid | failed
                     self._changed.notify_all()
         return 0x0000, None
+
+
+def _requested(event: Any) -> None:
+    wire.never_began(event.assoc)
+
+
+def _accepted(event: Any) -> None:
+    event.assoc.dimse.visit.accepted = True

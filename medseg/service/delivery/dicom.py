@@ -53,6 +53,7 @@ class StoreWay:
         self._entity = pynetdicom.AE(receiver.calling or site.listen.ae_title)
         self._entity.connection_timeout = self._entity.acse_timeout = CONNECT_S
         self._entity.dimse_timeout = self._entity.network_timeout = ANSWER_S
+        self._entity.require_calling_aet = [receiver.ae_title]  # at the port for confirmations
         served = contexts.server(site, receiver.tls) if receiver.tls and receiver.reports else None
         self._commitments = Commitments(self._entity, (site.listen.host, receiver.reports), served)
 

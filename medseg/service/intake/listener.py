@@ -11,7 +11,6 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
-from pynetdicom.pdu_primitives import A_P_ABORT
 from sqlalchemy.exc import DBAPIError
 
 from medseg.atomic import DISK_FULL
@@ -20,10 +19,10 @@ from medseg.service.intake import commitment, server
 from medseg.service.intake.room import Room
 from medseg.service.intake.spool import Limits
 from medseg.service.intake.store import MIB, Store
-from medseg.service.intake.transfer import LOST, TICK_S, Visit
 from medseg.service.journal import Journal
 from medseg.service.logs import place
 from medseg.service.settings.site import Site
+from medseg.service.wire import LOST, TICK_S, Visit, never_began
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +120,9 @@ class Listener:
         """Let an association in, or say why not."""
         association = event.assoc
         visit, primitive = association.dimse.visit, association.requestor.primitive
-        if isinstance(primitive, A_P_ABORT):  # it was ended before it had begun
-            association.is_aborted = True
+        if never_began(association):
             return
+        visit.asked = True
         visit.calling = str(primitive.calling_ae_title).strip()
         with self._lock:
             reply, why = self._verdict(visit.calling, str(primitive.called_ae_title).strip())
@@ -157,16 +156,15 @@ class Listener:
         event.assoc.dimse.visit.ended("aborted")
 
     def _conclude(self) -> None:
-        """Write down how those connections ended that have."""
-        for visit in list(self._server.visits):
-            association = visit.association
-            if not visit.over:
-                if not association or not association.ident or association.is_alive() or association.dul.is_alive():
-                    continue
-                association.dimse.discard()
+        """Write down how those connections ended that have. Of those that asked for no association, which anybody can
+        make as many of as there is time for, the log alone tells."""
+        for visit in [one for one in list(self._server.visits) if one.gone]:
+            if visit.association:
+                visit.association.dimse.discard()
             counts = f"{visit.taken} objects" + (f", {visit.refused} refused" if visit.refused else "")
             outcome = f"{visit.outcome}, {counts}" if visit.accepted else visit.outcome
-            self._journal.audit.add(f"{visit.calling or 'unknown'} at {visit.address}", "association", "", outcome)
+            if visit.asked:
+                self._journal.audit.add(f"{visit.calling or 'unknown'} at {visit.address}", "association", "", outcome)
             self._server.visits.discard(visit)
             facts = {"calling": visit.calling, "address": visit.address, "outcome": outcome}
             log.info("association ended", extra={"facts": facts})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -20,13 +21,13 @@ from medseg.refusal import Refusal
 from medseg.service.intake import asking, server
 from medseg.service.intake.asking import ANSWERED, Found
 from medseg.service.intake.room import Room
-from medseg.service.intake.spool import Limits
+from medseg.service.intake.spool import Limits, Spool
 from medseg.service.intake.store import MIB, Store
-from medseg.service.intake.transfer import Provider, Visit
 from medseg.service.journal import Journal
 from medseg.service.settings import contexts as certificates
 from medseg.service.settings.site import Site
 from medseg.service.settings.sources import DicomSource
+from medseg.service.wire import Provider, Visit
 
 FIND, GET, MOVE = (
     StudyRootQueryRetrieveInformationModelFind,
@@ -102,7 +103,7 @@ class Archive:
         each = max(1, CONTEXTS // len(storable))
         contexts = [build_context(one, [syntax]) for one in storable for syntax in SYNTAXES[:each]]
         roles = [build_role(one, scp_role=True) for one in storable[:CONTEXTS]]
-        visit = Visit(self._source.host, WAIT_S, calling=self._source.ae_title)
+        visit = Visit(self._source.host, WAIT_S, calling=self._source.ae_title, accepted=True)
         room = Room(self._site)
         limits = Limits(store.incoming, int(self._site.listen.largest_mib * MIB), room.full)
         troubles: list[str] = []
@@ -119,7 +120,7 @@ class Archive:
 
         handlers = [(evt.EVT_C_STORE, keep)]
         with self._association([build_context(GET), *contexts[:CONTEXTS]], roles, handlers) as association:
-            association.dimse = Provider(association, limits, visit)
+            association.dimse = Provider(association, visit, partial(Spool, limits=limits))
             wanted = _identifier("STUDY", {"StudyInstanceUID": study_uid})
             self._retrieve(association.send_c_get(wanted, GET), troubles)
             association.dimse.discard()

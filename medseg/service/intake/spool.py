@@ -20,9 +20,8 @@ from pynetdicom.dsutils import create_file_meta
 from medseg.refusal import Refusal
 from medseg.service.intake import head
 from medseg.service.intake.store import PART, too_large
+from medseg.service.wire import Parts
 
-LONGEST_LIST = 2**24
-"""Bytes of a data set that is no object: a request for commitment."""
 LOOK_EVERY = 2**24
 """Bytes of an object after which it is looked whether there is still room."""
 
@@ -41,7 +40,7 @@ class Limits:
     full: Callable[[], str]
 
 
-class Spool(io.BytesIO):
+class Spool(Parts):
     """The data set of a message: that of a C-STORE goes into a file, another stays in memory.
 
     It is the `data_set` of a message of pynetdicom, which writes each fragment into it. Once something is wrong with an
@@ -49,7 +48,7 @@ class Spool(io.BytesIO):
     """
 
     def __init__(self, message: Any, association: Any, limits: Limits):
-        super().__init__()
+        super().__init__(message, association)
         self._message, self._association, self._limits = message, association, limits
         self._path: Path | None = None
         self._file: BinaryIO | None = None
@@ -63,8 +62,6 @@ class Spool(io.BytesIO):
         """
         self._size += len(data)
         if not isinstance(self._message, C_STORE_RQ):
-            if self._size > LONGEST_LIST:
-                raise ValueError("a list that is too long")
             return super().write(data)
         if self._size > 2 * self._limits.largest:
             raise ValueError("an object far larger than any may be")
