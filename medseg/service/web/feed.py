@@ -1,8 +1,6 @@
 """Changes as they happen, for all who listen: one look at the journal a moment, however many there are.
 
-A database may show a transaction with a smaller number after one with a larger one. So each look goes back a little,
-and what was told is remembered: nobody misses a change, and who comes back with the number of the last change that it
-saw may hear of one twice.
+Nobody misses a change, and who comes back with the number of the last change that it saw may hear of one twice.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +16,12 @@ from anyio import to_thread
 
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Event
+from medseg.service.journal.tail import Tail
 from medseg.service.web.shown import percent
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 0.3
-BACK = 100
-"""Changes before the last that are looked at again."""
-KEPT = 10 * BACK
 LONGEST = 2000
 """Changes that wait for one listener; who is slower is let go, and comes back with the last number that it has."""
 QUIET_S = 15.0
@@ -51,7 +46,7 @@ class Feed:
 
     def __init__(self, journal: Journal):
         self._journal, self._listeners = journal, set[_Listener]()
-        self._seen, self._last = OrderedDict[int, None](), 0
+        self._changes: Tail | None = None
         self._progress: dict[int, tuple[str, int]] = {}
         self.closed = False
 
@@ -107,9 +102,7 @@ class Feed:
             self._listeners.discard(listener)
 
     def _begin(self) -> None:
-        self._last = self._journal.jobs.last_event()
-        for number, _ in self._journal.jobs.events(after=max(0, self._last - BACK)):
-            self._seen[number] = None
+        self._changes = Tail(self._journal.jobs)
 
     def _missed(self, job: int, after: int) -> list[Told]:
         found: list[Told] = []
@@ -120,14 +113,7 @@ class Feed:
 
     def _look(self) -> list[Told]:
         """What is new since the last look."""
-        told: list[Told] = []
-        for number, event in self._journal.jobs.events(after=max(0, self._last - BACK)):
-            if number not in self._seen:
-                self._seen[number] = None
-                told.append(_change(number, event))
-                self._last = max(self._last, number)
-        while len(self._seen) > KEPT:
-            self._seen.popitem(last=False)
+        told = [_change(number, event) for number, event in (self._changes.new() if self._changes else ())]
         progress = {
             job.id: (job.stage, percent(job.state, job.share)) for job in self._journal.jobs.find(states=("running",))
         }
