@@ -144,6 +144,17 @@ def test_a_job_says_which_version_of_a_model_it_takes(tmp_path):
             assert service.get(f"/api/v1/jobs/{job['id']}").json()["model"] == told
 
 
+def test_the_events_of_a_job_that_has_ended_end(service):
+    job, _ = service.journal.jobs.submit(asked(1, model="/m"), who="a")
+    service.journal.jobs.cancel(job.id, "a")
+    path = f"/api/v1/jobs/{job.id}/events"
+    told = service.get(path)
+    assert told.status_code == 200 and told.text.count("event: job") == 3
+    last = service.journal.jobs.last_event()
+    assert service.get(path, headers={"last-event-id": f"{last - 1}"}).text.count("event: job") == 1
+    assert service.get(path, headers={"last-event-id": f"{last}"}).status_code == 204, "come back no more"
+
+
 def test_dicom_in_a_zip_goes_to_the_model_that_is_named(service):
     files = {f"../../evil/{n}": one for n, one in enumerate(objects())} | {"readme.txt": b"hello"}
     answer = submit(service, {"model": "liver"}, {"study": ("x.zip", zipped(files))})

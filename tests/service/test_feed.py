@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 
@@ -151,3 +152,47 @@ def test_what_was_before_is_not_new_however_often_one_looks(journal):
         change(journal, number)
     change(journal, 2000)
     assert [number for number, _ in late.new()] == [10 + 2 * tail.BACK, 2000] and late.new() == []
+
+
+def test_the_events_of_a_job_end_with_it(journal):
+    async def run() -> None:
+        made, running, stream = await listening(journal, job=1, after=0)
+        (begun,) = await heard(stream, 1)
+        journal.jobs.cancel(1, "a")
+        assert len(await heard(stream, 1)) == 1
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(anext(stream), WAIT_S)
+        later = [text async for text in made.listen(1, begun)]
+        assert len(later) == 2 and '"cancelled"' in later[1], "and at once where it has ended before"
+        journal.jobs.retry(1, "a")
+        again = made.listen(1, 0)
+        await heard(again, 3)
+        journal.jobs.cancel(1, "a")
+        assert len(await heard(again, 1)) == 1, "but not where it is tried again"
+        made.close()
+        await asyncio.wait_for(running, WAIT_S)
+
+    asyncio.run(asyncio.wait_for(run(), WAIT_S))
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_who_may_listen_no_more_is_let_go(journal, monkeypatch, busy):
+    monkeypatch.setattr(feed, "QUIET_S", 0.1)
+    may = [True]
+
+    async def run() -> None:
+        made, running, stream = await listening(journal, allowed=lambda: may[0])
+        assert "still here" in await asyncio.wait_for(anext(stream), WAIT_S)
+        may[0] = False
+        for number in itertools.count():
+            if busy:
+                made._tell((0, "progress", {"job": 1, "percent": number}))
+                await asyncio.sleep(0)
+            try:
+                await anext(stream)
+            except StopAsyncIteration:
+                break
+        made.close()
+        await asyncio.wait_for(running, WAIT_S)
+
+    asyncio.run(asyncio.wait_for(run(), WAIT_S / 2))

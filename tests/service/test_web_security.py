@@ -17,7 +17,7 @@ from uvicorn.lifespan.off import LifespanOff
 
 from medseg.service import logs
 from medseg.service.settings.serve import Serve
-from medseg.service.web import access, guard, pages, server, tokens, volumes
+from medseg.service.web import access, feed, guard, pages, server, tokens, volumes
 from medseg.service.web.guard import Guard
 from medseg.service.web.problem import Problem
 from tests.service import studies
@@ -429,3 +429,18 @@ def test_a_volume_has_the_line_ends_of_its_format(tmp_path):
     (tmp_path / "sent").write_bytes(VOLUME.replace(b"\n", b"\r", 3))
     with pytest.raises(Problem, match="other line ends"):
         volumes.suffix(tmp_path / "sent")
+
+
+def test_a_token_that_is_removed_hears_no_more(service, monkeypatch):
+    monkeypatch.setattr(feed, "QUIET_S", 0.05)
+    door = service.client.app.state.door
+    token, asked_again, still = door.by_token(service.secrets["read"], ""), threading.Event(), door.still
+    monkeypatch.setattr(door, "still", lambda token: (still(token), asked_again.set())[0])
+    hold = threading.Thread(target=lambda: service.get("/api/v1/events"))
+    hold.start()
+    assert asked_again.wait(WAIT_S / 3) and hold.is_alive()
+    tokens.remove(service.site.at(service.site.serve.tokens), "read")
+    hold.join(WAIT_S / 3)
+    assert not hold.is_alive() and not door.still(token)
+    tokens.add(service.site.at(service.site.serve.tokens), "read", "read")
+    assert not door.still(token), "one of the same name is another"

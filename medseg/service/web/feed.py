@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from anyio import to_thread
 
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Event
+from medseg.service.journal.states import ENDS
 from medseg.service.journal.tail import Tail
 from medseg.service.web.shown import percent
 
@@ -67,12 +68,15 @@ class Feed:
         for listener in self._listeners:
             _end(listener)
 
-    async def listen(self, job: int = 0, after: int | None = None) -> AsyncIterator[str]:
+    async def listen(
+        self, job: int = 0, after: int | None = None, *, allowed: Callable[[], bool] = lambda: True
+    ) -> AsyncIterator[str]:
         """Server-Sent Events (HTML, 9.2): `job`, a change; `progress`, where a running job is.
 
         Args:
-            job: only of this one; 0: of all.
+            job: only of this one, until it has ended; 0: of all.
             after: number of the last change that is known; None: what is new from now on.
+            allowed: whether who listens still may; asked every `QUIET_S`.
         """
         listener = _Listener(job, asyncio.Queue(LONGEST))
         if not self._listeners:  # nobody has looked for a while
@@ -82,34 +86,50 @@ class Feed:
             yield "retry: 2000\n\n"
             known: set[int] = set()
             if after is not None:
-                for told in await to_thread.run_sync(self._missed, job, after):
+                missed, ended = await to_thread.run_sync(self._missed, job, after)
+                for told in missed:
                     known.add(told[0])
                     yield _line(told)
+                if ended:
+                    return
             for number, (stage, share) in list(self._progress.items()):
                 if job in (0, number):
                     yield _line((0, "progress", {"job": number, "stage": stage, "percent": share}))
+            clock = asyncio.get_running_loop().time
+            due = clock() + QUIET_S
             while not self.closed:
+                quiet = False
                 try:
                     heard = await asyncio.wait_for(listener.queue.get(), QUIET_S)
                 except TimeoutError:
+                    quiet = True
+                if quiet or clock() >= due:
+                    due = clock() + QUIET_S
+                    if not await to_thread.run_sync(allowed):
+                        return
+                if quiet:
                     yield ": still here\n\n"
                     continue
                 if heard is None:
                     return
                 if heard[0] not in known:
                     yield _line(heard)
+                    if job and heard[2].get("state") in ENDS:
+                        return
         finally:
             self._listeners.discard(listener)
 
     def _begin(self) -> None:
         self._changes = Tail(self._journal.jobs)
 
-    def _missed(self, job: int, after: int) -> list[Told]:
+    def _missed(self, job: int, after: int) -> tuple[list[Told], bool]:
+        """Changes since `after`, and whether the one job has ended with the last of them."""
+        state = self._journal.jobs.get(job).state if job else ""  # first: so that what has ended it is among them
         found: list[Told] = []
         while page := self._journal.jobs.events(job, after=after):
             found += [_change(number, event) for number, event in page]
-            after = page[-1][0]
-        return found[-LONGEST:]
+            after, state = page[-1][0], page[-1][1].state
+        return found[-LONGEST:], bool(job) and state in ENDS
 
     def _look(self) -> list[Told]:
         """What is new since the last look."""
