@@ -182,7 +182,10 @@ def test_a_disk_that_cannot_do_what_is_needed(tmp_path, monkeypatch):
         "disk, syncing": "look",
         "disk, hard links": "bad",
         "disk, file locks": "bad",
+        "disk, access": "ok",
     }
+    tmp_path.chmod(0o750)
+    assert said(machine.disk(tmp_path, FREE))["disk, access"][0] == "look"
     tight = shutil.disk_usage(tmp_path).free / 2**30 / 1.5
     assert said(machine.disk(tmp_path, Keep(free_gib=tight)))["disk"][0] == "look"
     (tmp_path / "file").write_text("")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -17,9 +19,12 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg.refusal import Refusal
 from medseg.service.intake import head
+from medseg.service.intake.room import Room
 from medseg.service.journal import Journal
 from medseg.service.journal.arrivals import Counts, Received, digest
-from tests.service.intake_sites import STUDY, hand_in, image, save, store_in
+from medseg.service.web import tokens
+from medseg.service.work import liveness
+from tests.service.intake_sites import STUDY, hand_in, image, save, site_in, store_in
 from tests.tiny import ENVIRONMENT
 
 
@@ -41,6 +46,20 @@ def test_what_comes_in_is_there_once_and_counted(journal, tmp_path):
         assert kept.stat().st_size == one.bytes and head.sha256(kept, head.read(kept)) == one.sha256
     assert b"mended" in (tmp_path / "data" / current[1].path).read_bytes()
     assert len(files(tmp_path / "data" / "objects")) == 3 and not files(tmp_path / "data" / "incoming")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_the_data_folder_is_its_owners_alone(journal, tmp_path):
+    """Whoever makes it: the programs that take in, work and serve, and a journal."""
+    before = os.umask(0o022)
+    try:
+        with store_in(tmp_path / "a", journal), liveness.alive(liveness.folder(tmp_path / "b" / "data"), "w"):
+            Room(site_in(tmp_path / "c", keep={"free_gib": 0})).full()
+            Journal(tmp_path / "d" / "data" / "journal.sqlite").close()
+            tokens.add(tmp_path / "e" / "data" / "tokens.yaml", "anna", "read")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / one / "data").stat().st_mode) for one in "abcde"] == [0o700] * 5
 
 
 def test_who_stored_an_object_does_not_make_it_another(journal, tmp_path):

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from medseg.service.settings.folders import private
 from medseg.service.settings.site import Site
 
 GIB = 2**30
@@ -36,7 +37,7 @@ class Room:
 
     def full(self) -> str:
         """Why nothing more can be taken in; empty if it can."""
-        self._data.mkdir(parents=True, exist_ok=True)
+        private(self._data)
         free = shutil.disk_usage(self._data).free / GIB
         if free < self._keep.free_gib:
             return f"{free:.3g} GiB are free on the disk, and {self._keep.free_gib:g} are to stay free"

@@ -39,11 +39,8 @@ def serve(site: Site, handlers: list[Any], limits: Limits) -> Server:
     entity.maximum_pdu_size = PDU_BYTES
     entity.supported_contexts = SERVICES
     certificate = contexts.server(site, listen.tls) if listen.tls else None
-    limited: dict[str, Any] = {
-        "idle_s": listen.idle_s,
-        "associations": listen.associations,
-        "parts": partial(Spool, limits=limits),
-    }
+    limited: dict[str, Any] = {"idle_s": listen.idle_s, "associations": listen.associations}
+    limited["parts"] = partial(Spool, limits=limits)
     try:
         return listening(entity, (listen.host, listen.port), handlers, certificate, **limited)
     except OSError as error:

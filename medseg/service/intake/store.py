@@ -26,6 +26,7 @@ from medseg.service import logs
 from medseg.service.intake import head
 from medseg.service.journal import Journal
 from medseg.service.journal.arrivals import Novelty, Received
+from medseg.service.settings.folders import private
 from medseg.service.settings.site import Site
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Store:
         self._waiting: list[tuple[Received, Path, Future[Novelty]]] = []
         self._queue, self._committing = threading.Lock(), threading.Lock()
         around = self._data / INCOMING
-        (self._data / OBJECTS).mkdir(parents=True, exist_ok=True)
+        (private(self._data) / OBJECTS).mkdir(exist_ok=True)
         around.mkdir(exist_ok=True)
         name = uuid.uuid4().hex
         self._alive = filelock.FileLock(around / f"{name}.lock", thread_local=False)

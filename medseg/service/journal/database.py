@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from medseg.refusal import Refusal
 from medseg.service.journal import schema
+from medseg.service.settings.folders import private
 
 BUSY_MS = 60_000
 """How long SQLite waits for another process to end its change; each takes milliseconds."""
@@ -94,7 +95,7 @@ def _refused(where: str, found: str) -> Refusal:
 
 def _sqlite(url: URL) -> Engine:
     assert url.database  # given by `_url`
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    private(Path(url.database).parent)
     engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")

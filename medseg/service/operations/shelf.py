@@ -9,6 +9,7 @@ from medseg.service import models
 from medseg.service.journal import Journal
 from medseg.service.journal.states import State
 from medseg.service.models import Installed
+from medseg.service.settings.folders import private
 from medseg.service.settings.site import Site
 
 NEED_IT: tuple[State, ...] = ("received", "checked", "queued", "running", "written")
@@ -21,6 +22,7 @@ def install(site: Site, run: Path, name: str, version: str, *, who: str, use: bo
     Raises:
         Refusal: see there.
     """
+    private(site.at(site.data))
     journal = Journal(site.journal_at)
     try:
         made = models.install(models.at(site), run, name, version, code=code)

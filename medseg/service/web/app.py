@@ -17,6 +17,7 @@ from medseg.refusal import Refusal
 from medseg.service.intake.room import Room as Free
 from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
+from medseg.service.settings.folders import private
 from medseg.service.settings.site import Site
 from medseg.service.web import api, health, pages, problem, ways_in
 from medseg.service.web.access import Door
@@ -37,7 +38,7 @@ def app(site: Site, journal: Journal, store: Store) -> FastAPI:
     Args:
         store: takes DICOM objects in.
     """
-    site.at(site.data).mkdir(parents=True, exist_ok=True)
+    private(site.at(site.data))
     feed = Feed(journal)
 
     @contextlib.asynccontextmanager

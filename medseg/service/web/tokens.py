@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 
 from medseg.atomic import replacing
 from medseg.refusal import Refusal
+from medseg.service.settings.folders import private
 from medseg.settings import Settings
 
 Role = Literal["read", "submit", "admin"]
@@ -162,7 +163,7 @@ def _hashed(secret: str, salt: bytes) -> bytes:
 
 def _changing(path: Path) -> FileLock:
     """Two that change the file at once do so one after the other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private(path.parent)
     return FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_S)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from medseg.service.settings.folders import private
+
 LEASE_S = 60.0
 """A process of another machine whose beats did not go on for so long is gone."""
 SUFFIX = ".lock"
@@ -36,7 +38,8 @@ def folder(data: Path) -> Path:
 @contextlib.contextmanager
 def alive(locks: Path, owner: str) -> Iterator[None]:
     """Within it, whoever looks sees that the process lives; the lock goes with the process, however it ends."""
-    locks.mkdir(parents=True, exist_ok=True)
+    private(locks.parent)
+    locks.mkdir(exist_ok=True)
     path = locks / f"{owner}{SUFFIX}"
     with FileLock(path, timeout=0):
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from medseg.service.journal import Journal
 from medseg.service.operations.checks.finding import Finding
+from medseg.service.settings.folders import private
 from medseg.service.settings.keep import Keep
 
 GIB = 2**30
@@ -71,7 +72,7 @@ def memory() -> Iterator[Finding]:
 def disk(folder: Path, keep: Keep) -> Iterator[Finding]:
     """Room, and whether the folder's file system does what is asked of it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private(folder)
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder) as name:
             place = Path(name)
             room = shutil.disk_usage(folder)
@@ -87,6 +88,7 @@ def disk(folder: Path, keep: Keep) -> Iterator[Finding]:
             yield _syncs(place)
             yield _links(place)
             yield _locks(place)
+            yield _access(folder)
     except OSError as error:
         remedy = f"let user {os.getuid()} write into it"
         yield Finding("disk", "bad", f"{folder}: {error.strerror or error}", remedy)
@@ -122,6 +124,14 @@ def _kept_by_a_server() -> bool | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return {"yes": True, "no": False}.get(done.stdout.strip())
+
+
+def _access(folder: Path) -> Finding:
+    mode = folder.stat().st_mode & 0o777
+    if os.name == "posix" and mode & 0o077:
+        found = f"{folder} has mode {mode:04o}: others on this machine can look into it, or even write"
+        return Finding("disk, access", "look", found, f"chmod 0700 {folder}, unless they are meant to")
+    return Finding("disk, access", "ok", "nobody but its owner can look into the data folder")
 
 
 def _syncs(place: Path) -> Finding:
