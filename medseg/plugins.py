@@ -72,6 +72,14 @@ def description(kind: str, name: str) -> list[str]:
     return (ast.get_docstring(tree) or "").splitlines()[1:]
 
 
+def constant(kind: str, name: str, wanted: str) -> object:
+    """What the component sets this name to at its top, read without importing it; None where it does not."""
+    for node in ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == wanted:
+            return ast.literal_eval(node.value)
+    return None
+
+
 def options(kind: str, name: str) -> list[str]:
     """One line an option of the component, `name: type = default  what it does`, read without importing it; those that
     its `Options` inherit from settings elsewhere in medseg come first."""

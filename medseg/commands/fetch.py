@@ -44,8 +44,8 @@ def command(
             return
         ended = fetching.fetch(loaded, source, keys, studies, getpass.getuser())
     for fetched in ended:
-        if fetched.problem:
-            print(f"{fetched.study.study_uid}: {fetched.problem}")
+        became = f"job {fetched.job}" if fetched.job else "nothing new, all of it was here"
+        print(f"{fetched.study.study_uid}: {fetched.problem or became}")
     good = sum(not fetched.problem for fetched in ended)
     print(f"{good} of {len(ended)} studies fetched, {sum(fetched.objects for fetched in ended)} objects")
     if good < len(ended):

@@ -11,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, insert, select, update
 
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Identity
-from medseg.service.journal.tables import jobs
+from medseg.service.journal.tables import events, jobs
 from medseg.service.operations import alerts
-from medseg.service.operations.alerts import Trouble, Watch, tell
+from medseg.service.operations.alerts import Trouble, Watch
 from medseg.service.operations.housekeeper import LOOK_S, Housekeeper
 from medseg.service.settings.alerts import Alerts
 from medseg.service.settings.keep import Keep
@@ -92,6 +92,11 @@ def webhook() -> Iterator[tuple[str, list[dict], list[int]]]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def tell(site: Site, journal: Journal, troubles: list[Trouble], *, age: float) -> int:
+    """Of all that is on record."""
+    return alerts.tell(site, journal, troubles, age=age, upto=journal.jobs.last_event())
 
 
 def fail(journal: Journal, digest: str, code: str = "missing-slices") -> int:
@@ -292,13 +297,13 @@ def test_the_housekeeper_counts_tells_and_tidies(tmp_path, journal, site, told, 
     free = site.model_copy(update={"keep": Keep(studies_days=0, results_days=0, free_gib=0)})
     keeper = Housekeeper(free, journal, "housekeeper 1", clock=clock)
     assert keeper.step() and not place.here("1.2") and not place.results(job)
-    assert [message["trouble"] for message in told.take()] == ["failed"]
     later = place.study("1.3", "done")
     with monkeypatch.context() as patch:
         patch.setattr(journal.keeping, "grow", None)  # what is not due is not done
         assert not keeper.step()
     clock.now += LOOK_S
-    assert not keeper.step() and place.results(later)
+    assert keeper.step() and place.results(later)
+    assert [message["trouble"] for message in told.take()] == ["failed"]
     clock.now += 600
     assert keeper.step() and not place.results(later)
     tight = site.model_copy(update={"keep": Keep(quota_gib=1e-9, free_gib=0)})
@@ -308,6 +313,22 @@ def test_the_housekeeper_counts_tells_and_tidies(tmp_path, journal, site, told, 
     clock.now += LOOK_S
     keeper.step()
     assert "quota" in [message["trouble"] for message in told.take()]
+
+
+def test_a_failure_that_shows_late_under_a_smaller_number_is_told(journal, site, told):
+    clock, numbers = Clock(), [fail(journal, "a"), fail(journal, "b")]
+    with journal.database.write() as connection:  # as a transaction that took its number early and ends late
+        event = (events.c.job == numbers[0]) & (events.c.state == "failed")
+        late = dict(connection.execute(select(events).where(event)).one()._mapping)
+        connection.execute(delete(events).where(event))
+    keeper = Housekeeper(site, journal, "h", clock=clock)
+    keeper.step()
+    with journal.database.write() as connection:
+        connection.execute(insert(events).values(late))
+    for _ in range(2):
+        clock.now += LOOK_S
+        keeper.step()
+    assert [[one["job"] for one in message["jobs"]] for message in told.take()] == [numbers]
 
 
 def test_a_disk_that_cannot_be_tidied_is_told_of(tmp_path, journal, site, told, monkeypatch):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, update
 
 import medseg
+from medseg.service import models
 from medseg.service.journal.states import STATES
 from medseg.service.journal.tables import arrivals, jobs
 from medseg.service.settings.keep import Keep
@@ -112,6 +113,46 @@ def test_what_is_asked_for_after_its_result_was_cleared_away_is_done_anew(servic
     job = on_record.get(again["job"]["id"])
     assert again["new"] and job.id != first and Path(job.source["all"]).read_bytes() == VOLUME
     assert submit(service, ask, {"image": ("a.nrrd", VOLUME)}).json()["job"]["id"] == job.id
+
+
+def test_a_model_that_is_damaged_stops_no_other(tmp_path, caplog):
+    with serving(site_in(tmp_path)) as service:
+        shelf = models.at(service.site)
+        for name in ("spine", "brain"):
+            models.install(shelf, tmp_path / "liver", name, "1.1")
+        (shelf / "brain" / "1.1" / "plan.json").write_text("{", encoding="utf-8")
+        (shelf / "spine" / "1.1" / "labels.json").write_text('{"labels": [{"name": 7}]}', encoding="utf-8")
+        assert [one["name"] for one in service.get("/api/v1/models").json()] == ["liver"]
+        said = [getattr(record, "facts", {}).get("model") for record in caplog.records]
+        assert "spine" in said and "brain@1.1" in said
+        for name in ("spine", "spine@1.1", "brain", "liver"):
+            answer = submit(service, {"model": name}, {"image": ("a.nrrd", VOLUME)})
+            assert answer.status_code == {"liver": 200, "brain": 404}.get(name, 503), answer.text
+            assert str(tmp_path) not in answer.text and "json" not in answer.text
+        shutil.rmtree(tmp_path / "liver")
+        answer = submit(service, {"model": "liver"}, {"image": ("a.nrrd", VOLUME)})
+        assert answer.status_code == 503 and str(tmp_path) not in answer.text
+        assert service.get("/api/v1/models").json() == []
+
+
+def test_a_job_says_which_version_of_a_model_it_takes(tmp_path):
+    with serving(site_in(tmp_path)) as service:
+        models.install(models.at(service.site), tmp_path / "liver", "spine", "1.1")
+        for asked_for, told in (("spine", "spine@1.1"), ("liver", "liver")):
+            job = submit(service, {"model": asked_for}, {"image": ("a.nrrd", VOLUME)}).json()["job"]
+            assert job["model"] == told
+            assert service.get(f"/api/v1/jobs/{job['id']}").json()["model"] == told
+
+
+def test_the_events_of_a_job_that_has_ended_end(service):
+    job, _ = service.journal.jobs.submit(asked(1, model="/m"), who="a")
+    service.journal.jobs.cancel(job.id, "a")
+    path = f"/api/v1/jobs/{job.id}/events"
+    told = service.get(path)
+    assert told.status_code == 200 and told.text.count("event: job") == 3
+    last = service.journal.jobs.last_event()
+    assert service.get(path, headers={"last-event-id": f"{last - 1}"}).text.count("event: job") == 1
+    assert service.get(path, headers={"last-event-id": f"{last}"}).status_code == 204, "come back no more"
 
 
 def test_dicom_in_a_zip_goes_to_the_model_that_is_named(service):

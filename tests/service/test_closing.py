@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from medseg.refusal import Refusal
 from medseg.service.intake.closing import Closing
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Identity
 from tests.service.intake_sites import STUDY, hand_in, image, site_in, store_in
+
+BOTH = [f"{STUDY}.1.{number}" for number in (1, 2)]
 
 
 class Clock:
@@ -78,14 +81,32 @@ def test_after_a_restart_quiet_begins_anew(parts, tmp_path):
 
 def test_a_study_is_whole_at_once_when_all_that_was_announced_is_here(parts):
     journal, store, _, closing, _ = parts
-    journal.arrivals.expect(STUDY, 2, "upload")
+    journal.arrivals.expect(STUDY, BOTH, "archive")
     assert closing.step() == 0 and journal.arrivals.open() == []
     hand_in(store, image(1))
     assert closing.step() == 0 and journal.arrivals.open()[0].expected == 2
     hand_in(store, image(2))
     assert closing.step() == 1
-    journal.arrivals.expect(STUDY, 2, "upload")
+    journal.arrivals.expect(STUDY, BOTH, "archive")
     assert closing.step() == 0 and len(journal.jobs.find()) == 1
+
+
+def test_what_was_announced_is_waited_for_however_long_it_is_quiet(parts):
+    journal, store, clock, closing, _ = parts
+    journal.arrivals.expect(STUDY, BOTH, "archive")
+    hand_in(store, image(1))
+    for _ in range(3):
+        clock.now += 100
+        assert closing.step() == 0
+    journal.arrivals.expect(STUDY, (), "upload")  # somebody says that this is all
+    assert closing.step() == 1
+    journal.arrivals.expect(STUDY, BOTH, "archive")  # and the archive has more: the next revision is announced
+    assert closing.step() == 0
+    clock.now += 100
+    assert closing.step() == 0
+    hand_in(store, image(2))
+    assert closing.step() == 1
+    assert [len(folder_of(job)) for job in journal.jobs.find()] == [2, 1]
 
 
 def test_late_and_corrected_slices_make_a_revision_of_all_objects(parts):
@@ -167,6 +188,9 @@ def test_a_revision_of_which_objects_are_gone_fails_and_says_so(parts, tmp_path)
     assert closing.step() == 1
     job = journal.jobs.find()[0]
     assert (job.state, job.reason_code) == ("failed", "lost-input") and "1 of 2 objects" in job.reason
+    with pytest.raises(Refusal, match="fetch the study"):  # what is left of it would pass for the study
+        journal.jobs.retry(job.id, "me")
+    assert journal.jobs.get(job.id).state == "failed"
 
 
 def test_an_object_that_moved_to_another_series_is_in_one_place(parts):

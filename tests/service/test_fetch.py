@@ -24,13 +24,16 @@ from pynetdicom.sop_class import (
 
 from medseg.refusal import Refusal
 from medseg.service.intake import asking, dicomweb, fetching, query
+from medseg.service.intake.closing import Closing
 from medseg.service.journal import Journal
 from medseg.service.journal.arrivals import Counts
+from medseg.service.operations import retention
 from medseg.service.settings.site import load
 from tests import judges
 from tests.judges import free_port
 from tests.service.hospital import Hospital, hospital, until
 from tests.service.intake_sites import image, save
+from tests.service.test_closing import Clock
 from tests.tiny import medseg_command
 
 ROOT = "1.2.826.0.1.3680043.8.498.88"
@@ -331,14 +334,38 @@ def test_a_study_that_comes_in_part_is_no_success(tmp_path):
         done = medseg_command("fetch", tmp_path / "site.yaml", "pacs", f"StudyInstanceUID={uid}")
     assert done.code == 1 and "1 of the 3 objects" in done.out and "0 of 1 studies" in done.out
     with journal_of(tmp_path) as journal:
-        assert journal.arrivals.counts().received == 2 and journal.jobs.find() == []
+        assert journal.arrivals.counts().received == 2
+        clock = Clock()
+        listener = Closing(load(tmp_path / "site.yaml"), journal, clock=clock)  # of `medseg listen`, beside it
+        for _ in range(2):
+            assert listener.step() == 0
+            clock.now += 1e6
+        assert journal.jobs.find() == []
     with unreliable(3) as port:
         dimse_archive(tmp_path, port)
         done = medseg_command("fetch", tmp_path / "site.yaml", "pacs", f"StudyInstanceUID={uid}")
-    assert done.code == 0
+    assert done.code == 0 and f"{uid}: job 1" in done.out
     with journal_of(tmp_path) as journal:
         [job] = journal.jobs.find()
         assert len(list(Path(job.source["all"]).rglob("*.dcm"))) == 3
+
+
+def test_a_study_that_was_removed_is_fetched_again_and_is_a_job_again(tmp_path):
+    uid = image(1).StudyInstanceUID
+    with unreliable(3) as port:
+        dimse_archive(tmp_path, port)
+        words = ("fetch", tmp_path / "site.yaml", "pacs", f"StudyInstanceUID={uid}")
+        assert f"{uid}: job 1" in medseg_command(*words).out
+        assert f"{uid}: nothing new, all of it was here" in medseg_command(*words).out
+        with journal_of(tmp_path) as journal:
+            journal.jobs.cancel(1, "me")
+            for age in (0.0, 1e9):
+                retention.tidy(load(tmp_path / "site.yaml"), journal, age=age)
+            assert not list((tmp_path / "data" / "objects").rglob("*.dcm"))
+        assert f"{uid}: job 2" in medseg_command(*words).out
+    with journal_of(tmp_path) as journal:
+        again = journal.jobs.get(2)
+        assert again.state == "received" and len(list(Path(again.source["all"]).rglob("*.dcm"))) == 3
 
 
 def test_an_archive_that_refuses_is_quoted(tmp_path):

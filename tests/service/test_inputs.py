@@ -130,6 +130,20 @@ def test_a_table_names_scans_or_channels(tmp_path):
             found(tmp_path, table)
 
 
+@pytest.mark.parametrize("named", ["study", "study/DICOMDIR"])
+def test_a_folder_that_a_table_names_is_told_by_all_files_in_it(named, tmp_path):
+    scan = dicom_series.series(tmp_path / "study" / "deep" / "series", dicom_series.places(5), series="1.2.3")
+    (tmp_path / "study" / "DICOMDIR").write_bytes(bytes(8))
+    (tmp_path / "cases.csv").write_text(f"case,scan\nfirst,{named}\n")
+    before = facts(found(tmp_path, tmp_path / "cases.csv")["first"])
+    assert before == facts(found(tmp_path, tmp_path / "cases.csv")["first"])
+    file = next(scan.iterdir())
+    file.write_bytes(file.read_bytes() + b"\0" * 8)
+    assert before != facts(found(tmp_path, tmp_path / "cases.csv")["first"])
+    with pytest.raises(Refusal, match="the folder of the results in it"):
+        inputs.find([tmp_path / "cases.csv"], ONE, tmp_path / "study" / "out")
+
+
 def test_two_of_one_name_are_told_apart_and_one_named_twice_is_refused(tmp_path):
     paths = [sites.scan(tmp_path / place / "a.nii.gz") for place in ("one", "two")]
     cases = found(tmp_path, *paths)
@@ -144,6 +158,15 @@ def test_names_of_cases_are_names_of_files(tmp_path):
     assert name == "a_b_ü_c"
 
 
+def test_results_are_not_written_over_scans(tmp_path):
+    scan = sites.scan(tmp_path / "out" / "a.nii.gz")
+    (tmp_path / "cases.csv").write_text("case,scan\nb,out/a.nii.gz\n")
+    for path in (scan, tmp_path / "cases.csv"):
+        with pytest.raises(Refusal, match="a scan in the folder of the results"):
+            found(tmp_path, path)
+    assert found(tmp_path, sites.scan(tmp_path / "out" / "deep" / "a.nii.gz"))
+
+
 def test_results_do_not_become_inputs(disc, tmp_path):
     with pytest.raises(Refusal, match="the folder of the results in it"):
         inputs.find([tmp_path], ONE, tmp_path / "out")
@@ -156,10 +179,11 @@ def test_results_do_not_become_inputs(disc, tmp_path):
 
 def test_an_address_is_fetched_into_the_results_and_again_it_is_the_same(tmp_path, monkeypatch):
     asked = []
+    there = dicom_series.series(tmp_path / "there", dicom_series.places(5), series="1.2.3")
 
     def download(address: str, folder: Path) -> list[Path]:
         asked.append(address)
-        return [dicom_series.series(folder / "1.2", dicom_series.places(5), series="1.2.3")]
+        return [Path(shutil.copytree(there, folder / "1.2", dirs_exist_ok=True))]
 
     monkeypatch.setattr(dicomweb, "download", download)
     address = "https://pacs/dicom-web/studies?PatientID=P7"
@@ -169,6 +193,10 @@ def test_an_address_is_fetched_into_the_results_and_again_it_is_the_same(tmp_pat
     before = found(tmp_path, *first)
     for file in first[1].iterdir():
         os.utime(file, (1, 1))
+    file = next(first[1].iterdir())
+    file.write_bytes(file.read_bytes()[:-8] + b"another!")
+    changed = found(tmp_path, *first)
+    assert {name for name, one in before.items() if facts(one) != facts(changed[name])} == set(before) - {"a"}
     again = batch.fetched([str(local), address], tmp_path / "out")
     assert again == first and {name: facts(one) for name, one in found(tmp_path, *again).items()} == {
         name: facts(one) for name, one in before.items()

@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Identity, Lost
+from medseg.service.journal.jobs import Asked, Identity, Job, Lost
 from medseg.service.journal.states import ENDS, NEXT, STATES
 from medseg.service.journal.tables import metadata
 from tests.tiny import ENVIRONMENT
@@ -105,6 +105,31 @@ def test_what_is_sent_is_tried_for_ever(journal):
     journal.jobs.move(job.id, "s", "done", keep=True)
     ended = journal.jobs.get(job.id)
     assert (ended.reason_code, ended.reason, ended.owner) == ("", "", None)
+
+
+def test_results_that_kill_their_sender_let_others_have_their_turn(journal, monkeypatch):
+    now = [1e9]
+    monkeypatch.setattr("medseg.service.journal.jobs.time.time", lambda: now[0])
+    poison, *good = (ready(journal, name).id for name in "abc")
+    got = []
+    for number in range(6):
+        got.append(journal.jobs.take("proven", f"s{number}").id)
+        if got[-1] == poison:
+            journal.jobs.take_back(f"s{number}", "watch", "crashed", "signal 9")
+        else:
+            journal.jobs.move(got[-1], f"s{number}", "sent")
+        now[0] += 3600  # whatever it had to wait is over
+    assert [job for job in got if job != poison] == good and got[:3] == [poison, *good]
+    assert journal.jobs.get(poison).state == "proven"  # and is tried for ever
+
+
+def ready(journal: Journal, name: str) -> Job:
+    """A job whose results can be sent."""
+    job, _ = journal.jobs.submit(replace(ASKED, digest=name, receivers=("pacs",)), who="a")
+    journal.jobs.take("queued", "w", becomes="running")
+    journal.jobs.move(job.id, "w", "written", keep=True)
+    journal.jobs.move(job.id, "w", "proven")
+    return job
 
 
 def test_results_that_never_came_are_not_waited_for(journal):
@@ -202,8 +227,25 @@ def test_an_earlier_revision_that_is_routed_late_supersedes_nothing(journal):
         journal.jobs.submit(one, who="CT")
         taken = journal.jobs.take("received", "clerk")
         jobs += journal.jobs.route(taken, "clerk", [replace(one, model="/m", route="liver")], "")
-    later = journal.jobs.get(jobs[0].id)
+    later, former = (journal.jobs.get(job.id) for job in jobs)
     assert (later.superseded_by, later.state) == (None, "queued")
+    assert (former.superseded_by, former.state) == (later.id, "superseded")  # it is not run after the later one
+
+
+def test_a_former_revision_is_not_tried_again(journal):
+    """Its results would be sent after those of the later one."""
+    jobs = []
+    for revision in (1, 2):
+        asked = replace(ARRIVED, digest=str(revision), arrival=arrive(journal, revision))
+        journal.jobs.submit(asked, who="CT")
+        taken = journal.jobs.take("received", "clerk")
+        jobs += journal.jobs.route(taken, "clerk", [replace(asked, model="/m", route="liver")], "")
+        if revision == 1:
+            journal.jobs.take("queued", "w", becomes="running")
+            journal.jobs.move(jobs[0].id, "w", "failed", reason_code="memory", reason="x")
+    with pytest.raises(Refusal, match=f"superseded by job {jobs[1].id}"):
+        journal.jobs.retry(jobs[0].id, "me")
+    assert journal.jobs.get(jobs[0].id).state == "failed"
 
 
 def test_a_later_revision_that_is_refused_leaves_the_former_one(journal):
@@ -294,6 +336,19 @@ def test_a_route_that_is_refused_fails_alone_and_is_routed_anew(journal):
     journal.jobs.cancel(again.id, "me")
     assert journal.jobs.route(again, "clerk", [replace(liver, model="/m")], "") == []
     assert journal.jobs.get(again.id).state == "cancelled"
+
+
+def test_a_job_that_is_routed_anew_goes_to_whom_the_site_names_now(journal):
+    job, _ = journal.jobs.submit(ARRIVED, who="CT")
+    liver = replace(ARRIVED, route="liver", receivers=("wrong", "disk"))
+    refused = {"liver": ("model", "not installed")}
+    journal.jobs.route(journal.jobs.take("received", "clerk"), "clerk", [liver], "1 matches", refused)
+    [_, disk] = journal.deliveries.of(job.id)
+    journal.jobs.retry(job.id, "me")
+    now = replace(liver, model="/m", receivers=("right", "disk"))
+    journal.jobs.route(journal.jobs.take("received", "clerk"), "clerk", [now], "1 matches")
+    found = journal.deliveries.of(job.id)
+    assert {one.receiver: one.state for one in found} == {"right": "waiting", "disk": "waiting"} and disk in found
 
 
 def test_jobs_are_found(journal):

@@ -21,8 +21,9 @@ from pydicom.uid import JPEGLSLossless, PrivateTransferSyntaxes
 from pynetdicom import AE, build_context
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.sop_class import CTImageStorage, Verification
+from sqlalchemy.exc import OperationalError
 
-from medseg.service import port, wire
+from medseg.service import logs, port, wire
 from medseg.service.intake import listener as listening
 from medseg.service.intake.listener import Listener
 from medseg.service.intake.spool import Spool
@@ -169,14 +170,37 @@ def test_without_room_nothing_more_is_taken(rig, tmp_path, monkeypatch):
     made.ends("refused: no room at all")
 
 
-def test_a_full_disk_is_said_and_nothing_is_left(rig, monkeypatch):
+def test_an_error_of_the_journal_lets_nobody_count_as_here_for_ever(rig, monkeypatch):
+    made = rig(associations=1)
+    add, failed = made.journal.audit.add, threading.Event()
+
+    def fails_once(*words):
+        if not failed.is_set():
+            failed.set()
+            raise OperationalError("insert", {}, Exception("server closed the connection"))
+        add(*words)
+
+    monkeypatch.setattr(made.journal.audit, "add", fails_once)
+    with calling(made, CT) as association:
+        assert association.is_established
+    made.ends("done, 0 objects")
+    assert failed.is_set()
+    with calling(made, CT) as association:
+        assert association.is_established
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(rig, monkeypatch, caplog):
     made = rig()
     add = made.journal.arrivals.add
     monkeypatch.setattr(made.journal.arrivals, "add", lambda batch: (_ for _ in ()).throw(OSError(28, "full")))
     with calling(made, CT) as association:
         assert association.send_c_store(image(1)).Status == 0xA700
-        monkeypatch.setattr(made.journal.arrivals, "add", lambda batch: (_ for _ in ()).throw(RuntimeError("bug")))
+        monkeypatch.setattr(
+            made.journal.arrivals, "add", lambda batch: (_ for _ in ()).throw(RuntimeError("Mueller^Anna"))
+        )
         assert association.send_c_store(image(1)).Status == 0x0110
+        [said] = [one for one in caplog.records if one.getMessage() == "an object could not be kept"]
+        assert "RuntimeError < test_listener.py" in said.facts["error"] and "Mueller" not in logs.Lines().format(said)
         monkeypatch.setattr(made.journal.arrivals, "add", add)
         assert association.send_c_store(image(1)).Status == 0
     assert not list(made.store.incoming.iterdir())

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from medseg.engine.folds import Fold, Folds, save
 from medseg.engine.run import Run, export
@@ -117,6 +118,57 @@ def test_a_model_that_is_a_program_is_let_in_by_a_person_alone(tmp_path, runs, m
         models.install(tmp_path / "models", program, "liver")
     assert "my.evil_unet" not in sys.modules
     assert models.install(tmp_path / "models", program, "liver", "1", code=True).used
+
+
+BREAKAGES = {"gone": None, "cut": b"{", "another": b"[]", "bytes": b"\xff\xfe"}
+
+
+@pytest.mark.parametrize("name", ["installed.json", "recipe.yaml", "plan.json", "labels.json"])
+@pytest.mark.parametrize("how", BREAKAGES)
+def test_one_that_is_broken_hides_no_other(tmp_path, runs, name, how):
+    folder = tmp_path / "models"
+    first, second = (models.install(folder, runs[one], "liver", one) for one in "ab")
+    (second.folder / name).unlink()
+    if BREAKAGES[how] is not None:
+        (second.folder / name).write_bytes(BREAKAGES[how])
+    assert models.listed(folder) == [first]
+    expected = [] if (name, how) == ("installed.json", "gone") else ["b"]
+    assert [one.version for one in models.broken(folder)] == expected
+    assert all(one.found for one in models.broken(folder))
+
+
+def test_the_list_names_what_is_broken(site, runs):
+    for version in "ab":
+        medseg_command("models", "install", site, runs[version], "liver", "--version", version)
+    (site.parent / "data" / "models" / "liver" / "b" / "plan.json").write_text("{", encoding="utf-8")
+    said = medseg_command("models", "list", site)
+    assert said.code == 0 and "liver@a (in use)" in said.out
+    assert "liver@b (damaged)\n  found" in said.out and "plan.json" in said.out
+    told = json.loads(medseg_command("models", "list", site, "--json").out)
+    assert [(one["version"], "plan.json" in one.get("damaged", "")) for one in told] == [("a", False), ("b", True)]
+    looked_at = json.loads(medseg_command("doctor", site, "--json").out)
+    assert "'model liver@b', 'verdict': 'bad'" in str(looked_at)
+
+
+def test_models_are_called_by_their_names(tmp_path, runs):
+    folder = tmp_path / "models"
+    models.install(folder, runs["a"], "liver", "1.1")
+    assert models.called(folder, str(models.find(folder, "liver"))) == "liver@1.1"
+    assert models.called(folder, str(models.find(folder, str(runs["a"])))) == "run"
+    assert models.called(folder, "liver") == "liver" and models.called(folder, "") == ""
+
+
+@pytest.mark.parametrize("code", [False, True])
+def test_a_model_that_needs_another_run_is_not_installed(tmp_path, runs, code):
+    fine, path = tmp_path / "fine", tmp_path / "fine" / "recipe.yaml"
+    shutil.copytree(runs["a"], fine)
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump(recipe | {"predict": {"coarse": str(runs["b"])}}), encoding="utf-8")
+    with pytest.raises(Refusal, match="whole in itself"):
+        models.install(tmp_path / "models", fine, "liver", "1", code=code)
+    assert models.listed(tmp_path / "models") == []
+    path.write_text(yaml.safe_dump(recipe | {"predict": {"coarse": None}}), encoding="utf-8")
+    assert models.install(tmp_path / "models", fine, "liver", "1", code=code).used
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "a" * 65, "liver@1", "a\0b"])

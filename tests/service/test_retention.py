@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+import filelock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
 
 from medseg.refusal import Refusal
+from medseg.service.intake.closing import Closing
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Asked, Identity, Job
 from medseg.service.journal.keeping import DAY_S, WELL, Keeping
@@ -26,6 +28,7 @@ from medseg.service.journal.tables import arrivals, jobs, objects
 from medseg.service.operations import retention
 from medseg.service.settings.keep import Keep
 from medseg.service.settings.site import Site
+from tests.service.intake_sites import hand_in, image, site_in, store_in
 from tests.tiny import medseg_command
 
 SIZE = 1000
@@ -228,7 +231,7 @@ def test_a_study_that_a_job_works_on_stays_wherever_it_reads(place):
     assert place.here("1.2")
 
 
-def test_a_study_that_is_sent_again_later_is_no_new_one_and_goes_again(place):
+def test_a_study_that_is_sent_again_once_it_was_removed_is_a_new_revision_and_goes_again(place):
     job = place.study("1.2", "done")
     with place.journal.database.write() as connection:
         connection.execute(update(objects).values(sha256="abc"))
@@ -239,13 +242,92 @@ def test_a_study_that_is_sent_again_later_is_no_new_one_and_goes_again(place):
     for one in again:
         (place.data / one.path).parent.mkdir(parents=True, exist_ok=True)
         (place.data / one.path).write_bytes(b"x")
-    assert place.journal.arrivals.add(again) == ["duplicate", "duplicate"]
-    assert place.journal.arrivals.open() == [] and place.journal.jobs.counts()["done"] == 1 and job.id
+    (one, other) = again
+    assert place.journal.arrivals.holds([one.sop_uid]) == {}
+    place.journal.arrivals.expect("1.2", [one.sop_uid, other.sop_uid], "archive")
+    assert place.journal.arrivals.add([one]) == ["new"]
+    [opened] = place.journal.arrivals.open()
+    assert (opened.revision, opened.objects, opened.expected) == (2, 1, 2)
+    assert place.journal.arrivals.add(again) == ["duplicate", "new"]
+    [opened] = place.journal.arrivals.open()
+    assert (opened.objects, opened.expected) == (2, 2)
+    with place.journal.database.write() as connection:
+        connection.execute(update(arrivals).where(arrivals.c.id == opened.id).values(state="closed"))
+    after = place.job(opened.id, "1.2", "done")
+    assert after.id != job.id
     place.tidy(8)
     place.tidy(14.9)
     assert place.here("1.2")
     place.tidy(15)
     assert not place.here("1.2")
+
+
+def test_what_comes_while_its_study_is_removed_is_told_to_come_again(tmp_path):
+    """And once it is gone, all of it is taken: nothing that was answered with success is removed."""
+    journal, site, data = Journal(tmp_path / "data" / "journal.sqlite"), site_in(tmp_path), tmp_path / "data"
+    with store_in(tmp_path, journal) as store:
+        for number in (1, 2):
+            hand_in(store, image(number))
+        closing = Closing(site, journal)
+        first = closing.close(journal.arrivals.open()[0])
+        journal.jobs.take("received", "clerk")
+        journal.jobs.move(first.id, "clerk", "failed", reason_code="model", reason="x")
+        [one] = journal.keeping.leaving()
+        assert journal.keeping.let_go(one, "housekeeper")  # and then a power cut
+        for number in (1, 2, 3):
+            with pytest.raises(Refusal, match="just being removed") as refused:
+                hand_in(store, image(number))
+            assert refused.value.code == "no-room"
+        assert not list(store.incoming.iterdir())
+        retention.tidy(site, journal, age=0.0)
+        assert not list((data / "objects").rglob("*.dcm"))
+        assert [hand_in(store, image(number)).state for number in (1, 2, 3)] == ["new", "new", "new"]
+        again = journal.jobs.get(closing.close(journal.arrivals.open()[0]).id)
+    assert again.state == "received" and len(list(Path(again.source["all"]).rglob("*.dcm"))) == 3
+    journal.close()
+
+
+def test_a_late_slice_of_a_removed_study_is_not_taken_for_the_study(tmp_path):
+    journal, site = Journal(tmp_path / "data" / "journal.sqlite"), site_in(tmp_path)
+    with store_in(tmp_path, journal) as store:
+        for number in (1, 2):
+            hand_in(store, image(number))
+        closing = Closing(site, journal)
+        first = closing.close(journal.arrivals.open()[0])
+        journal.jobs.cancel(first.id, "me")
+        for age in (0.0, 10.0):
+            retention.tidy(site, journal, age=age * DAY_S)
+        hand_in(store, image(1))
+        partly = journal.jobs.get(closing.close(journal.arrivals.open()[0]).id)
+        assert (partly.state, partly.reason_code) == ("failed", "lost-input")
+        assert hand_in(store, image(2)).state == "new"
+        whole = journal.jobs.get(closing.close(journal.arrivals.open()[0]).id)
+    assert whole.state == "received" and len(list(Path(whole.source["all"]).rglob("*.dcm"))) == 2
+    journal.close()
+
+
+def test_a_housekeeper_that_looked_before_another_was_done_removes_nothing_new(tmp_path, monkeypatch):
+    """The second has to wait before it looks: what it saw going has come again by the time that it goes on."""
+    journal, site = Journal(tmp_path / "data" / "journal.sqlite"), site_in(tmp_path)
+    with store_in(tmp_path, journal) as store:
+        hand_in(store, image(1))
+        first = Closing(site, journal).close(journal.arrivals.open()[0])
+        journal.jobs.cancel(first.id, "me")
+        [one] = journal.keeping.leaving()
+        assert journal.keeping.let_go(one, "housekeeper")
+        remove, held = retention._remove, []
+
+        def slow(*parts) -> None:
+            with pytest.raises(filelock.Timeout):
+                filelock.FileLock(tmp_path / "data" / "objects.lock").acquire(timeout=0)
+            held.append(remove(*parts))
+
+        monkeypatch.setattr(retention, "_remove", slow)
+        retention.tidy(site, journal, age=0.0)
+        assert held and hand_in(store, image(1)).state == "new"
+        retention.tidy(site, journal, age=0.0)
+        assert len(list((tmp_path / "data" / "objects").rglob("*.dcm"))) == 1
+    journal.close()
 
 
 def test_results_elsewhere_and_paths_that_lead_out_are_left_alone(place, tmp_path):

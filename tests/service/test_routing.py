@@ -124,13 +124,24 @@ def test_a_study_becomes_a_job_for_each_route_that_wants_it(journal, installed, 
     }
     assert (first.hold, [one.receiver for one in journal.deliveries.of(first.id)]) == (["fail"], ["pacs"])
     assert (first.identity.series_uid, first.identity.description) == ("1.2.3.6", "Abdomen portalvenös 1.0")
-    assert first.identity.patient_id == "P-7" and first.source == {"all": str(abdomen)}
+    assert first.identity.patient_id == "P1" and first.source == {"all": str(abdomen)}
     assert (second.state, second.route, second.parameters["series"]) == ("queued", "r2", "1.2.3.4")
     assert (second.parameters["outputs"], second.parameters["quality"]) == (["nifti"], "fast")
     assert not journal.deliveries.of(second.id)
     assert len({first.out, second.out}) == 2 and all(Path(job.out).is_absolute() for job in (first, second))
     checked = [event.what for _, event in journal.jobs.events(first.id) if event.state == "checked"]
     assert "route r3: not wanted: none of 13 series that fits the rules" in checked[0]
+
+
+def test_a_job_names_the_patient_of_its_series_and_not_another_of_its_study(journal, installed, tmp_path):
+    """Two patients under one Study Instance UID, as after a mistake at the scanner; the study is known by the first."""
+    others = [
+        studies.series(1, uid=str(n), PatientID=name, SeriesDescription=name) for n, name in enumerate(["A", "B"])
+    ]
+    folder = ds.write(tmp_path / "s", [one for series in others for one in series])
+    rules = [{"must": {"description": name}} for name in "BA"]
+    made = routed(journal, installed(*({"model": "plain", "series": one} for one in rules)), folder)
+    assert [(job.identity.patient_id, job.identity.description) for job in made] == [("B", "B"), ("A", "A")]
 
 
 def test_the_record_of_a_study_that_nothing_matches_names_every_series(journal, installed, abdomen):

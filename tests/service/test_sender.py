@@ -27,6 +27,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from medseg import plugins, readers
 from medseg.labels import LabelTable
 from medseg.prediction import Prediction
+from medseg.refusal import Refusal
 from medseg.service import logs, wire
 from medseg.service.delivery import backoff, commitment, sender
 from medseg.service.delivery.dicom import StoreWay
@@ -78,9 +79,15 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-def site_of(folder: Path, **receivers: dict[str, Any]) -> Site:
-    (folder / "site.yaml").write_text(yaml.safe_dump({"receivers": receivers}))
+def site_of(folder: Path, *, listen: Any = None, routes: Any = (), **receivers: dict[str, Any]) -> Site:
+    values = {"receivers": receivers, "listen": listen or {}, "routes": list(routes)}
+    (folder / "site.yaml").write_text(yaml.safe_dump(values))
     return sites.load(folder / "site.yaml")
+
+
+def share(folder: Path) -> dict[str, Any]:
+    (folder / "share").mkdir(exist_ok=True)
+    return {"kind": "folder", "folder": "share"}
 
 
 def proven(journal: Journal, made: Path, *receivers: str, digest_: str = "d", **more: Any) -> Job:
@@ -212,7 +219,7 @@ def test_what_an_archive_has_lost_is_sent_again(kind, journal, made, tmp_path, e
 def test_a_sender_that_died_before_it_was_done_only_sends_what_is_not_there(
     there, state, journal, made, tmp_path, clock
 ):
-    site = site_of(tmp_path, share={"kind": "folder", "folder": "share"})
+    site = site_of(tmp_path, share=share(tmp_path))
     job = proven(journal, made, "share")
     with sending(site, journal) as one:
         assert one.step()
@@ -235,7 +242,7 @@ def test_a_sender_that_died_before_it_was_done_only_sends_what_is_not_there(
 
 
 def test_a_folder_that_is_full_is_tried_again(journal, made, tmp_path, clock, monkeypatch):
-    site = site_of(tmp_path, share={"kind": "folder", "folder": "share"})
+    site = site_of(tmp_path, share=share(tmp_path))
     job = proven(journal, made, "share")
 
     def full(*_: object) -> None:
@@ -254,9 +261,30 @@ def test_a_folder_that_is_full_is_tried_again(journal, made, tmp_path, clock, mo
     assert (ended.state, ended.reason_code, ended.reason) == ("done", "", "")
 
 
+@pytest.mark.parametrize("gone", ["before", "between"])
+def test_a_share_that_is_not_mounted_gets_nothing_and_confirms_nothing(gone, journal, made, tmp_path, clock):
+    """Its place would be made on the local disk, where nobody looks for it."""
+    site, job = site_of(tmp_path, share=share(tmp_path)), proven(journal, made, "share")
+    if gone == "between":
+        [delivery] = journal.deliveries.of(job.id)
+        journal.deliveries.tell(delivery.id, "sent", tried=True)
+    (tmp_path / "share").rename(tmp_path / "elsewhere")
+    with sending(site, journal) as one:
+        assert one.step() and not one.step()
+        waiting = journal.jobs.get(job.id)
+        assert waiting.state in ("proven", "sent") and "is it mounted?" in waiting.reason
+        assert not (tmp_path / "share").exists()
+        assert told(journal, job) == {"share": "waiting" if gone == "before" else "sent"}
+        (tmp_path / "elsewhere").rename(tmp_path / "share")
+        while journal.jobs.get(job.id).state != "done":
+            clock[0] += 10
+            assert one.step()
+    assert len(list((tmp_path / "share").rglob("case.*"))) == 3
+
+
 def test_a_receiver_that_is_down_keeps_nobody_waiting_and_gets_all_of_it_later(journal, made, tmp_path, clock):
     port = free_port()
-    site = site_of(tmp_path, pacs=at(port), share={"kind": "folder", "folder": "share"})
+    site = site_of(tmp_path, pacs=at(port), share=share(tmp_path))
     both = proven(journal, made, "pacs", "share", digest_="a")
     down = [proven(journal, made, "pacs", digest_=str(n)) for n in range(5)]
     up = [proven(journal, made, "share", digest_=f"u{n}") for n in range(3)]
@@ -305,7 +333,7 @@ def test_what_is_refused_for_good_fails_once_all_others_are_served(status, journ
     answers = iter([0, status])
     job = proven(journal, made, "pacs", "late", "share")
     with scp(lambda event: next(answers, 0)) as port:
-        site = site_of(tmp_path, pacs=at(port), late=at(down), share={"kind": "folder", "folder": "share"})
+        site = site_of(tmp_path, pacs=at(port), late=at(down), share=share(tmp_path))
         with sending(site, journal) as one:
             assert one.step() and not one.step()
             assert told(journal, job) == {"pacs": "refused", "late": "waiting", "share": "confirmed"}
@@ -367,6 +395,42 @@ def test_an_archive_that_takes_the_default_encoding_alone_gets_it(journal, made,
         for dataset in both:  # whose type is another one there (PS3.5 A.1)
             del dataset.PixelData
         assert one.to_json() == other.to_json()
+
+
+@pytest.mark.parametrize("commitment", [False, True])
+@pytest.mark.parametrize("kind", ["dicom", "dicomweb"])
+def test_an_archive_to_which_nothing_can_be_sent_has_not_got_it(kind, commitment, journal, made, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(made / "case.statistics.csv", out)
+    job = proven(journal, out, "pacs")
+    receiver = at(1, commitment=commitment) if kind == "dicom" else {"kind": kind, "url": "http://127.0.0.1:1"}
+    send(site_of(tmp_path, pacs=receiver), journal)
+    found = journal.jobs.get(job.id)
+    assert (found.state, found.reason_code) == ("failed", "refused-by-receiver")
+    assert "no DICOM among case.statistics.csv" in found.reason and told(journal, job) == {"pacs": "refused"}
+
+
+@pytest.mark.parametrize("outputs", [["nifti"], ["statistics_csv", "seg_nrrd"], ["maps"], []])
+def test_a_route_that_makes_nothing_for_an_archive_is_refused(outputs, tmp_path):
+    with pytest.raises(Refusal, match=r"route liver sends .* to 'pacs'.*an output that is DICOM"):
+        routing_to(tmp_path, outputs, "share", "pacs")
+    routing_to(tmp_path, outputs, "share")
+    for dicom in ("rtstruct", "dicom_seg:type=labelmap", "dicom_sr", "of_ours.output"):
+        routing_to(tmp_path, [*outputs, dicom], "share", "pacs")
+
+
+def routing_to(folder: Path, outputs: list[str], *names: str) -> Site:
+    route = {"name": "liver", "model": "liver", "outputs": outputs, "send_to": list(names)}
+    return site_of(folder, routes=[route], share=share(folder), pacs=at(104))
+
+
+@pytest.mark.parametrize("listens", [0, 11113])
+def test_two_cannot_wait_for_confirmations_at_one_port(listens, tmp_path):
+    one = at(104, commitment=True, reports=11113)
+    with pytest.raises(Refusal, match=r"port 11113 for .*as reports of receiver"):
+        site_of(tmp_path, listen={"port": listens}, one=one, **({} if listens else {"two": one}))
+    site_of(tmp_path, listen={"port": 11112}, one=one, two=one | {"reports": 11114}, three=at(1), four=at(1))
 
 
 def test_an_association_that_is_rejected_is_tried_again(journal, made, tmp_path, clock):
@@ -712,7 +776,7 @@ def test_certificates_that_cannot_be_used_are_told_of(journal, made, tmp_path, c
 
 
 def test_results_wait_for_a_person_where_the_route_says_so(journal, made, tmp_path):
-    site = site_of(tmp_path, share={"kind": "folder", "folder": "share"})
+    site = site_of(tmp_path, share=share(tmp_path))
     held = proven(journal, made, "share", hold=("fail",), verdict="fail")
     good = proven(journal, made, "share", hold=("fail",), verdict="look", digest_="g")
     send(site, journal)
@@ -735,14 +799,14 @@ def test_results_that_are_not_as_they_were_written_are_made_anew_and_not_sent(ch
     job = proven(journal, out, "share")
     victim = out / "case.statistics.csv"
     victim.write_bytes(b"x") if change == "changed" else victim.unlink()
-    send(site_of(tmp_path, share={"kind": "folder", "folder": "share"}), journal)
+    send(site_of(tmp_path, share=share(tmp_path)), journal)
     found = journal.jobs.get(job.id)
     assert (found.state, found.reason_code) == ("queued", "unproven") and "case.statistics.csv" in found.reason
-    assert not (tmp_path / "share").exists()
+    assert not list((tmp_path / "share").iterdir())
 
 
 def test_results_that_are_never_as_they_were_written_are_not_made_for_ever(journal, made, tmp_path):
-    site, job = site_of(tmp_path, share={"kind": "folder", "folder": "share"}), proven(journal, made, "share")
+    site, job = site_of(tmp_path, share=share(tmp_path)), proven(journal, made, "share")
     with journal.database.write() as connection:
         connection.exec_driver_sql('UPDATE jobs SET files = \'{"none.csv": "00"}\'')
     for _ in range(site.work.tries - 1):
@@ -766,8 +830,30 @@ def test_a_job_that_is_cancelled_is_not_sent_to_the_next(journal, made, tmp_path
 
     before = journal.jobs.get(job.id).beat + 1
     with scp(cancel) as port:
-        send(site_of(tmp_path, pacs=at(port), share={"kind": "folder", "folder": "share"}), journal)
-    assert journal.jobs.get(job.id).state == "cancelled" and not (tmp_path / "share").exists()
+        send(site_of(tmp_path, pacs=at(port), share=share(tmp_path)), journal)
+    assert journal.jobs.get(job.id).state == "cancelled" and not list((tmp_path / "share").iterdir())
+
+
+@pytest.mark.parametrize("answer", [0x0000, 0xA700, 0xC000])
+def test_a_sender_that_lost_its_job_changes_nothing_that_another_has_put_on_record(answer, journal, made, tmp_path):
+    job = proven(journal, made, "pacs")
+
+    def overtaken(event: Any) -> int:
+        """While the first of its objects hangs, the job is taken away, and ended by another."""
+        if journal.jobs.get(job.id).state == "proven":
+            journal.jobs.take_back("sender", "supervisor")
+            journal.jobs.take("proven", "another")
+            [delivery] = journal.deliveries.of(job.id)
+            journal.deliveries.tell(delivery.id, "confirmed", was="waiting")
+            journal.jobs.move(job.id, "another", "sent", keep=True)
+            journal.jobs.move(job.id, "another", "done")
+        return answer
+
+    with scp(overtaken) as port, sending(site_of(tmp_path, pacs=at(port)), journal) as one:
+        assert one.step()
+    [delivery] = journal.deliveries.of(job.id)
+    assert journal.jobs.get(job.id).state == "done"
+    assert (delivery.state, delivery.problem, delivery.tries) == ("confirmed", "", 0)
 
 
 def test_an_error_of_ours_is_tried_again_and_its_words_stay_out_of_the_log(
@@ -776,7 +862,7 @@ def test_an_error_of_ours_is_tried_again_and_its_words_stay_out_of_the_log(
     def broken(*_: object) -> str:
         raise KeyError("P-4711")
 
-    site, job = site_of(tmp_path, share={"kind": "folder", "folder": "share"}), proven(journal, made, "share")
+    site, job = site_of(tmp_path, share=share(tmp_path)), proven(journal, made, "share")
     with sending(site, journal) as one, monkeypatch.context() as patched:
         patched.setattr("medseg.service.delivery.folder.FolderWay.send", broken)
         assert one.step() and not one.step()

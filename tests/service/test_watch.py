@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import zipfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
+from medseg.service import logs
+from medseg.service.intake import program, watch
+from medseg.service.intake.closing import Closing
 from medseg.service.intake.watch import Watching
 from medseg.service.journal import Journal
+from medseg.service.journal.tables import arrivals
 from tests.service.intake_sites import STUDY, image, save, site_in, store_in
 from tests.service.test_closing import Clock
 
@@ -52,6 +58,52 @@ def test_a_file_is_taken_once_it_does_not_change(watched):
     again = watched()  # after a restart
     assert [again.after(2), again.after(9)] == [0, 1] and again.journal.arrivals.counts().received == 2
     assert again.journal.arrivals.current(STUDY)[0].sender == "folder in"
+
+
+def test_a_file_that_cannot_be_read_keeps_nobody_waiting(watched, monkeypatch):
+    made = watched()
+    save(image(1), made.folder / "bad.dcm")
+    save(image(2), made.folder / "good.dcm")
+    copy, broken = watch.shutil.copyfile, ["bad.dcm"]
+
+    def on_a_bad_disk(path, place):
+        if Path(path).name in broken:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return copy(path, place)
+
+    monkeypatch.setattr(watch.shutil, "copyfile", on_a_bad_disk)
+    assert [made.after(2), made.after(6)] == [0, 1]
+    assert [made.after(6), made.after(6)] == [0, 0]
+    broken.clear()
+    assert made.after(6) == 1 and made.journal.arrivals.counts().received == 2
+
+
+def test_a_file_of_a_study_that_is_just_removed_is_taken_later(watched):
+    made = watched()
+    save(image(1), made.folder / "a.dcm")
+    assert [made.after(2), made.after(6)] == [0, 1]
+    kept = {"yes": "going", "going": "no"}
+    save(image(2), made.folder / "b.dcm")
+    for taken, before in ((0, "yes"), (1, "going")):
+        with made.journal.database.write() as connection:
+            connection.execute(update(arrivals).where(arrivals.c.kept == before).values(kept=kept[before]))
+        assert [made.after(2), made.after(6)] == [0, taken]
+
+
+def test_folders_that_cannot_be_read_keep_no_study_from_being_closed(watched, tmp_path, monkeypatch, caplog):
+    made = watched()
+    save(image(1), made.folder / "a.dcm")
+    assert [made.after(2), made.after(6)] == [0, 1]
+    closing = Closing(site_in(tmp_path), made.journal)
+    made.journal.arrivals.expect(STUDY, (), "upload")
+
+    def fails() -> int:
+        raise OSError(errno.EIO, "Input/output error", "/in/Mueller^Anna.dcm")
+
+    monkeypatch.setattr(made.watching, "step", fails)
+    assert not program._step(made.watching, closing)
+    assert len(made.journal.jobs.find()) == 1
+    assert "Mueller" not in "".join(logs.Lines().format(one) for one in caplog.records)
 
 
 def test_files_go_if_they_are_to_but_only_those_that_were_taken(watched):

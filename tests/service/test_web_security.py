@@ -18,8 +18,9 @@ from uvicorn.lifespan.off import LifespanOff
 from medseg.refusal import Refusal
 from medseg.service import logs
 from medseg.service.settings.serve import Serve
-from medseg.service.web import access, guard, server, tokens, unzip
+from medseg.service.web import access, feed, guard, pages, server, tokens, unzip, volumes
 from medseg.service.web.guard import Guard
+from medseg.service.web.problem import Problem
 from tests.service import studies
 from tests.service.test_api import VOLUME, objects, submit
 from tests.service.web import MARKED, asked, finished, related, serving, site_in, zipped
@@ -318,11 +319,13 @@ def test_an_upload_that_trickles_is_ended_and_one_that_is_fast_goes_on(tmp_path)
 
 @pytest.fixture
 def impatient(service, monkeypatch):
-    """A port of a server in a thread that waits a moment for headers."""
+    """A port of a server in a thread that waits a moment for headers, and for who does not read."""
     monkeypatch.setattr(server, "HEADERS_S", 0.3)
+    monkeypatch.setattr(server, "UNREAD_S", 0.3)
     with server.listening(service.site.model_copy(update={"serve": Serve(port=0)})) as bound:
         running = server.server(service.client.app, service.site)
         running.config.lifespan_class = LifespanOff
+        running.config.timeout_keep_alive = 1
         thread = threading.Thread(target=running.run, args=([bound],))
         thread.start()
         yield bound.getsockname()[1]
@@ -339,6 +342,35 @@ def test_who_does_not_say_what_is_wanted_is_let_go(impatient, start):
         connection.sendall(start)
         while connection.recv(65536):
             pass
+
+
+def test_who_sends_on_after_a_refusal_is_let_go(impatient):
+    start = b"POST /api/v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", impatient), timeout=WAIT_S / 3) as connection:
+        connection.sendall(start)
+        assert b" 401 " in connection.recv(65536)
+        connection.sendall(b"-")
+        while connection.recv(65536):
+            pass
+
+
+@pytest.mark.parametrize("high", [2**16, 2**30], ids=["while it is sent", "when all is sent"])
+def test_who_does_not_read_is_let_go(impatient, high, monkeypatch):
+    """Answers that are larger than what the sockets on both sides hold; the server holds so much itself."""
+    lost, made_of, lost_of = threading.Event(), server.Patient.connection_made, server.Patient.connection_lost
+
+    def made(self, transport):
+        made_of(self, transport)
+        transport.set_write_buffer_limits(high)
+
+    monkeypatch.setattr(server.Patient, "connection_made", made)
+    monkeypatch.setattr(server.Patient, "connection_lost", lambda self, exc: (lost_of(self, exc), lost.set()))
+    monkeypatch.setattr(pages, "_text", lambda name: "x" * 1_000_000)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", impatient))
+        connection.sendall(b"GET /page/worklist.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 20)
+        assert lost.wait(WAIT_S / 3)
 
 
 def test_the_log_holds_nothing_that_a_patient_is_known_by(service, caplog):
@@ -399,3 +431,38 @@ def test_a_file_of_tokens_that_others_can_read_lets_nobody_in(service):
     assert answer.status_code == 503 and path.name not in answer.text
     path.chmod(0o600)
     assert service.get("/api/v1/me").status_code == 200
+
+
+@pytest.mark.parametrize("before", ["\n", "\r\n", "\r", "\n\r", "\r\r\n", "\n \r", "\n\t", "\0", "\n\0\r"])
+@pytest.mark.parametrize("field", ["data file", "datafile", "DATA  FILE", "data\rfile", "data file "])
+def test_a_volume_does_not_take_its_voxels_from_elsewhere(tmp_path, before, field):
+    (tmp_path / "secret").write_bytes(bytes(10_000))
+    start = "NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nencoding: raw"
+    path = tmp_path / "sent"
+    path.write_bytes(f"{start}{before}{field}: {tmp_path / 'secret'}\n\n".encode() + bytes(16))
+    with pytest.raises(Problem, match="points to another file"):
+        volumes.suffix(path)
+
+
+def test_a_volume_has_the_line_ends_of_its_format(tmp_path):
+    for end in (b"\n", b"\r\n"):
+        (tmp_path / "sent").write_bytes(VOLUME.replace(b"\n", end))
+        assert volumes.suffix(tmp_path / "sent") == ".nrrd"
+    (tmp_path / "sent").write_bytes(VOLUME.replace(b"\n", b"\r", 3))
+    with pytest.raises(Problem, match="other line ends"):
+        volumes.suffix(tmp_path / "sent")
+
+
+def test_a_token_that_is_removed_hears_no_more(service, monkeypatch):
+    monkeypatch.setattr(feed, "QUIET_S", 0.05)
+    door = service.client.app.state.door
+    token, asked_again, still = door.by_token(service.secrets["read"], ""), threading.Event(), door.still
+    monkeypatch.setattr(door, "still", lambda token: (still(token), asked_again.set())[0])
+    hold = threading.Thread(target=lambda: service.get("/api/v1/events"))
+    hold.start()
+    assert asked_again.wait(WAIT_S / 3) and hold.is_alive()
+    tokens.remove(service.site.at(service.site.serve.tokens), "read")
+    hold.join(WAIT_S / 3)
+    assert not hold.is_alive() and not door.still(token)
+    tokens.add(service.site.at(service.site.serve.tokens), "read", "read")
+    assert not door.still(token), "one of the same name is another"

@@ -35,6 +35,14 @@ def journal(tmp_path) -> Journal:
     opened.close()
 
 
+@pytest.fixture
+def loads(monkeypatch) -> list[Predictor]:
+    """Models that were loaded, each time that one was."""
+    load, found = Predictor.load, []
+    monkeypatch.setattr(Predictor, "load", lambda *words, **more: found.append(load(*words, **more)) or found[-1])
+    return found
+
+
 def states(journal: Journal, job: int) -> list[str]:
     return [event.state for _, event in journal.jobs.events(job)]
 
@@ -66,14 +74,11 @@ def test_a_job_without_a_folder_gets_one_of_its_own(journal, model, tmp_path):
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_one_that_is_refused_does_not_stop_the_others_of_its_row(ahead, journal, model, tmp_path):
+def test_one_that_is_refused_does_not_stop_the_others_of_its_row(ahead, journal, model, loads, tmp_path):
     (tmp_path / "b.nii.gz").write_bytes(b"no scan")
     scans = [sites.scan(tmp_path / "a.nii.gz"), tmp_path / "b.nii.gz", sites.scan(tmp_path / "c.nii.gz")]
     jobs = [sites.submitted(journal, sites.asked(model, path, tmp_path / "out")) for path in scans]
-    loads = []
-    post = Worker(
-        sites.site(tmp_path, ahead=ahead), journal, "w", locate=lambda name: loads.append(name) or [Path(name)]
-    )
+    post = Worker(sites.site(tmp_path, ahead=ahead), journal, "w")
     assert post.step() and not post.step()
     ends = [journal.jobs.get(job.id) for job in jobs]
     assert [job.state for job in ends] == ["proven", "failed", "proven"] and len(loads) == 1
@@ -124,15 +129,55 @@ def test_a_model_that_cannot_be_loaded_fails_its_jobs_and_no_others(journal, mod
     assert journal.jobs.get(good.id).state == "proven"
 
 
-def test_only_so_many_models_stay_loaded(journal, model, tmp_path):
-    path, loads = sites.scan(tmp_path / "a.nii.gz"), []
-    post = Worker(sites.site(tmp_path, models=2), journal, "w", locate=lambda name: loads.append(name) or [Path(name)])
+def test_only_so_many_models_stay_loaded(journal, model, loads, tmp_path):
+    path = sites.scan(tmp_path / "a.nii.gz")
+    post = Worker(sites.site(tmp_path, models=2), journal, "w")
     for number, quality in enumerate(["fast", "standard", "fast", "best", "fast", "standard"]):
         asked = sites.asked(model, path, tmp_path / str(number), parameters=Parameters(quality=quality).to_json())
         sites.submitted(journal, asked.__class__(**(asked.__dict__ | {"digest": str(number)})))
         assert post.step()
     assert len(loads) == 4, "fast stays, standard is dropped for best and loaded anew"
     assert len(post._loaded._benches) == 2
+
+
+@pytest.mark.parametrize("becomes", ["another", "none"])
+def test_a_model_that_is_replaced_under_its_path_is_not_used_any_more(becomes, journal, loads, tmp_path):
+    tiny.untrained_run(tmp_path / "run")
+    post, jobs = Worker(sites.site(tmp_path), journal, "w"), []
+    for name in "abc":
+        if name == "c":
+            (tmp_path / "run").rename(tmp_path / "former")
+        if name == "c" and becomes == "another":
+            tiny.untrained_run(tmp_path / "run", seed=1)
+        asked = sites.asked(tmp_path / "run", sites.scan(tmp_path / f"{name}.nii.gz"), tmp_path / "out")
+        jobs.append(sites.submitted(journal, asked))
+        assert post.step()
+    states = [journal.jobs.get(job.id) for job in jobs]
+    if becomes == "none":
+        assert [job.state for job in states] == ["proven", "proven", "failed"] and states[2].reason_code == "model"
+        return
+    assert [job.state for job in states] == ["proven"] * 3
+    assert len({one.provenance["weights sha256"] for one in loads}) == len(loads) == 2
+
+
+def test_a_row_ends_where_its_model_is_replaced(journal, loads, tmp_path, monkeypatch):
+    tiny.untrained_run(tmp_path / "run")
+    scans = [sites.scan(tmp_path / f"{name}.nii.gz") for name in "ab"]
+    jobs = [sites.submitted(journal, sites.asked(tmp_path / "run", path, tmp_path / "out")) for path in scans]
+    predict = Predictor.predict
+
+    def replacing(self, *words, **options):
+        if not (tmp_path / "former").exists():
+            (tmp_path / "run").rename(tmp_path / "former")
+            tiny.untrained_run(tmp_path / "run", seed=1)
+        return predict(self, *words, **options)
+
+    monkeypatch.setattr(Predictor, "predict", replacing)
+    post = Worker(sites.site(tmp_path, ahead=False), journal, "w")
+    assert post.step()
+    assert [journal.jobs.get(job.id).state for job in jobs] == ["proven", "queued"]
+    assert post.step() and len(loads) == 2
+    assert (journal.jobs.get(jobs[1].id).state, journal.jobs.get(jobs[1].id).attempts) == ("proven", 1)
 
 
 def test_another_series_of_a_study_needs_no_other_model():
@@ -248,6 +293,22 @@ def test_a_job_that_is_cancelled_while_it_runs_ends_and_the_others_go_on(ahead, 
         pass
     assert [journal.jobs.get(job.id).state for job in jobs] == ["cancelled", "proven"]
     assert files(tmp_path / "out") == {"b.nii.gz"} and not (tmp_path / "out" / worker.STAGING).exists()
+
+
+def test_a_job_that_is_cancelled_while_its_results_are_written_is_not_sent(journal, model, tmp_path, monkeypatch):
+    job = sites.submitted(journal, sites.asked(model, sites.scan(tmp_path / "a.nii.gz"), tmp_path / "out"))
+    prove = proof.prove
+
+    def cancelling(*words):
+        assert journal.jobs.cancel(job.id, "anna") == "written"
+        prove(*words)
+
+    monkeypatch.setattr(proof, "prove", cancelling)
+    assert Worker(sites.site(tmp_path), journal, "w").step()
+    ended = journal.jobs.get(job.id)
+    assert (ended.state, ended.reason_code, ended.owner) == ("cancelled", "cancelled", None)
+    assert journal.jobs.take("proven", "s") is None
+    assert journal.jobs.retry(job.id, "anna") == "queued"
 
 
 @pytest.mark.parametrize("ahead", [False, True])

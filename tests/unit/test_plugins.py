@@ -29,6 +29,14 @@ def test_summary_and_options_read_from_the_source_are_those_of_the_module(kind, 
     assert listed == list(module.Options.model_fields)
 
 
+@pytest.mark.parametrize("name", plugins.names("outputs"))
+def test_a_constant_read_from_the_source_is_that_of_the_module(name):
+    module = plugins.find("outputs", name)
+    assert plugins.constant("outputs", name, "SUFFIX") == module.SUFFIX
+    assert plugins.constant("outputs", name, "READ_BACK_BY") == module.READ_BACK_BY
+    assert plugins.constant("outputs", name, "NONE_SUCH") is None
+
+
 def test_nothing_is_imported_to_describe_a_component():
     script = (
         "import sys; from medseg import plugins\n"

@@ -19,9 +19,12 @@ def command(
     from medseg.service import models
     from medseg.service.settings.site import load
 
-    found = models.listed(models.at(load(site)))
+    folder = models.at(load(site))
+    found, broken = models.listed(folder), models.broken(folder)
     if as_json:
-        print(json.dumps([asdict(one) | {"folder": str(one.folder)} for one in found], indent=1))
+        whole = [asdict(one) | {"folder": str(one.folder), "damaged": ""} for one in found]
+        damaged = [{"name": one.name, "version": one.version, "damaged": one.found} for one in broken]
+        print(json.dumps(whole + damaged, indent=1))
         return
     for one in found:
         print(f"{one.name}@{one.version}{' (in use)' if one.used else ''}")
@@ -30,5 +33,8 @@ def command(
         print(f"  channels      {', '.join(one.channels)}")
         print(f"  labels        {', '.join(one.labels)}")
         print(f"  weights       sha256 {one.weights}")
-    if not found:
+    for lost in broken:
+        print(f"{lost.name}@{lost.version} (damaged)")
+        print(f"  found         {lost.found}")
+    if not (found or broken):
         print("no models are installed: `medseg models install` brings one in")

@@ -63,15 +63,13 @@ class StoreWay:
 
     def send(self, job: Job, files: Sequence[File]) -> str:
         found, left_out = objects(files)
-        if not found:
-            return left_out
         with self._association([instance for _, instance in found]) as association:
             remarks = [self._store(association, path, instance) for path, instance in found]
         return said(*remarks, left_out)
 
     def confirm(self, job: Job, files: Sequence[File]) -> None:
         instances = {instance.sop_uid: instance.sop_class for _, instance in objects(files)[0]}
-        if not self._to.commitment or not instances:
+        if not self._to.commitment:
             return
         if self._commitments.due(instances):
             with self._association([]) as association:

@@ -12,12 +12,16 @@ from medseg.service.journal.jobs import Job
 
 
 class FolderWay:
-    """Copies into `<folder>/<case>-<job>/`; a file is there when it is complete."""
+    """Copies into `<folder>/<case>-<job>/`; a file is there when it is complete.
+
+    The folder itself is never made: where a share is not mounted, results would lie on the wrong disk.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
 
     def send(self, job: Job, files: Sequence[File]) -> str:
+        self._require()
         try:
             for file in files:
                 to = self._place(job, file)
@@ -29,6 +33,7 @@ class FolderWay:
         return ""
 
     def confirm(self, job: Job, files: Sequence[File]) -> None:
+        self._require()
         try:
             other = [file.path.name for file in files if not _same(self._place(job, file), file)]
         except OSError as error:
@@ -38,6 +43,10 @@ class FolderWay:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _require(self) -> None:
+        if not self._folder.is_dir():
+            raise Again(f"{self._folder} is not there; is it mounted?")
 
     def _place(self, job: Job, file: File) -> Path:
         return self._folder / f"{job.case}-{job.id}" / file.path.name

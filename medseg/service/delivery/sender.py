@@ -103,7 +103,7 @@ class Sender:
             log.warning("a receiver refuses results", extra={"facts": facts})
             return 0.0
         except Pending as pending:
-            self._journal.deliveries.tell(delivery.id, "sent", str(pending))
+            self._tell(delivery, "sent", str(pending), tried=False)
             return PENDING_S
         except Gone as gone:
             self._tell(delivery, "waiting", str(gone))
@@ -121,7 +121,8 @@ class Sender:
         return 0.0
 
     def _tell(self, delivery: Delivery, state: DeliveryState, what: str, *, tried: bool = True) -> None:
-        self._journal.deliveries.tell(delivery.id, state, what, tried=tried)
+        if not self._journal.deliveries.tell(delivery.id, state, what, was=delivery.state, tried=tried):
+            raise Lost(f"job {delivery.job}: another sender has seen to {delivery.receiver}")
 
     def _taken(self, job: Job) -> State:
         """The state of the job, which is `sent` once everybody has taken it."""

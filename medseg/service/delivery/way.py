@@ -112,9 +112,15 @@ def digest(path: Path) -> str:
 
 
 def objects(files: Sequence[File]) -> tuple[list[tuple[Path, Instance]], str]:
-    """The DICOM objects among files, and what is to be said of the others."""
+    """The DICOM objects among files, and what is to be said of the others.
+
+    Raises:
+        Never: there is none; whoever gets nothing must not pass for one who has it all.
+    """
     found = [(file.path, file.instance) for file in files if file.instance]
     others = [file.path.name for file in files if not file.instance]
+    if not found:
+        raise Never(f"nothing that an archive can take: no DICOM among {', '.join(others) or 'no files'}")
     return found, f"not sent, because it is no DICOM: {', '.join(others)}" if others else ""
 
 

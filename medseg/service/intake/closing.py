@@ -1,4 +1,5 @@
-"""When a study is whole: nothing has come for a while, or as many objects are here as somebody said there would be."""
+"""When a study is whole: as many objects are here as somebody said there would be, or, where nobody said, nothing has
+come for a while."""
 
 from __future__ import annotations
 
@@ -57,8 +58,8 @@ class Closing:
             mark, since = self._last.get(one.id, (None, now))
             if mark != one.mark or one.study_uid in busy:
                 self._last[one.id] = (one.mark, since := now)
-            whole = 0 < one.expected <= one.objects
-            if whole or now - since >= self._site.listen.quiet_s:
+            quiet = now - since >= self._site.listen.quiet_s
+            if one.expected <= one.objects if one.expected else quiet:
                 closed += self.close(one) is not None
         return closed
 
@@ -93,21 +94,21 @@ def lay(data: Path, objects: Sequence[Received], folder: Path) -> int:
     """Make a folder hold links to exactly these objects, whatever a former attempt has left in it.
 
     Returns:
-        How many objects are not there any more.
+        How many objects that a model may be given are not there any more.
     """
-    wanted = {folder / one.series_uid / f"{one.sop_uid}.dcm": data / one.path for one in objects}
+    wanted = {folder / one.series_uid / f"{one.sop_uid}.dcm": one for one in objects}
     for path in [path for path in folder.rglob("*") if not path.is_dir() and path not in wanted]:
         path.unlink(missing_ok=True)
     lost = 0
-    for place, source in wanted.items():
+    for place, one in wanted.items():
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _link(source, place)
+            _link(data / one.path, place)
         except FileNotFoundError:
-            lost += 1
-    for one in {place.parent for place in wanted} | {folder, folder.parent}:
-        if one.is_dir():
-            sync(one)
+            lost += one.input
+    for inside in {place.parent for place in wanted} | {folder, folder.parent}:
+        if inside.is_dir():
+            sync(inside)
     return lost
 
 

@@ -83,8 +83,8 @@ def _report(
     try:
         asker = _known(site, calling)
         told = _told_anew(site, asker, said, kind) if asker else _told_here(association, said, kind)
-    except Exception:
-        log.exception("commitment could not be told", extra={"facts": facts})
+    except Exception as error:
+        log.error("commitment could not be told", extra={"facts": {**facts, "error": logs.place(error)}})
         return
     lacking = len(said.get("FailedSOPSequence") or ())
     log.info("commitment told" if told else "commitment not taken", extra={"facts": {**facts, "lacking": lacking}})

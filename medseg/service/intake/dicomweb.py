@@ -74,6 +74,7 @@ class WebArchive:
         """
         part = store.incoming / f"{uuid.uuid4().hex}{PART}"
         listed = self._listed(study_uid)
+        journal.arrivals.expect(study_uid, listed, self._name)
         try:
             for dataset in self._objects(study_uid):
                 dataset.save_as(part, enforce_file_format=True)

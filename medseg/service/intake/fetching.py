@@ -18,6 +18,7 @@ from medseg.service.intake.closing import Closing
 from medseg.service.intake.room import Room
 from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
+from medseg.service.journal.jobs import Job
 from medseg.service.settings.site import Site
 from medseg.service.settings.sources import WebSource
 
@@ -34,11 +35,16 @@ class Archive(Protocol):
 
 @dataclass(frozen=True)
 class Fetched:
-    """What became of a study; `problem` is empty if all of it is here."""
+    """What became of a study; `problem` is empty if all of it is here.
+
+    Attributes:
+        job: that it became; 0: none, as all of it was here before.
+    """
 
     study: Found
     objects: int
-    problem: str
+    problem: str = ""
+    job: int = 0
 
 
 def fetch(site: Site, name: str, keys: Mapping[str, str], studies: Sequence[Found], who: str) -> list[Fetched]:
@@ -69,15 +75,24 @@ def fetch(site: Site, name: str, keys: Mapping[str, str], studies: Sequence[Foun
 
 def _one(source: Archive, study: Found, store: Store, journal: Journal, closing: Closing) -> Fetched:
     facts = {"study": logs.pseudonym(study.study_uid)}
+    before = _jobs(journal, study.study_uid)
     try:
         objects = source.fetch(study.study_uid, store, journal)
     except Refusal as refusal:
         log.warning("study not fetched", extra={"facts": {**facts, "why": refusal.code}})
-        return Fetched(study, 0, str(refusal))
+        return Fetched(study, 0, problem=str(refusal))
     for arrival in journal.arrivals.open(study.study_uid):
         closing.close(arrival)
     log.info("study fetched", extra={"facts": {**facts, "objects": objects}})
-    return Fetched(study, objects, "")
+    made = [job for job in _jobs(journal, study.study_uid) if job.id > max((one.id for one in before), default=0)]
+    first = made[-1] if made else None
+    lost = f"job {first.id} failed: {first.reason}" if first and first.reason_code == "lost-input" else ""
+    return Fetched(study, objects, lost, first.id if first else 0)
+
+
+def _jobs(journal: Journal, study_uid: str) -> list[Job]:
+    """Of a study, the newest first."""
+    return [job for job in journal.jobs.find(text=study_uid) if job.identity.study_uid == study_uid]
 
 
 def archive(site: Site, name: str) -> Archive:

@@ -187,7 +187,7 @@ class Listener:
             full = error.errno in (*DISK_FULL, errno.ENOMEM)
             return self._refuse(visit, NO_ROOM if full else ERROR, error.strerror or type(error).__name__)
         except Exception as error:
-            log.exception("an object could not be kept")
+            log.error("an object could not be kept", extra={"facts": {"error": place(error)}})
             return self._refuse(visit, ERROR, type(error).__name__)
         finally:
             event.request.DataSet.discard()

@@ -73,6 +73,7 @@ class Archive:
             raise Refusal(
                 self._name, found="no objects of this study", needed="some", remedy="check the UID", code="not-found"
             )
+        journal.arrivals.expect(study_uid, listed, self._name)
         if self._source.by == "get":
             self._get(study_uid, sorted(set(listed.values())), store)
         else:

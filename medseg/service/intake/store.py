@@ -40,6 +40,8 @@ WHOLE = ".dcm"
 PART = ".part"
 """Suffix of a file that is still coming in."""
 MIB = 2**20
+LOCKED_S, POLL_S = 300.0, 0.005
+"""Longest wait for another process that adds or removes objects, which takes it seconds; how often it is asked."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class Store:
 
         Raises:
             Refusal: no DICOM object (code no-dicom), bad UIDs (bad-uid), another object than was said (mismatch), or
-                too large (too-large); the file is where it was.
+                too large (too-large); the file is where it was. Or, and then it is gone, its study is being removed
+                at this moment (no-room), and it is to be sent again.
         """
         size = path.stat().st_size
         if size > self._largest:
@@ -138,8 +141,12 @@ class Store:
 
     def _commit(self, batch: Sequence[tuple[Received, Path, Future[Novelty]]]) -> None:
         try:
-            self._place([(whole, self._data / received.path) for received, whole, _ in batch])
-            states = self._arrivals.add([received for received, _, _ in batch])
+            with unchanged(self._data):
+                self._place([(whole, self._data / received.path) for received, whole, _ in batch])
+                states = self._arrivals.add([received for received, _, _ in batch])
+                for (received, _, _), state in zip(batch, states, strict=True):
+                    if state == "leaving":
+                        (self._data / received.path).unlink(missing_ok=True)
         except BaseException as error:
             for _, whole, done in batch:
                 whole.unlink(missing_ok=True)
@@ -147,7 +154,10 @@ class Store:
             return
         for (_, whole, done), state in zip(batch, states, strict=True):
             whole.unlink(missing_ok=True)
-            done.set_result(state)
+            if state == "leaving":
+                done.set_exception(_leaving())
+            else:
+                done.set_result(state)
 
     def _place(self, files: Sequence[tuple[Path, Path]]) -> None:
         """Link files to where they stay, durably."""
@@ -192,6 +202,21 @@ def too_large(name: str, size: int, largest: int) -> Refusal:
         remedy="if it is no mistake, raise listen.largest_mib",
         code="too-large",
     )
+
+
+def _leaving() -> Refusal:
+    return Refusal(
+        "the object",
+        found="that its study is just being removed",
+        needed="that this has ended",
+        remedy="send it again in some minutes",
+        code="no-room",
+    )
+
+
+def unchanged(data: Path) -> filelock.FileLock:
+    """Within it, nobody else adds received objects to a data folder, or removes any."""
+    return filelock.FileLock(data / f"{OBJECTS}.lock", timeout=LOCKED_S, poll_interval=POLL_S)
 
 
 def sync(folder: Path) -> None:

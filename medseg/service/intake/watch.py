@@ -68,6 +68,9 @@ class Watching:
                     self._seen[path] = (mark, now)
                     try:
                         taken += self._take(path, mark, watch)
+                    except Refusal as refusal:
+                        log.info("a file cannot be taken yet", extra={"facts": {"why": refusal.found}})
+                        continue
                     except OSError as error:  # tried again; others are not kept waiting
                         if error.errno in DISK_FULL:
                             raise
@@ -80,6 +83,11 @@ class Watching:
         return taken
 
     def _take(self, path: Path, mark: Mark, watch: Watch) -> bool:
+        """
+        Raises:
+            Refusal: it can be taken later.
+            OSError: and so perhaps this.
+        """
         facts = {"folder": str(watch.folder), "file": logs.pseudonym(path.name)}
         part = self._store.incoming / f"{uuid.uuid4().hex}{PART}"
         try:
@@ -94,6 +102,8 @@ class Watching:
                 path.unlink()
             return True
         except Refusal as refusal:
+            if refusal.code == "no-room":
+                raise
             log.warning("left alone: refused", extra={"facts": {**facts, "why": refusal.code}})
         except (FileNotFoundError, PermissionError) as error:
             log.warning("left alone: it cannot be read", extra={"facts": {**facts, "why": error.strerror}})

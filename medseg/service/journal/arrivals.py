@@ -5,21 +5,24 @@ An object is known by its SOP Instance UID and the sha256 of what it says, so th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from medseg.service.journal.database import Database
 from medseg.service.journal.jobs import Asked, Job, Jobs
 from medseg.service.journal.tables import arrivals, objects
 
-Novelty = Literal["new", "duplicate", "corrected"]
-"""duplicate: it is known with the same bytes; corrected: another version of a known one, which takes its place."""
+Novelty = Literal["new", "duplicate", "corrected", "leaving"]
+"""duplicate: it is here with the same bytes; corrected: another version of a known one, which takes its place; leaving:
+its study is just being removed, so that it was not taken."""
+Result = TypeVar("Result")
 MEETINGS = 5
 """How often two processes may put the same on record at the same moment, before it is an error."""
 AT_ONCE = 500
@@ -54,8 +57,8 @@ class Arrival:
     """A study that is still open.
 
     Attributes:
-        expected: objects that complete it; 0: nobody said.
-        objects: objects of the study that are here, those of earlier revisions too.
+        expected: objects that complete it, and before which it is not complete; 0: nobody said.
+        objects: objects of the study that are here, those of earlier revisions too unless they were removed.
         mark: changes whenever anything of the study comes in, also what is known.
     """
 
@@ -98,27 +101,18 @@ class Arrivals:
     def add(self, received: Sequence[Received]) -> list[Novelty]:
         """Put objects on record, all in one transaction, and say of each what it is.
 
-        What is new, or corrected, goes into the open arrival of its study, or opens its next revision. What is known
-        is counted and opens nothing; nor does what is no input of a model, but as the first of its study.
+        What is new, or corrected, goes into the open arrival of its study, or opens its next revision. What is here
+        is counted and opens nothing; nor does what is no input of a model, but as the first of its study. What was
+        removed and comes again is new.
         """
-        for _ in range(MEETINGS - 1):
-            try:
-                return self._add(received)
-            except IntegrityError:  # another process was faster: now its row is seen
-                continue
-        return self._add(received)
+        return _again(lambda: self._add(received))
 
-    def expect(self, study_uid: str, count: int, sender: str) -> None:
-        """Say how many objects a study has, so that it is complete as soon as they are here.
+    def expect(self, study_uid: str, sop_uids: Iterable[str], sender: str) -> None:
+        """Say which objects a study has beside those that are here: it is complete as soon as they are, and not before.
 
-        A study that is closed is opened by what comes in alone.
+        A study that is closed is opened again if it lacks any of them.
         """
-        with self.database.write() as connection:
-            found = self._open_ones(connection, [study_uid]).get(study_uid)
-            known = select(arrivals.c.id).where(arrivals.c.study_uid == study_uid)
-            if found is None and connection.execute(known).first() is None:
-                found = _begin(connection, study_uid, sender)
-            connection.execute(update(arrivals).where(arrivals.c.id == found).values(expected=count))
+        _again(lambda: self._expect(study_uid, set(sop_uids), sender))
 
     def close(self, arrival: int, asked: Asked, *, who: str, lost: str = "") -> Job | None:
         """End an arrival: its study becomes a job, in the same transaction.
@@ -148,10 +142,12 @@ class Arrivals:
     def open(self, study_uid: str = "") -> list[Arrival]:
         """Studies that have objects and are not complete yet, or that one, if it is."""
         here = func.coalesce(func.sum(objects.c.times), 0)
-        count = func.count(objects.c.id).filter(objects.c.current)
+        homes = arrivals.alias()
+        count = func.count(objects.c.id).filter(objects.c.current & (homes.c.kept == "yes"))
         query = (
             select(arrivals, count.label("objects"), func.max(objects.c.id).label("last"), here.label("here"))
             .join(objects, objects.c.study_uid == arrivals.c.study_uid)
+            .join(homes, homes.c.id == objects.c.arrival)
             .where(arrivals.c.state == "open")
             .group_by(arrivals.c.id)
             .order_by(arrivals.c.id)
@@ -184,12 +180,12 @@ class Arrivals:
             return connection.execute(query).first() is not None
 
     def holds(self, sop_uids: Iterable[str]) -> dict[str, list[Received]]:
-        """Of each SOP Instance UID that is on record: its current objects."""
+        """Of each SOP Instance UID that is here: its current objects."""
         wanted, found = list(dict.fromkeys(sop_uids)), dict[str, list[Received]]()
         with self.database.read() as connection:
             for start in range(0, len(wanted), AT_ONCE):
-                some = objects.c.sop_uid.in_(wanted[start : start + AT_ONCE]) & objects.c.current
-                for row in connection.execute(select(objects).where(some)):
+                some = objects.c.sop_uid.in_(wanted[start : start + AT_ONCE])
+                for row in connection.execute(_here(objects, some)):
                     found.setdefault(row.sop_uid, []).append(_received(row))
         return found
 
@@ -205,38 +201,60 @@ class Arrivals:
 
     # inside of a transaction
 
+    def _expect(self, study_uid: str, sop_uids: set[str], sender: str) -> None:
+        with self.database.write() as connection:
+            revision = _revisions(connection, [study_uid]).get(study_uid, 0)
+            found = self._open_ones(connection, [study_uid]).get(study_uid)
+            here = set(connection.execute(_here(objects.c.sop_uid, objects.c.study_uid == study_uid)).scalars())
+            if found is None and not sop_uids <= here:
+                found = _begin(connection, study_uid, revision + 1, sender)
+            said = update(arrivals).where(arrivals.c.id == found)
+            connection.execute(said.values(expected=len(here | sop_uids)))
+
     def _add(self, received: Sequence[Received]) -> list[Novelty]:
         found: dict[int, Novelty] = {}
         last: int | None = None
         order = sorted(range(len(received)), key=lambda n: (received[n].study_uid, received[n].sop_uid))
         with self.database.write() as connection:
-            opened = self._open_ones(connection, [one.study_uid for one in received])
+            studies = {one.study_uid for one in received}
+            revisions = _revisions(connection, studies)  # first, so that of two that open the next one, one fails
+            opened = self._open_ones(connection, studies)
             known = self._known(connection, received)
+            going = _going(connection, studies)
             for number in order:  # always the same, so that two processes never wait for one another
                 one = received[number]
                 versions = known.setdefault(one.sop_uid, {})
-                if one.sha256 in versions:
-                    same = (objects.c.sop_uid == one.sop_uid) & (objects.c.sha256 == one.sha256)
+                same = (objects.c.sop_uid == one.sop_uid) & (objects.c.sha256 == one.sha256)
+                before = versions.get(one.sha256)
+                if one.study_uid in going:
+                    found[number] = "leaving"
+                    continue
+                if before and before.kept:
                     connection.execute(update(objects).where(same).values(times=objects.c.times + 1))
                     found[number] = "duplicate"
                     continue
                 if one.study_uid not in opened:
                     last = None if one.input else _last(connection, one.study_uid)
                     if last is None:
-                        opened[one.study_uid] = _begin(connection, one.study_uid, one.sender)
-                found[number] = "corrected" if one.study_uid in versions.values() else "new"
-                if found[number] == "corrected":
+                        revision = revisions.get(one.study_uid, 0) + 1
+                        opened[one.study_uid] = _begin(connection, one.study_uid, revision, one.sender)
+                others = any(version.study_uid == one.study_uid for version in versions.values())
+                found[number] = "corrected" if others and not before else "new"
+                if others:
                     former = (objects.c.sop_uid == one.sop_uid) & (objects.c.study_uid == one.study_uid)
                     connection.execute(update(objects).where(former & objects.c.current).values(current=False))
                 values = {
+                    **one.__dict__,
                     "arrival": opened.get(one.study_uid, last),
-                    "times": 1,
                     "current": True,
                     "received_at": time.time(),
                 }
-                connection.execute(insert(objects).values(**one.__dict__, **values))
-                versions[one.sha256] = one.study_uid
-            _here_again(connection, {one.study_uid for one in received})
+                if before:
+                    again = update(objects).where(same).values(**values, times=objects.c.times + 1)
+                    connection.execute(again)
+                else:
+                    connection.execute(insert(objects).values(**values, times=1))
+                versions[one.sha256] = _Version(one.study_uid, kept=True)
         return [found[number] for number in range(len(received))]
 
     def _open_ones(self, connection: Connection, studies: Iterable[str]) -> dict[str, int]:
@@ -246,14 +264,22 @@ class Arrivals:
         query = select(*columns).where(among).order_by(arrivals.c.study_uid).with_for_update()
         return {row.study_uid: row.id for row in connection.execute(query)}
 
-    def _known(self, connection: Connection, received: Sequence[Received]) -> dict[str, dict[str, str]]:
-        """SOP Instance UID -> sha256 of each version that is on record -> its study."""
-        columns = (objects.c.sop_uid, objects.c.sha256, objects.c.study_uid)
-        found: dict[str, dict[str, str]] = {}
-        query = select(*columns).where(objects.c.sop_uid.in_({one.sop_uid for one in received}))
+    def _known(self, connection: Connection, received: Sequence[Received]) -> dict[str, dict[str, _Version]]:
+        """SOP Instance UID -> sha256 of each version that is on record -> what is known of it."""
+        columns = (objects.c.sop_uid, objects.c.sha256, objects.c.study_uid, arrivals.c.kept)
+        found: dict[str, dict[str, _Version]] = {}
+        query = select(*columns).join(arrivals).where(objects.c.sop_uid.in_({one.sop_uid for one in received}))
         for row in connection.execute(query):
-            found.setdefault(row.sop_uid, {})[row.sha256] = row.study_uid
+            found.setdefault(row.sop_uid, {})[row.sha256] = _Version(row.study_uid, kept=row.kept == "yes")
         return found
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Of an object; `kept`: it was not removed."""
+
+    study_uid: str
+    kept: bool
 
 
 def digest(received: Iterable[Received]) -> str:
@@ -263,21 +289,42 @@ def digest(received: Iterable[Received]) -> str:
 
 
 def _last(connection: Connection, study_uid: str) -> int | None:
-    """The newest arrival of a study; None before the first."""
-    ids = select(func.max(arrivals.c.id)).where(arrivals.c.study_uid == study_uid)
+    """The newest arrival of a study of which something is here; None before the first."""
+    ids = select(func.max(arrivals.c.id)).where((arrivals.c.study_uid == study_uid) & (arrivals.c.kept == "yes"))
     return connection.execute(ids).scalar_one()
 
 
-def _here_again(connection: Connection, studies: Iterable[str]) -> None:
-    """Of studies that were removed, something is on the disk again, which is to be removed in time."""
-    removed = arrivals.c.study_uid.in_(sorted(studies)) & (arrivals.c.kept == "no")
-    connection.execute(update(arrivals).where(removed).values(kept="yes"))
+def _going(connection: Connection, studies: Iterable[str]) -> set[str]:
+    """Those of the studies that are just being removed."""
+    among = arrivals.c.study_uid.in_(sorted(set(studies))) & (arrivals.c.kept == "going")
+    return set(connection.execute(select(arrivals.c.study_uid).where(among)).scalars())
 
 
-def _begin(connection: Connection, study_uid: str, sender: str) -> int:
-    """The next revision of a study."""
-    last = select(func.coalesce(func.max(arrivals.c.revision), 0)).where(arrivals.c.study_uid == study_uid)
-    revision = connection.execute(last).scalar_one() + 1
+def _here(columns: Any, among: ColumnElement[bool]) -> Select[Any]:
+    """A question for the newest versions of objects that were not removed."""
+    return (
+        select(columns)
+        .join(arrivals, arrivals.c.id == objects.c.arrival)
+        .where(among & objects.c.current & (arrivals.c.kept == "yes"))
+    )
+
+
+def _again(change: Callable[[], Result]) -> Result:
+    """Make a change anew where another process was faster: now its row is seen."""
+    for _ in range(MEETINGS - 1):
+        with contextlib.suppress(IntegrityError):
+            return change()
+    return change()
+
+
+def _revisions(connection: Connection, studies: Iterable[str]) -> dict[str, int]:
+    """Of each study that has one: its latest revision."""
+    latest = select(arrivals.c.study_uid, func.max(arrivals.c.revision)).group_by(arrivals.c.study_uid)
+    among = latest.where(arrivals.c.study_uid.in_(sorted(set(studies))))
+    return dict(connection.execute(among).tuples().all())
+
+
+def _begin(connection: Connection, study_uid: str, revision: int, sender: str) -> int:
     values = {"study_uid": study_uid, "revision": revision, "state": "open", "sender": sender, "expected": 0}
     made = connection.execute(insert(arrivals).values(**values, changed_at=time.time())).inserted_primary_key
     assert made is not None  # an insert of one row has one

@@ -58,13 +58,31 @@ class Deliveries:
             found = connection.execute(select(deliveries).where(deliveries.c.job == job).order_by(deliveries.c.id))
             return [Delivery(**row._mapping) for row in found]
 
-    def tell(self, delivery: int, state: DeliveryState, problem: str = "", *, tried: bool = False) -> None:
-        """Put on record how a try ended, or what the receiver says of what it has."""
+    def tell(
+        self,
+        delivery: int,
+        state: DeliveryState,
+        problem: str = "",
+        *,
+        was: DeliveryState | None = None,
+        tried: bool = False,
+    ) -> bool:
+        """Put on record how a try ended, or what the receiver says of what it has.
+
+        Args:
+            was: state in which it was tried; in another one by now, it stays as it is: somebody else has seen to it.
+
+        Returns:
+            Whether it was put on record.
+        """
+        meant = deliveries.c.id == delivery
+        if was is not None:
+            meant &= deliveries.c.state == was
         with self.database.write() as connection:
             changes = {"state": state, "problem": problem, "changed_at": time.time()}
             if tried:
                 changes["tries"] = deliveries.c.tries + 1
-            connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(**changes))
+            return connection.execute(update(deliveries).where(meant).values(**changes)).rowcount == 1
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Of each receiver: state -> how many; what has no results to send any more is not waited for."""

@@ -48,12 +48,14 @@ class Troubles:
         with self.database.read() as connection:
             return connection.execute(select(troubles.c.upto).where(troubles.c.key == key)).scalar_one_or_none() or 0
 
-    def ended_badly(self, after: int, limit: int) -> list[tuple[int, int, State, str]]:
-        """Jobs that failed or were put aside and still are, from an event on: event, job, state, reason code."""
+    def ended_badly(self, after: int, upto: int, limit: int) -> list[tuple[int, int, State, str]]:
+        """Jobs that failed or were put aside and still are, by events from one on up to another: event, job, state,
+        reason code."""
         query = (
             select(events.c.id, jobs.c.id.label("job"), jobs.c.state, jobs.c.reason_code)
             .join(jobs, jobs.c.id == events.c.job)
-            .where((events.c.id > after) & events.c.state.in_(BAD) & (jobs.c.state == events.c.state))
+            .where((events.c.id > after) & (events.c.id <= upto))
+            .where(events.c.state.in_(BAD) & (jobs.c.state == events.c.state))
             .order_by(events.c.id)
             .limit(limit)
         )

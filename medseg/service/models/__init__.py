@@ -5,6 +5,19 @@
 """
 
 from medseg.service.models.change import install, remove, use
-from medseg.service.models.shelf import Installed, at, damaged, find, in_use, listed
+from medseg.service.models.shelf import Broken, Installed, at, broken, called, damaged, find, in_use, listed
 
-__all__ = ["Installed", "at", "damaged", "find", "in_use", "install", "listed", "remove", "use"]
+__all__ = [
+    "Broken",
+    "Installed",
+    "at",
+    "broken",
+    "called",
+    "damaged",
+    "find",
+    "in_use",
+    "install",
+    "listed",
+    "remove",
+    "use",
+]

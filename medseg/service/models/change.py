@@ -49,7 +49,8 @@ def install(folder: Path, run: Path, name: str, version: str = "", *, code: bool
         code: let in a recipe that names modules outside of medseg: such a model is a program.
 
     Raises:
-        Refusal: no such run, a damaged one, one that is a program, or this version is there with other content.
+        Refusal: no such run, a damaged one, one that is a program, one that needs another run, or this version is there
+            with other content.
     """
     _refuse_name("model", name)
     from medseg.engine import checkpoint
@@ -57,9 +58,11 @@ def install(folder: Path, run: Path, name: str, version: str = "", *, code: bool
     from medseg.engine.run import EXTRAS, PARTS, Run
 
     members = [Run.open(path) for path in run_folders([run])]
-    if not code:
-        for member in members:
-            _refuse_program(member.path("recipe.yaml"))
+    for member in members:
+        recipe = _recipe(member.path("recipe.yaml"))
+        _refuse_part(member.path("recipe.yaml"), recipe)
+        if not code:
+            _refuse_program(member.path("recipe.yaml"), recipe)
     weights = []
     for member in members:  # all that is read when it is used, so that a run that is no model is found here
         member.recipe, member.plan, member.table  # noqa: B018
@@ -185,12 +188,28 @@ def _refuse_name(what: str, name: str) -> None:
         )
 
 
-def _refuse_program(path: Path) -> None:
-    """A recipe that names a module outside of medseg is a program."""
+def _recipe(path: Path) -> dict[str, Any]:
     with parsing(path, needed="a recipe", remedy="copy the run again"):
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        chosen = [one for key in COMPONENTS for one in _listed(recipe.get(key))]
-        outside = [one for one in (_chosen_name(one) for one in chosen) if "." in one]
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def _refuse_part(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Another run is neither copied nor verified, may change, and may be a program."""
+    settings = recipe.get("predict")
+    coarse = settings.get("coarse") if isinstance(settings, dict) else None
+    if coarse is not None:
+        raise Refusal(
+            path,
+            found=f"predict.coarse: {coarse}, another run that it needs",
+            needed="a model that is whole in itself",
+            remedy="set predict.coarse to null in this recipe; a route may name a coarse run by set: [coarse=RUN]",
+        )
+
+
+def _refuse_program(path: Path, recipe: Mapping[str, Any]) -> None:
+    """A recipe that names a module outside of medseg is a program."""
+    chosen = [one for key in COMPONENTS for one in _listed(recipe.get(key))]
+    outside = [one for one in (_chosen_name(one) for one in chosen) if "." in one]
     if outside:
         raise Refusal(
             path,

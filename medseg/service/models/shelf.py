@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,19 @@ class Installed:
     labels: tuple[str, ...]
     weights: str
     files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A version that cannot be read.
+
+    Attributes:
+        found: what is wrong with it, with the paths of files.
+    """
+
+    name: str
+    version: str
+    found: str
 
 
 def at(site: Site) -> Path:
@@ -82,8 +95,20 @@ def in_use(folder: Path, name: str) -> str:
 
 
 def listed(folder: Path) -> list[Installed]:
-    """Every version of every model, in the order of their names."""
-    return [read(folder, name, version) for name in _names(folder) for version in versions(folder / name)]
+    """Every version of every model that can be read, in the order of their names; see `broken` for the others."""
+    return [one for one in _each(folder) if isinstance(one, Installed)]
+
+
+def broken(folder: Path) -> list[Broken]:
+    """Those versions that cannot be read, in the order of their names."""
+    return [one for one in _each(folder) if isinstance(one, Broken)]
+
+
+def called(folder: Path, path: str) -> str:
+    """What people call a model by the path that `find` has given: NAME@VERSION, or the name of a run folder."""
+    version = Path(path)
+    inside = version.parent.parent == folder.absolute()
+    return f"{version.parent.name}@{version.name}" if inside else version.name
 
 
 def damaged(model: Installed) -> list[str]:
@@ -96,6 +121,15 @@ def damaged(model: Installed) -> list[str]:
         elif sha256_of(path) != sha256:
             wrong.append(f"{name} has changed")
     return wrong
+
+
+def _each(folder: Path) -> Iterator[Installed | Broken]:
+    for name in _names(folder):
+        for version in versions(folder / name):
+            try:
+                yield read(folder, name, version)
+            except Refusal as refusal:
+                yield Broken(name, version, f"{refusal.where}: {refusal.found}")
 
 
 def _names(folder: Path) -> list[str]:
@@ -134,7 +168,7 @@ def read(folder: Path, name: str, version: str) -> Installed:
     """
     path = version_of(folder, name, version)
     record = _json(path / RECORD)
-    parts = path if (path / "recipe.yaml").is_file() else next(one.parent for one in path.glob("*/recipe.yaml"))
+    parts = path if (path / "recipe.yaml").is_file() else next((one.parent for one in path.glob("*/recipe.yaml")), path)
     with parsing(parts, needed="a model as it was installed", remedy="install it again under another version"):
         recipe = yaml.safe_load((parts / "recipe.yaml").read_text(encoding="utf-8"))
         channels = _json(parts / "plan.json")["channels"]
@@ -148,8 +182,8 @@ def read(folder: Path, name: str, version: str) -> Installed:
             str(recipe.get("intended_use", "not stated")),
             tuple(channels),
             labels,
-            record["weights"],
-            record["files"],
+            str(record["weights"]),
+            {str(file): str(sha256) for file, sha256 in record["files"].items()},
         )
 
 

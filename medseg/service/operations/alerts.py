@@ -90,16 +90,18 @@ class Watch:
         return found
 
 
-def tell(site: Site, journal: Journal, troubles: Sequence[Trouble], *, age: float) -> int:
+def tell(site: Site, journal: Journal, troubles: Sequence[Trouble], *, age: float, upto: int) -> int:
     """Tell of these troubles and of jobs that have ended badly, each way that the site has, and say how often that was
     done. What was told lately is not told again; what does not get through is logged and tried again.
 
     Args:
         age: of the installation, in seconds, see `journal.keeping`.
+        upto: last event that may be told of: the last one of the look before. PostgreSQL may show one with a smaller
+            number after it, which would never be told; by the next look all of these are there.
     """
     count, every_s = 0, site.alerts.every_s
     for way, send in _ways(site.alerts).items():
-        ended = _ended_badly(journal, f"{way} failed")
+        ended = _ended_badly(journal, f"{way} failed", upto)
         for trouble in [*ended, *troubles]:
             key = f"{way} {trouble.key}"
             before = journal.troubles.upto(key)
@@ -114,8 +116,8 @@ def tell(site: Site, journal: Journal, troubles: Sequence[Trouble], *, age: floa
     return count
 
 
-def _ended_badly(journal: Journal, key: str) -> list[Trouble]:
-    found = journal.troubles.ended_badly(journal.troubles.upto(key), limit=1000)
+def _ended_badly(journal: Journal, key: str, upto: int) -> list[Trouble]:
+    found = journal.troubles.ended_badly(journal.troubles.upto(key), upto, limit=1000)
     if not found:
         return []
     jobs = {job: {"job": job, "state": state, "reason": code} for _, job, state, code in found}

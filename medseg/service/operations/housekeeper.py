@@ -25,6 +25,7 @@ class Housekeeper:
         self._looked: float | None = None
         self._tidied: float | None = None
         self._own: list[Trouble] = []
+        self._last = 0
 
     def step(self) -> bool:
         """Do what is due; whether there was something."""
@@ -33,7 +34,8 @@ class Housekeeper:
             return False
         age = self._journal.keeping.grow(None if self._looked is None else now - self._looked)
         self._looked = now
-        told = alerts.tell(self._site, self._journal, [*self._watch.look(), *self._own], age=age)
+        upto, self._last = self._last, self._journal.jobs.last_event()
+        told = alerts.tell(self._site, self._journal, [*self._watch.look(), *self._own], age=age, upto=upto)
         if self._tidied is not None and now - self._tidied < TIDY_S:
             return bool(told)
         self._tidied = now

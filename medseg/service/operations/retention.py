@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
+
 from medseg.service import logs
+from medseg.service.intake.store import unchanged
 from medseg.service.journal import Journal
 from medseg.service.journal.keeping import DAY_S, Leaving
 from medseg.service.settings.keep import Keep
@@ -89,14 +92,17 @@ def tidy(site: Site, journal: Journal, *, age: float, who: str = "housekeeper") 
         age: of the installation, in seconds, as `journal.keeping.grow` says.
     """
     data = site.at(site.data)
-    for one in journal.keeping.going():
-        _remove(data, journal, one)
+    with _alone(data):
+        for one in journal.keeping.going():
+            _remove(data, journal, one)
     journal.keeping.saw(journal.keeping.leaving(), age)
     planned = plan(site, journal, age)
     for judged in planned.going:
-        if journal.keeping.let_go(judged.leaving, who):
+        with _alone(data):
+            if not journal.keeping.let_go(judged.leaving, who):
+                continue
             _remove(data, journal, judged.leaving)
-            log.info("removed", extra={"facts": _facts(judged)})
+        log.info("removed", extra={"facts": _facts(judged)})
     return planned
 
 
@@ -129,6 +135,12 @@ def _within(one: Leaving, data: Path) -> bool:
 def _inside(path: Path, folder: Path) -> bool:
     real, above = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
     return real != above and real.is_relative_to(above)
+
+
+def _alone(data: Path) -> filelock.FileLock:
+    """Within it nothing comes in, and no other housekeeper removes anything: what was going could have come again."""
+    data.mkdir(parents=True, exist_ok=True)
+    return unchanged(data)
 
 
 def _remove(data: Path, journal: Journal, one: Leaving) -> None:

@@ -40,7 +40,7 @@ class WebReceiver(Settings):
 
 
 class FolderReceiver(Settings):
-    """A folder, on this machine or mounted."""
+    """A folder that exists, on this machine or mounted; within a mounted share rather than its mount point."""
 
     kind: Literal["folder"]
     folder: Path

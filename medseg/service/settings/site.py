@@ -9,11 +9,12 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError
 
+from medseg import plugins
 from medseg.refusal import Refusal
 from medseg.service.settings.alerts import Alerts
 from medseg.service.settings.keep import Keep
 from medseg.service.settings.listen import Listen
-from medseg.service.settings.receivers import Receiver
+from medseg.service.settings.receivers import FolderReceiver, Receiver, StoreReceiver
 from medseg.service.settings.routes import Route
 from medseg.service.settings.serve import Serve
 from medseg.service.settings.sources import Source
@@ -77,6 +78,9 @@ def load(path: Path) -> Site:
     except ValidationError as error:
         raise Refusal(path, found=_told(error), needed="settings that fit", remedy="see docs/hospital.md") from error
     _refuse_dangling(path, site)
+    for route in site.routes:
+        _refuse_nothing_to_send(path, site, route)
+    _refuse_shared_ports(path, site)
     return site
 
 
@@ -100,6 +104,40 @@ def _refuse_dangling(path: Path, site: Site) -> None:
     for name in names:
         if names.count(name) > 1:
             raise Refusal(path, found=f"two routes named {name}", needed="a name for each", remedy="rename one of them")
+
+
+def _refuse_nothing_to_send(path: Path, site: Site, route: Route) -> None:
+    """A route to an archive, of whose outputs an archive can take none."""
+    archives = [name for name in route.send_to if not isinstance(site.receivers[name], FolderReceiver)]
+    if archives and not any(_may_be_dicom(text.partition(":")[0]) for text in route.outputs):
+        raise Refusal(
+            path,
+            found=f"route {route.name} sends {', '.join(route.outputs) or 'nothing'} to '{archives[0]}'",
+            needed="an output that is DICOM, because archives take nothing else",
+            remedy="add dicom_seg to its outputs, or send them to a folder",
+        )
+
+
+def _may_be_dicom(output: str) -> bool:
+    """Of outputs that are not medseg's own, nobody knows before they are written."""
+    known = output in plugins.names("outputs")
+    return not known or str(plugins.constant("outputs", output, "SUFFIX")).endswith(".dcm")
+
+
+def _refuse_shared_ports(path: Path, site: Site) -> None:
+    """Ports for confirmations: each is opened by one receiver alone, as long as results are sent."""
+    taken = {site.listen.port: "the listener"} if site.listen.port else {}
+    for name, one in site.receivers.items():
+        port = one.reports if isinstance(one, StoreReceiver) else 0
+        if port in taken:
+            raise Refusal(
+                path,
+                found=f"port {port} for {taken[port]}, and as reports of receiver {name}",
+                needed="a port for each",
+                remedy="choose another port for one of them, and tell its archive",
+            )
+        if port:
+            taken[port] = f"reports of receiver {name}"
 
 
 def filled(text: str) -> str:

@@ -125,6 +125,13 @@ class Door:
             found.used = now
             return found.token
 
+    def still(self, token: Token) -> bool:
+        """Whether a token that was let in is one."""
+        try:
+            return self._named(token.name) == token
+        except Problem:
+            return False
+
     def _named(self, name: str) -> Token | None:
         """
         Raises:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 import medseg
 from medseg.refusal import Refusal
 from medseg.service.journal.jobs import Job
-from medseg.service.journal.states import STATES, State
+from medseg.service.journal.states import ENDS, STATES, State
 from medseg.service.web import offered, packed, shapes, shown
-from medseg.service.web.access import Admin, Reader, Submitter
+from medseg.service.web.access import Admin, Door, Reader, Submitter
 from medseg.service.web.problem import Problem
 from medseg.service.web.room import Room, of
+from medseg.service.web.tokens import Token
 
 router = APIRouter(prefix="/api/v1")
 
@@ -133,18 +133,18 @@ def release(request: Request, token: Admin, job: JobId) -> shapes.Whole:
 
 
 @router.get("/jobs/{job}/events", response_class=StreamingResponse)
-def job_events(
-    request: Request, token: Reader, job: JobId, last_event_id: Annotated[str, Header()] = ""
-) -> StreamingResponse:
-    """Its changes and its percentage as they come, from its first change on."""
-    known(of(request), job)
-    return _stream(of(request).feed.listen(job, _after(last_event_id) or 0))
+def job_events(request: Request, token: Reader, job: JobId, last_event_id: Annotated[str, Header()] = "") -> Response:
+    """Its changes and its percentage as they come, from its first change on and until it has ended."""
+    after, room = _after(last_event_id) or 0, of(request)
+    if known(room, job).state in ENDS and after and not room.journal.jobs.events(job, after=after, limit=1):
+        return Response(status_code=204)  # which tells a client of events (HTML, 9.2) to come back no more
+    return _stream(request, token, job, after)
 
 
 @router.get("/events", response_class=StreamingResponse)
 def events(request: Request, token: Reader, last_event_id: Annotated[str, Header()] = "") -> StreamingResponse:
     """Changes and percentages of all jobs as they come."""
-    return _stream(of(request).feed.listen(0, _after(last_event_id)))
+    return _stream(request, token, 0, _after(last_event_id))
 
 
 @router.get("/audit")
@@ -188,7 +188,9 @@ def _changed(request: Request, token: Any, number: int, what: str) -> shapes.Who
     return shown.whole(known(room, number), room.site, room.journal, token)
 
 
-def _stream(lines: AsyncIterator[str]) -> StreamingResponse:
+def _stream(request: Request, token: Token, job: int, after: int | None) -> StreamingResponse:
+    door: Door = request.app.state.door
+    lines = of(request).feed.listen(job, after, allowed=lambda: door.still(token))
     headers = {"x-accel-buffering": "no"}  # a proxy in front is not to collect them
     return StreamingResponse(lines, media_type="text/event-stream", headers=headers)
 

@@ -56,7 +56,7 @@ def app(site: Site, journal: Journal, store: Store) -> FastAPI:
     )
     made.state.room = Room(site, journal, store, Desk(site, journal, store.incoming, Free(site)), feed)
     made.state.door, made.state.metrics = Door(Known(site.at(site.serve.tokens))), Metrics(site, journal)
-    made.state.views = Views()
+    made.state.views = Views(store.incoming / "views")
     for router in (health.router, api.router, ways_in.router, pages.router):
         made.include_router(router)
     made.add_exception_handler(Refusal, _refused)

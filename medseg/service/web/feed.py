@@ -1,8 +1,6 @@
 """Changes as they happen, for all who listen: one look at the journal a moment, however many there are.
 
-A database may show a transaction with a smaller number after one with a larger one. So each look goes back a little,
-and what was told is remembered: nobody misses a change, and who comes back with the number of the last change that it
-saw may hear of one twice.
+Nobody misses a change, and who comes back with the number of the last change that it saw may hear of one twice.
 """
 
 from __future__ import annotations
@@ -10,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +16,13 @@ from anyio import to_thread
 
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Event
+from medseg.service.journal.states import ENDS
+from medseg.service.journal.tail import Tail
 from medseg.service.web.shown import percent
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 0.3
-BACK = 100
-"""Changes before the last that are looked at again."""
-KEPT = 10 * BACK
 LONGEST = 2000
 """Changes that wait for one listener; who is slower is let go, and comes back with the last number that it has."""
 QUIET_S = 15.0
@@ -51,7 +47,7 @@ class Feed:
 
     def __init__(self, journal: Journal):
         self._journal, self._listeners = journal, set[_Listener]()
-        self._seen, self._last = OrderedDict[int, None](), 0
+        self._changes: Tail | None = None
         self._progress: dict[int, tuple[str, int]] = {}
         self.closed = False
 
@@ -72,12 +68,15 @@ class Feed:
         for listener in self._listeners:
             _end(listener)
 
-    async def listen(self, job: int = 0, after: int | None = None) -> AsyncIterator[str]:
+    async def listen(
+        self, job: int = 0, after: int | None = None, *, allowed: Callable[[], bool] = lambda: True
+    ) -> AsyncIterator[str]:
         """Server-Sent Events (HTML, 9.2): `job`, a change; `progress`, where a running job is.
 
         Args:
-            job: only of this one; 0: of all.
+            job: only of this one, until it has ended; 0: of all.
             after: number of the last change that is known; None: what is new from now on.
+            allowed: whether who listens still may; asked every `QUIET_S`.
         """
         listener = _Listener(job, asyncio.Queue(LONGEST))
         if not self._listeners:  # nobody has looked for a while
@@ -87,47 +86,54 @@ class Feed:
             yield "retry: 2000\n\n"
             known: set[int] = set()
             if after is not None:
-                for told in await to_thread.run_sync(self._missed, job, after):
+                missed, ended = await to_thread.run_sync(self._missed, job, after)
+                for told in missed:
                     known.add(told[0])
                     yield _line(told)
+                if ended:
+                    return
             for number, (stage, share) in list(self._progress.items()):
                 if job in (0, number):
                     yield _line((0, "progress", {"job": number, "stage": stage, "percent": share}))
+            clock = asyncio.get_running_loop().time
+            due = clock() + QUIET_S
             while not self.closed:
+                quiet = False
                 try:
                     heard = await asyncio.wait_for(listener.queue.get(), QUIET_S)
                 except TimeoutError:
+                    quiet = True
+                if quiet or clock() >= due:
+                    due = clock() + QUIET_S
+                    if not await to_thread.run_sync(allowed):
+                        return
+                if quiet:
                     yield ": still here\n\n"
                     continue
                 if heard is None:
                     return
                 if heard[0] not in known:
                     yield _line(heard)
+                    if job and heard[2].get("state") in ENDS:
+                        return
         finally:
             self._listeners.discard(listener)
 
     def _begin(self) -> None:
-        self._last = self._journal.jobs.last_event()
-        for number, _ in self._journal.jobs.events(after=max(0, self._last - BACK)):
-            self._seen[number] = None
+        self._changes = Tail(self._journal.jobs)
 
-    def _missed(self, job: int, after: int) -> list[Told]:
+    def _missed(self, job: int, after: int) -> tuple[list[Told], bool]:
+        """Changes since `after`, and whether the one job has ended with the last of them."""
+        state = self._journal.jobs.get(job).state if job else ""  # first: so that what has ended it is among them
         found: list[Told] = []
         while page := self._journal.jobs.events(job, after=after):
             found += [_change(number, event) for number, event in page]
-            after = page[-1][0]
-        return found[-LONGEST:]
+            after, state = page[-1][0], page[-1][1].state
+        return found[-LONGEST:], bool(job) and state in ENDS
 
     def _look(self) -> list[Told]:
         """What is new since the last look."""
-        told: list[Told] = []
-        for number, event in self._journal.jobs.events(after=max(0, self._last - BACK)):
-            if number not in self._seen:
-                self._seen[number] = None
-                told.append(_change(number, event))
-                self._last = max(self._last, number)
-        while len(self._seen) > KEPT:
-            self._seen.popitem(last=False)
+        told = [_change(number, event) for number, event in (self._changes.new() if self._changes else ())]
         progress = {
             job.id: (job.stage, percent(job.state, job.share)) for job in self._journal.jobs.find(states=("running",))
         }

@@ -17,8 +17,8 @@ router = APIRouter()
 
 
 @router.get("/healthz")
-def healthy() -> JSONResponse:
-    """The process is up."""
+async def healthy() -> JSONResponse:
+    """The process is up, though all its threads be busy."""
     return JSONResponse({"up": True})
 
 

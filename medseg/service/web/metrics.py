@@ -19,6 +19,7 @@ import medseg
 from medseg.service.journal import Journal
 from medseg.service.journal.states import State
 from medseg.service.journal.tables import jobs
+from medseg.service.journal.tail import Tail
 from medseg.service.settings.site import Site
 
 WAITING: tuple[State, ...] = ("received", "queued", "proven", "held")
@@ -52,8 +53,8 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._journal, self._at = journal, dict[int, tuple[str, float]]()
-        self._last = journal.jobs.last_event()
+        self._at = dict[int, tuple[str, float]]()
+        self._changes = Tail(journal.jobs)
         self._registry.register(_Now(site, journal))
 
     def count(self, route: str, method: str, status: int) -> None:
@@ -64,10 +65,8 @@ class Metrics:
     def text(self) -> bytes:
         """In Prometheus' text format."""
         with self._lock:
-            while page := self._journal.jobs.events(after=self._last):
-                for number, event in page:
-                    self._observe(event.job, event.state, event.at)
-                    self._last = number
+            for _, event in self._changes.new():
+                self._observe(event.job, event.state, event.at)
         return generate_latest(self._registry)
 
     def _observe(self, job: int, state: str, at: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +17,36 @@ from medseg.service.settings.site import Site
 from medseg.service.web.problem import Problem
 from medseg.service.web.shapes import Label, Model
 
+log = logging.getLogger(__name__)
+
 BROKEN = "a model that is whole"
 REMEDY = "ask who runs this service to install it again"
 
 
 def offered(site: Site) -> list[Model]:
-    """All of them; an installed one under its name, and each of its versions under NAME@VERSION.
-
-    Raises:
-        Refusal: one is damaged.
+    """All that are whole; an installed one under its name, and each of its versions under NAME@VERSION. The log names
+    those that are damaged.
     """
+    for lost in models.broken(models.at(site)):
+        _say(f"{lost.name}@{lost.version}", lost.found)
     found = []
     for one in models.listed(models.at(site)):
         named = f"{one.name}@{one.version}"
         names = (one.name, named) if one.used else (named,)
-        found += [_described(name, one.version, one.used, one.folder, one.weights, site) for name in names]
-    known = {model.name for model in found}
+        found += [_whole(name, one.version, one.used, one.folder, one.weights, site) for name in names]
+    known = {model.name for model in found if model}
     for name in dict.fromkeys(route.model for route in site.routes):
         folder = _found(site, name) if name not in known else None
         if folder:
-            found.append(_described(name, "", True, folder, "", site))
-    return found
+            found.append(_whole(name, "", True, folder, "", site))
+    return [model for model in found if model]
 
 
 def folder(site: Site, name: str) -> Path:
     """Of the model that a job asks for.
 
     Raises:
-        Problem: 404, none of this name is offered; a path is no name.
+        Problem: 404, none of this name is offered; a path is no name. 503, it is gone or damaged; the log says why.
     """
     names = {route.model for route in site.routes}
     names |= {name for one in models.listed(models.at(site)) for name in (one.name, f"{one.name}@{one.version}")}
@@ -55,7 +58,10 @@ def folder(site: Site, name: str) -> Path:
             needed="one that GET /api/v1/models names",
             remedy="choose one of those",
         )
-    return models.find(models.at(site), name, beside=site.folder)
+    try:
+        return models.find(models.at(site), name, beside=site.folder)
+    except Refusal as refusal:
+        raise _damaged(name, refusal) from refusal
 
 
 def described(site: Site, name: str) -> Model:
@@ -63,9 +69,31 @@ def described(site: Site, name: str) -> Model:
 
     Raises:
         Problem: as `folder`.
-        Refusal: it is damaged.
     """
-    return _described(name, "", True, folder(site, name), "", site)
+    try:
+        return _described(name, "", True, folder(site, name), "", site)
+    except Problem:
+        raise
+    except Refusal as refusal:
+        raise _damaged(name, refusal) from refusal
+
+
+def _whole(name: str, version: str, used: bool, path: Path, sha256: str, site: Site) -> Model | None:
+    try:
+        return _described(name, version, used, path, sha256, site)
+    except Refusal as refusal:
+        _say(name, refusal.found)
+        return None
+
+
+def _damaged(name: str, refusal: Refusal) -> Problem:
+    """What a parser says of a file names it, and who asks is not to know where it lies."""
+    _say(name, refusal.found)
+    return Problem(503, "model", found="one that is damaged or gone", needed=BROKEN, remedy=REMEDY)
+
+
+def _say(name: str, found: str) -> None:
+    log.error("a model cannot be used", extra={"facts": {"model": name, "found": found}})
 
 
 def _found(site: Site, name: str) -> Path | None:
@@ -81,14 +109,15 @@ def _described(name: str, version: str, used: bool, path: Path, sha256: str, sit
     with parsing(Path(name), needed=BROKEN, remedy=REMEDY):
         plan = Plan.model_validate_json((run / "plan.json").read_text(encoding="utf-8"))
         table = LabelTable.from_json(_yaml(run / "labels.json"))
-        recipe = _yaml(run / "recipe.yaml")
+        recipe = dict(_yaml(run / "recipe.yaml"))
+        modalities = tuple((recipe.get("prepare") or {}).get("modalities") or ())
         weights = [file.stat().st_size for file in path.rglob("weights.safetensors")]
     return Model(
         name=name,
         version=version,
         in_use=used,
         channels=plan.channels,
-        modalities=tuple((recipe.get("prepare") or {}).get("modalities") or ()),
+        modalities=modalities,
         labels=tuple(
             Label(
                 number=label.index,

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 HEADERS_S = 15.0
 """Longest time from the first byte of a request, or the beginning of a connection, to the end of its headers."""
+UNREAD_S = 60.0
+"""Longest wait for the other side to read some of an answer, or the rest of the last one."""
 CONNECTIONS = 200
 """More are answered with 503. Each page that is open holds one."""
 GRACE_S = 10
@@ -30,9 +32,11 @@ GRACE_S = 10
 
 
 class Patient(H11Protocol):
-    """uvicorn's, but not patient without end: who does not say what is wanted is let go."""
+    """uvicorn's, but not patient without end: who does not say what is wanted, sends what nobody takes any more, or
+    does not read the answer is let go. Each of them would hold a place."""
 
     _waiting: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -40,6 +44,7 @@ class Patient(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        self._was_read()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -50,12 +55,32 @@ class Patient(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._is_to_read()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._was_read()
+        self._watch()
+
     def _watch(self) -> None:
-        """Time runs while a request has begun and its headers are not all there."""
-        if self.conn.their_state is not h11.IDLE:
+        if self.transport.is_closing():  # which waits for the rest of the answer to be read
+            self._unwatch()
+            self._is_to_read()
+        elif not self._is_due():
             self._unwatch()
         elif self._waiting is None:
             self._waiting = self.loop.call_later(HEADERS_S, self._leave)
+
+    def _is_due(self) -> bool:
+        """A request has begun, or could, and its headers are not all there; or the rest of one that has its answer."""
+        theirs = self.conn.their_state
+        return theirs is h11.IDLE or (theirs is h11.SEND_BODY and self.conn.our_state is h11.DONE)
 
     def _unwatch(self) -> None:
         if self._waiting:
@@ -64,8 +89,18 @@ class Patient(H11Protocol):
 
     def _leave(self) -> None:
         self._waiting = None
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if self._is_due():
             self.transport.close()
+            self._watch()
+
+    def _is_to_read(self) -> None:
+        if self._unread is None:
+            self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def _was_read(self) -> None:
+        if self._unread:
+            self._unread.cancel()
+            self._unread = None
 
 
 class Server(uvicorn.Server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from medseg.service import models
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Job
 from medseg.service.journal.states import ENDS, GOOD, NEXT, REASONS
@@ -119,7 +120,7 @@ def _row(job: Job, site: Site) -> dict[str, Any]:
         "percent": percent(job.state, job.share),
         "stage": job.stage if job.state == "running" else "",
         "case": job.case,
-        "model": Path(job.model).name if job.model.startswith("/") else job.model,
+        "model": models.called(models.at(site), job.model),
         "route": job.route,
         "study": vars(job.identity),
         "verdict": job.verdict,

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 8
 """Objects that are handed in at once; those that wait together go on record together."""
-FAILURES = {"no-dicom": 0xC000, "bad-uid": 0xC000, "too-large": 0xA700, "mismatch": 0xA900}
+FAILURES = {"no-dicom": 0xC000, "bad-uid": 0xC000, "too-large": 0xA700, "no-room": 0xA700, "mismatch": 0xA900}
 """Failure Reason (0008,1197) by the code of a refusal, as C-STORE would answer (PS3.4, B.2.3)."""
 OTHER_FAILURE = 0x0110
 """Processing failure."""

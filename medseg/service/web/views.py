@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,17 +21,23 @@ LABEL_MAPS = (".seg.nrrd", ".seg.dcm", ".nii.gz", ".nrrd")
 """Suffixes of files that hold labels, the best to look at first."""
 NO_LABELS = (".probabilities.nii.gz", ".entropy.nii.gz", ".disagreement.nii.gz")
 LIMIT_S = 300
-WAIT_S = 15
+AGAIN_S = 15
+"""After which who finds another view being made may ask again."""
 KEPT = 4
 """Pages that are kept, for who looks again."""
 WORDS = 300
 
 
 class Views:
-    """Pages of results. Safe to use from several threads."""
+    """Pages of results. Safe to use from several threads.
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="medseg-view-"))
+    Args:
+        folder: of this process alone, made on first use. A page holds a patient's voxels, so it is where what a killed
+            process leaves behind is cleared away.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._pages, self._one = OrderedDict[tuple[object, ...], Path](), threading.Lock()
 
     def page(self, job: Job, folder: Path) -> Path:
@@ -45,12 +50,18 @@ class Views:
         """
         labels, scan = label_map(job, folder), _scan(job)
         key = (job.id, labels.name, job.files[labels.name])
-        if not self._one.acquire(timeout=WAIT_S):
+        if not self._one.acquire(blocking=False):  # who waits here would keep a thread from all others
             raise Problem(
-                503, "viewer", found="other views being made", needed="a turn", remedy="try again in a minute"
+                503,
+                "viewer",
+                found="another view being made",
+                needed="a turn",
+                remedy="try again in a minute",
+                headers={"retry-after": str(AGAIN_S)},
             )
         try:
             if key not in self._pages:
+                self._folder.mkdir(mode=0o700, exist_ok=True)
                 page = self._folder / f"{job.id}-{len(self._pages)}-{job.files[labels.name][:12]}.html"
                 _make(job, scan, labels, page)
                 self._pages[key] = page

@@ -17,8 +17,10 @@ NIFTI_1, NIFTI_2 = b"n+1\x00", b"n+2\x00"
 FILE = Path("the file")
 """What messages call it."""
 LONGEST_HEADER = 2**20
-ELSEWHERE = re.compile(rb"^\s*data\s?file\s*:", re.IGNORECASE | re.MULTILINE)
+ELSEWHERE = re.compile(rb"(?:\A|[\r\n])\s*data\s*file\s*:", re.IGNORECASE)
 """Field of a NRRD header whose voxels lie in another file."""
+AMBIGUOUS = re.compile(rb"\r(?!\n)|\0")
+"""What some readers end a line of a NRRD header at, and others do not."""
 
 
 def suffix(path: Path) -> str:
@@ -31,8 +33,8 @@ def suffix(path: Path) -> str:
         start = file.read(LONGEST_HEADER)
     if start.startswith(b"NRRD"):
         header, *voxels = re.split(rb"\r?\n\r?\n", start, maxsplit=1)
-        if not voxels or ELSEWHERE.search(header):
-            raise _unknown("a NRRD header that points to another file, or does not end")
+        if not voxels or ELSEWHERE.search(header) or AMBIGUOUS.search(header):
+            raise _unknown("a NRRD header that points to another file, does not end, or has other line ends than these")
         return ".nrrd"
     if is_dicom(path):
         return ".dcm"

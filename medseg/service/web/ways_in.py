@@ -114,8 +114,7 @@ def _by_routes(room: Room, files: dict[str, Part], folder: FilePath, who: str) -
     if stored.failed and not stored.kept:
         raise stored.failed[0].refusal
     for study in stored.studies:
-        for arrival in room.journal.arrivals.open(study):  # it is whole: nobody need wait whether more comes
-            room.journal.arrivals.expect(study, arrival.objects, who)
+        room.journal.arrivals.expect(study, (), who)  # it is whole: nobody need wait whether more comes
     return Submitted(job=None, new=any(one.state != "duplicate" for one in stored.kept), studies=stored.studies)
 
 

@@ -17,6 +17,7 @@ from medseg.refusal import Refusal
 from medseg.service.journal import Journal
 from medseg.service.journal.jobs import Asked, Job
 from medseg.service.journal.states import ENDS
+from medseg.service.journal.tail import Tail
 from medseg.service.settings.site import Site
 from medseg.service.settings.work import Work
 from medseg.service.work import liveness, proof
@@ -31,8 +32,6 @@ JOURNAL, DOWNLOADS = "journal.sqlite", "downloads"
 DICOM = "dicom."
 RETRIED = ("failed", "quarantined", "cancelled")
 SHOW_S = 0.5
-LATE = 200
-"""Events by which one that others have overtaken may become visible late: PostgreSQL numbers them before a commit."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class _Watched:
         self._journal, self._owner, self._show = journal, owner, show
         self._numbers = {job: number for number, job in enumerate(jobs, start=1)}
         self._open = {job.id for job in journal.jobs.find() if job.id in self._numbers and job.state not in ENDS}
-        self._seen = 0
+        self._changes = Tail(journal.jobs, after=0)
         self._looked = float("-inf")
 
     @property
@@ -204,15 +203,12 @@ class _Watched:
         while proven := self._journal.jobs.take("proven", self._owner):
             self._journal.jobs.move(proven.id, self._owner, "sent", "nobody is to be sent it", keep=True)
             self._journal.jobs.move(proven.id, self._owner, "done")
-        after = max(0, self._seen - LATE)
-        while changes := self._journal.jobs.events(after=after):
-            after = self._seen = changes[-1][0]
-            for _, event in changes:
-                if event.job in self._open and event.state in ENDS:
-                    job = self._journal.jobs.get(event.job)
-                    if job.state in ENDS:  # and not tried again since
-                        self._open.discard(job.id)
-                        self._tell(job)
+        for _, event in self._changes.new():
+            if event.job in self._open and event.state in ENDS:
+                job = self._journal.jobs.get(event.job)
+                if job.state in ENDS:  # and not tried again since
+                    self._open.discard(job.id)
+                    self._tell(job)
         for job in self._journal.jobs.find(states=["running"]):
             if job.id in self._open:
                 share = round(100 * job.share)

@@ -132,8 +132,8 @@ class Holder:
         logs.begin()
         try:
             post.serve("worker", self._site, self._owner, self._asked.is_set, locate=self._locate)
-        except (DBAPIError, OSError):
-            log.exception("the journal or the disk cannot be used")
+        except (DBAPIError, OSError) as error:
+            log.error("the journal or the disk cannot be used", extra={"facts": {"error": logs.place(error)}})
         return ""
 
     def end(self) -> None:

@@ -50,7 +50,7 @@ class Input:
     Attributes:
         case: names its results.
         source: as `Asked.source`.
-        facts: what tells it from all others: files with sizes and times of change.
+        facts: what tells it from all others: files with sizes and times of change, or with their sha256.
         series: as `Parameters.series`.
     """
 
@@ -77,13 +77,7 @@ def find(paths: Sequence[Path], needs: Needs, out: Path) -> tuple[list[Input], s
     for path in paths:
         if not path.exists():
             raise Refusal(path, found="nothing there", needed="a folder, a file or a table", remedy="check the path")
-        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-            raise Refusal(
-                path,
-                found=f"the folder of the results in it ({out})",
-                needed="another place for them: they would be the next batch's input",
-                remedy="choose a folder beside it",
-            )
+        _refuse_around(path, out)
         if path.suffix.lower() == ".csv":
             found += _table(path, needs)
             continue
@@ -101,9 +95,20 @@ def find(paths: Sequence[Path], needs: Needs, out: Path) -> tuple[list[Input], s
     return _distinct(found), ", ".join(f"{count} {kind}" for kind, count in passed.most_common())
 
 
+def _refuse_around(path: Path, out: Path) -> None:
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise Refusal(
+            path,
+            found=f"the folder of the results in it ({out})",
+            needed="another place for them: they would be the next batch's input",
+            remedy="choose a folder beside it",
+        )
+
+
 def _refuse_in_place(found: Sequence[Input], out: Path) -> None:
     """Results are named like scans, and would take their places."""
     for path in (Path(path) for one in found for path in one.source.values()):
+        _refuse_around(_around(path), out)
         if path.is_file() and path.resolve().parent == out.resolve():
             raise Refusal(
                 path,
@@ -245,15 +250,27 @@ def _fact(path: Path, *, timed: bool) -> tuple[object, ...]:
     """What tells a file from what it was before."""
     try:
         status = path.stat()
+        return (str(path.absolute()), status.st_size, status.st_mtime_ns) if timed else (path.name, proof.sha256(path))
     except OSError:
         return (str(path),)
-    return (str(path.absolute()), status.st_size, status.st_mtime_ns) if timed else (path.name, status.st_size)
+
+
+def _facts(path: Path) -> list[tuple[object, ...]]:
+    """A folder is told by all files in it."""
+    files = sorted(file for file in _around(path).rglob("*") if file.is_file())
+    return [_fact(file, timed=True) for file in files or [path]]
+
+
+def _around(path: Path) -> Path:
+    """The folder that a DICOMDIR stands for, else the path."""
+    return path.parent if path.name.upper() == archive.DICOMDIR else path
 
 
 def _of_case(case: Case, series: str = "") -> Input:
     source = {name: str(path.absolute()) for name, path in case.images.items()}
     source = {"all": next(iter(source.values()))} if len(source) == 1 else source
-    return Input(_safe(case.id), source, tuple(_fact(path, timed=True) for path in case.images.values()), series)
+    facts = tuple(fact for path in case.images.values() for fact in _facts(path))
+    return Input(_safe(case.id), source, facts, series)
 
 
 def _table(path: Path, needs: Needs) -> list[Input]:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medseg.engine import device as devices
+from medseg.engine import folds
 from medseg.engine.bench import Bench
 from medseg.engine.predict import Predictor
+from medseg.engine.run import EXTRAS, PARTS
 from medseg.refusal import Refusal
 from medseg.service.journal.jobs import Job
 from medseg.service.settings.work import Work
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 
 Locate = Callable[[str], Sequence[Path]]
 """Of a model that jobs name: the run folders, or zipped ones, that this machine has of it."""
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""Of the files that a model is: path, time of change in ns, size in bytes, inode."""
 
 
 def at_its_path(model: str) -> list[Path]:
@@ -35,24 +39,27 @@ class Loaded:
             work: how many are kept, and where they compute.
         """
         self._work, self._locate = work, locate
-        self._benches: OrderedDict[str, Bench] = OrderedDict()
+        self._benches: OrderedDict[str, tuple[Stamp, Bench]] = OrderedDict()
 
     def bench(self, job: Job) -> Bench:
-        """For this job and others of its kind.
+        """For this job and others of its kind. A model that was replaced where it lies is loaded anew.
 
         Raises:
-            Refusal: the model cannot be loaded (with the code `model`), or not be used so.
+            Refusal: the model cannot be loaded, or is there no more (with the code `model`), or cannot be used so.
         """
-        if job.kind in self._benches:
+        if self.current(job):
             self._benches.move_to_end(job.kind)
-            return self._benches[job.kind]
+            return self._benches[job.kind][1]
         asked = parameters.of(job)
+        self._benches.pop(job.kind, None)
         while len(self._benches) >= self._work.models:
             self._benches.popitem(last=False)
-            devices.give_back(after_error=True)  # a model's parts hold each other in circles
+        devices.give_back(after_error=True)  # a model's parts hold each other in circles
         try:
+            runs = self._locate(job.model)
+            stamp = _stamp(runs)  # before it is read: what is replaced meanwhile is seen next time
             predictor = Predictor.load(
-                self._locate(job.model),
+                runs,
                 device=self._work.device,
                 changes=asked.changes,
                 quality=asked.quality,
@@ -63,5 +70,30 @@ class Loaded:
             raise Refusal(refusal.where, **parts, code="model") from refusal
         log.info("a model is loaded", extra={"facts": {"model": predictor.provenance["model"], "kind": job.kind[:12]}})
         bench = Bench.of(predictor, asked.outputs, announce=lambda text: None)
-        self._benches[job.kind] = bench
+        self._benches[job.kind] = stamp, bench
         return bench
+
+    def current(self, job: Job) -> bool:
+        """Whether the model of a job is loaded, as it lies there now."""
+        if job.kind not in self._benches:
+            return False
+        try:
+            return _stamp(self._locate(job.model)) == self._benches[job.kind][0]
+        except Refusal:  # `bench` says why
+            return False
+
+
+def _stamp(runs: Sequence[Path]) -> Stamp:
+    """
+    Raises:
+        Refusal: of a cross-validation's folds, not all are there.
+    """
+    found = []
+    for run in folds.run_folders(runs):
+        for path in [run] if run.is_file() else [run / name for name in (*PARTS, *EXTRAS)]:
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)

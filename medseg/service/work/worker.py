@@ -140,6 +140,9 @@ class Worker:
 
     def _next(self, first: Taken) -> Taken | None:
         job = self._jobs.take("queued", self._owner, becomes="running", beside=first.job)
+        if job is not None and not self._loaded.current(job):  # another model has come there: it begins a row
+            self._jobs.give_back(job.id, self._owner, counts=False)
+            return None
         return self._taken(job) if job else None
 
     def _taken(self, job: Job) -> Taken:

@@ -42,7 +42,10 @@ def installed(site: Site) -> Iterator[Finding]:
             yield Finding(name, "look", said, "find out whether it may be used, and say so in its recipe")
         else:
             yield Finding(name, "ok", said)
-    if not found:
+    broken = models.broken(folder)
+    for lost in broken:
+        yield Finding(f"model {lost.name}@{lost.version}", "bad", lost.found, "install it again under another version")
+    if not (found or broken):
         yield Finding("models", "look", "none are installed", "`medseg models install`, or name run folders in routes")
 
 

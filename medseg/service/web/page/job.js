@@ -109,4 +109,7 @@ function progress({ percent, stage }) {
 
 const refresh = calmly(async () => show(await ask(path)));
 
-begin().then(() => follow(`${path}/events`, { change: () => refresh(), progress, state: on => { if (on) refresh(); } }), error => say(error.message));
+const own = happened => `${happened.job}` === number;
+
+// Of all jobs: the events of one end with it, and it may be tried again.
+begin().then(() => follow("/api/v1/events", { change: event => own(event) && refresh(), progress: share => own(share) && progress(share), state: on => { if (on) refresh(); } }), error => say(error.message));
