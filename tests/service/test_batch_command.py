@@ -249,3 +249,14 @@ def test_no_state_but_done_counts_as_done(state, journal):
     made = journal.jobs.get(job(journal, "a"))
     ended = made.__class__(**(made.__dict__ | {"state": state}))
     assert not summary.is_good(ended) and summary.counts([ended])[0]["became"] not in summary.GOOD
+
+
+def test_one_that_cannot_be_tried_again_does_not_keep_others_from_it(journal, tmp_path):
+    journal.jobs.submit(Asked({"all": "/in/gone"}, "gone", "gone"), who="CT")
+    gone = journal.jobs.take("received", "clerk")
+    journal.jobs.move(gone.id, "clerk", "failed", reason_code="lost-input", reason="some files are gone")
+    bad = job(journal, "bad", "running", "failed", reason_code="error", reason="x")
+    said = medseg_command("jobs", "retry", tmp_path / "site.yaml", "--state", "failed")
+    assert (said.code, said.out.splitlines()[-1]) == (2, "1 jobs") and f"job {gone.id}" in said.err
+    assert [journal.jobs.get(one).state for one in (gone.id, bad)] == ["failed", "queued"]
+    assert [entry.about for _, entry in journal.audit.entries() if entry.what == "retry"] == [f"job {bad}"]

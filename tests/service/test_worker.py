@@ -247,6 +247,17 @@ def test_a_full_disk_costs_no_attempt_and_makes_the_worker_wait(journal, model, 
     assert journal.jobs.get(job.id).attempts == 1 and steps.count(True) == 6 and False in steps
 
 
+def test_a_case_too_large_for_the_disk_does_not_keep_others_waiting(journal, model, tmp_path, monkeypatch):
+    scans = [sites.scan(tmp_path / f"{name}.nii.gz") for name in ("large", "a", "b")]
+    jobs = [sites.submitted(journal, sites.asked(model, path, tmp_path / "out")) for path in scans]
+    failing(monkeypatch, [OSError(errno.ENOSPC, "full")])
+    monkeypatch.setattr(worker, "FIRST_PAUSE_S", 60.0)
+    for name in ("paused now", "another"):
+        assert Worker(sites.site(tmp_path), journal, name).step()
+    assert [journal.jobs.get(job.id).state for job in jobs] == ["queued", "proven", "proven"]
+    assert journal.jobs.get(jobs[0].id).attempts == 0
+
+
 def test_a_result_that_cannot_be_read_back_is_never_proven(journal, model, tmp_path, monkeypatch):
     job = sites.submitted(journal, sites.asked(model, sites.scan(tmp_path / "a.nii.gz"), tmp_path / "out"))
     hashed = proof.sha256
