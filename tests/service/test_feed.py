@@ -175,6 +175,17 @@ def test_the_events_of_a_job_end_with_it(journal):
     asyncio.run(asyncio.wait_for(run(), WAIT_S))
 
 
+def test_the_events_of_a_job_end_with_it_though_it_ends_while_they_are_read(journal, monkeypatch):
+    before = journal.jobs.get(1)
+    journal.jobs.cancel(1, "a")
+    monkeypatch.setattr(journal.jobs, "get", lambda job: before)
+
+    async def run() -> int:
+        return len([text async for text in feed.Feed(journal).listen(1, 0) if "event: job" in text])
+
+    assert asyncio.run(asyncio.wait_for(run(), WAIT_S / 2)) == 2
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_who_may_listen_no_more_is_let_go(journal, monkeypatch, busy):
     monkeypatch.setattr(feed, "QUIET_S", 0.1)
