@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -35,6 +36,8 @@ from medseg.transforms.prepare import centre_code, with_planes
 
 MACHINES = "GROUP_WORLD_SIZE"
 """In which torchrun says how many machines take part; train.devices is of each."""
+LETTING_GO_S = 0.2
+"""For threads that need microseconds."""
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Announce | None = None) -> Run:
@@ -120,11 +123,16 @@ def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
 @contextmanager
 def _parting() -> Iterator[None]:
     """Ends what connects CPU processes: threads that still wait for another one when Python ends would abort it, and
-    the exit code would be that of a crash. Fabric does so itself for GPUs."""
+    the exit code would be that of a crash. Fabric does so itself for GPUs.
+
+    These threads need Python's lock to let go of what they have just done, and torch joins them with that lock held: so
+    they get a moment before, or both would wait for ever (torch 2.13; seen where a training ends with an error).
+    """
     try:
         yield
     finally:
         if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+            time.sleep(LETTING_GO_S)
             distributed.destroy_process_group()
 
 
