@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from benchmarks import memory as peaks
 from medseg import scratch
 from medseg.case import Case
-from medseg.engine import batch, device, memory, need
+from medseg.engine import bench, device, memory, need
 from medseg.engine.batch import predict_all
 from medseg.engine.forecast import Forecast
 from medseg.engine.forward import forward
@@ -256,8 +256,8 @@ def test_arrays_on_the_disk_give_the_same_labels_and_leave_no_file(model, scan, 
             on_disk.append({line for line in mapped if str(tmp_path) in line and "(deleted)" in line})
             names.append({path.name for path in (tmp_path / "disk").iterdir()})
 
-    for name, share in (("disk", 10**12), ("memory", batch.SCRATCH_SHARE)):
-        monkeypatch.setattr(batch, "SCRATCH_SHARE", share)
+    for name, share in (("disk", 10**12), ("memory", bench.SCRATCH_SHARE)):
+        monkeypatch.setattr(bench, "SCRATCH_SHARE", share)
         cases = [Case("scan", "p", images={"CT": small})]
         step = watch if name == "disk" else None
         [outcome] = predict_all(predictor, cases, tmp_path / name, announce=lambda _: None, on_step=step)
