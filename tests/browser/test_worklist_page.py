@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Identity
+from medseg.service.journal.job import Asked, Identity
 from medseg.service.web import tokens
 from tests.pages import pixels, visiting
 from tests.service.served import Process, process

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from medseg.service.journal import Journal
+from tests import tiny
 from tests.service import postgres
 
 NUMBERS = itertools.count(1)
@@ -38,3 +40,11 @@ def journal(where) -> Iterator[Journal]:
     opened = Journal(where)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """An untrained run."""
+    folder = tmp_path_factory.mktemp("model") / "run"
+    tiny.untrained_run(folder)
+    return folder

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.journal.states import ENDS
 from tests.judges import Archive, free_port
 from tests.tiny import ENVIRONMENT, untrained_run

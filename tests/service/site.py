@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Job
+from medseg.service.journal.job import Asked, Job
 from medseg.service.settings.site import Site
 from medseg.service.settings.work import Work
 from tests import tiny

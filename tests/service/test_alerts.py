@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Identity
+from medseg.service.journal.job import Identity
 from medseg.service.journal.tables import events, jobs
 from medseg.service.operations import alerts
 from medseg.service.operations.alerts import Trouble, Watch

@@ -17,7 +17,7 @@ from medseg.dicom.preflight import Verdict
 from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Job
+from medseg.service.journal.job import Asked, Job
 from medseg.service.work import batch as batches
 from medseg.service.work import summary
 from tests import reference, tiny
@@ -25,13 +25,6 @@ from tests.service import site as sites
 from tests.tiny import Said, medseg_command
 
 FAST = ("--device", "cpu", "--threads", 1, "--workers", 1)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "run"
-    tiny.untrained_run(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from medseg.refusal import Refusal
 from medseg.service.intake.closing import Closing
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Identity
+from medseg.service.journal.job import Identity
 from tests.service.intake_sites import STUDY, hand_in, image, site_in, store_in
 
 BOTH = [f"{STUDY}.1.{number}" for number in (1, 2)]

@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Identity, Job, Lost
+from medseg.service.journal.job import Asked, Identity, Job, Lost
 from medseg.service.journal.states import ENDS, NEXT, STATES
 from medseg.service.journal.tables import metadata
 from tests.tiny import ENVIRONMENT
@@ -416,7 +416,7 @@ def test_whatever_happens_the_record_is_one_way_through_the_states(tmp_path_fact
 
 def test_a_change_that_was_made_outlives_its_process(tmp_path):
     script = (
-        "import sys\nfrom medseg.service.journal import Journal\nfrom medseg.service.journal.jobs import Asked\n"
+        "import sys\nfrom medseg.service.journal import Journal\nfrom medseg.service.journal.job import Asked\n"
         "journal = Journal(sys.argv[1])\n"
         "for n in range(100000):\n"
         "    journal.jobs.submit(Asked({'all': 'x'}, str(n), 'c', 'm'), who='a')\n    print(n, flush=True)\n"

@@ -21,7 +21,7 @@ from sqlalchemy import insert, select, update
 from medseg.refusal import Refusal
 from medseg.service.intake.closing import Closing
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Identity, Job
+from medseg.service.journal.job import Asked, Identity, Job
 from medseg.service.journal.keeping import DAY_S, WELL, Keeping
 from medseg.service.journal.states import ENDS, State
 from medseg.service.journal.tables import arrivals, jobs, objects

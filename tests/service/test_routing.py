@@ -20,7 +20,7 @@ import yaml
 
 from medseg.engine.run import Run, export
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.routing import reading
 from medseg.service.routing.clerk import Clerk
 from medseg.service.settings import site as sites

@@ -33,7 +33,7 @@ from medseg.service.delivery import backoff, commitment, sender
 from medseg.service.delivery.dicom import StoreWay
 from medseg.service.delivery.way import digest, meaning
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.settings import site as sites
 from medseg.service.settings.site import Site
 from tests import dicom_series as ds

@@ -231,7 +231,7 @@ def test_whatever_comes_a_study_is_its_newest_objects(tmp_path_factory, events):
     journal = Journal(tmp_path_factory.mktemp("law") / "journal.sqlite")
     newest: dict[tuple[str, str], str] = {}
     seen: set[str] = set()
-    from medseg.service.journal.jobs import Asked
+    from medseg.service.journal.job import Asked
 
     for study, number, version, closes in events:
         uid = f"1.{study}"

@@ -24,13 +24,6 @@ from tests.service import site as sites
 POISONED = Parameters(outputs=("tests.service.poison",)).to_json()
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "run"
-    tiny.untrained_run(folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def soon(monkeypatch) -> None:
     monkeypatch.setattr(supervisors, "LONGEST_PAUSE_S", 0.2)

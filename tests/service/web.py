@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 
 from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Identity, Job
+from medseg.service.journal.job import Asked, Identity, Job
 from medseg.service.settings.routes import Route
 from medseg.service.settings.site import Site
 from medseg.service.web import tokens

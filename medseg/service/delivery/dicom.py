@@ -27,7 +27,7 @@ from medseg.service.delivery.way import (
     objects,
     said,
 )
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.settings import contexts
 from medseg.service.settings.receivers import StoreReceiver
 from medseg.service.settings.site import Site

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg.atomic import replacing
 from medseg.service.delivery.way import Again, File, Gone, digest
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 
 
 class FolderWay:

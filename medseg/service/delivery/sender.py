@@ -12,7 +12,7 @@ from medseg.service.delivery.ways import Ways
 from medseg.service.journal import Journal, heart
 from medseg.service.journal.deliveries import Delivery, DeliveryState
 from medseg.service.journal.heart import Heart
-from medseg.service.journal.jobs import Job, Lost
+from medseg.service.journal.job import Job, Lost
 from medseg.service.journal.states import State
 from medseg.service.logs import place, pseudonym
 from medseg.service.settings.site import Site

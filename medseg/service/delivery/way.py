@@ -10,7 +10,7 @@ from typing import Protocol
 
 from medseg.boundary import parsing
 from medseg.dicom.signature import is_dicom
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 
 TEXT = 500
 """Most characters that are kept of what another program answers."""

@@ -13,7 +13,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 
 from medseg.service.delivery.way import AGAIN, NEVER, Again, File, Gone, Never, meaning, objects, said
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.settings.receivers import WebReceiver
 from medseg.service.settings.site import Site, filled
 

@@ -18,7 +18,7 @@ from medseg.service.intake import head
 from medseg.service.intake.store import sync
 from medseg.service.journal import Journal
 from medseg.service.journal.arrivals import Arrival, Received, digest
-from medseg.service.journal.jobs import Asked, Identity, Job
+from medseg.service.journal.job import Asked, Identity, Job
 from medseg.service.settings.site import Site
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from medseg.service.intake.closing import Closing
 from medseg.service.intake.room import Room
 from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.settings.site import Site
 from medseg.service.settings.sources import WebSource
 

@@ -14,7 +14,7 @@ from medseg.dicom import parse
 from medseg.dicom.objects import MANUFACTURER
 from medseg.dicom.signature import starts_dicom
 from medseg.refusal import Refusal
-from medseg.service.journal.jobs import Identity
+from medseg.service.journal.job import Identity
 
 START_BYTES = 2**20
 """Identifying attributes come first (DICOM PS3.5 7.1: by their tags); before them, long lists of references may."""

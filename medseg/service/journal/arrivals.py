@@ -16,7 +16,8 @@ from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, 
 from sqlalchemy.exc import IntegrityError
 
 from medseg.service.journal.database import Database
-from medseg.service.journal.jobs import Asked, Job, Jobs
+from medseg.service.journal.job import Asked, Job
+from medseg.service.journal.jobs import Jobs
 from medseg.service.journal.tables import arrivals, objects
 
 Novelty = Literal["new", "duplicate", "corrected", "leaving"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -16,7 +16,6 @@ from medseg.service.journal.tables import deliveries, jobs
 DeliveryState = Literal["waiting", "sent", "confirmed", "refused"]
 """waiting: to be sent, or sent again; sent: taken; confirmed: the receiver says that it keeps it, or cannot say;
 refused: it will never take it, and somebody must look."""
-DELIVERY_STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
 
 
 @dataclass(frozen=True)

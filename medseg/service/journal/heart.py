@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError
 
 from medseg.progress import Step
-from medseg.service.journal.jobs import Job, Jobs, Lost
+from medseg.service.journal.job import Job, Lost
+from medseg.service.journal.jobs import Jobs
 
 EVERY_S = 1.0
 

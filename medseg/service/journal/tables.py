@@ -63,7 +63,7 @@ jobs = Table(
     Column("changed_at", Float, nullable=False),
     Column("kept", String(8), nullable=False, server_default="yes", index=True),
 )
-"""Columns are described at `journal.jobs.Job`."""
+"""Columns are described at `journal.job.Job`."""
 
 events = Table(
     "events",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from medseg.service.journal.jobs import Event, Jobs
+from medseg.service.journal.job import Event
+from medseg.service.journal.jobs import Jobs
 
 BACK = 200
 """Changes before the last that are looked at again."""

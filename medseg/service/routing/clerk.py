@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal, heart
-from medseg.service.journal.jobs import Asked, Identity, Job, Lost
+from medseg.service.journal.job import Asked, Identity, Job, Lost
 from medseg.service.logs import place, pseudonym
 from medseg.service.routing import explain, table, targets
 from medseg.service.routing.reading import Reading

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 
 import medseg
 from medseg.refusal import Refusal
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.journal.states import ENDS, STATES, State
 from medseg.service.web import offered, packed, shapes, shown
 from medseg.service.web.access import Admin, Door, Reader, Submitter

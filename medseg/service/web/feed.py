@@ -15,7 +15,7 @@ from typing import Any
 from anyio import to_thread
 
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Event
+from medseg.service.journal.job import Event
 from medseg.service.journal.states import ENDS
 from medseg.service.journal.tail import Tail
 from medseg.service.web.shown import percent

@@ -7,7 +7,7 @@ from typing import Any
 
 from medseg.service import models
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.journal.states import ENDS, GOOD, NEXT, REASONS
 from medseg.service.settings.site import Site
 from medseg.service.web import shapes

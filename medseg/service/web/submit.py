@@ -22,7 +22,7 @@ from typing import Any
 from medseg.service.intake import head
 from medseg.service.intake.room import GIB, Room
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Identity, Job
+from medseg.service.journal.job import Asked, Identity, Job
 from medseg.service.settings.routes import Route
 from medseg.service.settings.site import Site
 from medseg.service.web import offered, shown, unzip, volumes

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.web.problem import Problem
 
 LABEL_MAPS = (".seg.nrrd", ".seg.dcm", ".nii.gz", ".nrrd")

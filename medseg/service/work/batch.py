@@ -15,7 +15,7 @@ from medseg.engine.run import EXTRAS, PARTS, Run
 from medseg.progress import Step
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal
-from medseg.service.journal.jobs import Asked, Job
+from medseg.service.journal.job import Asked, Job
 from medseg.service.journal.states import ENDS
 from medseg.service.journal.tail import Tail
 from medseg.service.settings.site import Site

@@ -22,7 +22,7 @@ from medseg.dicom.survey import CheckedSeries
 from medseg.engine import scans
 from medseg.progress import counting
 from medseg.refusal import Refusal
-from medseg.service.journal.jobs import Identity
+from medseg.service.journal.job import Identity
 from medseg.service.work import proof
 
 LINKS = "inputs"

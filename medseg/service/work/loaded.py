@@ -13,7 +13,7 @@ from medseg.engine.bench import Bench
 from medseg.engine.predict import Predictor
 from medseg.engine.run import EXTRAS, PARTS
 from medseg.refusal import Refusal
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.settings.work import Work
 from medseg.service.work import parameters
 

@@ -11,7 +11,7 @@ from medseg.case import Case
 from medseg.engine import scans
 from medseg.engine.predict import Predictor
 from medseg.refusal import Refusal
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.settings import Settings
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg import atomic
-from medseg.service.journal.jobs import Job
+from medseg.service.journal.job import Job
 from medseg.service.journal.states import ENDS, REASONS
 
 CHECK = "check of the series"

@@ -23,7 +23,7 @@ from medseg.progress import ENDS, Cancelled, Course, Step
 from medseg.refusal import Refusal
 from medseg.service.journal import Journal
 from medseg.service.journal.heart import Heart, beating
-from medseg.service.journal.jobs import Job, Lost
+from medseg.service.journal.job import Job, Lost
 from medseg.service.settings.site import Site
 from medseg.service.work import parameters, proof
 from medseg.service.work.loaded import Loaded, Locate, at_its_path
