@@ -20,13 +20,6 @@ from tests import dicom_sources, tiny
 from tests.service import site as sites
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "run"
-    tiny.untrained_run(folder)
-    return folder
-
-
 @pytest.fixture
 def journal(tmp_path) -> Journal:
     """In SQLite alone; the journal's own tests hold it against PostgreSQL."""
