@@ -97,7 +97,7 @@ def _listed(directory: Path) -> list[Path]:
 
     needed, remedy = "a readable DICOMDIR", "move it away, and the files in the folder are read without it"
     with parsing(directory, needed=needed, remedy=remedy):
-        records = parse.whole(directory).get("DirectoryRecordSequence") or ()
+        records = parse.whole(directory)["DirectoryRecordSequence"].value or ()
         names = [_parts(record) for record in records if record.get("RecordInUseFlag") != 0]
     found: dict[Path, None] = {}
     missing = []

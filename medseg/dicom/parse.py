@@ -26,6 +26,8 @@ CHARACTER_SET = Tag(0x00080005)
 TIMES, SMALL_BYTES = 100, 2**26
 """No image is deflated to less than a hundredth, but for small empty ones."""
 CHUNK_BYTES = 2**20
+UNDEFINED = 0xFFFFFFFF
+"""Length of a value that says itself where it ends."""
 
 Stop = Callable[[BaseTag, str | None, int], bool]
 
@@ -47,15 +49,19 @@ def header(path: Path, handle: BinaryIO, wanted: list[BaseTag | int] | None) -> 
 
 
 def all_but_pixels(path: Path) -> Any:
-    """All attributes of a file before its pixels; see `header`."""
+    """All attributes of a file before its pixels; see `header`.
+
+    Raises:
+        EOFError: the file ends within one of them.
+    """
     with path.open("rb") as handle:
-        return header(path, handle, None)
+        return _complete(header(path, handle, None))
 
 
 def whole(path: Path) -> Any:
-    """All attributes of a file, its pixels too; see `header`."""
+    """All attributes of a file, its pixels too; see `all_but_pixels`."""
     with path.open("rb") as handle:
-        return _parse(path, handle, _at_zeros, None)
+        return _complete(_parse(path, handle, _at_zeros, None))
 
 
 def beginning(start: bytes, wanted: list[BaseTag | int], last: str) -> tuple[Any, str, int]:
@@ -90,6 +96,16 @@ def _parse(path: Path, handle: BinaryIO, stop: Stop, wanted: list[BaseTag | int]
     found = FileDataset(str(path), dataset, preamble, meta, implicit, little)
     found.set_original_encoding(implicit, little, dataset._character_set)
     return found
+
+
+def _complete(dataset: FileDataset) -> FileDataset:
+    """The data set, unless the file ends within a value: pydicom takes what is there, so that a list of files or of
+    contours would be a shorter one."""
+    elements = [dataset.get_item(tag) for tag in dataset.keys()]  # noqa: SIM118 - a data set yields elements, decoded
+    for one in elements:
+        if one.is_raw and one.length != UNDEFINED and one.length > len(one.value or b""):
+            raise EOFError(f"an end within {one.tag}")
+    return dataset
 
 
 def _encoding(syntax: str | None, source: BinaryIO) -> tuple[bool, bool]:

@@ -30,8 +30,6 @@ from medseg.refusal import Refusal
 
 Result = TypeVar("Result")
 Ticker = Callable[[], None]
-UNDEFINED = 0xFFFFFFFF
-"""Length of a value that ends with a mark."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +195,7 @@ def _clean_file(job: Job, *, write: bool) -> Counter[tuple[str, str]] | Refusal:
     try:
         with parsing(job.path, needed=NEEDED, remedy=REMEDY), pydicom.config.disable_value_validation():
             dataset = parse.whole(job.path) if write else parse.all_but_pixels(job.path)
-            _refuse_cut(dataset, job.path, pixels=write)
+            _refuse_part(dataset, job.path, pixels=write)
             tally = clean(dataset, job.terms)
             if write:
                 _head(dataset)
@@ -222,12 +220,10 @@ def _save(dataset: Any, job: Job) -> None:
         raise
 
 
-def _refuse_cut(dataset: Any, path: Path, *, pixels: bool) -> None:
-    """Refuse a file that ends too soon, of which pydicom gives what there is."""
-    elements = [dataset.get_item(tag) for tag in dataset.keys()]  # noqa: SIM118 - a data set yields elements, decoded
-    cut = [one.tag for one in elements if one.is_raw and one.length != UNDEFINED and one.length > len(one.value or b"")]
+def _refuse_part(dataset: Any, path: Path, *, pixels: bool) -> None:
+    """Refuse a file that lacks what makes it one; see also `parse.whole`."""
     image = dataset.get("SOPClassUID") in (*kinds.IMAGES, *kinds.SCREENS)
-    found = f"an end within {cut[0]}" if cut else "no SOPClassUID" if "SOPClassUID" not in dataset else ""
+    found = "no SOPClassUID" if "SOPClassUID" not in dataset else ""
     if found or (pixels and image and not PIXELS & dataset.keys()):
         raise Refusal(path, found=found or "an image without pixels", needed=NEEDED, remedy=REMEDY)
 
