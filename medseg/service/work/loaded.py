@@ -73,6 +73,13 @@ class Loaded:
         self._benches[job.kind] = stamp, bench
         return bench
 
+    def away(self, job: Job) -> bool:
+        """Whether nothing at all lies where the model of a job should be."""
+        try:
+            return not all(path.exists() for path in self._locate(job.model))
+        except Refusal:  # no model of this name is installed
+            return False
+
     def current(self, job: Job) -> bool:
         """Whether the model of a job is loaded, as it lies there now."""
         if job.kind not in self._benches:
