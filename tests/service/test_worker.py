@@ -174,6 +174,21 @@ def test_a_model_that_is_replaced_under_its_path_is_not_used_any_more(becomes, j
     assert len({one.provenance["weights sha256"] for one in loads}) == len(loads) == 2
 
 
+def test_a_coarse_model_that_is_replaced_is_not_used_any_more(journal, loads, model, tmp_path):
+    tiny.untrained_run(tmp_path / "coarse", spacing=(4, 4, 4))
+    look = Parameters(labels=("left",), changes=(f"coarse={tmp_path / 'coarse'}",)).to_json()
+    post = Worker(sites.site(tmp_path), journal, "w")
+    for name in "abc":
+        if name == "c":
+            (tmp_path / "coarse").rename(tmp_path / "former")
+            tiny.untrained_run(tmp_path / "coarse", spacing=(4, 4, 4), seed=1)
+        sites.submitted(
+            journal, sites.asked(model, sites.scan(tmp_path / f"{name}.nii.gz"), tmp_path / "out", parameters=look)
+        )
+        assert post.step()
+    assert len({one.provenance["coarse weights sha256"] for one in loads if one.coarse}) == 2 == len(loads) // 2
+
+
 def test_a_row_ends_where_its_model_is_replaced(journal, loads, tmp_path, monkeypatch):
     tiny.untrained_run(tmp_path / "run")
     scans = [sites.scan(tmp_path / f"{name}.nii.gz") for name in "ab"]
