@@ -25,6 +25,8 @@ CHECKS = (
     ("mypy",),
     ("lint-imports",),
 )
+TOGETHER = ("--numprocesses", str(min(2, os.cpu_count() or 1)), "--dist", "loadfile")
+"""Half of the tests wait for one core, for a disk or for other programs; more than two at once want much memory."""
 
 
 def main(arguments):
@@ -38,7 +40,7 @@ def main(arguments):
         install("test")
         # a part of the tests was asked for: the checks of the whole tree can wait
         failed = [] if rest else [check[0] for check in CHECKS if run(*check)]
-        if run("pytest", *rest):
+        if run("pytest", *(rest or TOGETHER)):
             failed.append("pytest")
         if failed:
             print(f"failed: {', '.join(failed)}")

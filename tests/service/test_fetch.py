@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from medseg.service.operations import retention
 from medseg.service.settings.site import load
 from tests import judges
 from tests.judges import free_port
+from tests.service.certificates import certificates
 from tests.service.hospital import Hospital, hospital, until
 from tests.service.intake_sites import image, save
 from tests.service.test_closing import Clock
@@ -281,14 +283,14 @@ def test_archives_that_do_not_answer_are_not_waited_for(tmp_path, monkeypatch):
         dimse_archive(tmp_path, closed).find({"PatientID": "1"})
 
 
-def dimse_archive(folder: Path, port: int) -> fetching.Archive:
-    source = {"kind": "dicom", "host": "127.0.0.1", "port": port, "ae_title": "PACS"}
+def dimse_archive(folder: Path, port: int, **more: object) -> fetching.Archive:
+    source = {"kind": "dicom", "host": "127.0.0.1", "port": port, "ae_title": "PACS", **more}
     (folder / "site.yaml").write_text(yaml.safe_dump({"sources": {"pacs": source}, "keep": {"free_gib": 0}}))
     return fetching.archive(load(folder / "site.yaml"), "pacs")
 
 
 @contextmanager
-def unreliable(kept: int, status: int = 0x0000) -> Iterator[int]:
+def unreliable(kept: int, status: int = 0x0000, security: ssl.SSLContext | None = None) -> Iterator[int]:
     """An archive that lists three objects and sends `kept` of them; `status` is its answer to a query."""
 
     def find(event):
@@ -318,13 +320,30 @@ def unreliable(kept: int, status: int = 0x0000) -> Iterator[int]:
         build_context(StudyRootQueryRetrieveInformationModelGet),
     ]
     entity.add_supported_context(CTImageStorage, scu_role=True, scp_role=True)
-    server = entity.start_server(
-        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, find), (evt.EVT_C_GET, get)]
-    )
+    handlers = [(evt.EVT_C_FIND, find), (evt.EVT_C_GET, get)]
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=security)
     try:
         yield server.server_address[1]
     finally:
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("client", "authority"), [("client", "authority"), ("client", "stranger"), ("foreign", "authority")]
+)
+def test_over_tls_from_an_archive_that_is_trusted_and_trusts(client, authority, tmp_path):
+    certificates(tmp_path)
+    security = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    security.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    security.load_verify_locations(tmp_path / "authority.pem")
+    security.verify_mode = ssl.CERT_REQUIRED
+    tls = {"certificate": f"{client}.pem", "key": f"{client}.key", "authority": f"{authority}.pem"}
+    with unreliable(3, security=security) as port:
+        dimse_archive(tmp_path, port, tls=tls)
+        done = medseg_command("fetch", tmp_path / "site.yaml", "pacs", f"StudyInstanceUID={image(1).StudyInstanceUID}")
+    with journal_of(tmp_path) as journal:
+        trusted = (client, authority) == ("client", "authority")
+        assert (done.code == 0, journal.arrivals.counts().received) == (trusted, 3 * trusted), done.out + done.err
 
 
 def test_a_study_that_comes_in_part_is_no_success(tmp_path):

@@ -273,9 +273,26 @@ def test_results_that_are_held_go_when_somebody_says_so(journal):
     journal.jobs.move(job.id, "s", "held")
     assert journal.jobs.take("proven", "s") is None
     journal.jobs.release(job.id, "me")
-    assert journal.jobs.take("proven", "s").hold == []
+    free = journal.jobs.take("proven", "s")
+    assert free.verdict == "fail, released" and free.verdict not in free.hold
     with pytest.raises(Refusal, match="is proven"):
         journal.jobs.release(job.id, "me")
+
+
+def test_what_another_try_makes_is_held_again(journal):
+    job, _ = journal.jobs.submit(replace(ASKED, hold=("fail",)), who="a")
+    for last in ("failed", "proven"):
+        journal.jobs.take("queued", "w", becomes="running")
+        journal.jobs.move(job.id, "w", "written", keep=True)
+        journal.jobs.move(job.id, "w", "proven", verdict="fail")
+        taken = journal.jobs.take("proven", "s")
+        assert taken.verdict in taken.hold
+        journal.jobs.move(job.id, "s", "held")
+        journal.jobs.release(job.id, "me")
+        if last == "failed":
+            journal.jobs.take("proven", "s")
+            journal.jobs.move(job.id, "s", "failed", reason_code="unproven")
+            journal.jobs.retry(job.id, "me")
 
 
 def test_two_never_take_one(where):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import signal
 import subprocess
@@ -14,15 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from medseg.service.journal import Journal
 from medseg.service.journal.arrivals import Counts
 from tests import judges
 from tests.judges import free_port
+from tests.service.certificates import certificates
 from tests.service.hospital import hospital, until
 from tests.service.intake_sites import image, save, send
 from tests.tiny import ENVIRONMENT
@@ -176,40 +171,6 @@ def test_a_site_that_cannot_be_is_one_clear_sentence(program, tmp_path):
     made.start()
     done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
     assert done.returncode == 2 and f"127.0.0.1:{made.port}" in done.stderr and "Traceback" not in done.stderr
-
-
-def certificates(folder: Path) -> None:
-    """An authority, and certificates of it for a server (127.0.0.1) and a client; and one of somebody else's."""
-    for name in ("authority", "stranger"):
-        key = ec.generate_private_key(ec.SECP256R1())
-        write(folder, name, key, signed(name, key, name, key, authority=True))
-        for other in ("server", "client") if name == "authority" else ("foreign",):
-            own = ec.generate_private_key(ec.SECP256R1())
-            write(folder, other, own, signed(other, own, name, key, authority=False))
-
-
-def signed(name: str, key, issuer: str, by, *, authority: bool) -> x509.Certificate:
-    day, now = datetime.timedelta(days=1), datetime.datetime.now(datetime.UTC)
-    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (name, issuer)]
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(names[0])
-        .issuer_name(names[1])
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .add_extension(address, critical=False)
-        .sign(by, hashes.SHA256())
-    )
-
-
-def write(folder: Path, name: str, key, certificate: x509.Certificate) -> None:
-    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / f"{name}.key").write_bytes(key.private_bytes(*plain))
-    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def test_over_tls_only_who_shows_a_certificate_is_heard(program, tmp_path):

@@ -15,6 +15,7 @@ import yaml
 from sqlalchemy.exc import OperationalError
 
 from medseg.service.journal import Journal
+from medseg.service.work import pool
 from medseg.service.work import supervisor as supervisors
 from medseg.service.work.parameters import Parameters
 from medseg.service.work.supervisor import Supervisor
@@ -81,7 +82,9 @@ class Puppet:
         self.lives = False
 
 
-@pytest.mark.parametrize(("how", "attempts", "code"), [("", 0, ""), ("ended by signal 11", 1, "crashed")])
+@pytest.mark.parametrize(
+    ("how", "attempts", "code"), [("", 0, ""), ("ended by signal 11", 1, "crashed"), (pool.STARVED, 1, "memory")]
+)
 def test_only_a_death_that_may_be_a_jobs_fault_counts(how, attempts, code, tmp_path):
     journal = Journal(tmp_path / "journal.sqlite")
     job = sites.submitted(journal, sites.asked(tmp_path / "m", tmp_path / "a", tmp_path))
@@ -94,6 +97,16 @@ def test_only_a_death_that_may_be_a_jobs_fault_counts(how, attempts, code, tmp_p
     found = journal.jobs.get(job.id)
     assert (found.state, found.owner, found.attempts, found.reason_code) == ("queued", None, attempts, code)
     journal.close()
+
+
+@pytest.mark.parametrize(("kills", "fault"), [(3, "ended by signal 9"), (4, pool.STARVED)])
+def test_a_kill_for_want_of_memory_is_told_from_others(kills, fault, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "VMSTAT", tmp_path / "vmstat")
+    pool.VMSTAT.write_text("pgfault 9\noom_kill 3\noom_kill_other 7\n")
+    child = pool.Child(sites.site(tmp_path), "worker", 0)
+    pool.VMSTAT.write_text(f"oom_kill {kills}\n")
+    child.kill()
+    assert child.fault() == fault
 
 
 def test_who_dies_at_once_is_started_later_and_later(tmp_path, monkeypatch):

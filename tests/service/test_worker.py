@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -113,6 +114,7 @@ def test_an_input_that_is_gone_is_said_to_be(when, journal, model, tmp_path, mon
 
 def test_a_model_that_cannot_be_loaded_fails_its_jobs_and_no_others(journal, model, tmp_path):
     path = sites.scan(tmp_path / "a.nii.gz")
+    (tmp_path / "no-run").mkdir()
     bad = sites.submitted(journal, sites.asked(tmp_path / "no-run", path, tmp_path / "bad"))
     good = sites.submitted(journal, sites.asked(model, path, tmp_path / "good"))
     post = Worker(sites.site(tmp_path), journal, "w")
@@ -120,6 +122,25 @@ def test_a_model_that_cannot_be_loaded_fails_its_jobs_and_no_others(journal, mod
         pass
     assert (journal.jobs.get(bad.id).state, journal.jobs.get(bad.id).reason_code) == ("failed", "model")
     assert journal.jobs.get(good.id).state == "proven"
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_model_that_is_away_is_looked_for_again_later(comes_back, journal, tmp_path, monkeypatch):
+    tiny.untrained_run(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "away")
+    job = sites.submitted(journal, sites.asked(tmp_path / "run", sites.scan(tmp_path / "a.nii.gz"), tmp_path / "out"))
+    post = Worker(sites.site(tmp_path), journal, "w")
+    assert post.step() and not post.step(), "not at once"
+    waiting = journal.jobs.get(job.id)
+    assert (waiting.state, waiting.reason_code) == ("queued", "model") and waiting.not_before > time.time() + 30
+    later = time.time() + 3000
+    monkeypatch.setattr(time, "time", lambda: later)
+    if comes_back:
+        (tmp_path / "away").rename(tmp_path / "run")
+    monkeypatch.setattr(worker, "AWAY_S", 0.0)
+    while post.step():
+        pass
+    assert journal.jobs.get(job.id).state == ("proven" if comes_back else "quarantined")
 
 
 def test_only_so_many_models_stay_loaded(journal, model, loads, tmp_path):
@@ -147,10 +168,25 @@ def test_a_model_that_is_replaced_under_its_path_is_not_used_any_more(becomes, j
         assert post.step()
     states = [journal.jobs.get(job.id) for job in jobs]
     if becomes == "none":
-        assert [job.state for job in states] == ["proven", "proven", "failed"] and states[2].reason_code == "model"
+        assert [job.state for job in states] == ["proven", "proven", "queued"] and states[2].reason_code == "model"
         return
     assert [job.state for job in states] == ["proven"] * 3
     assert len({one.provenance["weights sha256"] for one in loads}) == len(loads) == 2
+
+
+def test_a_coarse_model_that_is_replaced_is_not_used_any_more(journal, loads, model, tmp_path):
+    tiny.untrained_run(tmp_path / "coarse", spacing=(4, 4, 4))
+    look = Parameters(labels=("left",), changes=(f"coarse={tmp_path / 'coarse'}",)).to_json()
+    post = Worker(sites.site(tmp_path), journal, "w")
+    for name in "abc":
+        if name == "c":
+            (tmp_path / "coarse").rename(tmp_path / "former")
+            tiny.untrained_run(tmp_path / "coarse", spacing=(4, 4, 4), seed=1)
+        sites.submitted(
+            journal, sites.asked(model, sites.scan(tmp_path / f"{name}.nii.gz"), tmp_path / "out", parameters=look)
+        )
+        assert post.step()
+    assert len({one.provenance["coarse weights sha256"] for one in loads if one.coarse}) == 2 == len(loads) // 2
 
 
 def test_a_row_ends_where_its_model_is_replaced(journal, loads, tmp_path, monkeypatch):

@@ -20,6 +20,8 @@ from medseg.service.journal.job import Asked, Event, Identity, Job
 from medseg.service.journal.states import ENDS, NEXT, STATES, State
 from medseg.service.journal.tables import deliveries, events, jobs
 
+RELEASED = ", released"
+"""What the verdict of a result that was held back says after itself, once a person let it go."""
 LONGEST_WAIT_S = 3600.0
 """No job waits longer before its next try; what claims to is the work of a clock that was wrong."""
 
@@ -269,7 +271,7 @@ class Jobs:
             return state
 
     def release(self, job: int, who: str) -> None:
-        """Send results that were held back.
+        """Send results that were held back; what comes of another try waits anew.
 
         Raises:
             Refusal: no such job, or it is not held.
@@ -278,7 +280,7 @@ class Jobs:
             found = rows.known(connection, job)
             if found.state != "held":
                 raise rows.unfit(found, "one that is held")
-            rows.change(connection, job, state="proven", hold=[])
+            rows.change(connection, job, state="proven", verdict=f"{found.verdict}{RELEASED}")
             rows.note(connection, job, "proven", who, "released")
 
     # looking

@@ -39,7 +39,7 @@ class Loaded:
             work: how many are kept, and where they compute.
         """
         self._work, self._locate = work, locate
-        self._benches: OrderedDict[str, tuple[Stamp, Bench]] = OrderedDict()
+        self._benches: OrderedDict[str, tuple[Stamp, Stamp, Bench]] = OrderedDict()
 
     def bench(self, job: Job) -> Bench:
         """For this job and others of its kind. A model that was replaced where it lies is loaded anew.
@@ -49,7 +49,7 @@ class Loaded:
         """
         if self.current(job):
             self._benches.move_to_end(job.kind)
-            return self._benches[job.kind][1]
+            return self._benches[job.kind][-1]
         asked = parameters.of(job)
         self._benches.pop(job.kind, None)
         while len(self._benches) >= self._work.models:
@@ -70,17 +70,31 @@ class Loaded:
             raise Refusal(refusal.where, **parts, code="model") from refusal
         log.info("a model is loaded", extra={"facts": {"model": predictor.provenance["model"], "kind": job.kind[:12]}})
         bench = Bench.of(predictor, asked.outputs, announce=lambda text: None)
-        self._benches[job.kind] = stamp, bench
+        self._benches[job.kind] = stamp, _stamp(_coarse(bench)), bench
         return bench
+
+    def away(self, job: Job) -> bool:
+        """Whether nothing at all lies where the model of a job should be."""
+        try:
+            return not all(path.exists() for path in self._locate(job.model))
+        except Refusal:  # no model of this name is installed
+            return False
 
     def current(self, job: Job) -> bool:
         """Whether the model of a job is loaded, as it lies there now."""
         if job.kind not in self._benches:
             return False
         try:
-            return _stamp(self._locate(job.model)) == self._benches[job.kind][0]
+            stamp, of_coarse, bench = self._benches[job.kind]
+            return _stamp(self._locate(job.model)) == stamp and _stamp(_coarse(bench)) == of_coarse
         except Refusal:  # `bench` says why
             return False
+
+
+def _coarse(bench: Bench) -> list[Path]:
+    """The model that looks first, where there is one."""
+    predictor = bench.predictor
+    return [predictor.settings.coarse] if predictor.coarse and predictor.settings.coarse else []
 
 
 def _stamp(runs: Sequence[Path]) -> Stamp:

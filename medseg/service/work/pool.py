@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 from medseg.cores import physical_cores
@@ -15,6 +18,8 @@ from medseg.service.work import liveness, post
 
 KILL_S = 30.0
 """Longest wait for the end of a process that was killed."""
+STARVED = "ended by the system, which had run out of memory"
+VMSTAT = Path("/proc/vmstat")
 
 
 class Hand(Protocol):
@@ -29,7 +34,7 @@ class Hand(Protocol):
     def alive(self) -> bool: ...
 
     def fault(self) -> str:
-        """How it ended, if its jobs may be at fault; empty where they are not."""
+        """How it ended, if its jobs may be at fault, `STARVED` for want of memory; empty where they are not."""
 
     def end(self) -> None:
         """Ask it to end in good order."""
@@ -45,6 +50,7 @@ class Child:
         self.owner = liveness.name(role if role != "worker" else f"worker{number}")
         context = multiprocessing.get_context("spawn")
         arguments = (role, shared_out(site), self.owner, environment(site, number) if role == "worker" else {})
+        self._starved = starved()
         self._process = context.Process(target=post.main, args=arguments, name=self.owner)
         self._process.start()
 
@@ -53,6 +59,8 @@ class Child:
 
     def fault(self) -> str:
         code = self._process.exitcode
+        if code == -getattr(signal, "SIGKILL", 9) and starved() > self._starved:
+            return STARVED
         return "" if code in (0, AGAIN) else f"ended by signal {-code}" if code and code < 0 else f"exit code {code}"
 
     def end(self) -> None:
@@ -61,6 +69,16 @@ class Child:
     def kill(self) -> None:
         self._process.kill()
         self._process.join(KILL_S)
+
+
+def starved() -> int:
+    """How many processes of this machine the kernel has ended for want of memory; 0 where it does not count them."""
+    with contextlib.suppress(OSError):
+        for line in VMSTAT.read_text(encoding="ascii").splitlines():
+            name, _, number = line.partition(" ")
+            if name == "oom_kill":
+                return int(number)
+    return 0
 
 
 def count(site: Site) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 from medseg.service.work import liveness
-from medseg.service.work.pool import Child, Hand
+from medseg.service.work.pool import STARVED, Child, Hand
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,8 @@ class Supervisor:
     def _replace(self, seat: Seat, dead: Hand) -> None:
         """Free the jobs of who died, and let the seat be taken again, later and later if that happens at once."""
         fault, lived = dead.fault(), self._now() - seat.since
-        if not self._free(dead, "crashed" if fault else "", f"its process: {fault}", counts=bool(fault)):
+        code = "memory" if fault == STARVED else "crashed" if fault else ""
+        if not self._free(dead, code, f"its process: {fault}", counts=bool(fault)):
             return
         seat.pause_s = 0.0 if lived >= SOON_S else min(max(2 * seat.pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         seat.hand, seat.due = None, self._now() + seat.pause_s

@@ -34,6 +34,8 @@ STAGING = ".staging"
 ROW = 20
 """Jobs of one kind that are done in a row while older ones of another kind may wait."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+AWAY_S = 60.0
+"""After which a model is looked for again that is not where it was, and then twice that: shares come and go."""
 """After a disk that was full, before the next job is tried."""
 
 
@@ -91,7 +93,10 @@ class Worker:
         try:
             bench = spared(self._loaded.bench(job), job)
         except Refusal as refusal:
-            self._refused(first, refusal.code, str(refusal))
+            if self._loaded.away(job):
+                self._failed(first, refusal.code, str(refusal), wait_s=AWAY_S * job.attempts)
+            else:
+                self._refused(first, refusal.code, str(refusal))
             return True
         except Exception as error:  # of a model that is damaged in a way that nobody foresaw, or of the machine
             code = "memory" if memory.ran_out(error) else "error"
@@ -218,7 +223,7 @@ class Worker:
         told = partial(self._jobs.move, taken.job.id, self._owner, "failed", f"{code}: {reason}")
         self._ended(taken, lambda: told(reason_code=code, reason=reason))
 
-    def _failed(self, taken: Taken, code: str, reason: str) -> None:
+    def _failed(self, taken: Taken, code: str, reason: str, *, wait_s: float = 0.0) -> None:
         """It is tried again, but of what it needs there may be more next time; a full disk counts as no attempt."""
         full = code == "disk-full"
         if full:
@@ -226,7 +231,8 @@ class Worker:
             self._paused_until = time.monotonic() + self._pause_s
             log.warning("the disk is full", extra={"facts": {"job": taken.job.id, "pause_s": self._pause_s}})
         back = partial(self._jobs.give_back, taken.job.id, self._owner, code, reason)
-        wait_s = 2 * self._pause_s if full else 0.0  # so that smaller ones have their turn
+        if full:
+            wait_s = 2 * self._pause_s  # so that smaller ones have their turn
         self._ended(taken, lambda: back(tries=self._work.tries, counts=not full, wait_s=wait_s))
 
     def _ended(self, taken: Taken, told: Callable[[], object]) -> None:
