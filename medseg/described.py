@@ -151,7 +151,8 @@ def _runs(path: Path) -> list[Place]:
     place: Place = zipfile.Path(path) if path.is_file() else path
     if (place / RECIPE).is_file():
         return [place]
-    return [one for one in sorted(place.iterdir(), key=lambda one: one.name) if (one / RECIPE).is_file()]
+    inside: list[Place] = [*place.iterdir()]
+    return [one for one in sorted(inside, key=lambda one: one.name) if (one / RECIPE).is_file()]
 
 
 def _weights(run: Place) -> int:
