@@ -217,7 +217,7 @@ def _piece(scan: Volume, forecast: Forecast, overlap: float) -> Volume:
     for axis, (side, cropped, prepared) in enumerate(zip(tile, undo.cropped, undo.prepared, strict=True)):
         wanted = side * (1 + (1 - overlap) * (PASSES * layout.batch - 1)) if axis == layout.axis else side
         stored, size = undo.permutation[axis], scan.shape[undo.permutation[axis]]
-        length = min(size, max(1, math.ceil(wanted * cropped / prepared)))
+        length = min(size, max(1, math.floor(wanted * cropped / prepared)))
         start = min(size - length, max(0, _middle(undo, axis) - length // 2))
         box[stored] = slice(start, start + length)
     affine = scan.affine.copy()
