@@ -143,7 +143,7 @@ def command(
     found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study, by_channel=by_channel)
     cases = [replace(case, centre=centre) for case in found]
     if dry_run:
-        _dry_run(predictor, cases, out, formats=output or [], series=series, roi=roi, for_programs=progress == "json")
+        _dry_run(predictor, cases, out, formats=output or [], series=series, roi=roi, progress=progress)
         return
     gating = Gate.load(gate, threshold=gate_threshold, device=device, limits=limits) if gate else None
     with interrupts.by_sigterm(), showing.cases(progress) as show:
@@ -179,24 +179,25 @@ def _dry_run(
     formats: Sequence[str],
     series: str | None,
     roi: str | None,
-    for_programs: bool,
+    progress: str,
 ) -> None:
     """Exit code 1 when any case would be refused."""
     import json
-    import sys
 
+    from medseg import progress as showing
     from medseg.engine import outlook
     from medseg.engine.bench import Bench
     from medseg.engine.region import needs_one_scan
 
-    bench = Bench.of(predictor, formats, announce=lambda text: print(text, file=sys.stderr), roi=roi)
     needs_one_scan(roi, len(cases))
     found = []
-    for one in outlook.look(bench, cases, out, series=series):
-        found.append(one)
-        if not for_programs:
-            print("\n".join(one.lines()), flush=True)
-    if for_programs:
+    with showing.cases(progress) as show:
+        bench = Bench.of(predictor, formats, announce=show, roi=roi)
+        for one in outlook.look(bench, cases, out, series=series):
+            found.append(one)
+            if progress == "people":
+                print("\n".join(one.lines()), flush=True)
+    if progress == "json":
         told = {"name": predictor.recipe.name, "labels": list(predictor.table.names), "kind": predictor.table.unit}
         device, cases_told = str(predictor.device), [one.to_json() for one in found]
         print(json.dumps({"model": told, "device": device, "cases": cases_told}, ensure_ascii=False))
