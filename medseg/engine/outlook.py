@@ -26,7 +26,7 @@ from medseg.measurements import MODALITIES
 from medseg.plan import AXIS_OF, Plan
 from medseg.progress import Course
 from medseg.refusal import Refusal
-from medseg.transforms.prepare import Undo, way_back
+from medseg.transforms.prepare import way_back
 from medseg.volume import Volume
 
 PASSES = 2
@@ -211,25 +211,19 @@ def _twice(work: Callable[[], object]) -> dict[str, float]:
 
 
 def _piece(scan: Volume, forecast: Forecast, overlap: float) -> Volume:
-    """A box in the middle of the scan that `PASSES` batches of tiles cover."""
+    """A box in the middle of what is not cropped away that `PASSES` batches of tiles cover."""
     undo, layout, tile = forecast.task.undo, forecast.layout, forecast.task.tiling.tile
     box = [slice(0, side) for side in scan.shape]
-    for axis, (side, cropped, prepared) in enumerate(zip(tile, undo.cropped, undo.prepared, strict=True)):
+    for axis, (side, (start, stop), prepared) in enumerate(zip(tile, undo.crop, undo.prepared, strict=True)):
         wanted = side * (1 + (1 - overlap) * (PASSES * layout.batch - 1)) if axis == layout.axis else side
-        stored, size = undo.permutation[axis], scan.shape[undo.permutation[axis]]
-        length = min(size, max(1, math.floor(wanted * cropped / prepared)))
-        start = min(size - length, max(0, _middle(undo, axis) - length // 2))
-        box[stored] = slice(start, start + length)
+        length = min(stop - start, max(1, math.floor(wanted * (stop - start) / prepared)))
+        first = (start + stop - length) // 2
+        if undo.flips[axis]:
+            first = undo.canonical[axis] - first - length
+        box[undo.permutation[axis]] = slice(first, first + length)
     affine = scan.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
     return replace(scan, array=scan.array[(slice(None), *box)], affine=affine)
-
-
-def _middle(undo: Undo, axis: int) -> int:
-    """Of the crop along a canonical axis, as the scan is stored."""
-    start, stop = undo.crop[axis]
-    middle = (start + stop) // 2
-    return undo.canonical[axis] - 1 - middle if undo.flips[axis] else middle
 
 
 def _labelled(forecast: Forecast) -> int:

@@ -146,6 +146,17 @@ def test_the_piece_lies_where_it_was_cut_from(run: Path, affine: np.ndarray) -> 
     assert tiles[-1] == outlook.PASSES
 
 
+@pytest.mark.parametrize("affine", [tiny.AFFINE, FLIPPED], ids=["plain", "turned"])
+def test_the_piece_is_of_what_is_cropped_and_not_of_the_emptiness_around_it(tmp_path: Path, affine: np.ndarray) -> None:
+    run = tiny.untrained_run(tmp_path / "run")
+    run.write("plan.json", run.read("plan.json") | {"crop": "nonzero"})
+    whole = Volume(np.zeros((1, 60, 60, 60), np.int16), affine)
+    whole.array[0, :30, 30:, 2:32] = 7
+    forecast, _ = (predictor := Predictor.load([run.folder], device="cpu")).forecast(whole, roi=None)
+    piece = outlook._piece(whole, forecast, predictor.settings.overlap)
+    assert piece.array.min() == 7
+
+
 def test_a_box_takes_less(run: Path, tmp_path: Path) -> None:
     image = scan(tmp_path / "a.nii.gz")
     [whole] = told(run, image, tmp_path / "out")["cases"]
