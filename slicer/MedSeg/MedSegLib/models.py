@@ -32,6 +32,7 @@ class Model:
         spacing_mm: voxel size that it works at; None: each scan's own.
         licence, intended_use: as its makers state them.
         weights_bytes: size of its weights on the disk.
+        partial: whether it is a part of a network, from which one can train and which cannot predict.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Model:
     licence: str
     intended_use: str
     weights_bytes: int
+    partial: bool = False
 
     @property
     def segments(self) -> bool:
@@ -72,6 +74,7 @@ def of_json(entry: Mapping[str, Any], ask: str) -> Model:
         licence=str(entry.get("licence") or "not stated"),
         intended_use=str(entry.get("intended_use") or "not stated"),
         weights_bytes=int(entry.get("weights_bytes") or 0),
+        partial=bool(entry.get("partial")),
     )
 
 
