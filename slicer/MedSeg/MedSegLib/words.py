@@ -204,7 +204,7 @@ def of_end(code: int, tail: Sequence[str]) -> Failure:
 
 def of_signal(code: int, detail: str = "") -> Failure | None:
     """From an exit code by which the system says that it ended a program; None: it is none of these."""
-    if code < 0 or 128 < code < 160:
+    if -65 < code < 0 or 128 < code < 193:
         number = -code if code < 0 else code - 128
         name = next((one.name for one in signal.Signals if one.value == number), f"signal {number}")
     else:
