@@ -92,7 +92,7 @@ class _Guarded:
         try:
             self._guard = subprocess.Popen(
                 ["/bin/sh", "-c", GUARD, "medseg-guard", str(self.process.pid)],
-                env=dict(environment),
+                env={"PATH": environment.get("PATH", os.defpath)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
