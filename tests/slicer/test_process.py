@@ -91,11 +91,11 @@ def test_a_letter_that_is_cut_between_two_writes_is_one_letter():
 
 
 def test_what_nobody_fetches_is_held_back_and_not_lost():
-    child = python("for number in range(200_000): print(number)")
+    child = python("for number in range(60_000): print(number)")
     until(lambda: child._size > process.MOST_WAITING)
     time.sleep(0.3)
     assert child._size < process.MOST_WAITING + process.LONGEST_LINE and child.code is None
-    assert [int(text) for _, text in heard(child)] == list(range(200_000))
+    assert [int(text) for _, text in heard(child)] == list(range(60_000))
 
 
 def test_a_line_without_an_end_is_cut():
