@@ -1,0 +1,127 @@
+"""A process and everything that it starts: it ends as a whole, on request, or when this program is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+MARK = "MEDSEG_RUN"
+"""A variable whose value all processes of one tree inherit, wherever they move: this is how they are found again."""
+GUARD = r"""
+group=$1
+read -r mark
+read -r word
+marked() {
+    if [ -r /proc/self/environ ]; then
+        grep -ls "$mark" /proc/[0-9]*/environ | cut -d/ -f3
+    else
+        ps -axEww -o pid=,command= | while read -r pid rest; do
+            case $rest in *"$mark"*) echo "$pid" ;; esac
+        done
+    fi
+}
+if [ "$word" != ended ]; then
+    kill -s TERM -- "-$group" $(marked) 2>/dev/null
+fi
+turn=0
+while [ $turn -lt 8 ] && [ -n "$(marked)" ]; do
+    sleep 0.1
+    turn=$((turn + 1))
+done
+if [ "$word" != ended ]; then
+    kill -s KILL -- "-$group" 2>/dev/null
+fi
+turn=0
+while [ $turn -lt 20 ] && [ -n "$(marked)" ]; do
+    kill -s KILL -- $(marked) 2>/dev/null
+    sleep 0.02
+    turn=$((turn + 1))
+done
+"""
+"""What watches over a tree on Linux and macOS. It reads a pipe that this program holds. The line `ended` means that the
+first process has ended by itself: what is left of the tree gets a moment, and is killed. The end of the pipe means that
+the tree is not wanted any more, or that this program is gone, however it went: the tree is asked to end, and killed
+after about a second. The mark comes through the pipe, because what is in the guard's own words would be found, too."""
+
+
+class Tree(Protocol):
+    """One process and its descendants."""
+
+    process: subprocess.Popen[bytes]
+
+    def end(self) -> None:
+        """Have all of it end: first asked, where the system can ask, then killed. Comes back at once."""
+        ...
+
+    def wait(self) -> int:
+        """Wait until all of it is gone. Of what the first process leaves behind nothing stays. Returns its exit code:
+        -9 where signal 9 ended it."""
+        ...
+
+
+def start(words: Sequence[str], environment: Mapping[str, str]) -> Tree:
+    """Start a program whose output is read from `process.stdout` and `process.stderr`; it has no input.
+
+    Raises:
+        OSError, ValueError: it cannot be started.
+    """
+    if os.name == "nt":
+        from MedSegLib import tree_windows
+
+        return tree_windows.Jobbed(words, environment)
+    return _Guarded(words, environment)
+
+
+class _Guarded:
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str]):
+        mark = uuid.uuid4().hex
+        self.process = subprocess.Popen(
+            list(words),
+            env={**environment, MARK: mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._lock = threading.Lock()
+        try:
+            self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", GUARD, "medseg-guard", str(self.process.pid)],
+                env={"PATH": environment.get("PATH", os.defpath)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:
+            self.process.kill()
+            self.process.wait()
+            raise
+        self._tell(f"{mark}\n")
+
+    def end(self) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            self._pipe.close()
+
+    def wait(self) -> int:
+        code = self.process.wait()
+        with self._lock:
+            if not self._pipe.closed:
+                self._tell("ended\n")
+        self._guard.wait()
+        self.end()
+        return code
+
+    @property
+    def _pipe(self):  # type: ignore[no-untyped-def]
+        return self._guard.stdin
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # a guard that somebody killed
+            self._pipe.write(line.encode())
+            self._pipe.flush()
