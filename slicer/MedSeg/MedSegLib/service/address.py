@@ -128,6 +128,7 @@ def _parts(text: str) -> tuple[SplitResult, int | None]:
     try:
         parts = urlsplit(text)
         port = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise _unfit(f"{text} is no address.", "Type it as in https://medseg.hospital.example:8080.") from error
     if parts.scheme.lower() not in PORTS or not parts.hostname:

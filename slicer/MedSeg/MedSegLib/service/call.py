@@ -36,11 +36,13 @@ class Limits:
         connect: until there is a connection.
         silence: without a byte, or until an answer in JSON is complete.
         patience: after which a service that has answered before, and does not any more, is given up.
+        pause: between two looks at a job that tells nothing by itself; a quarter of it before something is tried again.
     """
 
     connect: float = 10.0
     silence: float = 60.0
     patience: float = 120.0
+    pause: float = 2.0
 
 
 class Caller:

@@ -26,6 +26,8 @@ from MedSegLib.work import DONE, Order, Outcome
 CANCEL_TRIES = 3
 PACKED = "study-to-send.zip"
 MEGABYTE = 10**6
+CONFLICT = "conflict"
+"""Of a job that is not in a state for what was asked: somebody else was first."""
 
 
 class Case:
@@ -33,7 +35,7 @@ class Case:
 
     def __init__(self, order: Order):
         self._order = order
-        self._job = 0
+        self._job, self._new = 0, True
 
     def work(self, course: Course, caller: Caller) -> Outcome:
         """
@@ -47,14 +49,19 @@ class Case:
             course.stage("asking the service")
             _refuse_readers(caller)
             form = Form(self._ask(), self._files(course, caller))
-            job = self._wanted(watch, caller, watch.patiently(partial(self._sent, course, caller, form)))
+            number = watch.patiently(partial(self._sent, course, caller, form))
             (self._order.folder / PACKED).unlink(missing_ok=True)
-            job = watch.until_it_ends(job)
+            job = watch.until_it_ends(watch.patiently(partial(watch.look, number)))
+            if not job.good and not self._new and "retry" in job.may:  # an earlier run of it ended badly
+                course.say("It ended badly before, and is tried again.")
+                job = watch.until_it_ends(self._begun_anew(watch, caller))
+            if not job.good:
+                raise Trouble(job.failure())
             files = {
                 name: watch.patiently(partial(self._fetched, course, caller, name, *told))
                 for name, told in job.files.items()
             }
-            caller.check()
+            course.check()
             return Outcome(DONE, files=files, facts=dict(job.facts))
 
     def cancel(self, caller: Caller) -> None:
@@ -105,28 +112,26 @@ class Case:
         """Number of the job. What was sent already is the same job."""
 
         def told(done: int, of: int) -> None:
-            course.stage(f"sending {done / MEGABYTE:.0f} of {of / MEGABYTE:.0f} MB")
+            digits = 0 if of > 10 * MEGABYTE else 1
+            course.stage(f"sending {done / MEGABYTE:.{digits}f} of {of / MEGABYTE:.{digits}f} MB")
 
         answer = caller.upload("jobs", form, told)
         try:
-            self._job = int(answer["job"]["id"])
+            self._job, new = int(answer["job"]["id"]), bool(answer["new"])
         except (KeyError, TypeError, ValueError) as error:
             raise strange(caller.door.place, str(answer)) from error
-        if not answer.get("new"):
+        if not new:
             course.say("The service knows this scan with these settings already: it is the same job.")
+        self._new = new
         return self._job
 
-    def _wanted(self, watch: Watch, caller: Caller, number: int) -> Job:
-        """The job; begun anew, if an earlier run of it ended badly."""
-        job = watch.patiently(partial(watch.look, number))
-        if not (job.ended and not job.good and "retry" in job.may):
-            return job
+    def _begun_anew(self, watch: Watch, caller: Caller) -> Job:
         try:
-            return watch.told(caller.json("POST", f"jobs/{number}/retry"))
+            return watch.told(caller.json("POST", f"jobs/{self._job}/retry"))
         except Trouble as trouble:
-            if not trouble.passing and trouble.failure.code != "conflict":
+            if not trouble.passing and trouble.failure.code != CONFLICT:
                 raise
-            return watch.patiently(partial(watch.look, number))
+        return watch.patiently(partial(watch.look, self._job))
 
     def _fetched(self, course: Course, caller: Caller, name: str, sha256: str, size: int) -> Path:
         """A file of the result."""

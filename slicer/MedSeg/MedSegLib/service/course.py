@@ -1,4 +1,4 @@
-"""A run at a service. What asks is a thread of its own; a cancel leaves it behind where the network keeps it waiting."""
+"""A run at a service. What asks is a thread of its own; a cancel leaves it behind where the network has it wait."""
 
 from __future__ import annotations
 
@@ -54,6 +54,14 @@ class Course:
         if self._place != (stage, percent):
             self._place = (stage, percent)
             self._talk.progress(percent, self._clean(stage))
+
+    def check(self) -> None:
+        """
+        Raises:
+            Stopped: it was cancelled.
+        """
+        if self._talk.stopped.is_set():
+            raise Stopped
 
     def _watched(
         self, talk: Talk, work: Callable[[Course, Caller], Outcome], afterwards: Callable[[Caller], None]

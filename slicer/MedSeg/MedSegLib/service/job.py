@@ -31,10 +31,13 @@ REMEDIES = {
     HELD: "Ask who runs the service to release it, then run it again: the result is fetched then.",
 }
 
+ASK = "Show this to whoever runs the service."
+
 
 @dataclass(frozen=True)
 class Job:
-    """
+    """A job, as far as it matters here.
+
     Attributes:
         percent: of the network's tiles.
         may: what this token may do with it.
@@ -61,7 +64,7 @@ class Job:
         """Why there is no result."""
         told = words.of_case(self.reason, self.code) if self.reason else None
         because = told.what if told else f"Reason: {self.meaning}." if self.meaning else ""
-        remedy = (told.remedy if told else "") or REMEDIES.get(self.state, "") or _sentence(self.remedy)
+        remedy = (told.remedy if told else "") or REMEDIES.get(self.state, "") or _sentence(self.remedy) or ASK
         what = f"{ENDS.get(self.state, f'It ended as {self.state}.')} {because}".strip()
         return Failure(what, remedy, self.code or self.state, f"job {self.id}: {self.reason} ({self.meaning})")
 

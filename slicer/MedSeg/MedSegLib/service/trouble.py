@@ -63,6 +63,9 @@ def of_error(error: Exception, place: str) -> Trouble:
         return _unreached(f"The connection to {place} broke.", "Check the network, and that the service runs.", detail)
     if isinstance(error, (http.client.HTTPException, ValueError)):
         return strange(place, detail)
+    if "Tunnel connection failed" in str(error):
+        remedy = "Ask who runs the network, or name the service in no_proxy if it is reached without the proxy."
+        return _unreached(f"The proxy of this network does not let anybody through to {place}.", remedy, detail)
     return _unreached(f"The connection to {place} broke.", "Check the network, and that the service runs.", detail)
 
 
@@ -99,7 +102,8 @@ def of_status(status: int, body: bytes, place: str, *, wait: str = "", location:
     if 300 <= status < 400:
         return _elsewhere(place, location)
     said = _said(body)
-    if said is None and status in (400, 401, 403, 404, 405, 409, 413, 415, 422):
+    unknown = said is None or (status in (404, 405) and not said.get("found"))
+    if unknown and status in (400, 401, 403, 404, 405, 409, 413, 415, 422):
         return strange(place, f"status {status}: {body[:LONGEST].decode('utf-8', 'replace')}")
     said = said or {}
     detail = _short(f"status {status}: {said.get('text', '')}")
@@ -139,7 +143,7 @@ def _elsewhere(place: str, location: str) -> Trouble:
 
 
 def _of_tls(error: ssl.SSLError, place: str, detail: str) -> Trouble:
-    reason = (error.reason or str(error)).upper()
+    reason = (getattr(error, "reason", "") or str(error)).upper()
     if "WRONG_VERSION" in reason or "HTTP_REQUEST" in reason or "RECORD_LAYER" in reason or "PACKET" in reason:
         remedy = "Check the port, and whether the service has a certificate (serve.tls in its site.yaml)."
         return Trouble(Failure(f"{place} does not speak TLS.", remedy, NO_TRUST, detail))

@@ -17,23 +17,16 @@ from MedSegLib.service.trouble import NO_SERVER, Trouble, strange
 from MedSegLib.words import Failure
 
 Found = TypeVar("Found")
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
-"""Between tries; doubled each time."""
-EVERY_S = 2.0
-"""Between two looks, without events."""
+LONGEST_PAUSE_S = 8.0
+"""Between tries; it is doubled each time."""
 DEAF = 3
 """Streams in a row without an event, after which no more are asked for: something between holds them back."""
 LARGEST_STREAM = 8 * 2**20
 """Bytes; of a service that talks without end, no more is heard at once."""
-WAITING = {
-    "received": "the service has received it",
-    "checked": "waiting for its turn",
-    "queued": "waiting for its turn",
-    "written": "checking the result",
-    "proven": "checking the result",
-    "sent": "checking the result",
-}
-"""States in which nothing is segmented, for people."""
+WRITTEN = ("written", "proven", "sent")
+WAITING = dict.fromkeys(("received", "checked", "queued"), "waiting for its turn at the service")
+PLACES = {**WAITING, **dict.fromkeys(WRITTEN, "checking the result")}
+"""Of states in which nothing is segmented."""
 
 
 class Watch:
@@ -51,7 +44,7 @@ class Watch:
             Trouble: it does not pass, or not in time.
             Stopped: the run was cancelled.
         """
-        limit, pause, until = self._caller.limits.patience, FIRST_PAUSE_S, 0.0
+        limit, pause, until = self._caller.limits.patience, self._caller.limits.pause / 4, 0.0
         while True:
             try:
                 return ask()
@@ -92,23 +85,19 @@ class Watch:
         return job
 
     def until_it_ends(self, job: Job) -> Job:
-        """
-        Returns:
-            The job with its result.
+        """The job when nothing goes on by itself any more.
 
         Raises:
-            Trouble: it has none for us, or the service is lost.
+            Trouble: the service is lost.
             Stopped: the run was cancelled.
         """
-        deaf = 0
+        deaf, pause = 0, self._caller.limits.pause
         while not job.ended and job.state != jobs.HELD:
             heard = deaf < DEAF and self._listen(job.id)
             deaf = 0 if heard else deaf + 1
             if not heard:
-                self._wait(EVERY_S if deaf >= DEAF else FIRST_PAUSE_S)
+                self._wait(pause if deaf >= DEAF else pause / 4)
             job = self.patiently(partial(self.look, job.id))
-        if not job.good:
-            raise Trouble(job.failure())
         return job
 
     def _listen(self, number: int) -> bool:
@@ -132,7 +121,7 @@ class Watch:
         if kind == "job":
             state = str(told["state"])
             self._change(int(told["id"]), state, str(told["what"]))
-            self._place(state, "", 0.0)
+            self._place(state, "", 100.0 if state in WRITTEN else 0.0)
         elif kind == "progress":
             self._place("running", str(told["stage"]), float(told["percent"]))
 
@@ -142,7 +131,7 @@ class Watch:
             self._course.say(f"service: {state}: {what}" if what else f"service: {state}")
 
     def _place(self, state: str, stage: str, percent: float) -> None:
-        words = WAITING.get(state) or (STAGES.get(stage, stage) if stage else "")
+        words = PLACES.get(state) or (STAGES.get(stage, stage) if stage else "")
         if words:
             self._course.stage(words, percent)
 
