@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from MedSegLib.work import Event, Line, Outcome, Progress, Run
+from MedSegLib.words import Failure
+from MedSegLib.work import FAILED, Event, Line, Outcome, Progress, Run
 
 WAIT_S = 120
+TOKEN = "a-token-that-nobody-is-to-see"
 AT_ONCE_S = 0.1
 """Longest time of a call from an event loop."""
 
@@ -70,3 +72,13 @@ def outcome(run: Run, limit_s: float = WAIT_S) -> Outcome:
 
 def is_stage(words: str) -> Callable[[Event], bool]:
     return lambda event: isinstance(event, Progress) and words in event.stage
+
+
+def failure(run: Run, limit_s: float = 10) -> Failure:
+    """Why a run failed, in words that do not hold `TOKEN`."""
+    heard = Heard(run)
+    ended = heard.outcome(limit_s)
+    assert ended.state == FAILED and ended.failure, ended
+    assert TOKEN not in repr(heard.events) and heard.slowest < AT_ONCE_S
+    assert ended.failure.remedy, "what to do"
+    return ended.failure

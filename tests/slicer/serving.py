@@ -166,7 +166,7 @@ def _write(path: Path, content: Any) -> None:
 
 if __name__ == "__main__":
     with installation(Path(sys.argv[1])) as here:
-        noise(here.folder / "scan.nii.gz", 96)
+        noise(here.folder / "scan.nii.gz", 64)
         told = {"address": here.address, "token": here.tokens["submit"], "scan": str(here.folder / "scan.nii.gz")}
         print(json.dumps(told), flush=True)
         sys.stdin.read()

@@ -22,8 +22,8 @@ from MedSegLib.runs import Runs
 from MedSegLib.service.call import Limits
 from MedSegLib.work import CANCELLED, DONE, FAILED, Line, Order, Progress
 from tests.service import studies
-from tests.slicer.heard import AT_ONCE_S, Heard, is_stage, outcome
-from tests.slicer.rude import road
+from tests.slicer.heard import AT_ONCE_S, TOKEN, Heard, failure, is_stage, outcome
+from tests.slicer.rude import road, stranger
 from tests.slicer.serving import TLS, Installation, installation, noise
 from tests.tiny import medseg_command
 
@@ -67,6 +67,11 @@ def remote(site: Installation, who: str = "submit", **more: Any) -> Remote:
     return Remote(more.pop("address", site.address), site.tokens[who], **{"authority": site.authority, **more})
 
 
+def unknown(address: str, **more: Any) -> Remote:
+    """With a token that no service knows."""
+    return Remote(address, TOKEN, limits=SOON, **more)
+
+
 def left(one: Order) -> list[Path]:
     return list(one.folder.iterdir())
 
@@ -91,7 +96,7 @@ def test_a_volume_becomes_what_the_command_line_makes_of_it(site, folder):
 
 
 def test_progress_is_that_of_the_tiles(site, folder):
-    heard = Heard(remote(site).start(order(folder, 96)))
+    heard = Heard(remote(site).start(order(folder, 80)))
     assert heard.outcome().state == DONE
     assert heard.percents == sorted(heard.percents) and heard.percents[-1] == 100
     assert 100 not in heard.percents[:-1] and len({value for value in heard.percents if 0 < value < 99}) >= 3
@@ -132,6 +137,8 @@ def test_a_study_goes_as_a_zip_and_comes_back_as_dicom(site, folder):
         == studies.SLICES
     )
     assert not list((site.folder / "data").rglob("*letter*"))
+    again = Heard(remote(site).start(one))
+    assert again.outcome().state == DONE and any("same job" in line for line in again.lines)
 
 
 def test_a_classifier_gives_scores(site, folder):
@@ -167,11 +174,11 @@ def test_what_is_there_is_listed_and_whose_the_token_is(site):
     assert outcome(remote(site).me()).facts["answer"] == {"name": "submit", "role": "submit"}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_cancel_at_any_moment_leaves_nothing(site, folder, seed):
     one = order(folder, 128)
     heard = Heard(remote(site).start(one))
-    moment = random.Random(seed).uniform(0, 4)
+    moment = random.Random(seed).uniform(0, 3)
     heard.during(moment)
     heard.cancel()
     assert heard.outcome(2).state == CANCELLED and left(one) == [], moment
@@ -218,7 +225,7 @@ def test_a_slow_network_only_takes_longer(site, folder):
 
 
 def test_a_service_that_dies_half_way_and_comes_back(site, folder):
-    heard = Heard(remote(site).start(order(folder, 96)))
+    heard = Heard(remote(site).start(order(folder, 80)))
     heard.until(lambda event: isinstance(event, Progress) and event.percent >= 10)
     site.kill("serve")
     heard.until(lambda event: isinstance(event, Line) and "Trying again" in event.text)
@@ -259,11 +266,39 @@ def test_an_upload_that_is_cut_is_sent_again_and_is_one_job(site, folder):
 
 def test_a_stream_that_is_cut_again_and_again_is_taken_up(site, folder):
     with road(site.port) as way:
-        heard = Heard(remote(site, address=site.at(way.port)).start(order(folder, 96)))
-        for percent in (10, 30, 50):
+        heard = Heard(remote(site, address=site.at(way.port)).start(order(folder, 80)))
+        for percent in (10, 40):
             heard.until(lambda event, least=percent: isinstance(event, Progress) and event.percent >= least)
             way.cut()
         assert heard.outcome().state == DONE
     said = [line for line in heard.lines if line.startswith("service:")]
     assert len(said) == len(set(said)), "each change once"
     assert heard.percents == sorted(heard.percents)
+
+
+def test_a_token_that_is_wrong_or_may_only_look(site, folder):
+    wrong = Remote(site.address, TOKEN, authority=site.authority)
+    for run in (wrong.me(), wrong.models(), wrong.start(order(folder))):
+        found = failure(run)
+        assert found.code == "no-token" and "does not know the token" in found.what
+    looks = Remote(site.address, site.tokens["read"], authority=site.authority)
+    assert "may look" in failure(looks.start(order(folder))).what
+
+
+def test_only_a_certificate_that_is_right_is_talked_to(site, folder):
+    right = Remote(site.address, site.tokens["submit"], authority=site.authority)
+    assert outcome(right.me()).state == DONE
+    cases = [
+        (unknown(site.address), "authority that is not known"),
+        (unknown(site.at(site.port, "localhost"), authority=site.authority), "another name"),
+        (unknown(site.address, authority=folder / "none.pem"), "CA file"),
+        (unknown(site.address, authority=site.folder / "site.yaml"), "CA file"),
+    ]
+    for told, words in cases:
+        for run in (told.me(), told.start(order(folder))):
+            found = failure(run)
+            assert words in found.what and found.code == "no-trust", found
+    assert failure(unknown(f"http://127.0.0.1:{site.port}").me()).code in ("no-server", "no-medseg")
+    with stranger(lambda method, path: (200, b"<html>")) as plain:
+        found = failure(unknown(f"https://127.0.0.1:{plain.port}").me())
+        assert "does not speak TLS" in found.what and TOKEN not in repr(plain.heard)

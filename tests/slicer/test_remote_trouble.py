@@ -7,7 +7,8 @@ import itertools
 import json
 import socket
 import ssl
-from collections.abc import Iterator
+import threading
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -16,23 +17,14 @@ from MedSegLib.remote import Remote
 from MedSegLib.service.address import door
 from MedSegLib.service.call import Limits
 from MedSegLib.service.trouble import Trouble, of_error
-from MedSegLib.words import Failure
-from MedSegLib.work import CANCELLED, DONE, FAILED, Order, Progress
+from MedSegLib.work import CANCELLED, DONE, Line, Order, Progress
 from tests.judges import free_port
-from tests.slicer.heard import AT_ONCE_S, Heard, is_stage, outcome
+from tests.slicer.heard import AT_ONCE_S, TOKEN, Heard, failure, is_stage, outcome
 from tests.slicer.rude import Reply, stranger
-from tests.slicer.serving import TLS, Installation, installation
 
-TOKEN = "a-token-that-nobody-is-to-see"
 SHORT = Limits(connect=2, silence=1, patience=1, pause=0.1)
 RESULT = b"a result"
 NAME = "case.seg.nrrd"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Iterator[Installation]:
-    with installation(tmp_path_factory.mktemp("täst ordner") / "site", programs=("serve",), tls=TLS) as started:
-        yield started
 
 
 @pytest.fixture
@@ -42,15 +34,6 @@ def order(tmp_path) -> Order:
     scan = tmp_path / "scän.nrrd"
     scan.write_bytes(bytes(300_000))
     return Order("Müller^Anna", "liver", (("image", scan),), folder)
-
-
-def failure(run: Any, limit_s: float = 10) -> Failure:
-    heard = Heard(run)
-    ended = heard.outcome(limit_s)
-    assert ended.state == FAILED and ended.failure, ended
-    assert TOKEN not in repr(heard.events) and heard.slowest < AT_ONCE_S
-    assert ended.failure.remedy, "what to do"
-    return ended.failure
 
 
 def remote(address: str, **more: Any) -> Remote:
@@ -194,7 +177,8 @@ def test_an_end_without_a_result_is_explained(order, told, words):
 
 
 def test_a_file_that_is_longer_than_told_is_not_kept(order):
-    with stranger(actor(job(), file=RESULT * 1000)) as other:
+    endless = {f"jobs/7/files/{NAME}": b"HTTP/1.1 200 OK\r\n\r\n" + RESULT}
+    with stranger(actor(job(), **endless), drip=(bytes(10_000),)) as other:
         assert "checksum" in failure(remote(other.address).start(order)).what
     assert list(order.folder.iterdir()) == []
 
@@ -276,6 +260,50 @@ def test_a_cancel_while_a_file_comes_leaves_nothing(order):
     assert heard.slowest < AT_ONCE_S
 
 
+def test_what_was_heard_is_not_asked_for_again(order):
+    event = b'id: 41\nevent: job\ndata: {"id": 41, "job": 7, "state": "running", "what": "begun"}\n\n'
+    with stranger(actor(job("running"), events=STREAM + event)) as other:
+        heard = Heard(remote(other.address).start(order))
+        other.until(lambda head: "Last-Event-ID: 41" in head)
+        heard.cancel()
+        heard.outcome(2)
+    said = [event.text for event in heard.events if isinstance(event, Line)]
+    assert said == ["service: running: begun"]
+
+
+def test_a_job_whose_number_was_not_known_yet_is_cancelled_too(order):
+    answered = threading.Event()
+
+    def reply(method: str, path: str) -> Any:
+        if path.endswith("/jobs"):
+            answered.wait()
+        return actor(job("running"))(method, path)
+
+    with stranger(reply) as other:
+        heard = Heard(Remote(other.address, TOKEN).start(order))
+        other.until(lambda head: head.startswith("POST /api/v1/jobs "))
+        heard.cancel()
+        assert heard.outcome(2).state == CANCELLED and heard.slowest < AT_ONCE_S
+        answered.set()
+        other.until(lambda head: head.startswith("POST /api/v1/jobs/7/cancel"))
+
+
+def test_who_does_not_even_take_the_call_keeps_nobody_waiting(order):
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        place = full.getsockname()
+        for _ in range(3):  # whoever comes now waits
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(place)
+        address = f"http://127.0.0.1:{place[1]}"
+        heard = Heard(Remote(address, TOKEN).start(order))
+        heard.until(is_stage("asking"))
+        heard.cancel()
+        assert heard.outcome(2).state == CANCELLED and heard.slowest < AT_ONCE_S
+        assert "did not answer in time" in failure(remote(address).me()).what
+
+
 def test_a_cancel_reaches_the_service(order):
     with stranger(actor(job("running"), **{"jobs/7/cancel": (200, job("running"))})) as other:
         heard = Heard(remote(other.address).start(order))
@@ -283,34 +311,6 @@ def test_a_cancel_reaches_the_service(order):
         heard.cancel()
         assert heard.outcome(2).state == CANCELLED
         other.until(lambda head: head.startswith("POST /api/v1/jobs/7/cancel"))
-
-
-def test_a_token_is_wrong_or_may_only_look_at_the_real_service(site, order):
-    wrong = Remote(site.address, TOKEN, authority=site.authority)
-    for run in (wrong.me(), wrong.models(), wrong.start(order)):
-        found = failure(run)
-        assert found.code == "no-token" and "does not know the token" in found.what
-    looks = Remote(site.address, site.tokens["read"], authority=site.authority)
-    assert "may look" in failure(looks.start(order)).what
-
-
-def test_only_a_certificate_that_is_right_is_talked_to(site, order, tmp_path):
-    right = Remote(site.address, site.tokens["submit"], authority=site.authority)
-    assert outcome(right.me()).state == DONE
-    cases = [
-        (remote(site.address), "authority that is not known"),
-        (remote(site.at(site.port, "localhost"), authority=site.authority), "another name"),
-        (remote(site.address, authority=tmp_path / "none.pem"), "CA file"),
-        (remote(site.address, authority=site.folder / "site.yaml"), "CA file"),
-    ]
-    for asked, words in cases:
-        for run in (asked.me(), asked.start(order)):
-            found = failure(run)
-            assert words in found.what and found.code == "no-trust", found
-    assert failure(remote(f"http://127.0.0.1:{site.port}").me()).code in ("no-server", "no-medseg")
-    with stranger(lambda method, path: html(200)) as plain:
-        found = failure(remote(f"https://127.0.0.1:{plain.port}").me())
-        assert "does not speak TLS" in found.what and TOKEN not in repr(plain.heard)
 
 
 @pytest.mark.parametrize(
