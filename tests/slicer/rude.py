@@ -96,11 +96,13 @@ class Stranger:
 
     Attributes:
         heard: requests, with their headers and without their content.
+        bodies: what came with those that had content.
         released: unless it is set, what has been said stays open.
     """
 
     port: int
     heard: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
     def until(self, true: Callable[[str], object], limit_s: float = 10) -> None:
@@ -127,7 +129,8 @@ def stranger(reply: Reply, *, drip: Sequence[bytes] = (), hold: bool = False) ->
 
     def serve(came: socket.socket) -> None:
         with contextlib.suppress(OSError), came:
-            head = _request(came)
+            head, body = _request(came)
+            made.bodies += [body] if body else []
             made.heard.append(head)
             method, _, rest = head.partition(" ")
             said = reply(method, rest.split(" ")[0])
@@ -151,8 +154,8 @@ def stranger(reply: Reply, *, drip: Sequence[bytes] = (), hold: bool = False) ->
         listening.close()
 
 
-def _request(came: socket.socket) -> str:
-    """Head of a request, whose content was read and dropped."""
+def _request(came: socket.socket) -> tuple[str, bytes]:
+    """Head and content."""
     found = b""
     while b"\r\n\r\n" not in found and not found.startswith(TLS_RECORD):
         block = came.recv(65536)
@@ -162,10 +165,9 @@ def _request(came: socket.socket) -> str:
     head, _, rest = found.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     length = next((int(line[15:]) for line in lines if line.lower().startswith("content-length:")), 0)
-    left = length - len(rest)
-    while left > 0 and (block := came.recv(min(65536, left))):
-        left -= len(block)
-    return head.decode("latin-1")
+    while len(rest) < length and (block := came.recv(65536)):
+        rest += block
+    return head.decode("latin-1"), rest
 
 
 def _answer(status: int, content: Any) -> bytes:

@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import threading
+import zipfile
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 from MedSegLib.remote import Remote
 from MedSegLib.service.address import door
 from MedSegLib.service.call import Limits
+from MedSegLib.service.events import Events
+from MedSegLib.service.form import zipped
 from MedSegLib.service.trouble import Trouble, of_error
 from MedSegLib.work import CANCELLED, DONE, Line, Order, Progress
 from tests.judges import free_port
@@ -146,7 +149,9 @@ def test_what_a_service_says_is_rid_of_the_token(order):
     with stranger(actor(told)) as other:
         assert "***" in str(failure(remote(other.address).start(order)))
         assert all(head.count(TOKEN) == 1 and TOKEN not in head.split("\r\n")[0] for head in other.heard)
-        assert not any("Müller" in head or "scän" in head for head in other.heard)
+        (body,) = other.bodies
+        assert b'name="image"; filename="0"' in body and b'"model": "liver"' in body
+        assert not any(word.encode() in body for word in ("Müller", "Anna", "scän", str(order.folder), TOKEN))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +222,6 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
         STREAM + b"data: " + b"x" * 200_000,
         STREAM + b"\xff\xff\n",
         STREAM + b"data: " + b"[" * 50_000 + b"\n\n",
-        STREAM + EVENT,
         (204, b""),
     ],
 )
@@ -234,6 +238,57 @@ def test_without_events_the_job_is_asked_for(order, events):
     assert done.state == DONE, done.failure
     assert done.files[NAME].read_bytes() == RESULT and done.facts == {"volume_ml": {"liver": 1.5}}
     assert heard.percents == sorted(heard.percents) and 40 in heard.percents and heard.percents[-1] == 100
+
+
+def test_progress_is_that_of_the_events(order):
+    looks = itertools.count()
+
+    def reply(method: str, path: str) -> Any:
+        running = job("running") if path.endswith("jobs/7") and next(looks) < 1 else job()
+        return actor(running, events=STREAM + EVENT)(method, path)
+
+    with stranger(reply) as other:
+        heard = Heard(remote(other.address).start(order))
+        assert heard.outcome().state == DONE
+    assert any(event == Progress(40, "segmenting") for event in heard.events)
+
+
+def test_no_event_is_as_long_as_a_service_likes():
+    events = Events()
+    assert events.feed(EVENT[:20]) == [] and events.feed(EVENT[20:]) == [
+        ("progress", {"job": 7, "stage": "network", "percent": 40})
+    ]
+    for endless in (b"data: ", b"data: x\n"):
+        with pytest.raises(ValueError, match="without end"):
+            for _ in range(1000):
+                events.feed(endless * 100)
+
+
+def test_what_is_packed_is_dicom_alone_and_the_same_each_time(tmp_path):
+    source = tmp_path / "Müller Anna"
+    source.mkdir()
+    for name in ("b", "a", "Müller.dcm"):
+        (source / name).write_bytes(bytes(128) + b"DICM" + name.encode())
+    (source / "letter.txt").write_text("is nobody's business")
+    for name in ("one.zip", "two.zip"):
+        zipped(source, tmp_path / name, lambda done, of: None)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.zip") as packed:
+        assert packed.namelist() == ["000000.dcm", "000001.dcm", "000002.dcm"]
+        assert packed.read("000001.dcm").endswith(b"DICMa")
+
+
+def test_a_cancel_at_the_last_moment_leaves_nothing(order):
+    runs: list[Heard] = []
+
+    def reply(method: str, path: str) -> Any:
+        if path.endswith(NAME):
+            runs[0].cancel()
+        return actor(job())(method, path)
+
+    with stranger(reply) as other:
+        runs.append(Heard(remote(other.address).start(order)))
+        assert runs[0].outcome(2).state == CANCELLED and list(order.folder.iterdir()) == []
 
 
 def test_events_without_end_fill_no_memory_and_can_be_cancelled(order):
