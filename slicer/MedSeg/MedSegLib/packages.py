@@ -65,6 +65,8 @@ def wanted(source: str) -> tuple[str, Path | None]:
     Raises:
         Trouble: it is none of what there may be.
     """
+    if REQUIREMENT.fullmatch(source.strip()):  # a folder of that name is meant by its whole path
+        return source.strip(), None
     path = Path(source).expanduser()
     if source and path.is_dir():
         if not (path / "pyproject.toml").is_file():
@@ -73,8 +75,6 @@ def wanted(source: str) -> tuple[str, Path | None]:
         beside = path / "constraints.txt"
     elif path.suffix == ".whl" and path.is_file():
         beside = path.parent / "constraints.txt"
-    elif REQUIREMENT.fullmatch(source.strip()):
-        return source.strip(), None
     else:
         what = f"'{source}' is neither a wheel, nor a folder with medseg's source, nor a name such as medseg==0.1.0."
         raise Trouble(what, "Choose a file that ends in .whl, or a folder, or write medseg.", "source")

@@ -106,7 +106,8 @@ def recipe_words(run: Path, data: Path, out: Path, *, epochs: int, steps: int, d
         **{f"prepare.{key}": plan[key] for key in PINNED if key in plan},
         **_training(epochs, steps, device),
     }
-    return [str(run / "recipe.yaml"), *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())]
+    changes = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())  # JSON is YAML
+    return [str(run / "recipe.yaml"), *changes]
 
 
 def _training(epochs: int, steps: int, device: str) -> dict[str, Any]:
