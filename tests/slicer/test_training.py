@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medseg import config
 from medseg.engine.run import Run
 from medseg.readers import read
 from MedSegLib import cases, training
-from MedSegLib.work import DONE, Line, Progress
+from MedSegLib.trouble import Trouble
+from MedSegLib.work import CANCELLED, DONE, FAILED, Line, Progress
 from tests import tiny
 from tests.slicer import corrected
 
 PROGRAM = (sys.executable, "-m", "medseg")
+CHANNELS = ("T1", "FLÄIR")
+REGIONS = {"whole": [1, 2], "core": [2]}
+SOON_S = 2.0
 
 
 @pytest.fixture
@@ -27,51 +33,124 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def corrected_cases(place: Path, run: Path, names: tuple[str, ...] = ("a", "b", "c")) -> Path:
-    """Balls, drawn in Slicer; the last two are of one patient."""
+def beginning(place: Path) -> Path:
+    """A model of two channels whose labels overlap."""
+    return tiny.untrained_run(place / "begin" / "run", channels=CHANNELS, labels=REGIONS).folder  # type: ignore[arg-type]
+
+
+def corrected_cases(place: Path, run: Path, patients: tuple[str, ...] = ("p1", "p2", "p2")) -> Path:
+    """Balls, drawn in Slicer: case a of the first patient, b of the next, and so on."""
     model = corrected.model(run)
-    for seed, name in enumerate(names):
+    for seed, patient in enumerate(patients):
         voxels, label = tiny.phantom(seed)
         images = [(channel, corrected.scan(place / f"{n}.nrrd", voxels)) for n, channel in enumerate(model.channels)]
-        masks = {one.name: label == n for n, one in enumerate(model.labels, start=1)}
-        if len(masks) == 3:  # regions: the largest holds the others
-            masks = dict(zip(masks, (label > 0, label > 0, label == 2), strict=True))
-        labels = corrected.segmentation(place / "labels.seg.nrrd", masks)
-        cases.save_case(place / "data", name, "" if seed == 0 else "twice", images, labels, model)
+        labels = corrected.segmentation(place / "labels.seg.nrrd", {"whole": label > 0, "core": label == 2})
+        cases.save_case(place / "data", "abc"[seed], patient, images, labels, model)
     return place / "data"
 
 
-def test_a_model_is_trained_further_and_predicts(place: Path) -> None:
-    start = tiny.untrained_run(place / "begin" / "run", channels=("CT",)).folder
+def lines(heard: list) -> list[str]:
+    return [event.text for event in heard if isinstance(event, Line)]
+
+
+def test_a_model_learns_from_cases_is_stopped_and_goes_on(place: Path) -> None:
+    start = beginning(place)
     data, out = corrected_cases(place, start), place / "runs" / "besser"
-    outcome, heard = corrected.ended(training.fine_tune(PROGRAM, start, data, out, epochs=2, steps=2, device="cpu"))
+    how = {"epochs": 6, "steps": 2, "device": "cpu"}
+    run = training.fine_tune(PROGRAM, start, data, out, **how)  # type: ignore[arg-type]
+    limit, seen = time.monotonic() + corrected.PATIENCE_S, []
+    while "epoch 1 of 6" not in str(seen) and time.monotonic() < limit:
+        seen += run.poll()
+        time.sleep(0.02)
+    began = time.monotonic()
+    run.cancel()
+    outcome, _ = corrected.ended(run)
+    assert outcome.state == CANCELLED and time.monotonic() - began < SOON_S
+    tensors = len(Run(start).build().state_dict())
+    assert any(f"init: {tensors} of {tensors} tensors from" in text for text in lines(seen))
+    assert (out / "last.safetensors").exists()
+
+    model = corrected.model(start)
+    scans = [(channel, place / f"{n}.nrrd") for n, channel in enumerate(CHANNELS)]
+    cases.save_case(data, "later", "p3", scans, place / "labels.seg.nrrd", model)
+    outcome, heard = corrected.ended(training.fine_tune(PROGRAM, start, data, out, **how))  # type: ignore[arg-type]
     assert outcome.state == DONE, outcome
-    assert outcome.facts["run"] == out and outcome.facts["unseen"] and 0 <= outcome.facts["dice"] <= 1
+    assert "Saved since it began, and not in it: later. A new training takes them in." in lines(heard)
+    assert any("after epoch " in text and "epoch 0" not in text for text in lines(heard)[:1])
     percents = [event.percent for event in heard if isinstance(event, Progress)]
     assert percents == sorted(percents) and percents[-1] == 100
-    assert any("epoch 2 of 2, Dice" in event.stage for event in heard if isinstance(event, Progress))
+    assert any(event.stage.startswith("epoch 6 of 6, Dice ") for event in heard if isinstance(event, Progress))
+    assert outcome.facts["run"] == out and 0 <= outcome.facts["dice"] <= 1
+
     before, after = Run(start), Run(out)
-    same = {"normalisation", "spacing_mm", "patch", "orientation", "crop", "channels"}
+    same = {"normalisation", "spacing_mm", "patch", "orientation", "crop", "order", "channels"}
     assert before.plan.model_dump(include=same) == after.plan.model_dump(include=same)
     assert after.table == before.table and after.recipe.name == "besser"
-    split = after.read("split.json")["folds"][0]
-    assert {"b", "c"} in (set(split["train"]), set(split["validation"]))  # one patient, one side
-    scan = place / "0.nrrd"
-    said = tiny.medseg_command("predict", out, scan, place / "result", "--device", "cpu")
+    fold = after.read("split.json")["folds"][0]
+    assert sorted([fold["train"], fold["validation"]]) == [["a"], ["b", "c"]]  # no patient on both sides
+    assert outcome.facts["validated"] == fold["validation"] and outcome.facts["unseen"]
+    given = [word for channel, path in scans for word in ("--channel", f"{channel}={path}")]
+    said = tiny.medseg_command("predict", out, *given, place / "result", "--device", "cpu")
     assert said.code == 0, said.err
-    assert read(place / "result" / "0.nii.gz").array.shape[1:] == tiny.SHAPE
+    result = next((place / "result").glob("*.nii.gz"))
+    assert read(result).array.shape[1:] == tiny.SHAPE
+
+    again = corrected.ended(training.fine_tune(PROGRAM, start, data, out, **how))[0]  # type: ignore[arg-type]
+    assert "The training in besser is complete." in str(again.failure)
 
 
-def test_it_begins_from_the_models_weights(place: Path) -> None:
-    start = tiny.untrained_run(place / "begin" / "run", channels=("CT",)).folder
+def test_cases_that_do_not_fit_are_told_before_anything_is_trained(place: Path) -> None:
+    start = beginning(place)
     data = corrected_cases(place, start)
-    words = training.recipe_words(start, data, place / "out", epochs=1, steps=1, device="cpu")
-    recipe = config.load(Path(words[0]), words[1:])
-    assert recipe.init and recipe.init.weights == start and recipe.init.heads == "load"
-    outcome, heard = corrected.ended(
-        training.fine_tune(PROGRAM, start, data, place / "out", epochs=1, steps=1, device="cpu")
-    )
-    assert outcome.state == DONE, outcome
-    told = next(event.text for event in heard if isinstance(event, Line) and event.text.startswith("init: "))
-    tensors = len(list(Run(start).build().state_dict()))
-    assert f"init: {tensors} of {tensors} tensors" in told and "stay random" not in told
+    corrected.scan(data / "labels" / "b.nrrd", np.full(tiny.SHAPE, 7, np.uint8))
+    outcome, _ = corrected.ended(training.fine_tune(PROGRAM, start, data, place / "out", device="cpu"))
+    assert outcome.state == FAILED and outcome.failure
+    assert outcome.failure.what.startswith("Case b: unknown labels: found 7") and outcome.failure.code == "cases"
+    assert not (place / "out").exists()
+
+
+def test_the_recipe_is_the_models_own_but_for_what_few_cases_need(place: Path) -> None:
+    start = beginning(place)
+    data = corrected_cases(place, start)
+    words = training.recipe_words(start, data, place / "neu", epochs=20, steps=50, device="cpu")
+    made, before = config.load(Path(words[0]), words[1:]), Run(start)
+    assert made.model == before.recipe.model and made.loss == before.recipe.loss
+    assert made.augment == before.recipe.augment and made.predict == before.recipe.predict
+    assert made.init and (made.init.weights, made.init.heads) == (start, "load")
+    assert made.prepare.normalisation == before.plan.normalisation
+    assert (made.prepare.patch, made.prepare.spacing_mm) == (before.plan.patch, before.plan.spacing_mm)
+    assert made.dataset.options.channels == CHANNELS  # type: ignore[attr-defined]
+    assert (made.train.epochs, made.train.steps, made.train.warmup_steps) == (20, 50, 50)
+    assert made.train.layer_decay < 1 and made.train.lr <= 1e-4 and made.split.kind == "holdout"
+
+
+def test_one_patient_alone_is_on_both_sides_which_is_stamped(place: Path) -> None:
+    start = beginning(place)
+    data = corrected_cases(place, start, ("p1", "p1"))
+    words = training.recipe_words(start, data, place / "neu", epochs=1, steps=1, device="cpu")
+    assert config.load(Path(words[0]), words[1:]).split.kind == "none"
+
+
+def test_what_cannot_be_trained_further(place: Path) -> None:
+    start = beginning(place)
+    how = {"epochs": 1, "steps": 1, "device": "cpu"}
+    with pytest.raises(Trouble, match="no case yet"):
+        training.recipe_words(start, place / "data", place / "out", **how)  # type: ignore[arg-type]
+    data = corrected_cases(place, start)
+    other = tiny.untrained_run(place / "other" / "run", channels=CHANNELS).folder
+    with pytest.raises(
+        Trouble, match=r"for other labels \(whole \[1, 2\], core \[2\]\) than the model's \(left 1, right 2"
+    ):
+        training.recipe_words(other, data, place / "out", **how)  # type: ignore[arg-type]
+    outcome, _ = corrected.ended(training.fine_tune(PROGRAM, start, data, start))
+    assert "into its own folder" in str(outcome.failure)
+    (start / "plan.json").unlink()
+    with pytest.raises(Trouble, match="lacks its recipe or its plan"):
+        training.recipe_words(start, data, place / "out", **how)  # type: ignore[arg-type]
+
+
+def test_a_program_that_is_gone(place: Path) -> None:
+    start = beginning(place)
+    data = corrected_cases(place, start)
+    outcome, _ = corrected.ended(training.fine_tune([str(place / "gone")], start, data, place / "out"))
+    assert outcome.state == FAILED and "could not be started" in str(outcome.failure)

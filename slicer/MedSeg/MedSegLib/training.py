@@ -75,8 +75,10 @@ def _tuned(
     if out == run:
         raise Trouble("A model cannot be trained into its own folder.", "Choose a new folder.", "folder")
     said = recipe_words(run, data, out, **how)
-    _say_what_is_left_out(desk, data, out, int(how["epochs"]))
-    _check(desk, program, said)
+    if (out / "split.json").exists():
+        _say_where_it_goes_on(desk, data, out, int(how["epochs"]))
+    else:
+        _check(desk, program, said)
     desk.at(CHECKED, "preparing the cases")
     ended = desk.run([*program, "train", *said, "--out", str(out)], heard=lambda text: _heard(desk, text))
     _refuse_bad_end(ended)
@@ -165,22 +167,22 @@ def _patients(run: Path, data: Path) -> int:
     return len(people)
 
 
-def _say_what_is_left_out(desk: Desk, data: Path, out: Path, epochs: int) -> None:
-    """Of a training that goes on.
+def _say_where_it_goes_on(desk: Desk, data: Path, out: Path, epochs: int) -> None:
+    """Its cases are those that it began with.
 
     Raises:
         Trouble: it is complete.
     """
-    if _epochs_done(out) >= epochs:
+    done = len(_log(out))
+    if done >= epochs:
         what = f"The training in {out.name} is complete."
         raise Trouble(what, "Use that model, or give a new training another name.", "complete")
+    desk.say(f"It goes on where it was, after epoch {done}.")
     split = _json(out / "split.json")
-    if split:
-        known = {case for fold in split["folds"] for side in ("train", "validation") for case in fold[side]}
-        new = sorted(set(cohort.patients(data)) - known)
-        desk.say(f"It goes on where it was, after epoch {_epochs_done(out)}.")
-        if new:
-            desk.say(f"Saved since it began, and not in it: {', '.join(new)}. A new training takes them in.")
+    known = {case for fold in split["folds"] for side in ("train", "validation") for case in fold[side]}
+    new = sorted(set(cohort.patients(data)) - known)
+    if new:
+        desk.say(f"Saved since it began, and not in it: {', '.join(new)}. A new training takes them in.")
 
 
 def _check(desk: Desk, program: Sequence[str], said: Sequence[str]) -> None:
@@ -234,10 +236,6 @@ def _facts(out: Path) -> dict[str, Any]:
         "validated": fold["validation"],
         "unseen": not set(fold["validation"]) & set(fold["train"]),
     }
-
-
-def _epochs_done(out: Path) -> int:
-    return len(_log(out))
 
 
 def _log(out: Path) -> list[dict[str, Any]]:
