@@ -56,10 +56,10 @@ def lines(heard: list) -> list[str]:
 def test_a_model_learns_from_cases_is_stopped_and_goes_on(place: Path) -> None:
     start = beginning(place)
     data, out = corrected_cases(place, start), place / "runs" / "besser"
-    how = {"epochs": 6, "steps": 2, "device": "cpu"}
+    how = {"epochs": 3, "steps": 2, "device": "cpu"}
     run = training.fine_tune(PROGRAM, start, data, out, **how)  # type: ignore[arg-type]
     limit, seen = time.monotonic() + corrected.PATIENCE_S, []
-    while "epoch 1 of 6" not in str(seen) and time.monotonic() < limit:
+    while "epoch 1 of 3" not in str(seen) and time.monotonic() < limit:
         seen += run.poll()
         time.sleep(0.02)
     began = time.monotonic()
@@ -79,7 +79,7 @@ def test_a_model_learns_from_cases_is_stopped_and_goes_on(place: Path) -> None:
     assert any("after epoch " in text and "epoch 0" not in text for text in lines(heard)[:1])
     percents = [event.percent for event in heard if isinstance(event, Progress)]
     assert percents == sorted(percents) and percents[-1] == 100
-    assert any(event.stage.startswith("epoch 6 of 6, Dice ") for event in heard if isinstance(event, Progress))
+    assert any(event.stage.startswith("epoch 3 of 3, Dice ") for event in heard if isinstance(event, Progress))
     assert outcome.facts["run"] == out and 0 <= outcome.facts["dice"] <= 1
 
     before, after = Run(start), Run(out)

@@ -27,6 +27,8 @@ PINNED = (
 )
 """Of the plan: how scans come to the network."""
 LARGEST_BATCH = 2
+FEW = 8
+"""Cases that are prepared in one process sooner than several have started."""
 RATE, LAYER_DECAY = 1e-4, 0.8
 """AdamW's, a tenth of what a training from nothing takes or less; the stages far from the heads change least."""
 WARMING = 0.05
@@ -92,18 +94,18 @@ def recipe_words(run: Path, data: Path, out: Path, *, epochs: int, steps: int, d
         Trouble: the model cannot be trained further with these cases.
     """
     plan = _plan(run)
-    count = _patients(run, data)
+    people = _people(run, data)
     channels = list(plan["channels"])
     settings: dict[str, Any] = {
         "name": out.name,
         "dataset": {"name": "folder", "root": str(data), "channels" if len(channels) > 1 else "files_hold": channels},
         "labels": None,
         "paint": None,
-        "split": {"kind": "holdout", "validation": 0.2} if count > 1 else {"kind": "none"},
+        "split": {"kind": "holdout", "validation": 0.2} if len(set(people.values())) > 1 else {"kind": "none"},
         "cache": str(out.parent / ".medseg-cache"),
         "init": {"weights": str(run), "heads": "load"},
         "prepare.batch": min(int(plan["batch"]), LARGEST_BATCH),
-        "prepare.workers": "auto",
+        "prepare.workers": "auto" if len(people) > FEW else 0,
         "prepare.centres": [],
         **{f"prepare.{key}": plan[key] for key in PINNED if key in plan},
         **_training(epochs, steps, device),
@@ -158,13 +160,13 @@ def _plan(run: Path) -> dict[str, Any]:
     return plan
 
 
-def _patients(run: Path, data: Path) -> int:
-    """How many patients there are to learn from."""
-    people = set(cohort.patients(data).values())
+def _people(run: Path, data: Path) -> dict[str, str]:
+    """Patient by case, of those that there are to learn from."""
+    people = cohort.patients(data)
     if not people:
         raise Trouble("The data set has no case yet.", "Correct a result, and save it as a training case.", "no-cases")
     cohort.describe(data, labeltable.of_run(run))
-    return len(people)
+    return people
 
 
 def _say_where_it_goes_on(desk: Desk, data: Path, out: Path, epochs: int) -> None:
