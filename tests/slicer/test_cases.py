@@ -237,6 +237,17 @@ def test_columns_of_a_table_of_patients_stay(place: Path) -> None:
     assert text == "case,patient,centre\nnew,p,\nold,p,Ulm\n"
 
 
+def test_a_patient_id_is_told_by_what_stands_for_it(place: Path) -> None:
+    run = run_with(place, LabelTable.of({"liver": 1}))
+    scan = corrected.scan(place / "CT.nrrd", np.zeros(SHAPE, np.int16))
+    labels = corrected.segmentation(place / "l.seg.nrrd", {"liver": box(slice(0, 2))})
+    given = (place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
+    outcome, _ = corrected.ended(cases.saving(*given, identity="MÜLLER 1950"))
+    assert outcome.facts["saved"].patient == cohort.pseudonym(place / "data", "MÜLLER 1950")
+    text = "".join(path.read_text("utf-8") for path in (place / "data").iterdir() if path.is_file())
+    assert "1950" not in text and "LLER" not in text
+
+
 def test_pseudonyms_tell_patients_apart_and_no_more(place: Path) -> None:
     data = place / "data"
     first = cohort.pseudonym(data, "MÜLLER 1950")

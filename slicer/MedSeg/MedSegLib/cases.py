@@ -24,7 +24,7 @@ import numpy as np
 from MedSegLib import cohort, labeltable, nrrd
 from MedSegLib.background import Background
 from MedSegLib.cohort import Make
-from MedSegLib.desk import working
+from MedSegLib.errand import working
 from MedSegLib.labeltable import Table
 from MedSegLib.models import Model
 from MedSegLib.nrrd import Header
@@ -56,10 +56,25 @@ class SavedCase:
 
 
 def saving(
-    data: Path, case: str, patient: str, images: Sequence[tuple[str, Path]], labels: Path, model: Model
+    data: Path,
+    case: str,
+    patient: str,
+    images: Sequence[tuple[str, Path]],
+    labels: Path,
+    model: Model,
+    *,
+    identity: str = "",
 ) -> Background:
-    """`save_case` in the background; `facts["saved"]` is its `SavedCase`."""
-    return working(lambda desk: {"saved": save_case(data, case, patient, images, labels, model)})
+    """`save_case` in the background; `facts["saved"]` is its `SavedCase`.
+
+    Args:
+        identity: the Patient ID, where it is known; without a `patient`, what stands for it in this data set is taken.
+    """
+    return working(
+        lambda errand: {
+            "saved": save_case(data, case, patient.strip() or cohort.pseudonym(data, identity), images, labels, model)
+        }
+    )
 
 
 def save_case(
@@ -70,7 +85,7 @@ def save_case(
     Args:
         data: folder of the data set; made if it is not there.
         case: its name; empty: one that is made from the voxels, so that the same scan has the same name again.
-        patient: who it is of; empty: a patient of its own. See `cohort.pseudonym`.
+        patient: who it is of; empty: a patient of its own.
         images: an NRRD file for each of the model's channels, in its order.
         labels: segmentation (.seg.nrrd, segments named as the labels) or label map with the model's numbers (.nrrd), on
             the grid of the first image or a part of it.

@@ -23,7 +23,7 @@ from typing import Any
 from MedSegLib import packages
 from MedSegLib import pythons as interpreters
 from MedSegLib.background import Background
-from MedSegLib.desk import Desk, clear, working
+from MedSegLib.errand import Errand, clear, working
 from MedSegLib.packages import must, silent
 from MedSegLib.pythons import Python
 from MedSegLib.trouble import Trouble
@@ -44,7 +44,7 @@ def pythons() -> list[Python]:
 
 def find_pythons() -> Background:
     """The same in the background: `facts["pythons"]`."""
-    return working(lambda desk: {"pythons": pythons()})
+    return working(lambda errand: {"pythons": pythons()})
 
 
 def python_address() -> str:
@@ -75,7 +75,7 @@ def install(
     The outcome's facts: `program` (words that start medseg), `version`, `folder`.
     """
     wish = _Wish(folder.expanduser().absolute(), python, source, torch, wheels, uv)
-    return working(lambda desk: _made(desk, wish))
+    return working(lambda errand: _made(errand, wish))
 
 
 def existing(place: Path) -> Background:
@@ -83,12 +83,12 @@ def existing(place: Path) -> Background:
 
     The outcome's facts: as of `install`.
     """
-    return working(lambda desk: _facts(desk, place.expanduser().absolute()))
+    return working(lambda errand: _facts(errand, place.expanduser().absolute()))
 
 
 def remove(folder: Path) -> Background:
     """Remove what `install` made in a folder, and the folder if nothing else is in it."""
-    return working(lambda desk: _removed(desk, folder.expanduser().absolute()))
+    return working(lambda errand: _removed(errand, folder.expanduser().absolute()))
 
 
 def stamp_of(folder: Path) -> dict[str, Any]:
@@ -112,9 +112,9 @@ class _Wish:
     uv: Path | None
 
 
-def _made(desk: Desk, wish: _Wish) -> dict[str, Any]:
+def _made(errand: Errand, wish: _Wish) -> dict[str, Any]:
     folder, inner = wish.folder, wish.folder / INSIDE
-    desk.at(0, "looking at the folder")
+    errand.at(0, "looking at the folder")
     _ours_or_empty(folder)
     packages.wanted(wish.source)
     _room(folder, packages.space_gb(wish.torch))
@@ -124,40 +124,43 @@ def _made(desk: Desk, wish: _Wish) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     _stamp(folder, {"state": "unfinished", "source": wish.source})
     for name in (INSIDE, FETCHED, TEMPORARY):
-        clear(folder / name, desk)
-    desk.at(2, "making an environment")
+        clear(folder / name, errand)
+    errand.at(2, "making an environment")
     if wish.python:
         words = [str(wish.python), "-I", "-m", "venv", str(inner)]
-        must(desk, words, "The environment could not be made.")
+        must(errand, words, "The environment could not be made.")
     else:
-        _by_uv(desk, wish)
+        _by_uv(errand, wish)
     temporary = folder / TEMPORARY
     temporary.mkdir()
     python = inner / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    packages.install(desk, python, wish.source, torch=wish.torch, wheels=wish.wheels, temporary=temporary)
-    clear(temporary, desk)
-    desk.at(90, "trying what was made")
-    facts = _facts(desk, inner)
-    must(desk, [*facts["program"], "--help"], "medseg was installed, but does not start.", heard=silent)
-    desk.at(93, "trying PyTorch")
+    packages.install(errand, python, wish.source, torch=wish.torch, wheels=wish.wheels, temporary=temporary)
+    clear(temporary, errand)
+    errand.at(90, "trying what was made")
+    facts = _facts(errand, inner)
+    must(errand, [*facts["program"], "--help"], "medseg was installed, but does not start.", heard=silent)
+    errand.at(93, "trying PyTorch")
     must(
-        desk, [*facts["program"], "info", "unet"], "medseg was installed, but its PyTorch does not start.", heard=silent
+        errand,
+        [*facts["program"], "info", "unet"],
+        "medseg was installed, but its PyTorch does not start.",
+        heard=silent,
     )
     _stamp(folder, {"state": "complete", "source": wish.source, "version": facts["version"]})
     return {**facts, "folder": folder}
 
 
-def _by_uv(desk: Desk, wish: _Wish) -> None:
+def _by_uv(errand: Errand, wish: _Wish) -> None:
     program = str(wish.uv) if wish.uv else shutil.which("uv")
     if not program:
         what = "No Python was chosen, and uv, which could fetch one, was not found."
         remedy = "Install Python 3.12 from python.org, or uv from docs.astral.sh/uv, or name the program uv."
         raise Trouble(what, remedy, "python")
-    desk.say(f"uv may fetch a Python from {python_address()}")
+    errand.say(f"uv may fetch a Python from {python_address()}")
     environment = {**interpreters.environment(), "UV_PYTHON_INSTALL_DIR": str(wish.folder / FETCHED)}
     words = [program, "venv", "--seed", "--no-project", "--python", FETCHED_VERSION]
     words += ["--python-preference", "only-managed", str(wish.folder / INSIDE)]
-    must(desk, words, "uv could not make an environment with a Python of its own.", environment=environment)
+    must(errand, words, "uv could not make an environment with a Python of its own.", environment=environment)
 
 
 def _room(folder: Path, needed_gb: float) -> None:
@@ -189,28 +192,28 @@ def _stamp(folder: Path, facts: Mapping[str, str]) -> None:
     partial.replace(folder / STAMP)
 
 
-def _removed(desk: Desk, folder: Path) -> dict[str, Any]:
+def _removed(errand: Errand, folder: Path) -> dict[str, Any]:
     stamp = stamp_of(folder)
     if not stamp:
         what = "The folder was not made here, so nothing in it is removed."
         raise Trouble(what, "Remove it by hand if you are sure.", "folder")
-    desk.at(0, "removing the environment")
+    errand.at(0, "removing the environment")
     _stamp(folder, {**stamp, "state": "unfinished"})  # from here on it is none
     for name in (INSIDE, FETCHED, TEMPORARY):
-        clear(folder / name, desk)
+        clear(folder / name, errand)
     (folder / STAMP).unlink()
     if not any(folder.iterdir()):
         folder.rmdir()
     return {}
 
 
-def _facts(desk: Desk, place: Path) -> dict[str, Any]:
+def _facts(errand: Errand, place: Path) -> dict[str, Any]:
     stamp = stamp_of(place)
     if stamp.get("state") == "unfinished":
         what = "The environment in this folder is unfinished: making it was cancelled or failed."
         raise Trouble(what, "Make it anew; the same folder may be used.", "unfinished")
     program = _program(place / INSIDE if stamp else place)
-    said = must(desk, [str(program), "--version"], "This program does not answer as medseg does.", heard=silent)
+    said = must(errand, [str(program), "--version"], "This program does not answer as medseg does.", heard=silent)
     version = re.search(r"medseg ((\d+)\.(\d+)\S*)", said)
     if not version:
         what = "This program is not medseg."

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from MedSegLib import pythons
-from MedSegLib.desk import Desk, Heard
+from MedSegLib.errand import Errand, Heard
 from MedSegLib.trouble import Trouble
 
 TORCH = "https://download.pytorch.org/whl"
@@ -81,7 +81,7 @@ def wanted(source: str) -> tuple[str, Path | None]:
     return str(path.absolute()), beside.absolute() if beside.is_file() else None
 
 
-def install(desk: Desk, python: Path, source: str, *, torch: str, wheels: Path | None, temporary: Path) -> None:
+def install(errand: Errand, python: Path, source: str, *, torch: str, wheels: Path | None, temporary: Path) -> None:
     """Let an environment's pip install medseg.
 
     Args:
@@ -98,15 +98,15 @@ def install(desk: Desk, python: Path, source: str, *, torch: str, wheels: Path |
     if wheels is not None:
         pip += ["--no-index", "--find-links", str(wheels.absolute())]
     elif torch != USUAL:
-        desk.at(10, f"installing PyTorch ({torch})")
+        errand.at(10, f"installing PyTorch ({torch})")
         words = [*pip, "--index-url", f"{TORCH}/{torch}", "torch"]
-        must(desk, words, "pip could not install PyTorch.", heard=_stages(desk, 10), temporary=temporary)
-    desk.at(30, "installing medseg")
-    must(desk, [*pip, package], "pip could not install medseg.", heard=_stages(desk, 30), temporary=temporary)
+        must(errand, words, "pip could not install PyTorch.", heard=_stages(errand, 10), temporary=temporary)
+    errand.at(30, "installing medseg")
+    must(errand, [*pip, package], "pip could not install medseg.", heard=_stages(errand, 30), temporary=temporary)
 
 
 def must(
-    desk: Desk,
+    errand: Errand,
     words: Sequence[str],
     what: str,
     *,
@@ -120,7 +120,7 @@ def must(
         Trouble: it does not; `what` says what this means.
         Stopped.
     """
-    ended = desk.run(words, environment=environment or pythons.environment(), heard=heard, temporary=temporary)
+    ended = errand.run(words, environment=environment or pythons.environment(), heard=heard, temporary=temporary)
     if ended.code == 0:
         return "\n".join(ended.out)
     said = "\n".join((ended.err or ended.out)[-LAST_LINES:])
@@ -131,13 +131,13 @@ def silent(text: str) -> None:
     """For programs of which the log needs nothing."""
 
 
-def _stages(desk: Desk, percent: float) -> Heard:
+def _stages(errand: Errand, percent: float) -> Heard:
     """What pip is at is the stage."""
 
     def heard(text: str) -> None:
-        desk.say(text)
+        errand.say(text)
         if text.strip().split(" ", 1)[0] in ("Collecting", "Downloading", "Building", "Installing"):
-            desk.at(percent, text.strip()[:60])
+            errand.at(percent, text.strip()[:60])
 
     return heard
 

@@ -16,7 +16,7 @@ from typing import Any
 from MedSegLib import cohort, labeltable, words
 from MedSegLib.background import Background
 from MedSegLib.cases import SavedCase, save_case, saving
-from MedSegLib.desk import Desk, Ended, working
+from MedSegLib.errand import Ended, Errand, working
 from MedSegLib.trouble import Trouble
 
 __all__ = ["SavedCase", "fine_tune", "recipe_words", "save_case", "saving"]
@@ -66,23 +66,23 @@ def fine_tune(
     start = labeltable.one_run(run.expanduser().absolute())
     how = {"epochs": epochs, "steps": steps, "device": device}
     places = data.expanduser().absolute(), out.expanduser().absolute()
-    return working(lambda desk: _tuned(desk, program, start, places, how))
+    return working(lambda errand: _tuned(errand, program, start, places, how))
 
 
 def _tuned(
-    desk: Desk, program: Sequence[str], run: Path, places: tuple[Path, Path], how: Mapping[str, Any]
+    errand: Errand, program: Sequence[str], run: Path, places: tuple[Path, Path], how: Mapping[str, Any]
 ) -> dict[str, Any]:
     data, out = places
-    desk.at(0, "looking at the cases")
+    errand.at(0, "looking at the cases")
     if out == run:
         raise Trouble("A model cannot be trained into its own folder.", "Choose a new folder.", "folder")
     said = recipe_words(run, data, out, **how)
     if (out / "split.json").exists():
-        _say_where_it_goes_on(desk, data, out, int(how["epochs"]))
+        _say_where_it_goes_on(errand, data, out, int(how["epochs"]))
     else:
-        _check(desk, program, said)
-    desk.at(CHECKED, "preparing the cases")
-    ended = desk.run([*program, "train", *said, "--out", str(out)], heard=lambda text: _heard(desk, text))
+        _check(errand, program, said)
+    errand.at(CHECKED, "preparing the cases")
+    ended = errand.run([*program, "train", *said, "--out", str(out)], heard=lambda text: _heard(errand, text))
     _refuse_bad_end(ended)
     return _facts(out)
 
@@ -169,7 +169,7 @@ def _people(run: Path, data: Path) -> dict[str, str]:
     return people
 
 
-def _say_where_it_goes_on(desk: Desk, data: Path, out: Path, epochs: int) -> None:
+def _say_where_it_goes_on(errand: Errand, data: Path, out: Path, epochs: int) -> None:
     """Its cases are those that it began with.
 
     Raises:
@@ -179,27 +179,27 @@ def _say_where_it_goes_on(desk: Desk, data: Path, out: Path, epochs: int) -> Non
     if done >= epochs:
         what = f"The training in {out.name} is complete."
         raise Trouble(what, "Use that model, or give a new training another name.", "complete")
-    desk.say(f"It goes on where it was, after epoch {done}.")
+    errand.say(f"It goes on where it was, after epoch {done}.")
     split = _json(out / "split.json")
     known = {case for fold in split["folds"] for side in ("train", "validation") for case in fold[side]}
     new = sorted(set(cohort.patients(data)) - known)
     if new:
-        desk.say(f"Saved since it began, and not in it: {', '.join(new)}. A new training takes them in.")
+        errand.say(f"Saved since it began, and not in it: {', '.join(new)}. A new training takes them in.")
 
 
-def _check(desk: Desk, program: Sequence[str], said: Sequence[str]) -> None:
+def _check(errand: Errand, program: Sequence[str], said: Sequence[str]) -> None:
     """Have medseg look at all cases.
 
     Raises:
         Trouble: training must not start on them.
     """
-    desk.at(1, "checking the cases")
+    errand.at(1, "checking the cases")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "problems.json"
-        ended = desk.run([*program, "check", *said, "--json", str(path)], heard=lambda text: None)
+        ended = errand.run([*program, "check", *said, "--json", str(path)], heard=lambda text: None)
         problems = _json(path) or []
     for one in problems:
-        desk.say(_problem(one))
+        errand.say(_problem(one))
     fatal = [one for one in problems if one["fatal"]]
     if fatal:
         more = f" ({len(fatal) - 1} more are in the log.)" if len(fatal) > 1 else ""
@@ -211,15 +211,15 @@ def _problem(one: Mapping[str, Any]) -> str:
     return f"Case {one['case']}: {one['problem']}: found {one['found']}; needed {one['needed']}."
 
 
-def _heard(desk: Desk, text: str) -> None:
-    desk.say(text)
+def _heard(errand: Errand, text: str) -> None:
+    errand.say(text)
     found = EPOCH.search(text)
     if found:
         number, epochs = int(found[1]), int(found[2])
         score = f", {found[4]} {found[5]}" if found[4] else ""
-        desk.at(BEGUN + (100 - BEGUN) * number / epochs, f"epoch {number} of {epochs}{score}")
+        errand.at(BEGUN + (100 - BEGUN) * number / epochs, f"epoch {number} of {epochs}{score}")
     elif text.startswith(("measuring cases", "preparing cases")):
-        desk.at(CHECKED, text)
+        errand.at(CHECKED, text)
 
 
 def _refuse_bad_end(ended: Ended) -> None:

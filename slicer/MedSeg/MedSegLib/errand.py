@@ -32,7 +32,7 @@ class Ended:
     err: tuple[str, ...]
 
 
-class Desk:
+class Errand:
     """What the work is given: to tell of itself, and to run programs."""
 
     def __init__(self, talk: Talk):
@@ -81,12 +81,12 @@ class Desk:
         return Ended(child.code, tuple(said["out"]), tuple(said["err"]))
 
 
-def working(work: Callable[[Desk], dict[str, Any]]) -> Background:
+def working(work: Callable[[Errand], dict[str, Any]]) -> Background:
     """A run of `work` in a thread; what it gives back are the facts of the outcome."""
 
     def function(talk: Talk) -> Outcome:
         try:
-            return Outcome(DONE, facts=work(Desk(talk)))
+            return Outcome(DONE, facts=work(Errand(talk)))
         except Stopped:
             return Outcome(CANCELLED)
         except Trouble as trouble:
@@ -95,12 +95,12 @@ def working(work: Callable[[Desk], dict[str, Any]]) -> Background:
     return Background(function)
 
 
-def clear(path: Path, desk: Desk) -> None:
+def clear(path: Path, errand: Errand) -> None:
     """Remove a file or a folder with all that is in it, and stop in between if asked to: large ones take a while."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
     for entry in list(path.iterdir()):
-        desk.go_on()
-        clear(entry, desk)
+        errand.go_on()
+        clear(entry, errand)
     path.rmdir()
