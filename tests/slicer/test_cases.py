@@ -80,6 +80,25 @@ def test_headers_keep_nothing_but_geometry(place: Path) -> None:
         assert b"1.2.826" not in path.read_bytes()[:2000], path
 
 
+def test_scans_of_other_programs(place: Path) -> None:
+    """Big-endian, in RAS, not packed, with what its header says of the patient; and cut short."""
+    run = run_with(place, LabelTable.of({"liver": 1}))
+    voxels = np.random.default_rng(0).integers(0, 999, SHAPE).astype(">i2")
+    lines = ["NRRD0004", "# of Mr Smith", "type: short", "dimension: 3", "content: Mr Smith", "endian: big"]
+    lines += [f"sizes: {' '.join(map(str, SHAPE))}", "encoding: raw", "space: right-anterior-superior"]
+    lines += ["space directions: (-1.5,0,0) (0,1.5,0) (0,0,2)", "space origin: (20,-30,5.5)", "owner:=Mr Smith", "", ""]
+    scan, labels = place / "CT.nrrd", corrected.segmentation(place / "l.seg.nrrd", {"liver": box(slice(0, 2))})
+    scan.write_bytes("\n".join(lines).encode() + voxels.T.tobytes())
+    cases.save_case(place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
+    kept = place / "data" / "images" / "a.nrrd"
+    found = read(kept)
+    assert np.array_equal(found.array[0], voxels) and np.allclose(found.affine, tiny.AFFINE)
+    assert b"Smith" not in kept.read_bytes()
+    scan.write_bytes(scan.read_bytes()[:-20])
+    with pytest.raises(Trouble, match=r"CT\.nrrd is damaged"):
+        cases.save_case(place / "data", "", "", [("CT", scan)], labels, corrected.model(run))
+
+
 def test_the_name_says_nothing_and_is_that_of_the_voxels(place: Path) -> None:
     run = run_with(place, LabelTable.of({"liver": 1}))
     masks = {"liver": box(slice(0, 2))}

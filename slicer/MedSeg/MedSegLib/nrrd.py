@@ -116,9 +116,6 @@ def voxels(found: Header) -> np.ndarray:
         Trouble: the file ends too early, or is damaged.
     """
     data = b"".join(pieces(found))
-    count = int(np.prod(found.sizes))
-    if len(data) != count * found.kind.itemsize:
-        raise _damaged(found.path)
     array = np.frombuffer(data, found.kind).reshape(found.sizes[::-1]).T  # the first axis is the fastest
     return array if array.ndim == 4 else array[None]
 
@@ -127,17 +124,21 @@ def pieces(found: Header) -> Iterator[bytes]:
     """The voxels' bytes, unpacked, piece by piece.
 
     Raises:
-        Trouble: the file is damaged.
+        Trouble: the file is damaged, or not as long as it says; perhaps only at the end.
     """
+    left = int(np.prod(found.sizes)) * found.kind.itemsize
     try:
         with found.path.open("rb") as raw:
             raw.seek(found.begin)
             packed = found.fields["encoding"].lower() != "raw"
             with gzip.GzipFile(fileobj=raw) if packed else raw as file:
                 while piece := file.read(CHUNK):
+                    left -= len(piece)
                     yield piece
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(found.path) from error
+    if left:
+        raise _damaged(found.path)
 
 
 def write(array: np.ndarray, like: Header, path: Path) -> None:
@@ -153,7 +154,13 @@ def write(array: np.ndarray, like: Header, path: Path) -> None:
 
 def copy_bare(found: Header, path: Path) -> None:
     """Copy a scan, and of its header only what says where its voxels lie: Slicer writes a volume's attributes into it,
-    DICOM's identifiers among them."""
+    DICOM's identifiers among them.
+
+    Raises:
+        Trouble: the scan is damaged.
+    """
+    for _ in pieces(found):  # a training would find out long after the scan was closed
+        pass
     with found.path.open("rb") as source, path.open("wb") as target:
         target.write(_text(found.fields))
         source.seek(found.begin)
