@@ -165,15 +165,15 @@ def refuse_unfit(volume: Any) -> None:
     Raises:
         Trouble: it is none.
     """
-    if not volume.IsA("vtkMRMLScalarVolumeNode") or volume.IsA("vtkMRMLTensorVolumeNode"):
+    if not volume.IsA("vtkMRMLScalarVolumeNode"):
         raise Trouble(f"{volume.GetName()} is no volume of single values.", "Choose a scalar volume.", "channels")
     image = volume.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
         raise Trouble(f"{volume.GetName()} holds no image.", "Load it again, or choose another volume.", "empty")
-    if image.GetNumberOfScalarComponents() != 1:
+    if image.GetNumberOfScalarComponents() != 1 or volume.IsA("vtkMRMLDiffusionTensorVolumeNode"):
         raise Trouble(
-            f"{volume.GetName()} has {image.GetNumberOfScalarComponents()} values in each voxel: a colour image, a "
-            "vector field or a series in time.",
+            f"{volume.GetName()} has several values in each voxel: a colour image, a field of vectors or tensors, or a "
+            "series in time.",
             "Make a scalar volume of one of them (module Vector to Scalar Volume, or Extract component).",
             "channels",
         )

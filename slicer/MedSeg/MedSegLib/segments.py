@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from MedSegLib.labelfile import Segment
 from MedSegLib.models import Label
 from MedSegLib.scene import array_of, matrix_of, own_matrix, refuse_unfit, shown, to_world
 from MedSegLib.trouble import Trouble
+
+LABEL_MAP = "Binary labelmap"
 
 
 def segments(segmentation: Any) -> tuple[Segment, ...]:
@@ -67,37 +69,83 @@ def write_labels(
         )
     grid = shown(volume) if as_shown else own_matrix(volume)
     place = to_world(segmentation) if as_shown else np.linalg.inv(to_world(volume)) @ to_world(segmentation)
-    masks = {one.key: _on_grid(segmentation, one, place, volume, grid) for one in every if one.key in numbers}
-    by_number = {numbers[one.key]: one for one in every if one.key in numbers}
-    names = {label.number: label for label in labels}
-    kept = {n: _as_label(by_number[n], names[n]) if labels else by_number[n] for n in sorted(by_number)}
-    labelfile.write(path, masks, kept, grid)
+    shape = volume.GetImageData().GetDimensions()
+    maps = [layer.numbered(numbers, layer.on_grid(place, grid, shape)) for layer in layers(segmentation, set(numbers))]
+    names, by_number = {label.number: label for label in labels}, {numbers.get(one.key): one for one in every}
+    kept = {n: _as_label(by_number[n], names.get(n)) for n in sorted(numbers.values())}
+    labelfile.write(path, maps or [np.zeros(shape[::-1], np.uint8)], kept, grid)
     return Written(match.unknown, match.missing) if match else Written((), ())
 
 
-def _as_label(segment: Segment, label: Label) -> Segment:
+def _as_label(segment: Segment, label: Label | None) -> Segment:
+    if label is None:
+        return segment
     red, green, blue = (part / 255 for part in label.colour)
     return Segment(segment.key, label.name, (red, green, blue), segment.terminology)
 
 
-def _on_grid(segmentation: Any, segment: Segment, place: np.ndarray, volume: Any, grid: np.ndarray) -> np.ndarray:
-    """(K, J, I) of 0 and 1 on the grid, nearest voxels where the segment lies on another."""
-    here, there, out = (slicer.vtkOrientedImageData() for _ in range(3))
-    segmentation.GetBinaryLabelmapRepresentation(segment.key, here)
-    i, j, k = volume.GetImageData().GetDimensions()
-    if here.IsEmpty():
-        return np.zeros((k, j, i), np.uint8)
-    before = vtk.vtkMatrix4x4()
-    here.GetImageToWorldMatrix(before)
-    here.SetImageToWorldMatrix(matrix_of(place @ array_of(before)))
-    there.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
-    there.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-    there.SetImageToWorldMatrix(matrix_of(grid))
-    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(here, there, out, False, True)
-    return mask(out).reshape(k, j, i)
+@dataclass(frozen=True)
+class Layer:
+    """Voxels that several segments share, as Slicer keeps them.
+
+    Attributes:
+        image: vtkOrientedImageData of values.
+        values: of the segments, by key.
+    """
+
+    image: Any
+    values: dict[str, int]
+
+    @property
+    def voxels(self) -> np.ndarray:
+        """(K, J, I) on the image's own extent."""
+        flat = vtk_to_numpy(self.image.GetPointData().GetScalars())
+        whole = flat if flat.dtype.kind in "iu" else flat.astype(np.int32)  # a map that came from elsewhere
+        return whole.reshape(self.image.GetDimensions()[::-1])
+
+    def numbered(self, numbers: Mapping[str, int], voxels: np.ndarray) -> np.ndarray:
+        """The voxels with the segments' numbers in place of their values, and 0 where there is none of them."""
+        table = np.zeros(max(int(voxels.max(initial=0)), *self.values.values()) + 1, np.uint16)
+        for key, value in self.values.items():
+            table[value] = numbers[key]
+        return table[voxels]
+
+    def on_grid(self, place: np.ndarray, grid: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """(K, J, I) values on a grid, those of the nearest voxels where the image has another.
+
+        Args:
+            place: where the image is moved to before, mm to mm.
+            grid: voxels i, j, k of the grid to mm.
+            shape: of the grid, i, j, k.
+        """
+        here, there, out = (slicer.vtkOrientedImageData() for _ in range(3))
+        here.ShallowCopy(self.image)
+        before = vtk.vtkMatrix4x4()
+        here.GetImageToWorldMatrix(before)
+        here.SetImageToWorldMatrix(matrix_of(place @ array_of(before)))
+        there.SetExtent(*(end for size in shape for end in (0, size - 1)))
+        there.AllocateScalars(here.GetScalarType(), 1)
+        there.SetImageToWorldMatrix(matrix_of(grid))
+        slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(here, there, out, False, True)
+        return Layer(out, self.values).voxels
 
 
-def mask(image: Any) -> np.ndarray:
-    """Voxels of an image of one segment, 0 and 1, in its own order; none of an empty one."""
-    scalars = None if image.IsEmpty() else image.GetPointData().GetScalars()
-    return np.zeros(0, np.uint8) if scalars is None else (vtk_to_numpy(scalars) != 0).astype(np.uint8)
+def layers(segmentation: Any, keys: Collection[str]) -> list[Layer]:
+    """Where the segments with these keys are; of a segment without voxels there is none.
+
+    Raises:
+        Trouble: the segmentation holds no voxels, but surfaces.
+    """
+    if not segmentation.GetSegmentation().ContainsRepresentation(LABEL_MAP):
+        raise Trouble(
+            f"{segmentation.GetName()} holds no voxels, but surfaces or contours.",
+            "Create its binary labelmap in the module Segmentations, under Representations.",
+            "segments",
+        )
+    found: dict[Any, Layer] = {}  # by image: segments that share one are together
+    for key in keys:
+        image = segmentation.GetBinaryLabelmapInternalRepresentation(key)
+        if image is not None and not image.IsEmpty():
+            value = segmentation.GetSegmentation().GetSegment(key).GetLabelValue()
+            found.setdefault(image, Layer(image, {})).values[key] = value
+    return list(found.values())

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import vtk
 
-import slicer
 from MedSegLib.scene import to_world
-from MedSegLib.segments import mask, segments
+from MedSegLib.segments import layers, segments
 
 VOLUME = "Volume [ml]"
 
@@ -21,15 +20,15 @@ def counted(segmentation: Any) -> dict[str, float]:
     """ml of each segment by name, by its voxels: so of what a person has corrected, too.
 
     Raises:
-        Trouble: the segmentation is under a transform that bends space.
+        Trouble: the segmentation is under a transform that bends space, or holds no voxels.
     """
+    every, found = {one.key: one.name for one in segments(segmentation)}, {}
     scale = abs(float(np.linalg.det(to_world(segmentation)[:3, :3])))
-    found = {}
-    for one in segments(segmentation):
-        image = slicer.vtkOrientedImageData()
-        segmentation.GetBinaryLabelmapRepresentation(one.key, image)
-        found[one.name] = int(np.count_nonzero(mask(image))) * float(np.prod(image.GetSpacing())) * scale / 1000
-    return found
+    for layer in layers(segmentation, every):
+        ml = float(np.prod(layer.image.GetSpacing())) * scale / 1000
+        counts = np.bincount(layer.voxels.ravel(), minlength=max(layer.values.values()) + 1)
+        found.update({key: int(counts[value]) * ml for key, value in layer.values.items()})
+    return {name: found.get(key, 0.0) for key, name in every.items()}
 
 
 def add_volumes(scene: Any, name: str, volume_ml: Mapping[str, float]) -> Any:
