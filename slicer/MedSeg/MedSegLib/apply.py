@@ -98,13 +98,8 @@ class Apply:
             Trouble: it is known already that this cannot be: a channel is missing, a volume is no scan, the ROI lies
                 beside it.
         """
-        nodes = _in_order(volumes, model)
-        for node in nodes.values():
-            scene.described(node)
-            scene.shown(node)
+        nodes = _checked(volumes, model, choices)
         first = next(iter(nodes.values()))
-        if choices.roi is not None:
-            scene.roi_text(choices.roi, first)
         title = f"{first.GetName()}: {model.name}"
 
         def begin(folder: Path) -> Run:
@@ -120,8 +115,7 @@ class Apply:
             Trouble: see `start`; then none has begun.
         """
         for case in cases:
-            for node in _in_order(case, model).values():
-                scene.described(node)
+            _checked(case, model, choices)
         return tuple(self.start(case, model, choices) for case in cases)
 
     def batch_dicom(
@@ -240,11 +234,18 @@ class Apply:
             )
 
 
-def _in_order(volumes: Mapping[str, Any], model: Model) -> dict[str, Any]:
+def _checked(volumes: Mapping[str, Any], model: Model, choices: Choices) -> dict[str, Any]:
+    """The nodes in the model's order, once all is well that can be known without reading voxels."""
     missing = [channel for channel in model.channels if volumes.get(channel) is None]
     if missing:
         raise Trouble(f"No volume is chosen for {', '.join(missing)}.", "Choose one.", "channels")
-    return {channel: volumes[channel] for channel in model.channels}
+    nodes = {channel: volumes[channel] for channel in model.channels}
+    for node in nodes.values():
+        scene.described(node)
+        scene.shown(node, harden=choices.harden)
+    if choices.roi is not None:
+        scene.roi_text(choices.roi, nodes[model.channels[0]])
+    return nodes
 
 
 def _chosen(

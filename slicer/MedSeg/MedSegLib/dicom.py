@@ -94,14 +94,14 @@ def files_of_series(database: Any, chosen: Sequence[Series]) -> tuple[Path, ...]
 
 
 def files_of_volume(database: Any, volume: Any) -> tuple[Path, ...]:
-    """The files that the volume node was loaded from.
+    """The files that the volume node was loaded from. `database` may be None: Slicer has none open.
 
     Raises:
         Trouble: it was not loaded from the database, or files are gone.
     """
     uids = str(volume.GetAttribute("DICOM.instanceUIDs") or "").split()
-    found = [database.fileForInstance(uid) for uid in uids]
-    if not uids or not all(found):
+    found = [database.fileForInstance(uid) for uid in uids] if database is not None else []
+    if not found or not all(found):
         raise Trouble(
             f"{volume.GetName()} was not loaded from Slicer's DICOM database, or is no longer in it.",
             "Import its DICOM files in the module DICOM and load it from there: a DICOM segmentation must name the "

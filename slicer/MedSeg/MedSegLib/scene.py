@@ -43,12 +43,22 @@ def described(volume: Any) -> Scan:
     return Scan(volume.GetName(), _modality(volume), (i, j, k), (x, y, z))
 
 
-def shown(volume: Any) -> np.ndarray:
+def shown(volume: Any, *, harden: bool = True) -> np.ndarray:
     """Where the volume's voxels are shown.
 
+    Args:
+        harden: whether it may be under a transform.
+
     Raises:
-        Trouble: it is under a transform that bends space.
+        Trouble: it is under a transform that bends space, or that is not wanted.
     """
+    transform = volume.GetParentTransformNode()
+    if transform is not None and not harden:
+        raise Trouble(
+            f"{volume.GetName()} is under the transform {transform.GetName()}.",
+            "Harden the transform in the module Transforms or Data, or allow that a hardened copy is sent.",
+            "transform",
+        )
     return to_world(volume) @ own_matrix(volume)
 
 
@@ -66,15 +76,9 @@ def write_volume(volume: Any, path: Path, *, harden: bool = True) -> str:
     """
     refuse_unfit(volume)
     transform, copy = volume.GetParentTransformNode(), slicer.vtkMRMLScalarVolumeNode()
-    if transform is not None and not harden:
-        raise Trouble(
-            f"{volume.GetName()} is under the transform {transform.GetName()}.",
-            "Harden the transform in the module Transforms or Data, or allow that a hardened copy is sent.",
-            "transform",
-        )
     copy.SetName(volume.GetName())
     copy.SetAndObserveImageData(volume.GetImageData())
-    copy.SetIJKToRASMatrix(matrix_of(shown(volume)))
+    copy.SetIJKToRASMatrix(matrix_of(shown(volume, harden=harden)))
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetFileName(str(path))
     storage.SetUseCompression(0)

@@ -70,7 +70,8 @@ def main(folder: Path) -> None:
     own_result(folder, "organs", [scan], output="seg_nrrd")
     own_result(folder, "pair", ["--channel", f"T1={scan}", "--channel", f"FLAIR={other}"], output="seg_nrrd")
     own_result(folder, "classes", [scan], output="scores")
-    dicom_sources.ct(folder / "dicom")
+    series = read(dicom_sources.ct(folder / "dicom"))
+    np.savez(folder / "series.npz", image=series.array[0], affine=series.affine)
 
 
 main(Path(sys.argv[1]))

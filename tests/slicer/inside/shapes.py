@@ -41,6 +41,26 @@ def transform(scene: Any, world: np.ndarray, *nodes: Any) -> Any:
     return made
 
 
+def segmentation(scene: Any, volume: Any, masks: dict[str, np.ndarray], name: str = "Korrektur") -> Any:
+    """A segmentation node with a segment for each (I, J, K) mask on the volume's grid, cropped as Slicer crops it."""
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    to_ras = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(to_ras)
+    for label, mask in masks.items():
+        found = np.argwhere(mask)
+        low, high = found.min(0), found.max(0)
+        box = mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
+        image = slicer.vtkOrientedImageData()
+        image.SetExtent(*(int(end) for pair in zip(low, high, strict=True) for end in pair))
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        scalars = vtk_to_numpy(image.GetPointData().GetScalars())
+        scalars[:] = np.ascontiguousarray(box.T).ravel()
+        image.SetImageToWorldMatrix(to_ras)
+        node.AddSegmentFromBinaryLabelmapRepresentation(image, label, [0.1, 0.2, 0.3])
+    return node
+
+
 def orders(array: np.ndarray, affine: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The same scan stored in each of the 48 orders of its axes."""
     for axes in itertools.permutations(range(3)):

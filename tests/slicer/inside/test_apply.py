@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import shapes
 from conftest import nodes
@@ -363,3 +364,48 @@ def test_dicom_files_that_are_gone_are_told(desk: Desk, made: Path, tmp_path: Pa
     (number,) = desk.apply.batch_dicom(database, [[one]], model(made, "organs"), Choices(), tmp_path / "nach")
     assert "1 of 1 DICOM files are not where Slicer's database has seen them" in str(desk.over(number).outcome.failure)
     assert list((tmp_path / "nach").iterdir()) == []
+
+
+def loaded(scene: Any, made: Path) -> Any:
+    """The DICOM series as a volume node, as Slicer's own loader marks it."""
+    with np.load(made / "series.npz") as kept:
+        node = shapes.volume(scene, kept["image"], kept["affine"], "7: thorax")
+    uids = [pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in (made / "dicom").iterdir()]
+    node.SetAttribute("DICOM.instanceUIDs", " ".join(uids))
+    return node
+
+
+def test_corrected_segments_become_a_dicom_segmentation_of_their_series(
+    scene: Any, desk: Desk, local: Local, made: Path, tmp_path: Path
+) -> None:
+    """Though the volume, with the segmentation, was moved to somewhere else on the screen."""
+    volume, out = loaded(scene, made), tmp_path / "für das Archiv.dcm"
+    mask = np.zeros(work.described(volume).shape, np.uint8)
+    mask[2:5, 3:9, 1:4] = 1
+    node = shapes.segmentation(scene, volume, {"liver": mask, "Gefäß": np.roll(mask, 3, axis=0)})
+    moved = np.eye(4)
+    moved[:3, 3] = (100, 50, -20)
+    shapes.transform(scene, moved, volume, node)
+    entry = desk.over(desk.apply.export(node, volume, Database(made / "dicom"), local.ask, out))
+    assert entry.state == "done", entry.log
+    written = pydicom.dcmread(out)
+    assert [one.SegmentLabel for one in written.SegmentSequence] == ["liver", "Gefäß"]
+    places = {}
+    for path in (made / "dicom").iterdir():
+        head = pydicom.dcmread(path, stop_before_pixels=True)
+        places[head.SOPInstanceUID] = head.InstanceNumber - 1
+    found = np.zeros((2, *mask.shape), np.uint8)
+    for frame, pixels in zip(written.PerFrameFunctionalGroupsSequence, written.pixel_array, strict=True):
+        source = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        segment = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        found[segment - 1, :, :, places[source]] = pixels.T
+    assert (found[0] == mask).all()
+    assert (found[1] == np.roll(mask, 3, axis=0)).all()
+    assert desk.left() == []
+
+
+def test_a_volume_from_elsewhere_cannot_be_exported(scene: Any, desk: Desk, local: Local, made: Path) -> None:
+    volume = shapes.volume(scene, *scan(made))
+    for database in (Database(made / "dicom"), None):
+        with pytest.raises(work.Trouble, match="was not loaded from Slicer's DICOM database"):
+            desk.apply.export(volume, volume, database, local.ask, made / "x.dcm")

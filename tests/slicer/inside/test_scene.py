@@ -55,26 +55,6 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return array, np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
 
 
-def segmentation(scene: Any, volume: Any, masks: dict[str, np.ndarray], name: str = "Korrektur") -> Any:
-    """A segmentation node with a segment for each (I, J, K) mask on the volume's grid, cropped as Slicer crops it."""
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    to_ras = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(to_ras)
-    for label, mask in masks.items():
-        found = np.argwhere(mask)
-        low, high = found.min(0), found.max(0)
-        box = mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
-        image = slicer.vtkOrientedImageData()
-        image.SetExtent(*(int(end) for pair in zip(low, high, strict=True) for end in pair))
-        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-        scalars = vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
-        scalars[:] = np.ascontiguousarray(box.T).ravel()
-        image.SetImageToWorldMatrix(to_ras)
-        node.AddSegmentFromBinaryLabelmapRepresentation(image, label, [0.1, 0.2, 0.3])
-    return node
-
-
 def balls(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Two that share voxels."""
     index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
@@ -218,7 +198,7 @@ def test_segments_of_a_person_become_a_file_on_the_grid_of_the_scan(scene: Any, 
     turned_round = [list(shapes.orders(mask, oblique())) for mask in truth.values()]
     for (liver, affine), (vessel, _) in zip(*turned_round, strict=True):
         volume = shapes.volume(scene, liver.astype(np.int16), affine)
-        node = segmentation(scene, volume, {"liver": liver, "Gefäß": vessel})
+        node = shapes.segmentation(scene, volume, {"liver": liver, "Gefäß": vessel})
         written = segments.write_labels(node, volume, tmp_path / "ä.seg.nrrd", labels=LABELS)
         assert (written.unknown, written.missing) == ((), ("spleen",))
         again = read_back(scene, tmp_path / "ä.seg.nrrd", volume)
@@ -230,7 +210,9 @@ def test_segments_of_a_person_become_a_file_on_the_grid_of_the_scan(scene: Any, 
 
 def test_segments_get_the_numbers_names_and_colours_of_the_model(scene: Any, tmp_path: Path) -> None:
     volume, masks = shapes.volume(scene, IMAGE, oblique()), balls(IMAGE.shape)
-    node = segmentation(scene, volume, {"LIVER": masks["liver"], "Milz": masks["Gefäß"], "Knochen": masks["liver"]})
+    node = shapes.segmentation(
+        scene, volume, {"LIVER": masks["liver"], "Milz": masks["Gefäß"], "Knochen": masks["liver"]}
+    )
     tag = slicer.vtkSegment.GetTerminologyEntryTagName()
     node.GetSegmentation().GetNthSegment(1).SetTag(tag, ENTRY.format("SCT^78961009^Spleen"))
     written = segments.write_labels(node, volume, tmp_path / "x.seg.nrrd", labels=LABELS)
@@ -244,7 +226,7 @@ def test_segments_get_the_numbers_names_and_colours_of_the_model(scene: Any, tmp
 
 def test_a_segmentation_without_any_of_the_labels_is_refused(scene: Any, tmp_path: Path) -> None:
     volume = shapes.volume(scene, IMAGE, oblique())
-    node = segmentation(scene, volume, {"Knochen": balls(IMAGE.shape)["liver"]})
+    node = shapes.segmentation(scene, volume, {"Knochen": balls(IMAGE.shape)["liver"]})
     with pytest.raises(work.Trouble) as trouble:
         segments.write_labels(node, volume, tmp_path / "x.seg.nrrd", labels=LABELS)
     assert "No segment of Korrektur is one of liver, spleen, Gefäß." in tell(trouble)
@@ -257,7 +239,7 @@ def test_segments_follow_transforms_as_the_scan_does(scene: Any, together: bool,
     world[:3, 3] = (100, -7, 3)
     volume = shapes.volume(scene, IMAGE, oblique())
     drawn_on = volume if together else shapes.volume(scene, IMAGE, world @ oblique(), "gehärtet")
-    node = segmentation(scene, drawn_on, truth)
+    node = shapes.segmentation(scene, drawn_on, truth)
     shapes.transform(scene, world, *([volume, node] if together else [volume]))
     for as_shown, grid in ((True, world @ oblique()), (False, oblique())):
         path = tmp_path / f"{as_shown}.seg.nrrd"
@@ -269,7 +251,7 @@ def test_segments_follow_transforms_as_the_scan_does(scene: Any, together: bool,
 
 def test_volumes_are_counted_in_ml_under_transforms_too(scene: Any) -> None:
     volume, masks = shapes.volume(scene, IMAGE, oblique()), balls(IMAGE.shape)
-    node = segmentation(scene, volume, masks)
+    node = shapes.segmentation(scene, volume, masks)
     voxel_ml = 0.7 * 1.1 * 3.3 / 1000
     expected = {name: mask.sum() * voxel_ml for name, mask in masks.items()}
     assert tables.counted(node) == pytest.approx(expected)
@@ -295,7 +277,7 @@ def test_a_result_that_cannot_be_read_leaves_the_scene_as_it_was(scene: Any, tmp
 def test_one_step_of_undo_takes_back_all_that_was_added(scene: Any, tmp_path: Path) -> None:
     volume = shapes.volume(scene, IMAGE, oblique())
     path = tmp_path / "x.seg.nrrd"
-    segments.write_labels(segmentation(scene, volume, balls(IMAGE.shape)), volume, path)
+    segments.write_labels(shapes.segmentation(scene, volume, balls(IMAGE.shape)), volume, path)
     scene.SetUndoOn()
     before = [node.GetID() for node in nodes(scene)]
     with work.adding(scene):
@@ -311,7 +293,7 @@ def test_a_result_lies_beside_its_volume(scene: Any, tmp_path: Path) -> None:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "2026")
     hierarchy.CreateItem(study, volume)
-    segments.write_labels(segmentation(scene, volume, balls(IMAGE.shape)), volume, path)
+    segments.write_labels(shapes.segmentation(scene, volume, balls(IMAGE.shape)), volume, path)
     node = work.add_segmentation(scene, path, "Leber", volume)
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
     assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume
