@@ -50,7 +50,7 @@ def write_labels(
 
     Args:
         labels: of a model: segments are matched to them by name, else by code, and get their numbers, names and
-            colours. None: all segments, numbered from 1.
+            colours. Without any: all segments, numbered from 1.
         as_shown: the grid is that of `write_volume`; else the one that the volume has without its transforms, as its
             DICOM files have it.
 
@@ -61,16 +61,19 @@ def write_labels(
     every = segments(segmentation)
     match = labelfile.matched(every, labels) if labels else None
     numbers = match.numbers if match else {one.key: n for n, one in enumerate(every, start=1)}
+    if not every:
+        raise Trouble(f"{segmentation.GetName()} has no segments.", "Choose another segmentation.", "labels")
     if not numbers:
         raise Trouble(
-            f"No segment of {segmentation.GetName()} is one of {', '.join(one.name for one in labels) or 'any name'}.",
+            f"No segment of {segmentation.GetName()} is one of {', '.join(label.name for label in labels)}.",
             "Give the segments the names that the model uses, in the Segment Editor.",
             "labels",
         )
     grid = shown(volume) if as_shown else own_matrix(volume)
     place = to_world(segmentation) if as_shown else np.linalg.inv(to_world(volume)) @ to_world(segmentation)
     shape = volume.GetImageData().GetDimensions()
-    maps = [layer.numbered(numbers, layer.on_grid(place, grid, shape)) for layer in layers(segmentation, set(numbers))]
+    wanted = layers(segmentation, [one.key for one in every if one.key in numbers])
+    maps = [layer.numbered(numbers, layer.on_grid(place, grid, shape)) for layer in wanted]
     names, by_number = {label.number: label for label in labels}, {numbers.get(one.key): one for one in every}
     kept = {n: _as_label(by_number[n], names.get(n)) for n in sorted(numbers.values())}
     labelfile.write(path, maps or [np.zeros(shape[::-1], np.uint8)], kept, grid)
