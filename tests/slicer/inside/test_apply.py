@@ -17,6 +17,7 @@ import shapes
 from conftest import nodes
 from database import Database
 
+import slicer
 from MedSegLib import dicom, models
 from MedSegLib import scene as work
 from MedSegLib.apply import Apply, Choices, Result
@@ -150,6 +151,7 @@ def test_all_48_orders_of_axes_in_one_go(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_all_48_orders_of_axes_one_by_one(scene: Any, desk: Desk, made: Path) -> None:
     image, affine = scan(made)
     volumes = [shapes.volume(scene, array, place) for array, place in shapes.orders(image, affine)]
@@ -244,6 +246,7 @@ def test_a_broken_result_is_told_and_leaves_nothing(scene: Any, made: Path, tmp_
     assert (desk.ids(), desk.left(), desk.results) == (before, [], [])
     (order,) = backend.orders
     assert "Müller" not in str([file for _, file in order.images])
+    assert order.images[0][1].suffix == ".nrrd"
 
 
 def test_a_classifier_gives_a_table(scene: Any, made: Path, tmp_path: Path) -> None:
@@ -264,22 +267,44 @@ def test_a_classifier_gives_a_table(scene: Any, made: Path, tmp_path: Path) -> N
     assert desk.ids() == [*before, result.table.GetID()]
 
 
-def test_a_volume_that_is_gone_gets_no_result_and_no_other_one_does(scene: Any, made: Path, tmp_path: Path) -> None:
-    """The scene may hold another patient by then, whose volume has the same ID."""
-    desk = Desk(scene, Canned(lambda order: Outcome(DONE)), tmp_path / "läuft")
-    volume = shapes.volume(scene, *scan(made), "der erste")
+class Stopped(Canned):
+    """Whose runs go on until they are let go."""
+
+    let_go = False
+
+    def start(self, order: Order) -> Run:
+        self.orders.append(order)
+        return self
+
+    def poll(self) -> list[Any]:
+        return [self._result(self.orders[-1])] if self.let_go else []
+
+    def cancel(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("when", ["it waits", "it runs"])
+def test_a_volume_that_is_gone_gets_no_result_and_no_other_one_does(made: Path, tmp_path: Path, when: str) -> None:
+    """The scene was closed, and holds another patient by now, whose volume has the same ID."""
+
+    def done(order: Order) -> Outcome:
+        return Outcome(DONE, {"x.seg.nrrd": made / "organs" / "scan.seg.nrrd"})
+
+    backend = Stopped(done)
+    closed = slicer.vtkMRMLScene()
+    desk, volume = Desk(closed, backend, tmp_path / "läuft"), shapes.volume(closed, *scan(made), "der erste")
     key = volume.GetID()
     number = desk.apply.start({"image": volume}, model(made, "organs"), Choices())
-    scene.RemoveNode(volume)
-    other = scene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
-    other.UnRegister(None)
-    other.SetScene(scene)
-    scene.AddNode(other)
+    if when == "it runs":
+        desk.runs.poll()
+        assert backend.orders
+    closed.Clear(False)
+    assert shapes.volume(closed, *scan(made), "der zweite").GetID() == key
+    before, backend.let_go = desk.ids(), True
     entry = desk.over(number)
-    assert entry.state == "failed"
+    assert (entry.state, len(backend.orders)) == ("failed", int(when == "it runs"))
     assert str(entry.outcome.failure) == "The volume der erste is no longer in the scene. Load it and run it again."
-    assert desk.left() == []
-    assert key
+    assert (desk.ids(), desk.left(), desk.results) == (before, [], [])
 
 
 def test_what_cannot_be_is_refused_before_it_waits(scene: Any, desk: Desk, made: Path) -> None:
@@ -303,19 +328,21 @@ def test_what_cannot_be_is_refused_before_it_waits(scene: Any, desk: Desk, made:
     assert desk.runs.entries == ()
 
 
+def test_a_transform_that_is_not_wanted_stops_a_run_whenever_it_comes(scene: Any, made: Path, tmp_path: Path) -> None:
+    backend = Canned(broken)
+    desk, volume = Desk(scene, backend, tmp_path / "läuft"), shapes.volume(scene, *scan(made))
+    number = desk.apply.start({"image": volume}, model(made, "organs"), Choices(harden=False))
+    shapes.transform(scene, np.eye(4), volume)
+    assert "is under the transform Verschiebung. Harden" in str(desk.over(number).outcome.failure)
+    assert backend.orders == []
+    with pytest.raises(work.Trouble, match="is under the transform Verschiebung"):
+        desk.apply.start({"image": volume}, model(made, "organs"), Choices(harden=False))
+    assert desk.left() == []
+
+
 def test_closing_removes_what_runs_left_behind(scene: Any, made: Path, tmp_path: Path) -> None:
-    class Endless:
-        def poll(self) -> list[Any]:
-            return []
-
-        def cancel(self) -> None:
-            pass
-
-    class Backend:
-        def start(self, order: Order) -> Endless:
-            return Endless()
-
-    desk, volume = Desk(scene, Backend(), tmp_path / "läuft"), shapes.volume(scene, *scan(made))
+    backend = Stopped(lambda order: Outcome(DONE))
+    desk, volume = Desk(scene, backend, tmp_path / "läuft"), shapes.volume(scene, *scan(made))
     desk.apply.start({"image": volume}, model(made, "organs"), Choices())
     desk.runs.poll()
     assert "image-0.nrrd" in desk.left()

@@ -83,6 +83,17 @@ def test_voxels_and_places_of_all_orders_of_axes_are_those_of_the_node(scene: An
         assert np.allclose(place, affine, rtol=0, atol=1e-12)
 
 
+def test_who_it_is_stays_in_slicer(scene: Any, tmp_path: Path) -> None:
+    """Slicer's own files hold the name and the attributes of a node, DICOM's identifiers among them."""
+    volume = shapes.volume(scene, IMAGE, oblique(), "Müller^Hans")
+    volume.SetAttribute("DICOM.instanceUIDs", "1.2.826.0.1")
+    work.write_volume(volume, tmp_path / "x.nrrd")
+    header = (tmp_path / "x.nrrd").read_bytes().split(b"\n\n", 1)[0].decode()
+    assert "space origin" in header
+    assert "ller" not in header
+    assert "1.2.826" not in header
+
+
 def test_what_is_no_scan_is_refused_in_words(scene: Any, tmp_path: Path) -> None:
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "leer")
     colour = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Foto")
@@ -208,6 +219,26 @@ def test_segments_of_a_person_become_a_file_on_the_grid_of_the_scan(scene: Any, 
             scene.RemoveNode(made)
 
 
+def test_segments_that_share_voxels_of_one_map_stay_apart(scene: Any, tmp_path: Path) -> None:
+    """As results come, and as Slicer keeps what does not overlap; of those that are not wanted nothing is written."""
+    volume, masks = shapes.volume(scene, IMAGE, oblique()), balls(IMAGE.shape)
+    masks["Gefäß"] &= 1 - masks["liver"]
+    three = {**masks, "spleen": (np.arange(7) == 6) * np.ones(IMAGE.shape, np.uint8)}
+    first, second = tmp_path / "1.seg.nrrd", tmp_path / "2.seg.nrrd"
+    segments.write_labels(shapes.segmentation(scene, volume, three), volume, first, labels=LABELS)
+    shared = read_back(scene, first, volume)
+    assert len(segments.layers(shared, [one.key for one in segments.segments(shared)])) == 1
+    voxel_ml = 0.7 * 1.1 * 3.3 / 1000
+    assert tables.counted(shared) == pytest.approx({name: mask.sum() * voxel_ml for name, mask in three.items()})
+    segments.write_labels(shared, volume, second, labels=(SPLEEN, VESSEL))
+    again = read_back(scene, second, volume)
+    assert shapes.differing(again, 2 * three["spleen"] + 7 * masks["Gefäß"], oblique(), {"spleen": 2, "Gefäß": 7}) == {
+        "spleen": 0,
+        "Gefäß": 0,
+    }
+    assert again.GetSegmentation().GetNumberOfSegments() == 2
+
+
 def test_segments_get_the_numbers_names_and_colours_of_the_model(scene: Any, tmp_path: Path) -> None:
     volume, masks = shapes.volume(scene, IMAGE, oblique()), balls(IMAGE.shape)
     node = shapes.segmentation(
@@ -272,6 +303,23 @@ def test_a_result_that_cannot_be_read_leaves_the_scene_as_it_was(scene: Any, tmp
         work.add_segmentation(scene, tmp_path / "x.seg.nrrd", "Leber", volume)
     assert "The result x.seg.nrrd could not be read" in tell(trouble)
     assert [node.GetID() for node in nodes(scene)] == before
+
+
+@pytest.mark.parametrize("kind", ["seg.nrrd", "nii.gz"])
+def test_a_result_that_is_cut_short_is_refused(scene: Any, kind: str, tmp_path: Path) -> None:
+    """Slicer's reader of segmentations would end Slicer, and the one of volumes would show what is left."""
+    volume, path = shapes.volume(scene, IMAGE, oblique()), tmp_path / f"x.{kind}"
+    if kind == "nii.gz":
+        storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+        storage.SetFileName(str(path))
+        storage.WriteData(volume)
+    else:
+        segments.write_labels(shapes.segmentation(scene, volume, balls(IMAGE.shape)), volume, path)
+    add = work.add_map if kind == "nii.gz" else work.add_segmentation
+    add(scene, path, "ganz", volume)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(work.Trouble, match=f"The result x.{kind} could not be read"):
+        add(scene, path, "Rest", volume)
 
 
 def test_one_step_of_undo_takes_back_all_that_was_added(scene: Any, tmp_path: Path) -> None:
