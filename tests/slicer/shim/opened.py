@@ -1,0 +1,104 @@
+"""The panel, opened in a window of its own and kept alive by a bounded wait: what its tests start from."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import slicer
+import window
+from PySide6.QtCore import QSettings, QTimer
+from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
+
+WIDTH = 460
+"""Pixels, of the panel's column in Slicer's window."""
+
+
+@contextmanager
+def panel(core: Any, settings: Path, **kept: Any) -> Iterator[Any]:
+    """The panel over the core's scene, with its settings in a file.
+
+    Args:
+        kept: what the user chose in an earlier session, if it was another one.
+    """
+    app = window.install(core.scene)
+    from MedSegLib import settings as remembered
+    from MedSegLib.panel.whole import Panel
+
+    store = QSettings(str(settings), QSettings.Format.IniFormat)
+    if kept:
+        remembered.write(store, remembered.Settings(**kept))
+    holder = QWidget()
+    made = Panel(QVBoxLayout(holder), store)
+    made.holder = holder
+    holder.resize(WIDTH, 900)
+    holder.show()
+    try:
+        yield made
+    finally:
+        made.close()
+        holder.close()
+        holder.deleteLater()
+        app.processEvents()
+
+
+def wait(until: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
+    """Let Qt work until something is so."""
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds} s: {what}")
+        QApplication.processEvents()
+        time.sleep(0.002)
+
+
+class Beat:
+    """Measures for how long Qt's event loop did not come round: the longest gaps between the beats of a quick timer."""
+
+    def __init__(self) -> None:
+        self.gaps: list[float] = []
+        self._last = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.setInterval(5)
+        self._timer.timeout.connect(self._beat)
+        self._timer.start()
+
+    def _beat(self) -> None:
+        now = time.perf_counter()
+        self.gaps.append(now - self._last)
+        self._last = now
+
+    def stop(self) -> list[float]:
+        """The gaps in seconds, the longest first."""
+        self._timer.stop()
+        return sorted(self.gaps, reverse=True)
+
+
+def environment(folder: Path) -> Path:
+    """An environment as the panel takes it, whose program is the medseg of `MEDSEG_PYTHON`."""
+    program = folder / "bin" / "medseg"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        f"#!{os.environ['MEDSEG_PYTHON']}\nimport sys\nsys.path.insert(0, {os.environ['MEDSEG_ROOT']!r})\n"
+        "from medseg.__main__ import main\nmain()\n",
+        encoding="utf-8",
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return folder
+
+
+def volume(name: str, array: Any, affine: Any) -> Any:
+    """A volume node of an array (I, J, K) that lies in RAS by a matrix."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, array.transpose(2, 1, 0).copy())
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine))
+    return node
+
+
+assert sys.platform != "win32", "the window's stand-in was made for Linux and macOS"
