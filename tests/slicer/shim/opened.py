@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import slicer
 import window
 from PySide6.QtCore import QSettings, QTimer
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
+
+import slicer
 
 WIDTH = 460
 """Pixels, of the panel's column in Slicer's window."""

@@ -7,9 +7,11 @@ import sys
 import types
 from typing import Any
 
+import qt  # noqa: F401 - see there: it keeps None alive
 import slicer.util
 from PySide6.QtCore import Property, Signal
 from PySide6.QtWidgets import QApplication, QComboBox, QVBoxLayout, QWidget
+from shiboken6 import isValid
 
 import slicer
 
@@ -44,7 +46,7 @@ class qMRMLNodeComboBox(QComboBox):  # Slicer's own name
     def setMRMLScene(self, scene: Any) -> None:  # Slicer's own name
         self._scene = scene
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
-            scene.AddObserver(event, lambda *_: self.update_nodes())
+            scene.AddObserver(event, lambda *_: self.update_nodes() if isValid(self) else None)
         self.update_nodes()
 
     def currentNode(self) -> Any:  # Slicer's own name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from MedSegLib.work import Event, Outcome, Run
 
@@ -40,9 +42,28 @@ class Asks:
                     del self._running[purpose]
                 heard(event)
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """End all; whether they have ended. To be called until they have."""
         for purpose in list(self._running):
             self.forget(purpose)
+        self.poll()
+        return not self._leaving
+
+
+class Removing:
+    """A run whose folder goes away with it."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self._run, self._folder = run, folder
+
+    def poll(self) -> list[Event]:
+        events = self._run.poll()
+        if _ended(events):
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return events
+
+    def cancel(self) -> None:
+        self._run.cancel()
 
 
 def _ended(events: list[Event]) -> bool:

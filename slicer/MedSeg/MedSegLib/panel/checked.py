@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from MedSegLib import check, scene, standin
+from MedSegLib import check, scene, standin, steps
 from MedSegLib.panel import pieces
+from MedSegLib.panel.asks import Removing
 from MedSegLib.panel.desk import Desk
+from MedSegLib.trouble import Trouble
 from MedSegLib.work import DONE, Event, Outcome
 
 TICKS = 5
@@ -26,13 +27,14 @@ class Checked:
         self.text = pieces.note()
         self.text.setToolTip(
             "Looked at again whenever an input changes. Memory and time are tried out in the background with an "
-            "empty image of the same size."
+            "image of noise of the same size."
         )
         form.addRow(self.text)
         self.ok = False
         self._model: Any = None
         self._inputs: list[check.Input] = []
         self._words: list[str] = []
+        self._sentences: list[tuple[str, str]] = []
         self._due = 0
 
     def show(self, volumes: dict[str, Any], roi: Any, labels: tuple[str, ...], stop: str) -> None:
@@ -52,12 +54,13 @@ class Checked:
         try:
             self._inputs = [_seen(channel, node) for channel, node in volumes.items()]
             self._words = self._options(volumes, roi, labels)
-        except scene.Trouble as trouble:
+        except Trouble as trouble:
             self.stop(str(trouble.failure))
             return
         verdict = check.verdict(self._model, self._inputs)
         extra = [("stop", stop)] if stop else []
-        self._say(verdict.ok and not stop, [*extra, *verdict.sentences])
+        self._sentences = [*extra, *verdict.sentences]
+        self._say(verdict.ok and not stop, self._sentences)
         if self.ok and self.desk.here:
             self._due = TICKS
 
@@ -76,29 +79,32 @@ class Checked:
 
     def tick(self) -> None:
         """Called by the panel's timer."""
-        if self._due:
+        busy = any(entry.state == "running" for entry in self.desk.runs.entries)
+        if self._due and not busy:  # a trial beside a run would find too little memory and too long a time
             self._due -= 1
             if not self._due:
                 self._try()
 
     def _try(self) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="medseg-check-"))
-        try:
-            words = ["predict", self._model.ask]
-            for number, one in enumerate(self._inputs):
-                file = standin.write(folder / f"{number}.nrrd", one.shape, one.spacing_mm)
-                words += ["--channel", f"{one.channel}={file}"]
-            words += [str(folder / "out"), *self._words, "--dry-run", "--progress", "json"]
-            run = _Removing(self.desk.ask(words), folder)
-        except OSError:  # the disk is full: the run itself will say so
-            shutil.rmtree(folder, ignore_errors=True)
-            return
-        self.desk.asks.ask("check", run, self._tried)
+        folder, inputs = Path(tempfile.mkdtemp(prefix="medseg-check-")), list(self._inputs)
+        files = [folder / f"{number}.nrrd" for number in range(len(inputs))]
+        words = ["predict", self._model.ask]
+        for one, file in zip(inputs, files):
+            words += ["--channel", f"{one.channel}={file}"]
+        words += [str(folder / "out"), *self._words, "--dry-run", "--progress", "json"]
+
+        def write(stopped: Callable[[], bool]) -> None:
+            for one, file in zip(inputs, files):
+                standin.write(file, one.shape, one.spacing_mm, stopped)
+
+        run = steps.After("making a stand-in", write, lambda: self.desk.ask(words))
+        self.desk.asks.ask("check", Removing(run, folder), self._tried)
 
     def _tried(self, event: Event) -> None:
         if not isinstance(event, Outcome):
             return
         if event.state != DONE:
+            self._say(True, [*self._sentences, ("look", f"It could not be tried out: {event.failure}")])
             return
         verdict = check.verdict(self._model, self._inputs, event.facts.get("answer"))
         self._say(verdict.ok, list(verdict.sentences))
@@ -107,22 +113,6 @@ class Checked:
         self.text.setText("<br>".join(pieces.marked(level, text) for level, text in sentences))
         self.ok = ok
         self.changed()
-
-
-class _Removing:
-    """A run whose folder goes away with it."""
-
-    def __init__(self, run: Any, folder: Path) -> None:
-        self._run, self._folder = run, folder
-
-    def poll(self) -> list[Event]:
-        events: list[Event] = self._run.poll()
-        if any(isinstance(event, Outcome) for event in events):
-            shutil.rmtree(self._folder, ignore_errors=True)
-        return events
-
-    def cancel(self) -> None:
-        self._run.cancel()
 
 
 def _seen(channel: str, node: Any) -> check.Input:

@@ -9,8 +9,8 @@ import qt
 
 from MedSegLib.panel import pieces
 from MedSegLib.panel.desk import Desk
-from MedSegLib.panel.loop import Loop
-from MedSegLib.scene import Trouble
+from MedSegLib.panel.loop import Case, Loop
+from MedSegLib.trouble import Trouble
 
 
 class Corrections:
@@ -100,8 +100,7 @@ class Corrections:
     def _save(self) -> None:
         case, patient = (str(pieces.read(field, "text")).strip() for field in (self.case, self.patient))
         data = str(self.cases.currentPath or "")
-        self.say("ok", self.loop.save(self.segmentation.currentNode(), self.volumes(), data, case, patient))
-        self.case.clear()
+        self.loop.save(self.segmentation.currentNode(), self.volumes(), Case(data, case, patient), self.say)
 
     def _tune(self) -> None:
         data, out = str(self.cases.currentPath or ""), str(self.out.currentPath or "")

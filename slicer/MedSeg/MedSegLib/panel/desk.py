@@ -17,6 +17,9 @@ from MedSegLib.remote import Remote
 from MedSegLib.runs import Runs
 from MedSegLib.work import Outcome, Run
 
+PATIENCE_S = 2.0
+"""For what is cancelled, when Slicer closes."""
+
 
 class Desk:
     """Settings, the queue, the questions beside it, and what is chosen now.
@@ -69,11 +72,12 @@ class Desk:
 
     def close(self) -> None:
         """End all that runs or waits; it is gone, or at least told so, within two seconds."""
-        self.asks.close()
         self.runs.close()
-        end = time.monotonic() + 2
-        while time.monotonic() < end and not all(entry.over for entry in self.runs.entries):
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
             self.runs.poll()
+            if self.asks.close() and all(entry.over for entry in self.runs.entries):
+                break
             time.sleep(0.02)
 
     def queue(self, title: str, start: Callable[[], Run], ended: Callable[[Outcome], None]) -> int:

@@ -5,15 +5,29 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import slicer
 from MedSegLib import scene, segments
 from MedSegLib.apply import Apply
+from MedSegLib.panel.asks import Removing
 from MedSegLib.panel.desk import Desk
-from MedSegLib.scene import Trouble
-from MedSegLib.work import DONE, Outcome
+from MedSegLib.trouble import Trouble
+from MedSegLib.work import DONE, Event, Outcome
+
+Said = Callable[[str, str], None]
+"""How a section hears how it went: ok, look or stop, and a sentence."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where a correction goes: the folder of the data set, and names of case and patient, which may be empty."""
+
+    data: str
+    name: str
+    patient: str
 
 
 class Loop:
@@ -22,34 +36,34 @@ class Loop:
     def __init__(self, desk: Desk, trained: Callable[[], None]) -> None:
         self.desk, self.trained = desk, trained
 
-    def save(self, segmentation: Any, volumes: dict[str, Any], data: str, case: str, patient: str) -> str:
-        """Make a training case of the segmentation node and the volume node of each channel; a sentence on it.
+    def save(self, segmentation: Any, volumes: dict[str, Any], case: Case, said: Said) -> None:
+        """Make a training case of the segmentation node and the volume node of each channel; `said` hears how it went.
 
         Raises:
-            Trouble: something is not chosen, or does not suit the data set.
+            Trouble: something is not chosen, or no segment is one of the model's.
         """
         from MedSegLib import training
 
         model = self.desk.model
-        if model is None or segmentation is None or len(volumes) < len(model.channels) or not data:
+        if model is None or segmentation is None or len(volumes) < len(model.channels) or not case.data:
             raise Trouble(
-                "Something is not chosen.", "Choose a model, its volumes, the segmentation and a folder.", "choice"
+                "Something is not chosen.", "Choose a model, its volumes, the segmentation and a data set.", "choice"
             )
         folder = Path(tempfile.mkdtemp(prefix="medseg-case-"))
         try:
-            images = {}
-            for number, channel in enumerate(model.channels):
-                images[channel] = folder / f"image-{number}.nrrd"
-                scene.write_volume(volumes[channel], images[channel])
+            images = [(channel, folder / f"image-{n}.nrrd") for n, channel in enumerate(model.channels)]
+            for channel, file in images:
+                scene.write_volume(volumes[channel], file)
             labels = folder / "labels.seg.nrrd"
             written = segments.write_labels(segmentation, volumes[model.channels[0]], labels, labels=model.labels)
-            saved = training.save_case(Path(data), case, patient, images, labels, self.desk.entry)
-        finally:
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-        left = f" Left out, since the model has no such label: {', '.join(written.unknown)}." if written.unknown else ""
-        return f"Saved as {saved.case}.{left}"
+            raise
+        run = training.saving(Path(case.data), case.name, case.patient, images, labels, model)
+        said("", "Saving…")
+        self.desk.asks.ask("save", Removing(run, folder), lambda event: _saved(event, written.unknown, said))
 
-    def tune(self, data: str, out: str, epochs: int, said: Callable[[str, str], None]) -> None:
+    def tune(self, data: str, out: str, epochs: int, said: Said) -> None:
         """Queue a training on the data set, from the chosen model on; `said` hears how it ended.
 
         Raises:
@@ -74,12 +88,14 @@ class Loop:
 
         self.desk.runs.add(
             f"Fine-tune {model.name}",
-            lambda: training.fine_tune(program, Path(model.ask), Path(data), Path(out), epochs=epochs),
+            lambda: training.fine_tune(
+                program, Path(model.ask), Path(data), Path(out), epochs=epochs, device=self.desk.settings.device
+            ),
             ended,
         )
         said("", "It waits in the list at Apply.")
 
-    def export(self, segmentation: Any, volumes: dict[str, Any], file: str, said: Callable[[str, str], None]) -> None:
+    def export(self, segmentation: Any, volumes: dict[str, Any], file: str, said: Said) -> None:
         """Queue a DICOM segmentation; `said` hears when it is written.
 
         Raises:
@@ -96,3 +112,17 @@ class Loop:
         database = getattr(slicer, "dicomDatabase", None)
         work.export(segmentation, next(iter(volumes.values())), database, self.desk.ask, Path(file))
         said("", "It waits in the list at Apply.")
+
+
+def _saved(event: Event, unknown: tuple[str, ...], said: Said) -> None:
+    if not isinstance(event, Outcome):
+        return
+    if event.state != DONE:
+        said("stop", str(event.failure or "It was not saved."))
+        return
+    saved = event.facts["saved"]
+    notes = list(saved.notes)
+    if unknown:
+        notes.append(f"Left out, since the model has no such label: {', '.join(unknown)}.")
+    counted = f"The data set has {saved.cases} cases of {saved.patients} patients."
+    said("look" if notes else "ok", " ".join([f"Saved as {saved.case}.", counted, *notes]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from MedSegLib.models import Model, of_json
@@ -88,7 +89,8 @@ class Models:
         self.model.blockSignals(True)
         self.model.clear()
         for model, _entry in found:
-            self.model.addItem(model.name, model.ask)
+            alike = sum(other.name == model.name for other, _ in found) > 1
+            self.model.addItem(f"{model.name} ({Path(model.ask).name})" if alike else model.name, model.ask)
         self.model.setCurrentIndex(max(0, self.model.findData(wanted)) if found else -1)
         self.model.blockSignals(False)
         self._choose()

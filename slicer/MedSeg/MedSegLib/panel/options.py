@@ -45,12 +45,12 @@ class Options:
             "What is not ticked becomes background. Where a model has a coarse pass, few labels are found much faster, "
             "and only around them is it looked at finely."
         )
-        every = pieces.button("All", lambda *_: self._tick(qt.Qt.Checked), "Keep all")
-        none = pieces.button("None", lambda *_: self._tick(qt.Qt.Unchecked), "Begin with none")
+        self.every = pieces.button("All", lambda *_: self._tick(qt.Qt.Checked), "Keep all")
+        self.none = pieces.button("None", lambda *_: self._tick(qt.Qt.Unchecked), "Begin with none")
         form.addRow(pieces.name("Quality"), self.quality)
         form.addRow(pieces.name("Device"), self.device)
         form.addRow(pieces.name("Also"), pieces.column(self.table, self.uncertainty))
-        form.addRow(pieces.name("Keep"), pieces.row(self.labels, pieces.column(every, none)))
+        form.addRow(pieces.name("Keep"), pieces.row(self.labels, pieces.column(self.every, self.none)))
         for box in (self.quality, self.device):
             box.currentIndexChanged.connect(self._keep)
         self.labels.itemChanged.connect(lambda *_: self.changed())

@@ -7,7 +7,7 @@ from typing import Any
 
 import qt
 
-from MedSegLib import tables
+from MedSegLib import segments, tables
 from MedSegLib.apply import Result
 from MedSegLib.panel import pieces
 from MedSegLib.panel.desk import Desk
@@ -55,7 +55,10 @@ class Results:
         self.verdict.setVisible(result.folder is None)
         volumes = result.facts.get("volume_ml")
         if volumes:
-            rows = [(str(name), f"{float(ml):.2f}") for name, ml in volumes.items()]
+            wanted = (
+                {one.name for one in segments.segments(result.segmentation)} if result.segmentation else set(volumes)
+            )
+            rows = [(str(name), f"{float(ml):.2f}") for name, ml in volumes.items() if name in wanted]
             self._fill(["Structure", tables.VOLUME], rows)
         else:
             self._fill(*_of_node(result.table))

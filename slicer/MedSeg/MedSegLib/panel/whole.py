@@ -22,7 +22,7 @@ from MedSegLib.panel.options import Options
 from MedSegLib.panel.place import Place
 from MedSegLib.panel.results import Results
 from MedSegLib.panel.running import Running
-from MedSegLib.scene import Trouble
+from MedSegLib.trouble import Trouble
 
 EVERY_MS = 100
 
@@ -82,6 +82,7 @@ class Panel:
         except Trouble as trouble:
             self.checked.stop(str(trouble.failure))
             return
+        self.desk.asks.forget("check")  # it has done its work, and holds memory
         self._scene_runs.add(number)
         self.running.follow()
 
