@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 import slicer
 
+PICTURE = Path(__file__).parents[3] / "docs" / "slicer.png"
 LICENCE = "CC0-1.0"
 INTENDED = "Showing how the panel works. Not for diagnosis."
 
@@ -30,6 +32,10 @@ def models(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(made / "models" / short, folder / short)
         recipe = folder / short / "recipe.yaml"
         text = recipe.read_text(encoding="utf-8").replace("name: tiny", f"name: {name}", 1)
+        table = folder / short / "labels.json"
+        table.write_text(
+            table.read_text(encoding="utf-8").replace("Gef\\u00e4\\u00df", "kidney").replace("Gefäß", "kidney")
+        )
         lines = [line for line in text.splitlines() if not line.startswith(("licence:", "intended_use:"))]
         lines += [f"licence: {LICENCE}", f"intended_use: '{INTENDED}'"]
         recipe.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -89,6 +95,18 @@ def apply(panel: Any) -> Any:
     return panel.desk.runs.entries[-1]
 
 
+def check_picture(panel: Any, folder: Path) -> None:
+    """Of the panel as it is. For the docs: MEDSEG_PICTURE=$PWD/docs/slicer.png pytest tests/slicer/test_inside.py"""
+    drawn = opened.picture(panel, folder / "panel.png")
+    image, kept = qt.QImage(str(drawn)), qt.QImage(str(PICTURE))
+    assert image.width() == kept.width()
+    assert abs(image.height() - kept.height()) < 200
+    pixels = {image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, image.height(), 7)}
+    assert len(pixels) > 30
+    if "MEDSEG_PICTURE" in os.environ:
+        shutil.copy(drawn, os.environ["MEDSEG_PICTURE"])
+
+
 def segments(node: Any) -> list[str]:
     content = node.GetSegmentation()
     return [content.GetNthSegment(n).GetName() for n in range(content.GetNumberOfSegments())]
@@ -98,8 +116,10 @@ def nodes(kind: str) -> list[Any]:
     return list(slicer.util.getNodesByClass(kind))
 
 
-def test_apply_puts_a_segmentation_into_the_scene_and_the_window_never_waits(panel: Any, made: Path) -> None:
-    volume = scan(made, "CT")
+def test_apply_puts_a_segmentation_into_the_scene_and_the_window_never_waits(
+    panel: Any, made: Path, tmp_path: Path
+) -> None:
+    volume = scan(made, "CT of the abdomen")
     choose(panel, "organs")
     wait(lambda: panel.inputs.volumes() == {"image": volume}, "the only volume is chosen by itself")
     wait(lambda: "memory" in panel.checked.text.text(), "memory and time are tried out in the background")
@@ -116,13 +136,14 @@ def test_apply_puts_a_segmentation_into_the_scene_and_the_window_never_waits(pan
     assert max(seen[:-1]) < 1000
     assert gaps[1] < 0.1, gaps[:5]  # the longest may be the reading of the result
     (node,) = nodes("vtkMRMLSegmentationNode")
-    assert segments(node) == ["liver", "Gefäß"]
+    assert segments(node) == ["liver", "kidney"]
     assert panel.corrections.segmentation.currentNode() is node
-    assert "CT Abdomen CT" in panel.results.title.text()
+    assert "CT of the abdomen Abdomen CT" in panel.results.title.text()
     cells = [panel.results.table.item(row, 0).text() for row in range(panel.results.table.rowCount())]
-    assert cells == ["liver", "Gefäß"]
+    assert cells == ["liver", "kidney"]
     assert len(nodes("vtkMRMLScalarVolumeNode")) == 2  # the scan and the uncertainty
     assert len(nodes("vtkMRMLTableNode")) == 1
+    check_picture(panel, tmp_path)
 
 
 def test_cancel_ends_a_run_and_leaves_the_scene(panel: Any, made: Path, monkeypatch: Any, tmp_path: Path) -> None:

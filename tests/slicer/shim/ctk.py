@@ -83,6 +83,12 @@ class ctkPathLineEdit(QWidget):  # CTK's own name
     def setCurrentPath(self, path: str) -> None:  # CTK's own name
         self._line.setText(path)
 
+    def show_path(self, path: str) -> None:
+        """For pictures: nobody hears of it."""
+        self._line.blockSignals(True)
+        self._line.setText(path)
+        self._line.blockSignals(False)
+
     def _choose(self) -> None:
         if self.filters == self.Dirs:
             path = QFileDialog.getExistingDirectory(self)

@@ -34,12 +34,13 @@ class Corrections:
             True, self.desk.settings.cases, "A data set that grows with each case: images/, labels/ and who is who"
         )
         self.case = qt.QLineEdit()
-        self.case.setPlaceholderText("left empty: case-001, case-002, …")
+        self.case.setPlaceholderText("left empty: a name made from the voxels")
         self.case.setToolTip("Becomes the name of files. Without a name of yours it says nothing about the patient.")
         self.patient = qt.QLineEdit()
         self.patient.setPlaceholderText("a pseudonym; cases of one patient share it")
         self.patient.setToolTip(
-            "Training keeps all cases of a patient on one side of each split. Left empty: each case is a patient."
+            "Training keeps all cases of a patient on one side of each split. Left empty: what stands for the Patient ID, "
+            "where the volume has one; else each case is a patient."
         )
         self.save = pieces.button(
             "Save as training case",

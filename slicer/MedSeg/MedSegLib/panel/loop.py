@@ -59,7 +59,8 @@ class Loop:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        run = training.saving(Path(case.data), case.name, case.patient, images, labels, model)
+        who = _identity(volumes[model.channels[0]])
+        run = training.saving(Path(case.data), case.name, case.patient, images, labels, model, identity=who)
         said("", "Saving…")
         self.desk.asks.ask("save", Removing(run, folder), lambda event: _saved(event, written.unknown, said))
 
@@ -112,6 +113,18 @@ class Loop:
         database = getattr(slicer, "dicomDatabase", None)
         work.export(segmentation, next(iter(volumes.values())), database, self.desk.ask, Path(file))
         said("", "It waits in the list at Apply.")
+
+
+def _identity(volume: Any) -> str:
+    """The Patient ID of a volume from the DICOM database; empty: it has none. It never leaves this computer: the data
+    set gets what stands for it."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = hierarchy.GetItemByDataNode(volume) if hierarchy else 0
+    if not item:
+        return ""
+    known = slicer.vtkMRMLSubjectHierarchyConstants
+    name, level = known.GetDICOMPatientIDAttributeName(), known.GetDICOMLevelPatient()
+    return str(hierarchy.GetAttributeFromItemAncestor(item, name, level) or "")
 
 
 def _saved(event: Event, unknown: tuple[str, ...], said: Said) -> None:

@@ -40,7 +40,6 @@ class Options:
         )
         self.table = pieces.tick("A table of the volumes", kept.table, "Millilitres of each structure, in a table node")
         self.labels = qt.QListWidget()
-        self.labels.setMaximumHeight(96)
         self.labels.setToolTip(
             "What is not ticked becomes background. Where a model has a coarse pass, few labels are found much faster, "
             "and only around them is it looked at finely."
@@ -72,6 +71,7 @@ class Options:
             item.setCheckState(qt.Qt.Checked)
             self.labels.addItem(item)
         self.labels.blockSignals(False)
+        pieces.fit(self.labels, 6)
 
     def kept_labels(self) -> tuple[str, ...] | None:
         """Names of those to keep; none: all of them; None: not one is ticked."""

@@ -139,6 +139,12 @@ def column(*widgets: Any) -> Any:
     return holder
 
 
+def fit(items: Any, most: int) -> None:
+    """Make a list as high as its rows, up to some."""
+    rows = max(1, min(most, int(read(items, "count"))))
+    items.setFixedHeight(rows * max(18, items.sizeHintForRow(0)) + 6)
+
+
 def lines(height: int) -> Any:
     """A log: text that grows and cannot be edited."""
     text = qt.QPlainTextEdit()

@@ -15,14 +15,17 @@ from MedSegLib.work import DONE, Event, Outcome
 
 PLACES = (("here", "This computer"), ("service", "A medseg service"))
 
+TITLE = "Where it runs"
+
 
 class Place:
     """Choose it, prove that it answers, and tell `changed`."""
 
     def __init__(self, parent: Any, desk: Desk, changed: Callable[[], None]) -> None:
         self.desk, self.changed = desk, changed
+        self._touched = False
         kept = desk.settings
-        self.section, form = pieces.section(parent, "Where it runs")
+        self.section, form = pieces.section(parent, TITLE)
         self.place = pieces.choice(
             PLACES,
             kept.place,
@@ -41,7 +44,7 @@ class Place:
         self.folder = pieces.path(
             True, folder, "Folder of an environment that has medseg: one that was made here, or any virtual environment"
         )
-        self.use = pieces.button("Use it", self.look, "See whether medseg is in this environment, and work with it")
+        self.use = pieces.button("Use it", self._pressed, "See whether medseg is in this environment, and work with it")
         self.creating = Creating(self.desk, self.made)
         holder = pieces.column(pieces.row(self.folder, self.use), self.creating.widget)
         form.addRow(holder)
@@ -69,7 +72,9 @@ class Place:
             kept.authority,
             "Certificate of the hospital's own authority (PEM), where the service has one; else leave it empty",
         )
-        self.connect = pieces.button("Connect", self.look, "Ask the service who you are, and which models it offers")
+        self.connect = pieces.button(
+            "Connect", self._pressed, "Ask the service who you are, and which models it offers"
+        )
         inner.addRow(pieces.name("Address"), self.address)
         inner.addRow(pieces.name("Token"), pieces.row(self.token, self.connect))
         inner.addRow(pieces.name(""), self.keep)
@@ -79,6 +84,7 @@ class Place:
 
     def look(self, *_: object) -> None:
         """See whether what is filled in works; nothing is asked where nothing is filled in."""
+        self.section.text = TITLE
         self.desk.backend = None
         if pieces.chosen(self.place) == "service":
             self._connect()
@@ -110,6 +116,7 @@ class Place:
             version = str(event.facts.get("version", ""))
             self.desk.use_program(event.facts["program"], version)
             pieces.state(self.state, "ok", f"medseg {version} is ready on this computer.")
+            self._fold(f"this computer, medseg {version}")
         else:
             pieces.failed(self.state, event.failure)
         self.changed()
@@ -134,12 +141,23 @@ class Place:
             self.desk.backend = remote
             me = event.facts.get("answer") or {}
             who = f"{me.get('name', '?')} ({me.get('role', '?')})"
+            self._fold(f"a service, as {who}")
             pieces.state(self.state, "ok", f"The service knows you as {who}. Scans that you Apply are sent there.")
         else:
             pieces.failed(self.state, event.failure)
         self.changed()
 
+    def _fold(self, where: str) -> None:
+        """Out of the way, when what was chosen in an earlier session works."""
+        self.section.text = f"{TITLE}: {where}"
+        self.section.collapsed = not self._touched
+
+    def _pressed(self, *_: object) -> None:
+        self._touched = True
+        self.look()
+
     def _switched(self, *_: object) -> None:
+        self._touched = True
         self._show()
         self.look()
 

@@ -23,6 +23,7 @@ class Running:
         self.desk = desk
         self.section, form = pieces.section(parent, "Apply")
         self.apply = pieces.button("Apply", applied, "Segment in the background: Slicer stays free for other work")
+        self.apply.setStyleSheet("font-weight: bold")
         self.cancel = pieces.button(
             "Cancel", self._cancelled, "End what is chosen in the list, or what runs now; memory is free within seconds"
         )
@@ -31,9 +32,8 @@ class Running:
         self.bar.setTextVisible(True)
         self.stage = pieces.note()
         self.queue = qt.QListWidget()
-        self.queue.setMaximumHeight(72)
         self.queue.setToolTip("Runs are worked on one after the other. Choose one to see its log, or to cancel it.")
-        self.log = pieces.lines(110)
+        self.log = pieces.lines(88)
         self.copy = pieces.button(
             "Copy report",
             self._copied,
@@ -89,6 +89,7 @@ class Running:
             self.queue.takeItem(0)
         while int(pieces.read(self.queue, "count")) < len(entries):
             self.queue.addItem("")
+        pieces.fit(self.queue, 4)
         for at, entry in enumerate(entries):
             item, text = self.queue.item(at), f"{entry.title}: {STATES[entry.state]}"
             if item.text() != text:

@@ -155,9 +155,11 @@ class Panel:
         self.running.show()
         if self._stale:
             self._stale = False
+            former = self.inputs.volumes()
             self.inputs.guess()
             self.batch.look()
-            self._changed()
+            if self.inputs.volumes() != former:
+                self._changed()
 
     def _placed(self) -> None:
         self.models.look()
