@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,12 +13,11 @@ import opened
 import pytest
 import qt
 import vtk
-from opened import Beat, wait
+from opened import Beat, apply, check_picture, choose, idle, nodes, ready, scan, segments, wait
 from vtk.util.numpy_support import vtk_to_numpy
 
 import slicer
 
-PICTURE = Path(__file__).parents[3] / "docs" / "slicer.png"
 LICENCE = "CC0-1.0"
 INTENDED = "Showing how the panel works. Not for diagnosis."
 
@@ -27,7 +25,7 @@ INTENDED = "Showing how the panel works. Not for diagnosis."
 @pytest.fixture(scope="module")
 def models(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of one channel, one of two, and a classifier, with names and words of their makers."""
-    folder = tmp_path_factory.mktemp("modelle für alle")
+    folder = tmp_path_factory.mktemp("modelle für alle") / "models"
     for short, name in (("organs", "Abdomen CT"), ("pair", "Glioma MR"), ("classes", "Texture")):
         shutil.copytree(made / "models" / short, folder / short)
         recipe = folder / short / "recipe.yaml"
@@ -63,57 +61,6 @@ def panel(once: Any, scene: Any) -> Iterator[Any]:
     once.desk.runs.close()
     wait(lambda: idle(once), "all runs have ended")
     once.desk.keep(accepted=())
-
-
-def idle(panel: Any) -> bool:
-    return all(entry.over for entry in panel.desk.runs.entries)
-
-
-def choose(panel: Any, folder: str) -> None:
-    """A model by the name of its folder; its licence is read."""
-    panel.models.model.setCurrentIndex([Path(model.ask).name for model, _ in panel.models.models].index(folder))
-    panel.models.accept.setChecked(panel.models.accepted)
-    if not panel.models.accepted:
-        panel.models.accept.click()
-
-
-def scan(made: Path, name: str) -> Any:
-    with np.load(made / "scan.npz") as kept:
-        return opened.volume(name, kept["image"], kept["affine"])
-
-
-def ready(panel: Any) -> None:
-    wait(panel.running.apply.isEnabled, f"Apply can be pressed: {panel.checked.text.text()}", 20)
-
-
-def apply(panel: Any) -> Any:
-    """Press the button; the entry in the list."""
-    ready(panel)
-    count = len(panel.desk.runs.entries)
-    panel.running.apply.click()
-    assert len(panel.desk.runs.entries) == count + 1
-    return panel.desk.runs.entries[-1]
-
-
-def check_picture(panel: Any, folder: Path) -> None:
-    """Of the panel as it is. For the docs: MEDSEG_PICTURE=$PWD/docs/slicer.png pytest tests/slicer/test_inside.py"""
-    drawn = opened.picture(panel, folder / "panel.png")
-    image, kept = qt.QImage(str(drawn)), qt.QImage(str(PICTURE))
-    assert image.width() == kept.width()
-    assert abs(image.height() - kept.height()) < 200
-    pixels = {image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, image.height(), 7)}
-    assert len(pixels) > 30
-    if "MEDSEG_PICTURE" in os.environ:
-        shutil.copy(drawn, os.environ["MEDSEG_PICTURE"])
-
-
-def segments(node: Any) -> list[str]:
-    content = node.GetSegmentation()
-    return [content.GetNthSegment(n).GetName() for n in range(content.GetNumberOfSegments())]
-
-
-def nodes(kind: str) -> list[Any]:
-    return list(slicer.util.getNodesByClass(kind))
 
 
 def test_apply_puts_a_segmentation_into_the_scene_and_the_window_never_waits(
@@ -290,9 +237,7 @@ def test_a_correction_becomes_a_training_case(panel: Any, made: Path, tmp_path: 
 
 def test_the_modules_own_test_passes(panel: Any, models: Path, environment: Path, tmp_path: Path, capsys: Any) -> None:
     """The one that users run inside Slicer; here over the stand-in of its window."""
-    qt.QSettings.setDefaultFormat(qt.QSettings.IniFormat)
-    qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, str(tmp_path))
-    qt.QApplication.setOrganizationName("test")
+    opened.settings_in(tmp_path)
     import MedSeg
 
     from MedSegLib import settings

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import ctk
+import numpy as np
 import window
 from PySide6.QtCore import QSettings, QTimer
-from PySide6.QtGui import QPixmap
+from PySide6.QtGui import QImage, QPixmap
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 import slicer
 
 WIDTH = 460
 """Pixels, of the panel's column in Slicer's window."""
+PICTURE = Path(__file__).parents[3] / "docs" / "slicer.png"
 
 
 @contextmanager
@@ -49,6 +51,13 @@ def panel(core: Any, settings: Path, **kept: Any) -> Iterator[Any]:
         holder.close()
         holder.deleteLater()
         app.processEvents()
+
+
+def settings_in(folder: Path) -> None:
+    """Let Slicer's own settings lie in a folder."""
+    QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(folder))
+    QApplication.setOrganizationName("test")
 
 
 def wait(until: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
@@ -104,9 +113,6 @@ def volume(name: str, array: Any, affine: Any) -> Any:
     return node
 
 
-assert sys.platform != "win32", "the window's stand-in was made for Linux and macOS"
-
-
 def picture(panel: Any, path: Path) -> Path:
     """The whole panel as PNG, twice as fine as a usual screen, in colours that do not depend on who runs it."""
     holder = panel.holder
@@ -125,3 +131,54 @@ def picture(panel: Any, path: Path) -> Path:
         line.show_path(real)
     assert image.save(str(path), "PNG")
     return path
+
+
+def idle(panel: Any) -> bool:
+    return all(entry.over for entry in panel.desk.runs.entries)
+
+
+def choose(panel: Any, folder: str) -> None:
+    """A model by the name of its folder; its licence is read."""
+    panel.models.model.setCurrentIndex([Path(model.ask).name for model, _ in panel.models.models].index(folder))
+    panel.models.accept.setChecked(panel.models.accepted)
+    if not panel.models.accepted:
+        panel.models.accept.click()
+
+
+def scan(made: Path, name: str) -> Any:
+    with np.load(made / "scan.npz") as kept:
+        return volume(name, kept["image"], kept["affine"])
+
+
+def ready(panel: Any) -> None:
+    wait(panel.running.apply.isEnabled, f"Apply can be pressed: {panel.checked.text.text()}", 20)
+
+
+def apply(panel: Any) -> Any:
+    """Press the button; the entry in the list."""
+    ready(panel)
+    count = len(panel.desk.runs.entries)
+    panel.running.apply.click()
+    assert len(panel.desk.runs.entries) == count + 1
+    return panel.desk.runs.entries[-1]
+
+
+def check_picture(panel: Any, folder: Path) -> None:
+    """Of the panel as it is. For the docs: MEDSEG_PICTURE=$PWD/docs/slicer.png pytest tests/slicer/test_inside.py"""
+    drawn = picture(panel, folder / "panel.png")
+    image, kept = QImage(str(drawn)), QImage(str(PICTURE))
+    assert image.width() == kept.width()
+    assert abs(image.height() - kept.height()) < 200
+    pixels = {image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, image.height(), 7)}
+    assert len(pixels) > 30
+    if "MEDSEG_PICTURE" in os.environ:
+        shutil.copy(drawn, os.environ["MEDSEG_PICTURE"])
+
+
+def segments(node: Any) -> list[str]:
+    content = node.GetSegmentation()
+    return [content.GetNthSegment(n).GetName() for n in range(content.GetNumberOfSegments())]
+
+
+def nodes(kind: str) -> list[Any]:
+    return list(slicer.util.getNodesByClass(kind))

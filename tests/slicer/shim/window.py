@@ -102,9 +102,13 @@ class ScriptedLoadableModuleTest:
         print(message)
 
 
+def application() -> QApplication:
+    return QApplication.instance() or QApplication([])
+
+
 def install(scene: Any) -> QApplication:
     """Make the names known, and the scene the one that is open."""
-    app = QApplication.instance() or QApplication([])
+    app = application()
     module = types.ModuleType("slicer.ScriptedLoadableModule")
     for each in (
         ScriptedLoadableModule,

@@ -39,8 +39,8 @@ class Corrections:
         self.patient = qt.QLineEdit()
         self.patient.setPlaceholderText("a pseudonym; cases of one patient share it")
         self.patient.setToolTip(
-            "Training keeps all cases of a patient on one side of each split. Left empty: what stands for the Patient ID, "
-            "where the volume has one; else each case is a patient."
+            "Training keeps all cases of a patient on one side of each split. Left empty: what stands for the Patient "
+            "ID, where the volume has one; else each case is a patient."
         )
         self.save = pieces.button(
             "Save as training case",
