@@ -37,6 +37,7 @@ class Settings:
         device: auto, cpu, cuda or mps.
         uncertainty: whether a volume of the uncertainty is wanted.
         table: whether a table of volumes is wanted.
+        harden: whether a volume under a transform is taken as it is shown; else it is refused.
         batch: folder that results of a batch go to.
         cases: folder data set that corrected cases are saved in.
     """
@@ -54,6 +55,7 @@ class Settings:
     device: str = "auto"
     uncertainty: bool = False
     table: bool = True
+    harden: bool = True
     batch: str = ""
     cases: str = ""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import qt
 
+import slicer
 from MedSegLib.panel import pieces
 from MedSegLib.panel.desk import Desk
 from MedSegLib.work import DONE, Event, Outcome
@@ -38,7 +39,10 @@ class Creating:
         self._ask_what(form)
         self.start = pieces.button("Make it", self.create, "Starts in the background; it can be cancelled below")
         self.state = pieces.note()
-        form.addRow(pieces.name(""), self.start)
+        self.remove = pieces.button(
+            "Remove", self.remove_it, "Take away what was made in this folder, and nothing else"
+        )
+        form.addRow(pieces.name(""), pieces.row(self.start, self.remove))
         form.addRow(self.state)
         self.box.setVisible(False)
 
@@ -116,11 +120,26 @@ class Creating:
         offline = Path(wheels) if wheels else None
         self.start.setEnabled(False)
         pieces.state(self.state, "", "It is being made: progress, the log and Cancel are below, at Apply.")
-        self.desk.queue(
+        self.desk.runs.add(
             "Make the environment",
             lambda: environment.install(Path(folder), python=interpreter, source=source, torch=torch, wheels=offline),
             lambda outcome: self._ended(outcome, folder),
         )
+
+    def remove_it(self, *_: object) -> None:
+        """Remove an environment that was made here, if the user is sure."""
+        from MedSegLib import environment
+
+        folder = str(self.folder.currentPath or "")
+        if not folder or not slicer.util.confirmYesNoDisplay(f"Remove the environment in {folder}?"):
+            return
+        self.desk.runs.add("Remove the environment", lambda: environment.remove(Path(folder)), self._removed)
+
+    def _removed(self, outcome: Outcome) -> None:
+        if outcome.state == DONE:
+            pieces.state(self.state, "ok", "It is removed.")
+        else:
+            pieces.failed(self.state, outcome.failure)
 
     def _ended(self, outcome: Outcome, folder: str) -> None:
         self.start.setEnabled(True)

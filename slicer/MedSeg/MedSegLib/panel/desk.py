@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from MedSegLib.models import Model
 from MedSegLib.panel.asks import Asks
 from MedSegLib.remote import Remote
 from MedSegLib.runs import Runs
-from MedSegLib.work import Outcome, Run
+from MedSegLib.work import Run
 
 PATIENCE_S = 2.0
 """For what is cancelled, when Slicer closes."""
@@ -79,7 +79,3 @@ class Desk:
             if self.asks.close() and all(entry.over for entry in self.runs.entries):
                 break
             time.sleep(0.02)
-
-    def queue(self, title: str, start: Callable[[], Run], ended: Callable[[Outcome], None]) -> int:
-        """Let something run that does not touch the scene."""
-        return self.runs.add(title, start, ended)

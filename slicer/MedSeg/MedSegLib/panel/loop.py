@@ -80,7 +80,7 @@ class Loop:
 
         def ended(outcome: Outcome) -> None:
             if outcome.state == DONE:
-                said("ok", "The new model is made; it is in the list at Model if its folder is listed there.")
+                said("ok", _learnt(outcome))
                 self.trained()
             elif outcome.failure:
                 said("stop", str(outcome.failure))
@@ -125,6 +125,13 @@ def _identity(volume: Any) -> str:
     known = slicer.vtkMRMLSubjectHierarchyConstants
     name, level = known.GetDICOMPatientIDAttributeName(), known.GetDICOMLevelPatient()
     return str(hierarchy.GetAttributeFromItemAncestor(item, name, level) or "")
+
+
+def _learnt(outcome: Outcome) -> str:
+    dice = outcome.facts.get("dice")
+    how = "cases that it did not learn from" if outcome.facts.get("unseen") else "the cases that it learned from"
+    measured = f" Dice {float(dice):.3f} on {how}." if dice is not None else ""
+    return f"The new model is made.{measured} It is at Model when the folder that it lies in is chosen there."
 
 
 def _saved(event: Event, unknown: tuple[str, ...], said: Said) -> None:

@@ -39,6 +39,12 @@ class Options:
             "Entropy of what the network says at each voxel: high where it hesitates. Good to know where to look.",
         )
         self.table = pieces.tick("A table of the volumes", kept.table, "Millilitres of each structure, in a table node")
+        self.harden = pieces.tick(
+            "Volumes under a transform as they are shown",
+            kept.harden,
+            "What is sent is a copy with the transform in it, and the result lies where the volume is shown. Without "
+            "the tick, a volume under a transform is refused, and you decide yourself what to do with it.",
+        )
         self.labels = qt.QListWidget()
         self.labels.setToolTip(
             "What is not ticked becomes background. Where a model has a coarse pass, few labels are found much faster, "
@@ -48,12 +54,12 @@ class Options:
         self.none = pieces.button("None", lambda *_: self._tick(qt.Qt.Unchecked), "Begin with none")
         form.addRow(pieces.name("Quality"), self.quality)
         form.addRow(pieces.name("Device"), self.device)
-        form.addRow(pieces.name("Also"), pieces.column(self.table, self.uncertainty))
+        form.addRow(pieces.name("Also"), pieces.column(self.table, self.uncertainty, self.harden))
         form.addRow(pieces.name("Keep"), pieces.row(self.labels, pieces.column(self.every, self.none)))
         for box in (self.quality, self.device):
             box.currentIndexChanged.connect(self._keep)
         self.labels.itemChanged.connect(lambda *_: self.changed())
-        for box in (self.uncertainty, self.table):
+        for box in (self.uncertainty, self.table, self.harden):
             box.clicked.connect(self._keep)
 
     def show(self) -> None:
@@ -94,5 +100,6 @@ class Options:
             device=pieces.chosen(self.device),
             uncertainty=bool(pieces.read(self.uncertainty, "checked")),
             table=bool(pieces.read(self.table, "checked")),
+            harden=bool(pieces.read(self.harden, "checked")),
         )
         self.changed()

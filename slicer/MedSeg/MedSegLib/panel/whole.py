@@ -134,6 +134,7 @@ class Panel:
             roi=self.inputs.region(),
             uncertainty=kept.uncertainty,
             table=kept.table,
+            harden=kept.harden,
         )
 
     def _missing(self) -> str:
