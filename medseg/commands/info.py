@@ -29,7 +29,7 @@ def command(
     Of a network, the weights are counted without making them. Channels: in_channels=4 out_channels=3, else what is
     usual.
     """
-    if json_ and options is None and path.exists():
+    if json_:
         _as_json(path, series, repair)
         return
     from medseg.dicom import archive
@@ -50,7 +50,15 @@ def _as_json(path: Path, series: str | None, repair: str | None) -> None:
     import json
 
     from medseg import described
+    from medseg.refusal import Refusal
 
+    if not path.exists():
+        raise Refusal(
+            path,
+            found="no such file or folder",
+            needed="a scan, a run, or a folder of runs",
+            remedy="check the path; networks are described for people alone, without --json",
+        )
     models = described.listed(path) if described.is_model(path) or path.is_dir() else {"models": [], "broken": []}
     if not any(models.values()) and _is_scan(path):
         print(json.dumps(_scan_facts(path, series, repair), ensure_ascii=False, indent=1))

@@ -79,7 +79,7 @@ class Outlook:
                 "gpu_needed": self.gpu_needed,
                 "gpu_free": self.gpu_free,
             },
-            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "seconds": None if self.seconds is None else round(self.seconds, 3),
             "warnings": list(self.warnings),
         }
 

@@ -117,7 +117,7 @@ def _code(text: str) -> Code | None:
     scheme, value, meaning = [*text.split("^"), "", ""][:3]
     if not (0 < len(scheme) <= LONGEST_SCHEME and 0 < len(value) <= LONGEST_MEANING):
         return None
-    return Code(value, scheme, " ".join((meaning or value).replace("\\", "/").split())[:LONGEST_MEANING])
+    return Code(value, scheme, " ".join((meaning or value).replace("\\", "/").split())[:LONGEST_MEANING].strip())
 
 
 def _provenance(image: Any) -> dict[str, str]:

@@ -75,7 +75,7 @@ def test_what_is_odd_is_to_be_looked_at(second: Input, part: str) -> None:
 
 
 def test_voxels_are_compared_whatever_the_order_of_axes() -> None:
-    turned = [replace(one, spacing_mm=(2.0, 1.0, 1.0)) for one in (T1, T2)]
+    turned = [replace(one, spacing_mm=(3.0, 1.0, 1.0)) for one in (T1, T2)]
     assert said(verdict(MR, turned), LOOK) == []
     coarse = [replace(one, spacing_mm=(1.0, 5.0, 1.0)) for one in (T1, T2)]
     assert [text.partition(",")[0] for text in said(verdict(MR, coarse), LOOK)] == [

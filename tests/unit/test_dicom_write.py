@@ -203,13 +203,14 @@ def test_a_segment_without_codes_gets_those_of_its_name(series: Path, tmp_path: 
 
 
 def test_texts_that_are_too_long_for_dicom_are_cut(series: Path, tmp_path: Path) -> None:
-    long = Coded(MASS.category, Code("1", "99X", "meaning " * 20))
+    long = Coded(MASS.category, Code("1", "99X", "Печень" * 20))
     table = LabelTable((Label(1, "name " * 30, (1,), coded=long),))
     [one] = pydicom.dcmread(
         written(write(drawn(series, table), tmp_path / "a.seg.nrrd"), series, tmp_path / "b.dcm")
     ).SegmentSequence
     assert len(one.SegmentLabel) <= 64
-    assert len(one.SegmentedPropertyTypeCodeSequence[0].CodeMeaning) <= 64
+    meaning = str(one.SegmentedPropertyTypeCodeSequence[0].CodeMeaning)
+    assert meaning == ("Печень" * 20)[:64]
 
 
 def test_the_reader_gives_back_what_was_written(series: Path, tmp_path: Path) -> None:

@@ -87,6 +87,9 @@ def test_one_run_and_a_folder_without_any(shelf: Path, tmp_path: Path) -> None:
     [entry] = answer("info", shelf / "ct", "--json")["models"]
     assert entry["name"] == "tiny"
     assert answer("info", tmp_path, "--json") == {"models": [], "broken": []}
+    said = medseg_command("info", tmp_path / "gone", "--json")
+    assert (said.code, said.out) == (2, "")
+    assert "gone: found no such file or folder" in said.err
 
 
 def test_the_extension_understands_every_entry(shelf: Path) -> None:
