@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from MedSegLib import process, tree_windows
+from MedSegLib import process, tree, tree_windows
 from MedSegLib.process import Child, clean
 from tests.slicer.program import alive, marked, until
 from tests.tiny import ROOT
@@ -265,6 +265,15 @@ time.sleep(60)
     slicer.wait()
     slicer.stdout.close()
     until(lambda: not alive(environment), seconds=10)
+
+
+@pytest.mark.parametrize("said", ["", "\n", "\n\n", "abc\n", "abc\nended\n"])
+def test_a_guard_without_its_mark_touches_nobody_else(said):
+    """If Slicer dies in the moment between. What it would kill is printed: nothing here may be killed by mistake."""
+    script = 'kill() { echo "$@"; }\n' + tree.GUARD
+    words = ["/bin/sh", "-c", script, "guard", "4711"]
+    done = subprocess.run(words, input=said, capture_output=True, text=True, timeout=30)
+    assert done.stdout.splitlines() == ([] if "ended" in said else ["-s TERM -- -4711", "-s KILL -- -4711"])
 
 
 @on_linux

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import platform
+import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
@@ -55,6 +56,12 @@ def texts_with(name: str, file: Path) -> list[str]:
     ]
 
 
+def read(text: str) -> str:
+    """As somebody reads it who knows how letters are written as others."""
+    text = re.sub(r"\\u([0-9a-f]{4})|\\x([0-9a-f]{2})", lambda one: chr(int(one[1] or one[2], 16)), unquote(text))
+    return unicodedata.normalize("NFC", text).casefold()
+
+
 def made(title: str, order: Order, texts: list[str], **other) -> str:
     failure = Failure(next(iter(texts), "Nothing."), "Send it again.", "unreadable", "\n".join(texts))
     facts = {"stages": STAGES, "memory_plan": "24 x 20 x 18 voxels; about 367 MiB of 18.5 GiB"}
@@ -81,8 +88,7 @@ def test_no_name_that_the_run_knows_is_in_it(names):
     order = an_order(PurePosixPath(f"/data/{user}/{folder} of {user}"), file, f"{last}, {first} - CT 3")
     texts = [text for name in names for text in texts_with(name, order.images[0][1])]
     text = made(order.title, order, texts, secrets=(token, f"{node} volume"))
-    read = unquote(unicodedata.normalize("NFC", text)).casefold()
-    found = [name for name in names if name.casefold() in read]
+    found = [name for name in names if name.casefold() in read(text)]
     assert not found, text
 
 
