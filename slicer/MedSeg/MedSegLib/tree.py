@@ -47,8 +47,8 @@ done
 """What watches over a tree on Linux and macOS. It reads a pipe that this program holds. The line `ended` means that the
 first process has ended by itself: what is left of the tree gets a moment, and is killed. The end of the pipe means that
 the tree is not wanted any more, or that this program is gone, however it went: the tree is asked to end, and killed
-after about a second. The mark comes through the pipe, because what is in the guard's own words would be found, too; where
-it never came, nobody is looked for, as every process has an empty one."""
+after about a second. The mark comes through the pipe, because what is in the guard's own words would be found, too;
+where it never came, nobody is looked for, as every process has an empty one."""
 
 
 class Tree(Protocol):
