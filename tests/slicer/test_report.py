@@ -76,7 +76,7 @@ def an_order(folder: PurePosixPath, name: str, title: str) -> Order:
     return Order(title, str(folder / "models" / "liver"), images, Path(folder / "run"), labels=("liver",))
 
 
-HARMLESS = made("", an_order(PurePosixPath("/x"), "y", ""), []).casefold()
+HARMLESS = f"{MODEL}{made('', an_order(PurePosixPath('/x'), 'y', ''), [])}".casefold()
 
 
 @settings(max_examples=60, deadline=None)
