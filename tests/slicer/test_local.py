@@ -68,7 +68,7 @@ def test_runs_go_to_their_ends_in_order(place, tmp_path):
             seen[entry.number].append(entry.progress)
         return len(ended) == len(orders)
 
-    until(over, seconds=120)
+    until(over, seconds=240)
     assert [entry.state for entry in runs.entries] == [DONE, FAILED, DONE] and ended[1].failure
     for steps in seen.values():
         percents = [step.percent for step in steps]

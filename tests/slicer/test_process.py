@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from MedSegLib import process, tree_windows
+from MedSegLib import process, tree, tree_windows
 from MedSegLib.process import Child, clean
 from tests.slicer.program import alive, marked, until
 from tests.tiny import ROOT
@@ -266,11 +267,72 @@ time.sleep(60)
     until(lambda: not alive(environment), seconds=10)
 
 
+@pytest.mark.parametrize("said", ["", "\n", "\n\n", "abc\n", "abc\nended\n"])
+def test_a_guard_without_its_mark_touches_nobody_else(said):
+    """If Slicer dies in the moment between. What it would kill is printed: nothing here may be killed by mistake."""
+    script = 'kill() { echo "$@"; }\n' + tree.GUARD
+    words = ["/bin/sh", "-c", script, "guard", "4711"]
+    done = subprocess.run(words, input=said, capture_output=True, text=True, timeout=30)
+    assert done.stdout.splitlines() == ([] if "ended" in said else ["-s TERM -- -4711", "-s KILL -- -4711"])
+
+
 @on_linux
 def test_no_guard_stays():
     child = python("print('done')")
     heard(child)
     assert child._tree._guard.poll() is not None
+
+
+class Kernel:
+    """What a job object needs of Windows, as a list of calls. A system that is not at hand can only be played."""
+
+    def __init__(self, *, assigns: bool = True):
+        self.calls: list[tuple[object, ...]] = []
+        self.CreateJobObjectW = lambda *_: self.calls.append(("create",)) or 77
+        self.SetInformationJobObject = lambda job, kind, limits, size: (
+            self.calls.append(("limit", job, kind, limits._obj.basic.flags, size)) or 1
+        )
+        self.AssignProcessToJobObject = lambda job, process: self.calls.append(("assign", job, process)) or int(assigns)
+        self.CloseHandle = lambda job: self.calls.append(("close", job))
+
+
+def played(monkeypatch, kernel: Kernel) -> None:
+    def popen(words, *, creationflags, **options):
+        assert creationflags == 0x200 | 0x8000000
+        process = popen.real(words, **options)
+        process._handle = 5
+        return process
+
+    popen.real = subprocess.Popen
+    windows = SimpleNamespace(
+        WinDLL=lambda name, use_last_error: kernel,
+        get_last_error=lambda: 5,
+        WinError=lambda number: OSError(number, "no"),
+    )
+    monkeypatch.setattr(tree_windows, "OF_WINDOWS", windows)
+    monkeypatch.setattr(tree_windows.subprocess, "Popen", popen)
+
+
+def test_a_job_of_windows_holds_the_tree_and_is_closed_once(monkeypatch):
+    kernel = Kernel()
+    played(monkeypatch, kernel)
+    jobbed = tree_windows.Jobbed([sys.executable, "-c", "pass"], dict(os.environ))
+    begun = [("create",), ("limit", 77, 9, 0x2000, 144), ("assign", 77, 5)]
+    assert kernel.calls == begun and jobbed.wait() == 0
+    jobbed.end()
+    assert kernel.calls == [*begun, ("close", 77)]
+    for stream in (jobbed.process.stdout, jobbed.process.stderr):
+        stream.close()
+
+
+@on_linux
+def test_without_its_job_no_process_of_windows_stays(monkeypatch):
+    kernel, environment = Kernel(assigns=False), marked()
+    played(monkeypatch, kernel)
+    with pytest.raises(OSError, match="no"):
+        tree_windows.Jobbed([sys.executable, "-c", IGNORES], environment)
+    assert kernel.calls[-1] == ("close", 77)
+    until(lambda: not alive(environment))
 
 
 def test_the_structures_are_of_the_size_that_windows_has():

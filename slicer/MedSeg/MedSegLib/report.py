@@ -91,8 +91,10 @@ class Scrubber:
             if len(one) >= 6 and one.casefold() not in kept | USUAL:
                 whole.add(one)
             words |= {word for word in WORD.findall(one) if _tells(word) and word.casefold() not in kept | USUAL}
-        texts = [re.escape(one) for one in sorted(whole, key=len, reverse=True)]
-        texts += [rf"(?<![^\W_]){re.escape(one)}(?![^\W_])" for one in sorted(words, key=len, reverse=True)]
+        whole_words = r"(?<![^\W_]){}(?![^\W_])"
+        forms = [(one, "{}") for one in whole] + [(one, whole_words) for one in words]
+        forms.sort(key=lambda pair: len(pair[0]), reverse=True)
+        texts = [form.format(re.escape(one)) for one, form in forms]
         self._names = re.compile("|".join(texts), re.IGNORECASE) if texts else None
 
     def names(self, text: str) -> str:

@@ -17,6 +17,7 @@ group=$1
 read -r mark
 read -r word
 marked() {
+    [ ${#mark} -eq 32 ] || return 0
     if [ -r /proc/self/environ ]; then
         grep -ls "$mark" /proc/[0-9]*/environ | cut -d/ -f3
     else
@@ -46,7 +47,8 @@ done
 """What watches over a tree on Linux and macOS. It reads a pipe that this program holds. The line `ended` means that the
 first process has ended by itself: what is left of the tree gets a moment, and is killed. The end of the pipe means that
 the tree is not wanted any more, or that this program is gone, however it went: the tree is asked to end, and killed
-after about a second. The mark comes through the pipe, because what is in the guard's own words would be found, too."""
+after about a second. The mark comes through the pipe, because what is in the guard's own words would be found, too;
+where it never came, nobody is looked for, as every process has an empty one."""
 
 
 class Tree(Protocol):

@@ -58,10 +58,10 @@ class Jobbed:
                 stderr=subprocess.PIPE,
                 creationflags=CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW,
             )
-        except OSError:
+            _put(self.process, self._job)
+        except (OSError, ValueError):
             self.end()
             raise
-        _put(self.process, self._job)
 
     def end(self) -> None:
         with self._lock:
