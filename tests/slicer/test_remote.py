@@ -114,6 +114,8 @@ def test_two_channels_and_a_map_of_uncertainty(site, folder):
     done = outcome(remote(site).start(one))
     assert done.state == DONE, done.failure
     assert sorted(name.partition(".")[2] for name in done.files) == ["entropy.nii.gz", "seg.nrrd"]
+    asked_for = asked(site, f"jobs/{asked(site, 'jobs')['jobs'][0]['id']}")["parameters"]
+    assert (asked_for["quality"], asked_for["labels"]) == ("fast", ["left"])
     assert done.facts["volume_ml"]["left"] > 0 == done.facts["volume_ml"].get("right", 0)
 
 
@@ -280,7 +282,7 @@ def test_a_token_that_is_wrong_or_may_only_look(site, folder):
     wrong = Remote(site.address, TOKEN, authority=site.authority)
     for run in (wrong.me(), wrong.models(), wrong.start(order(folder))):
         found = failure(run)
-        assert found.code == "no-token" and "does not know the token" in found.what
+        assert found.code == "no-token" and "does not know this token" in found.what
     looks = Remote(site.address, site.tokens["read"], authority=site.authority)
     assert "may look" in failure(looks.start(order(folder))).what
 
