@@ -110,9 +110,10 @@ def of_status(status: int, body: bytes, place: str, *, wait: str = "", location:
     if unknown and status in (400, 401, 403, 404, 405, 409, 413, 415, 422):
         return strange(place, f"status {status}: {body[:LONGEST].decode('utf-8', 'replace')}")
     told = {key: _short(value) for key, value in (said or {}).items()}
-    failure = words.of_http(status, {"error": told} if told.get("found") else None)
+    token = status in (401, 429)  # what the service says of those is for who writes programs
+    failure = words.of_http(status, {"error": told} if told.get("found") and not token else None)
     detail = _short(f"status {status}: {told.get('text', '')}")
-    if status in (401, 429):
+    if token:
         failure = replace(failure, code=NO_TOKEN)
     passing = status in PASSING and told.get("where") != "model"  # a damaged model does not get well by waiting
     return Trouble(replace(failure, detail=detail), passing=passing, wait_s=_seconds(wait))
