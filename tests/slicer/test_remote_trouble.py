@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import socket
-import ssl
 import threading
 import zipfile
 from contextlib import ExitStack
@@ -15,19 +13,17 @@ from typing import Any
 import pytest
 
 from MedSegLib.remote import Remote
-from MedSegLib.service.address import door
+from MedSegLib.service import course
 from MedSegLib.service.call import Limits
 from MedSegLib.service.events import Events
 from MedSegLib.service.form import zipped
-from MedSegLib.service.trouble import Trouble, of_error
 from MedSegLib.work import CANCELLED, DONE, Line, Order, Progress
 from tests.judges import free_port
-from tests.slicer.heard import AT_ONCE_S, TOKEN, Heard, failure, is_stage, outcome
-from tests.slicer.rude import Reply, stranger
+from tests.slicer.actor import NAME, RESULT, actor, html, job, json_error
+from tests.slicer.heard import AT_ONCE_S, TOKEN, Heard, failure, is_stage
+from tests.slicer.rude import stranger
 
 SHORT = Limits(connect=2, silence=1, patience=1, pause=0.1)
-RESULT = b"a result"
-NAME = "case.seg.nrrd"
 
 
 @pytest.fixture
@@ -43,39 +39,6 @@ def remote(address: str, **more: Any) -> Remote:
     return Remote(address, TOKEN, limits=SHORT, **more)
 
 
-def job(state: str = "done", **more: Any) -> dict[str, Any]:
-    """As the service says it."""
-    ended = state not in ("queued", "running", "held")
-    told = {"id": 7, "state": state, "ended": ended, "good": state == "done", "percent": 0, "stage": "", "code": ""}
-    told |= {"reason": "", "meaning": "", "remedy": "", "may": [], "facts": {"volume_ml": {"liver": 1.5}}, "events": []}
-    file = {"name": NAME, "sha256": hashlib.sha256(RESULT).hexdigest(), "bytes": len(RESULT)}
-    return told | {"files": [file] if state == "done" else []} | more
-
-
-def actor(told: Any, *, file: bytes = RESULT, events: Any = (404, {}), role: str = "submit", **others: Any) -> Reply:
-    """What plays a service whose only job is `told`."""
-
-    def reply(method: str, path: str) -> Any:
-        ways = {
-            "me": (200, {"name": "x", "role": role}),
-            "jobs": (200, {"job": {"id": 7}, "new": True, "studies": []}),
-            "jobs/7": (200, told),
-            "jobs/7/events": events,
-            f"jobs/7/files/{NAME}": (200, file),
-        }
-        return {**ways, **others}.get(path.removeprefix("/api/v1/"), (404, {"error": {"code": "not-found"}}))
-
-    return reply
-
-
-def json_error(status: int, **words: str) -> tuple[int, Any]:
-    return status, {"error": {"code": "x", "where": "x", "found": "", "needed": "", "remedy": "", "text": "x", **words}}
-
-
-def html(status: int, more: str = "") -> bytes:
-    return f"HTTP/1.1 {status} Said\r\n{more}Content-Type: text/html\r\n\r\n<html>Welcome</html>".encode()
-
-
 @pytest.mark.parametrize(
     ("said", "code", "words"),
     [
@@ -84,13 +47,17 @@ def html(status: int, more: str = "") -> bytes:
         (html(200), "no-medseg", "no medseg service"),
         (html(404), "no-medseg", "no medseg service"),
         (html(401), "no-medseg", "no medseg service"),
-        (html(502), "status-502", "too busy"),
-        (html(500), "status-500", "failed"),
+        (html(502), "http-502", "behind its gateway"),
+        (html(500), "http-500", "met an error"),
         ((200, {"something": "else"}), "no-medseg", "no medseg service"),
         ((200, [1, 2]), "no-medseg", "no medseg service"),
         ((404, {"error": {"code": "not-found", "text": "Not Found"}}), "no-medseg", "another version"),
-        (json_error(401, code="no-token", text="Unauthorized"), "no-token", "does not know the token"),
-        (json_error(507, code="room", found="too little room", remedy="try later"), "room", "too little room"),
+        (json_error(401, code="no-token", text="Unauthorized"), "no-token", "does not know this token"),
+        (
+            json_error(507, code="room", found="too little room", needed="more", remedy="try later"),
+            "room",
+            "too little room",
+        ),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nrubbish\r\n", "no-server", "broke"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{", "no-server", "broke"),
         ((200, b"[" * 100_000), "no-medseg", "no medseg service"),
@@ -278,7 +245,8 @@ def test_what_is_packed_is_dicom_alone_and_the_same_each_time(tmp_path):
         assert packed.read("000001.dcm").endswith(b"DICMa")
 
 
-def test_a_cancel_at_the_last_moment_leaves_nothing(order):
+def test_a_cancel_at_the_last_moment_leaves_nothing(order, monkeypatch):
+    monkeypatch.setattr(course, "GLANCE_S", 0.5)  # the cancel is not seen before the end
     runs: list[Heard] = []
 
     def reply(method: str, path: str) -> Any:
@@ -366,84 +334,6 @@ def test_a_cancel_reaches_the_service(order):
         heard.cancel()
         assert heard.outcome(2).state == CANCELLED
         other.until(lambda head: head.startswith("POST /api/v1/jobs/7/cancel"))
-
-
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
-        ("http://medseg.hospital.example:8080", "where others can read"),
-        ("http://10.0.0.1", "where others can read"),
-        ("http://localhost.example", "where others can read"),
-        ("medseg.hospital.example", "does not begin with https://"),
-        ("ftp://127.0.0.1", "does not begin with https://"),
-        ("https://", "does not begin with https://"),
-        ("", "does not begin with https://"),
-        ("https://me:secret@medseg.example", "more than a name"),
-        ("https://medseg.example/?token=1", "more than a name"),
-        ("https://medseg.example:port", "is no address"),
-        ("https://a..b", "is no address"),
-        ("https://medseg.example/a b", "letters that cannot stand"),
-    ],
-)
-def test_addresses_that_will_not_do(order, address, words):
-    assert words in failure(remote(address).start(order)).what
-
-
-@pytest.mark.parametrize("token", ["", "  ", "two words", "a\nb", "schlüssel"])
-def test_tokens_that_will_not_do(token):
-    found = outcome(Remote("https://127.0.0.1:1", token).me()).failure
-    assert found and found.code == "no-token" and "medseg tokens add" in found.remedy
-
-
-@pytest.mark.parametrize(
-    ("address", "place", "prefix"),
-    [
-        ("https://Medseg.example", "medseg.example:443", ""),
-        (" https://medseg.example:8443/ ", "medseg.example:8443", ""),
-        ("https://medseg.example/ai/api/v1/", "medseg.example:443", "/ai"),
-        ("http://localhost:8080", "localhost:8080", ""),
-        ("http://[::1]:8080", "[::1]:8080", ""),
-        ("http://127.9.9.9", "127.9.9.9:80", ""),
-    ],
-)
-def test_addresses_as_people_type_them(address, place, prefix):
-    found = door(address, TOKEN, None)
-    assert (found.place, found.prefix) == (place, prefix) and TOKEN not in repr(found)
-
-
-def test_a_proxy_sees_no_token(monkeypatch):
-    with stranger(lambda method, path: html(403)) as proxy:
-        monkeypatch.setenv("https_proxy", f"http://me:pass@127.0.0.1:{proxy.port}")
-        monkeypatch.setenv("no_proxy", "")
-        found = failure(remote("https://medseg.hospital.example:8443").me())
-        assert "proxy" in found.what and TOKEN not in proxy.heard[0]
-        assert (
-            proxy.heard[0].startswith("CONNECT medseg.hospital.example:8443") and "Basic bWU6cGFzcw==" in proxy.heard[0]
-        )
-        monkeypatch.setenv("no_proxy", "hospital.example")
-        assert door("https://medseg.hospital.example", TOKEN, None).proxy() is None
-    monkeypatch.setenv("no_proxy", "")
-    for text in ("socks5://127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1:port"):
-        monkeypatch.setenv("https_proxy", text)
-        with pytest.raises(Trouble, match="proxy"):
-            door("https://medseg.hospital.example", TOKEN, None).proxy()
-    assert door("http://127.0.0.1:1", TOKEN, None).proxy() is None
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (socket.gaierror(-2, "Name or service not known"), "No machine of the name"),
-        (ConnectionResetError(), "broke"),
-        (OSError(113, "No route to host"), "broke"),
-        (
-            ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required"),
-            "certificate from",
-        ),
-    ],
-)
-def test_errors_of_the_network_in_words(error, words):
-    assert words in of_error(error, "medseg.example:443").failure.what
 
 
 def test_patience_is_not_lost_on_what_will_not_pass(order):

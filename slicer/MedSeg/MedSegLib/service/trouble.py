@@ -8,10 +8,14 @@ import http.client
 import json
 import socket
 import ssl
+from dataclasses import replace
 from typing import Any
 
+from MedSegLib import words
 from MedSegLib.words import Failure
 
+TIMEOUTS = (socket.timeout, TimeoutError)
+"""One since Python 3.10."""
 LONGEST = 600
 """Characters of what somebody else's program said that are shown."""
 NO_SERVER, NO_MEDSEG, NO_TRUST, NO_TOKEN = "no-server", "no-medseg", "no-trust", "no-token"
@@ -57,7 +61,7 @@ def of_error(error: Exception, place: str) -> Trouble:
     if isinstance(error, ConnectionRefusedError):
         what = f"Nothing answers at {place}."
         return _unreached(what, "Check the address and port, and that `medseg serve` runs there.", detail)
-    if isinstance(error, socket.timeout):
+    if isinstance(error, TIMEOUTS):
         return too_late(place, detail)
     if isinstance(error, (http.client.RemoteDisconnected, http.client.IncompleteRead)):
         return _unreached(f"The connection to {place} broke.", "Check the network, and that the service runs.", detail)
@@ -105,26 +109,14 @@ def of_status(status: int, body: bytes, place: str, *, wait: str = "", location:
     unknown = said is None or (status in (404, 405) and not said.get("found"))
     if unknown and status in (400, 401, 403, 404, 405, 409, 413, 415, 422):
         return strange(place, f"status {status}: {body[:LONGEST].decode('utf-8', 'replace')}")
-    said = said or {}
-    detail = _short(f"status {status}: {said.get('text', '')}")
-    if status == 401:
-        remedy = "Copy the token again, without spaces; `medseg tokens add` makes a new one."
-        return Trouble(Failure(f"The service at {place} does not know the token.", remedy, NO_TOKEN, detail))
-    if status == 429:
-        seconds = f"{wait} seconds" if wait.isdecimal() else "a minute"
-        what = f"The service at {place} refuses for now: too many wrong tokens came from here."
-        remedy = f"Correct the token and wait for {seconds}."
-        return Trouble(Failure(what, remedy, NO_TOKEN, detail), passing=True, wait_s=_seconds(wait))
-    where, found, needed, remedy = (_short(said.get(key)) for key in ("where", "found", "needed", "remedy"))
-    code = _short(said.get("code")) or f"status-{status}"
-    passing = status in PASSING and where != "model"  # a damaged model does not get well by waiting
-    if found:
-        what = f"The service refused ({where}): found {found}" + (f", needed {needed}." if needed else ".")
-    elif status in PASSING:
-        what, remedy = f"The service at {place} is too busy, or a gateway before it does not reach it.", "Try it later."
-    else:
-        what, remedy = f"The service at {place} failed (status {status}).", "Its log tells more to who runs it."
-    return Trouble(Failure(what, _sentence(remedy), code, detail), passing=passing, wait_s=_seconds(wait))
+    told = {key: _short(value) for key, value in (said or {}).items()}
+    token = status in (401, 429)  # what the service says of those is for who writes programs
+    failure = words.of_http(status, {"error": told} if told.get("found") and not token else None)
+    detail = _short(f"status {status}: {told.get('text', '')}")
+    if token:
+        failure = replace(failure, code=NO_TOKEN)
+    passing = status in PASSING and told.get("where") != "model"  # a damaged model does not get well by waiting
+    return Trouble(replace(failure, detail=detail), passing=passing, wait_s=_seconds(wait))
 
 
 def _said(body: bytes) -> dict[str, Any] | None:
@@ -181,7 +173,3 @@ def _short(value: object) -> str:
     """Printable, and not without end."""
     text = "" if value is None else str(value)
     return "".join(letter if letter.isprintable() else " " for letter in text[:LONGEST]).strip()
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
