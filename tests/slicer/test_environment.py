@@ -228,16 +228,18 @@ def test_interpreters_that_will_not_do(tmp_path: Path, answer: dict[str, object]
 
 
 def test_the_search_finds_interpreters_once_and_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / corrected.ODD
+    folder, shims = tmp_path / corrected.ODD, tmp_path / "shims"
     folder.mkdir()
-    script(folder / "python3.12", f"echo '{json.dumps({**ANSWER, 'base': str(folder / 'python3.12')})}'")
+    shims.mkdir()
+    for path in (folder / "python3.12", shims / "python3"):  # one leads to the other
+        script(path, f"echo '{json.dumps({**ANSWER, 'base': str(folder / 'python3.12')})}'")
     script(folder / "python3.9", f"echo '{json.dumps({**ANSWER, 'version': [3, 9, 1]})}'")
-    script(folder / "python3.11", "exec sleep 60")
+    script(folder / "python3.11", f"exec '{BASE}' -c 'import time; time.sleep(60)'")
     script(folder / "python3-config", "echo nothing")
     monkeypatch.setattr(pythons, "PATIENCE_S", 1.0)
     monkeypatch.setattr(pythons, "HOMES", ())
     monkeypatch.setattr(pythons, "SYSTEM", ())
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{tmp_path / 'gone'}")
+    monkeypatch.setenv("PATH", os.pathsep.join(map(str, (shims, folder, tmp_path / "gone"))))
     started = time.monotonic()
     found = environment.pythons()
     assert time.monotonic() - started < 10
