@@ -153,11 +153,14 @@ def test_wheels_without_a_network_and_a_python_that_uv_fetches(place: Path, monk
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens at the port for discarding
     monkeypatch.setenv("UV_PYTHON_INSTALL_MIRROR", "https://mirror.example/pythons")
     wheel(place / "offline")
-    lines = f'[ "$UV_PYTHON_INSTALL_DIR" ] || exit 1\nfor last; do :; done\nexec "{BASE}" -m venv "$last"'
-    uv, wheels = script(place / "uv", lines), place / "offline"
+    home = '"$UV_PYTHON_INSTALL_DIR/cpython-3.12.1-linux/bin"'
+    uv_does = f"[ $UV_PYTHON_INSTALL_BIN = 0 ] && mkdir -p {home} && ln -s '{BASE}' {home}/python3.12"
+    uv, wheels = script(place / "uv", uv_does), place / "offline"
     run = environment.install(place / "by uv", python=None, source="medseg==0.1.0", wheels=wheels, uv=uv)
     outcome, heard = corrected.ended(run)
-    assert outcome.state == DONE
+    assert outcome.state == DONE, outcome
+    config = (place / "by uv" / "environment" / "pyvenv.cfg").read_text(encoding="utf-8")
+    assert str(place / "by uv" / "python" / "cpython-3.12.1-linux" / "bin") in config
     assert any("https://mirror.example/pythons" in event.text for event in heard if isinstance(event, Line))
 
 
