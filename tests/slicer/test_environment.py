@@ -70,13 +70,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(place: Path) -> Iterator[Path]:
-    """An environment that was made while everything that could lead pip astray was set."""
+    """An environment that was made without a network, while everything that could lead pip astray was set."""
     before = {python: listing(python) for python in (BASE, Path(sys.executable))}
     astray = {"PIP_TARGET": str(place / "astray"), "PIP_USER": "1", "PYTHONPATH": str(place), "PYTHONHOME": str(place)}
+    astray["PIP_INDEX_URL"] = "http://127.0.0.1:9/simple"  # nobody listens at the port for discarding
+    wheel(place / "wheels")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in astray.items():
             patch.setenv(name, value)
-        run = environment.install(place / "env ü", python=BASE, source=str(wheel(place / "wheels")))
+        run = environment.install(place / "env ü", python=BASE, source="medseg==0.1.0", wheels=place / "wheels")
         outcome, heard = corrected.ended(run)
     assert outcome.state == DONE, outcome
     percents = [event.percent for event in heard if isinstance(event, Progress)]
@@ -126,7 +128,7 @@ def test_folders_of_others_are_left_alone(place: Path) -> None:
     assert [entry.name for entry in other.iterdir()] == ["thesis.txt"]
 
 
-def test_cancel_ends_pip_and_leaves_a_folder_that_is_made_anew(place: Path) -> None:
+def test_cancel_ends_pip_and_leaves_a_folder_that_is_made_anew(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, folder = place / "source", place / "cancelled"
     source.mkdir()
     (source / "backend.py").write_text(BACKEND, encoding="utf-8")
@@ -144,30 +146,28 @@ def test_cancel_ends_pip_and_leaves_a_folder_that_is_made_anew(place: Path) -> N
     assert gone(pid)
     assert "is unfinished" in failure(environment.existing(folder))
     (folder / "environment" / "left over").write_text("", encoding="utf-8")
-    outcome, _ = corrected.ended(environment.install(folder, python=BASE, source=str(wheel(place / "wheels"))))
-    assert outcome.state == DONE and not (folder / "environment" / "left over").exists()
+    made_anew_by_uv(place, folder, monkeypatch)
+    assert not (folder / "environment" / "left over").exists()
 
 
-def test_wheels_without_a_network_and_a_python_that_uv_fetches(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """uv is played by a script: its downloads are not to be had everywhere."""
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens at the port for discarding
+def made_anew_by_uv(place: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a Python that uv fetches, and a wheel that needs what is not to be had. uv is played by a script: its
+    downloads come from where not every machine may go."""
     monkeypatch.setenv("UV_PYTHON_INSTALL_MIRROR", "https://mirror.example/pythons")
-    wheel(place / "offline")
-    lines = f'[ "$UV_PYTHON_INSTALL_DIR" ] || exit 1\nfor last; do :; done\nexec "{BASE}" -m venv "$last"'
-    uv, wheels = script(place / "uv", lines), place / "offline"
-    run = environment.install(place / "by uv", python=None, source="medseg==0.1.0", wheels=wheels, uv=uv)
+    home = '"$UV_PYTHON_INSTALL_DIR/cpython-3.12.1-linux/bin"'
+    uv_does = f"[ $UV_PYTHON_INSTALL_BIN = 0 ] && mkdir -p {home} && ln -s '{BASE}' {home}/python3.12"
+    lacking, uv = (
+        wheel(place / "lacking", requires="Requires-Dist: medseg-has-no-such-part\n"),
+        script(place / "uv", uv_does),
+    )
+    run = environment.install(folder, python=None, source=str(lacking), wheels=place / "lacking", uv=uv)
     outcome, heard = corrected.ended(run)
-    assert outcome.state == DONE
-    assert any("https://mirror.example/pythons" in event.text for event in heard if isinstance(event, Line))
-
-
-def test_a_part_that_is_not_to_be_had(place: Path) -> None:
-    lacking = wheel(place / "lacking", requires="Requires-Dist: medseg-has-no-such-part\n")
-    run = environment.install(place / "lacks", python=BASE, source=str(lacking), wheels=place / "lacking")
-    outcome, _ = corrected.ended(run)
     assert outcome.failure and outcome.failure.remedy.startswith("See that the index, or the folder of wheels, has it")
     assert "medseg-has-no-such-part" in outcome.failure.detail
-    assert environment.stamp_of(place / "lacks")["state"] == "unfinished"
+    assert environment.stamp_of(folder)["state"] == "unfinished"
+    config = (folder / "environment" / "pyvenv.cfg").read_text(encoding="utf-8")
+    assert str(folder / "python" / "cpython-3.12.1-linux" / "bin") in config
+    assert any("https://mirror.example/pythons" in event.text for event in heard if isinstance(event, Line))
 
 
 def test_the_disk_must_have_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,16 +228,18 @@ def test_interpreters_that_will_not_do(tmp_path: Path, answer: dict[str, object]
 
 
 def test_the_search_finds_interpreters_once_and_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / corrected.ODD
+    folder, shims = tmp_path / corrected.ODD, tmp_path / "shims"
     folder.mkdir()
-    script(folder / "python3.12", f"echo '{json.dumps({**ANSWER, 'base': str(folder / 'python3.12')})}'")
+    shims.mkdir()
+    for path in (folder / "python3.12", shims / "python3"):  # one leads to the other
+        script(path, f"echo '{json.dumps({**ANSWER, 'base': str(folder / 'python3.12')})}'")
     script(folder / "python3.9", f"echo '{json.dumps({**ANSWER, 'version': [3, 9, 1]})}'")
-    script(folder / "python3.11", "exec sleep 60")
+    script(folder / "python3.11", f"exec '{BASE}' -c 'import time; time.sleep(60)'")
     script(folder / "python3-config", "echo nothing")
     monkeypatch.setattr(pythons, "PATIENCE_S", 1.0)
     monkeypatch.setattr(pythons, "HOMES", ())
     monkeypatch.setattr(pythons, "SYSTEM", ())
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{tmp_path / 'gone'}")
+    monkeypatch.setenv("PATH", os.pathsep.join(map(str, (shims, folder, tmp_path / "gone"))))
     started = time.monotonic()
     found = environment.pythons()
     assert time.monotonic() - started < 10

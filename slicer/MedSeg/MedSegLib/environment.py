@@ -126,11 +126,8 @@ def _made(errand: Errand, wish: _Wish) -> dict[str, Any]:
     for name in (INSIDE, FETCHED, TEMPORARY):
         clear(folder / name, errand)
     errand.at(2, "making an environment")
-    if wish.python:
-        words = [str(wish.python), "-I", "-m", "venv", str(inner)]
-        must(errand, words, "The environment could not be made.")
-    else:
-        _by_uv(errand, wish)
+    base = wish.python or _fetched(errand, wish)
+    must(errand, [str(base), "-I", "-m", "venv", str(inner)], "The environment could not be made.")
     temporary = folder / TEMPORARY
     temporary.mkdir()
     python = inner / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -150,17 +147,21 @@ def _made(errand: Errand, wish: _Wish) -> dict[str, Any]:
     return {**facts, "folder": folder}
 
 
-def _by_uv(errand: Errand, wish: _Wish) -> None:
+def _fetched(errand: Errand, wish: _Wish) -> Path:
+    """A Python that uv brings, within the folder: nothing is linked or registered anywhere else."""
     program = str(wish.uv) if wish.uv else shutil.which("uv")
     if not program:
         what = "No Python was chosen, and uv, which could fetch one, was not found."
-        remedy = "Install Python 3.12 from python.org, or uv from docs.astral.sh/uv, or name the program uv."
-        raise Trouble(what, remedy, "python")
-    errand.say(f"uv may fetch a Python from {python_address()}")
-    environment = {**interpreters.environment(), "UV_PYTHON_INSTALL_DIR": str(wish.folder / FETCHED)}
-    words = [program, "venv", "--seed", "--no-project", "--python", FETCHED_VERSION]
-    words += ["--python-preference", "only-managed", str(wish.folder / INSIDE)]
-    must(errand, words, "uv could not make an environment with a Python of its own.", environment=environment)
+        raise Trouble(what, "Install Python 3.12 from python.org, or uv from docs.astral.sh/uv.", "python")
+    errand.say(f"uv fetches a Python from {python_address()}")
+    place = wish.folder / FETCHED
+    own = {"UV_PYTHON_INSTALL_DIR": str(place), "UV_PYTHON_INSTALL_BIN": "0", "UV_PYTHON_INSTALL_REGISTRY": "0"}
+    words = [program, "python", "install", FETCHED_VERSION]
+    must(errand, words, "uv could not fetch a Python.", environment={**interpreters.environment(), **own})
+    found = next((one for one in interpreters.homes(place, "*") if not interpreters.amiss(one)), None)
+    if found is None:
+        raise Trouble("uv brought no Python that can be used.", "Install Python 3.12 from python.org.", "python")
+    return found
 
 
 def _room(folder: Path, needed_gb: float) -> None:

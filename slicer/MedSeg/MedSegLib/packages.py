@@ -31,6 +31,7 @@ REMEDIES = (
     ("CERTIFICATE_VERIFY_FAILED", CERTIFICATE),
     ("ProxyError", "Set HTTPS_PROXY as your administrator says, and start Slicer anew."),
     ("Connection", REACHED),
+    ("error sending request", REACHED),
     ("No matching distribution", VERSIONS),
     ("Permission denied", "Choose a folder that you may write to."),
     ("DO NOT MATCH THE HASHES", "A file came damaged, or is another than was meant: try again."),

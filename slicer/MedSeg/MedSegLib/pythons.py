@@ -90,6 +90,12 @@ def amiss(path: Path) -> str:
     return f"{path} does not answer as Python does." if answer is None else _amiss(path, answer)
 
 
+def homes(root: Path, pattern: str) -> Iterator[Path]:
+    """Interpreters of installations whose folders fit a pattern, the last by name first."""
+    for home in sorted(root.glob(pattern), reverse=True):
+        yield from _in(home if os.name == "nt" else home / "bin")
+
+
 def environment() -> dict[str, str]:
     """This process's variables without what steers Python and pip elsewhere.
 
@@ -163,18 +169,12 @@ def _candidates() -> Iterator[Path]:
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         yield from _in(Path(folder)) if folder else ()
     for pattern in SYSTEM if os.name != "nt" else ():
-        yield from _homes(Path("/"), pattern.lstrip("/"))
+        yield from homes(Path("/"), pattern.lstrip("/"))
     for pattern in HOMES:
-        yield from _homes(Path.home(), pattern)
+        yield from homes(Path.home(), pattern)
     yield from _of_windows() if os.name == "nt" else ()
     if sys.executable:
         yield Path(sys.executable)
-
-
-def _homes(root: Path, pattern: str) -> Iterator[Path]:
-    """Interpreters of installations, the newest first."""
-    for home in sorted(root.glob(pattern), reverse=True):
-        yield from _in(home if os.name == "nt" else home / "bin")
 
 
 def _in(folder: Path) -> list[Path]:

@@ -29,8 +29,8 @@ PINNED = (
 LARGEST_BATCH = 2
 FEW = 8
 """Cases that are prepared in one process sooner than several have started."""
-RATE, LAYER_DECAY = 1e-4, 0.8
-"""AdamW's, a tenth of what a training from nothing takes or less; the stages far from the heads change least."""
+RATE, LAYER_DECAY = 3e-4, 0.8
+"""AdamW's, about a tenth of what a training from nothing takes; the stages far from the heads change least."""
 WARMING = 0.05
 """Share of all steps in which the rate rises."""
 VALIDATED = 10
