@@ -26,7 +26,7 @@ from MedSegLib.runs import Entry, Runs
 from MedSegLib.steps import Before
 from MedSegLib.work import DONE, Order, Outcome, Run
 
-PATIENCE_S = 150
+PATIENCE_S = 250
 NONE_WRONG = dict.fromkeys(shapes.NUMBERS, 0)
 
 
