@@ -26,13 +26,20 @@ def ended(run: Run) -> list[Event]:
 
 def test_the_first_part_comes_before_the_rest() -> None:
     steps: list[str] = []
+    go = threading.Event()
+
+    def first(stopped: Callable[[], bool]) -> None:
+        assert go.wait(20)
+        steps.append("first")
 
     def then() -> Run:
         steps.append("then")
         return Before([Outcome(DONE)])
 
-    run = After("looking", lambda stopped: steps.append("first"), then)
-    assert ended(run) == [Progress(0.0, "looking"), Outcome(DONE)]
+    run = After("looking", first, then)
+    assert [run.poll(), run.poll()] == [[Progress(0.0, "looking")], []]
+    go.set()
+    assert ended(run) == [Outcome(DONE)]
     assert steps == ["first", "then"]
 
 

@@ -78,8 +78,8 @@ def write_volume(volume: Any, path: Path, *, harden: bool = True) -> str:
         Trouble: it cannot be a scan, is under a transform that bends space or that is not wanted, or the disk is full.
     """
     refuse_unfit(volume)
-    transform, copy = volume.GetParentTransformNode(), slicer.vtkMRMLScalarVolumeNode()
-    copy.SetName(volume.GetName())
+    transform = volume.GetParentTransformNode()
+    copy = slicer.vtkMRMLScalarVolumeNode()  # without the name and the attributes, which may say who it is
     copy.SetAndObserveImageData(volume.GetImageData())
     copy.SetIJKToRASMatrix(matrix_of(shown(volume, harden=harden)))
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()

@@ -83,17 +83,6 @@ def test_voxels_and_places_of_all_orders_of_axes_are_those_of_the_node(scene: An
         assert np.allclose(place, affine, rtol=0, atol=1e-12)
 
 
-def test_who_it_is_stays_in_slicer(scene: Any, tmp_path: Path) -> None:
-    """Slicer's own files hold the name and the attributes of a node, DICOM's identifiers among them."""
-    volume = shapes.volume(scene, IMAGE, oblique(), "Müller^Hans")
-    volume.SetAttribute("DICOM.instanceUIDs", "1.2.826.0.1")
-    work.write_volume(volume, tmp_path / "x.nrrd")
-    header = (tmp_path / "x.nrrd").read_bytes().split(b"\n\n", 1)[0].decode()
-    assert "space origin" in header
-    assert "ller" not in header
-    assert "1.2.826" not in header
-
-
 def test_what_is_no_scan_is_refused_in_words(scene: Any, tmp_path: Path) -> None:
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "leer")
     colour = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Foto")
