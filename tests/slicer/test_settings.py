@@ -83,6 +83,7 @@ def test_nothing_is_guessed_where_no_name_says_it() -> None:
     assert guess.match(("T1", "FLAIR"), {"a": "Volume_1", "b": "localizer"}) == {}
     assert guess.match(("T2",), {"a": "AX T2 FLAIR", "b": "T1"}) == {}
     assert guess.match(("T1", "T2"), {"a": "T1"}) == {"T1": "a"}
+    assert guess.match(("T1 early", "T1 late"), {"a": "T1"}) == {"T1 early": "a"}
 
 
 def test_a_model_of_one_channel_takes_what_is_shown_or_the_only_one() -> None:
@@ -95,8 +96,8 @@ def test_a_model_of_one_channel_takes_what_is_shown_or_the_only_one() -> None:
 def test_a_stand_in_has_the_size_and_the_voxels_of_the_scan_and_no_air(tmp_path: Path) -> None:
     shape, spacing = (130, 121, 90), (0.5, 0.75, 3.0)
     volume = read(standin.write(tmp_path / "für den test.nrrd", shape, spacing))
-    assert sorted(volume.array.shape[-3:]) == sorted(shape)
-    assert np.allclose(sorted(np.linalg.norm(volume.affine[:3, :3], axis=0)), sorted(spacing))
+    sizes = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    assert dict(zip(volume.array.shape[-3:], sizes.round(6), strict=True)) == dict(zip(shape, spacing, strict=True))
     assert volume.array.min() >= 0
     assert volume.array.std() > 10
 

@@ -183,10 +183,13 @@ def test_a_failure_is_told_in_words_and_its_report_names_nobody(panel: Any, made
         moved.rename(program)
     assert entry.state == "failed"
     wait(lambda: "environment was moved or removed" in panel.running.stage.text(), "it is told")
+    scan(made, "Krause")
+    entry.log.append("something about Krause")
     panel.running.copy.click()
     text = qt.QApplication.clipboard().text()
     assert "environment was moved or removed" in text
     assert "Müller" not in text
+    assert "Krause" not in text
     assert str(environment) not in text
 
 

@@ -7,7 +7,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +70,32 @@ def wait(until: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
         time.sleep(0.002)
 
 
+def _kept_waiting_s() -> dict[str, float]:
+    """How long each thread of this process stood ready and got no processor; none where the system does not tell it."""
+    found = {}
+    for task in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError):  # a thread that has just ended
+            found[task.parent.name] = int(task.read_text().split()[1]) / 1e9
+    return found
+
+
 class Beat:
-    """Measures for how long Qt's event loop did not come round: the longest gaps between the beats of a quick timer."""
+    """Measures for how long Qt's event loop did not come round: the gaps between the beats of a quick timer, less the
+    time in which threads of this process stood ready and others on the machine had the processors."""
 
     def __init__(self) -> None:
         self.gaps: list[float] = []
-        self._last = time.perf_counter()
+        self._last, self._waited = time.perf_counter(), _kept_waiting_s()
         self._timer = QTimer()
         self._timer.setInterval(5)
         self._timer.timeout.connect(self._beat)
         self._timer.start()
 
     def _beat(self) -> None:
-        now = time.perf_counter()
-        self.gaps.append(now - self._last)
-        self._last = now
+        now, waited = time.perf_counter(), _kept_waiting_s()
+        others = sum(seconds - self._waited.get(thread, 0.0) for thread, seconds in waited.items())
+        self.gaps.append(now - self._last - others)
+        self._last, self._waited = now, waited
 
     def stop(self) -> list[float]:
         """The gaps in seconds, the longest first."""
