@@ -66,10 +66,10 @@ def model(run: Path) -> Model:
     return Model("tiny", str(run), tuple(plan["channels"]), (), labels, table["unit"], None, "", "", 0)
 
 
-def ended(run: Background) -> tuple[Outcome, list[Event]]:
+def ended(run: Background, *, patience_s: float = PATIENCE_S) -> tuple[Outcome, list[Event]]:
     """The outcome of a run, and all that was heard."""
     heard: list[Event] = []
-    limit = time.monotonic() + PATIENCE_S
+    limit = time.monotonic() + patience_s
     while time.monotonic() < limit:
         for event in run.poll():
             heard.append(event)
