@@ -23,7 +23,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.sop_class import CTImageStorage, Verification
 from sqlalchemy.exc import OperationalError
 
-from medseg.service import logs, port, wire
+from medseg.service import logs, port, strangers, wire
 from medseg.service.intake import listener as listening
 from medseg.service.intake.listener import Listener
 from medseg.service.intake.spool import Spool
@@ -117,6 +117,17 @@ def test_only_who_may_gets_in_and_only_at_the_right_address(rig):
     made.ends("CT1 at 127.0.0.1: refused: it calls OTHER")
     with calling(made, CT, title="CT2") as taken:
         assert taken.is_established
+
+
+def test_who_is_refused_again_and_again_does_not_fill_the_record(rig):
+    made = rig()
+    for _ in range(strangers.OFTEN + 5):
+        with calling(made, CT, title="EVIL"):
+            pass
+    with calling(made, CT) as good:
+        assert good.is_established
+    made.ends("CT1 at 127.0.0.1: done, 0 objects")
+    assert made.outcomes().count("EVIL at 127.0.0.1: refused: not allowed") == strangers.OFTEN
 
 
 def test_what_no_one_could_read_is_refused_before_it_is_sent(rig):

@@ -16,7 +16,7 @@ import pytest
 from uvicorn.lifespan.off import LifespanOff
 
 from medseg.refusal import Refusal
-from medseg.service import logs
+from medseg.service import logs, strangers
 from medseg.service.settings.serve import Serve
 from medseg.service.web import access, feed, guard, pages, server, tokens, unzip, volumes
 from medseg.service.web.guard import Guard
@@ -55,7 +55,7 @@ def test_strangers_get_nothing_and_no_details(service):
             {"authorization": "Basic YTpi"},
             {"cookie": "medseg=x"},
         ):
-            service.client.app.state.door.failures = access.Failures(lambda: 0.0)
+            service.client.app.state.door.failures = strangers.Counted(lambda: 0.0)
             answer = service.client.request(method, address, headers=headers)
             assert answer.status_code in (401, 403), (method, path, headers, answer.text)
             assert MARKED.patient_id not in answer.text and "admin" not in answer.text
@@ -122,22 +122,22 @@ def test_other_pages_cannot_use_a_session(service):
 def test_wrong_tokens_are_counted_and_those_who_are_known_stay_in(service):
     now = [0.0]
     door = service.client.app.state.door
-    door.failures = access.Failures(lambda: now[0])
+    door.failures = strangers.Counted(lambda: now[0])
     assert service.get("/api/v1/me").status_code == 200
     wrong = {"authorization": f"Bearer read.{'x' * 43}"}
-    for _ in range(access.FAILURES):
+    for _ in range(strangers.OFTEN):
         assert service.client.get("/api/v1/me", headers=wrong).status_code == 401
     answer = service.client.get("/api/v1/me", headers=wrong)
-    assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= access.WITHIN_S
+    assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= strangers.WITHIN_S
     assert service.get("/api/v1/me", "admin").status_code == 429, "a right one waits, too: guesses are not told apart"
     assert service.get("/api/v1/me").status_code == 200, "but not one that was here before"
-    now[0] += access.WITHIN_S + 1
+    now[0] += strangers.WITHIN_S + 1
     assert service.get("/api/v1/me", "admin").status_code == 200
 
 
 def test_wrong_tokens_of_a_network_count_together():
-    failures = access.Failures(lambda: 0.0)
-    for number in range(access.FAILURES):
+    failures = strangers.Counted(lambda: 0.0)
+    for number in range(strangers.OFTEN):
         failures.add(f"2001:db8::{number:x}")
     assert failures.wait_s("2001:db8::ffff") and not failures.wait_s("2001:db8:0:1::1")
     assert not failures.wait_s("192.0.2.1")
@@ -416,11 +416,11 @@ def test_what_strangers_tried_to_change_is_on_record_too(service):
 
 
 def test_strangers_do_not_fill_the_audit_log(service):
-    for _ in range(3 * access.FAILURES):
+    for _ in range(3 * strangers.OFTEN):
         assert service.post("/api/v1/jobs/1/cancel", "").status_code == 401
     service.post("/api/v1/jobs/1/cancel")
     told = [who.partition(" at ")[0] for who, *_ in service.audit()]
-    assert told == ["a stranger"] * access.FAILURES + ["token admin"]
+    assert told == ["a stranger"] * strangers.OFTEN + ["token admin"]
 
 
 def test_a_file_of_tokens_that_others_can_read_lets_nobody_in(service):

@@ -22,6 +22,7 @@ from medseg.service.intake.store import MIB, Store
 from medseg.service.journal import Journal
 from medseg.service.logs import place
 from medseg.service.settings.site import Site
+from medseg.service.strangers import Counted
 from medseg.service.wire import LOST, TICK_S, Visit, never_began
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Listener:
 
     def __init__(self, site: Site, journal: Journal, store: Store):
         self._site, self._journal, self._store = site, journal, store
-        self._room = Room(site)
+        self._room, self._refused = Room(site), Counted(time.monotonic)
         self._draining, self._ended, self._lock = False, threading.Event(), threading.Lock()
         self._threads: list[threading.Thread] = []
 
@@ -156,14 +157,14 @@ class Listener:
         event.assoc.dimse.visit.ended("aborted")
 
     def _conclude(self) -> None:
-        """Write down how those connections ended that have. Of those that asked for no association, which anybody can
-        make as many of as there is time for, the log alone tells."""
+        """Write down how those connections ended that have. Of those that asked for no association, and of more refused
+        ones of an address than a few, the log alone tells: anybody can make as many as there is time for."""
         for visit in [one for one in list(self._server.visits) if one.gone]:
             if visit.association:
                 visit.association.dimse.discard()
             counts = f"{visit.taken} objects" + (f", {visit.refused} refused" if visit.refused else "")
             outcome = f"{visit.outcome}, {counts}" if visit.accepted else visit.outcome
-            if visit.asked:
+            if visit.asked and (visit.accepted or not self._refused.too_often(visit.address)):
                 self._journal.audit.add(f"{visit.calling or 'unknown'} at {visit.address}", "association", "", outcome)
             self._server.visits.discard(visit)
             facts = {"calling": visit.calling, "address": visit.address, "outcome": outcome}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import logging
 import secrets
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 
 from medseg.refusal import Refusal
+from medseg.service.strangers import Counted
 from medseg.service.web.problem import Problem
 from medseg.service.web.tokens import NOBODY, Known, Role, Token, matches
 
@@ -25,10 +25,8 @@ log = logging.getLogger(__name__)
 COOKIE = "medseg"
 SESSION_S = 8 * 3600.0
 """A session that was not used for so long ends."""
-FAILURES, WITHIN_S = 10, 60.0
-"""More wrong tokens than this from an address within so long, and no further one is looked at."""
 KEPT = 10_000
-"""Most addresses, sessions and proven tokens that are remembered; the oldest go first."""
+"""Most sessions and proven tokens that are remembered; the oldest go first."""
 COMPARED_AT_ONCE = 2
 """Each comparison takes 16 MiB and a core."""
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -40,27 +38,6 @@ class _Session:
     used: float
 
 
-class Failures:
-    """Counts wrong tokens by address; those of one IPv6 network count together."""
-
-    def __init__(self, clock: Callable[[], float]):
-        self._clock, self._by_address = clock, OrderedDict[str, deque[float]]()
-        self._lock = threading.Lock()
-
-    def add(self, address: str) -> None:
-        with self._lock:
-            self._by_address.setdefault(_network(address), deque(maxlen=FAILURES)).append(self._clock())
-            self._by_address.move_to_end(_network(address))
-            while len(self._by_address) > KEPT:
-                self._by_address.popitem(last=False)
-
-    def wait_s(self, address: str) -> float:
-        """How long until another token from there is looked at; 0: now."""
-        with self._lock:
-            moments = self._by_address.get(_network(address), deque[float]())
-            return max(0.0, moments[0] + WITHIN_S - self._clock()) if len(moments) == FAILURES else 0.0
-
-
 class Door:
     """Knows tokens and sessions. Safe to use from several threads.
 
@@ -70,7 +47,7 @@ class Door:
 
     def __init__(self, known: Known, *, clock: Callable[[], float] = time.monotonic):
         self._known, self._clock = known, clock
-        self.failures = Failures(clock)
+        self.failures = Counted(clock)
         self._proven, self._sessions = OrderedDict[bytes, Token](), OrderedDict[bytes, _Session]()
         self._lock, self._comparing = threading.Lock(), threading.Semaphore(COMPARED_AT_ONCE)
 
@@ -230,11 +207,3 @@ def _digest(text: str) -> bytes:
 def _forget(kept: OrderedDict[bytes, Token] | OrderedDict[bytes, _Session]) -> None:
     while len(kept) > KEPT:
         kept.popitem(last=False)
-
-
-def _network(address: str) -> str:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else address

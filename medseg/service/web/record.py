@@ -12,7 +12,8 @@ from typing import Any
 from anyio import to_thread
 
 from medseg.service.journal import Journal
-from medseg.service.web.access import SAFE, Failures
+from medseg.service.strangers import Counted
+from medseg.service.web.access import SAFE
 from medseg.service.web.guard import Application, Message, Receive, Scope, Send
 from medseg.service.web.problem import plain
 
@@ -32,7 +33,7 @@ class Record:
 
     def __init__(self, app: Application, journal: Journal, count: Callable[[str, str, int], None]):
         self.app, self._journal, self._count = app, journal, count
-        self._strangers = Failures(time.monotonic)
+        self._strangers = Counted(time.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,20 +64,14 @@ class Record:
     def _audit(self, scope: Scope, state: dict[str, Any], status: int) -> None:
         """Of strangers' requests, only so many of one address: anybody can make as many as there is time for, and all
         are in the log."""
-        if status == 429 or ("who" not in state and self._one_of_too_many(scope)):
+        address = scope["client"][0] if scope.get("client") else ""
+        if status == 429 or ("who" not in state and self._strangers.too_often(address)):
             return
         what = getattr(scope.get("endpoint"), "__name__", "unknown")
         job = scope.get("path_params", {}).get("job")
         about = state.get("about") or (f"job {job}" if job else "")
         outcome = "done" if 200 <= status < 300 else f"{status} {state.get('why', '')}".strip()
         self._journal.audit.add(_who(scope, state), what, about, outcome)
-
-    def _one_of_too_many(self, scope: Scope) -> bool:
-        address = scope["client"][0] if scope.get("client") else ""
-        if self._strangers.wait_s(address):
-            return True
-        self._strangers.add(address)
-        return False
 
 
 def _facts(scope: Scope, state: dict[str, Any], route: str, told: dict[str, Any], seconds: float) -> dict[str, Any]:
