@@ -150,13 +150,3 @@ def test_a_label_map_is_no_scan(scene: Any, tmp_path: Path) -> None:
     for act in (lambda: work.described(node), lambda: work.write_volume(node, tmp_path / "x.nrrd")):
         with pytest.raises(work.Trouble, match="alte Labels is a label map, not a scan"):
             act()
-
-
-def test_neither_name_nor_attributes_of_a_volume_are_written(scene: Any, tmp_path: Path) -> None:
-    volume = shapes.volume(scene, np.zeros((3, 3, 3), np.int16), AFFINE, "Muellerowa")
-    volume.SetAttribute("DICOM.instanceUIDs", "1.2.826.0.1.4711")
-    volume.SetDescription("Schmidtke")
-    work.write_volume(volume, tmp_path / "image-0.nrrd")
-    written = (tmp_path / "image-0.nrrd").read_bytes()
-    for word in (b"Muellerowa", b"4711", b"Schmidtke"):
-        assert word not in written
