@@ -226,6 +226,7 @@ def test_nothing_is_replaced_and_nothing_comes_among_the_slices(series: Path, tm
     (tmp_path / "out" / "a.seg.dcm").write_bytes(b"former")
     several = ("--output", "rtstruct", "--output", "dicom_seg")
     assert "a file of this name" in refused(file, series, tmp_path / "out", *several)
+    assert "a file of this name" in refused(file, series, tmp_path / "out" / "a.seg.dcm", *several)
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"former"]
     assert sorted(series.iterdir()) == slices
     assert [path.read_bytes() for path in slices] == before

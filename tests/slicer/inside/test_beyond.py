@@ -14,7 +14,10 @@ from vtk.util.numpy_support import vtk_to_numpy
 import slicer
 from MedSegLib import nrrd, segments, tables
 from MedSegLib import scene as work
+from MedSegLib.cases import SavedCase
 from MedSegLib.models import Label
+from MedSegLib.panel import loop
+from MedSegLib.work import DONE, Outcome
 
 LABELS = (Label(1, "liver", (255, 0, 0), "", ""), Label(2, "spleen", (0, 255, 0), "", ""))
 WHOLE, AFFINE = (30, 28, 26), np.diag([1.0, 1.0, 2.0, 1.0])
@@ -59,6 +62,16 @@ def test_what_reaches_beyond_a_cropped_scan_is_cut_off_and_told(
     expected = sum(number * wanted[name] for number, name in enumerate(names, start=1))
     assert numbers(tmp_path / "x.seg.nrrd").shape == size
     assert (numbers(tmp_path / "x.seg.nrrd") == expected).all()
+
+
+def test_who_saves_a_case_hears_what_was_cut_off() -> None:
+    said: list[tuple[str, str]] = []
+    saved = SavedCase("case-1", "P1", None, (), 3, 2)
+    notes = segments.Written(("Knochen",), (), {"liver": 7}, ()).notes
+    loop._saved(Outcome(DONE, facts={"saved": saved}), notes, lambda *heard: said.append(heard))
+    ((level, text),) = said
+    assert level == "look"
+    assert "no such label: Knochen. Cut off, since it lies outside of the volume: liver (7 voxels)." in text
 
 
 def test_a_segment_of_which_nothing_is_left_is_told(scene: Any, tmp_path: Path) -> None:
