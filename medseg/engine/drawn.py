@@ -27,9 +27,17 @@ def on_scan(path: Path, scan: Volume, case: str, table: LabelTable | None = None
         table: what the numbers of a label map mean; None: the file says so.
 
     Raises:
-        Refusal: another grid, numbers or channels that nothing explains, or two segments of one name.
+        Refusal: another grid, numbers or channels that nothing explains, a table for a file that has its own, two
+            segments of one name, or no voxel of any label.
     """
     labels = read(path)
+    if table is not None and labels.source.notes.get("labels"):
+        raise Refusal(
+            path,
+            found="segments with names of their own, beside the labels of a run",
+            needed="a label map where the run says what its numbers mean; a .seg.nrrd says it itself",
+            remedy="leave --labels out",
+        )
     table = table or _own_table(path, labels)
     if len(labels.array) != 1 and len(labels.array) != len(table.labels):
         raise Refusal(
@@ -51,8 +59,20 @@ def on_scan(path: Path, scan: Volume, case: str, table: LabelTable | None = None
         target = table.encode(placed.array[0].astype(np.int64))
     else:
         target = placed.array
+    if not target.any():
+        raise Refusal(
+            path,
+            found=f"not one voxel of {', '.join(one.name for one in table.labels[:10])}",
+            needed="something that is drawn",
+            remedy="look whether this is the file that you meant",
+        )
     provenance = {**labels.source.notes.get("provenance", {}), "edited": HAND}
     return Prediction(case, table, scan.with_array(target), provenance, scan=scan, edited=True)
+
+
+def empty(made: Prediction) -> tuple[str, ...]:
+    """Names of labels without a voxel, which a DICOM object leaves out."""
+    return tuple(one.name for n, one in enumerate(made.table.labels) if not made.mask(n).any())
 
 
 def _own_table(path: Path, labels: Volume) -> LabelTable:

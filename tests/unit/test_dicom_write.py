@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,6 +180,80 @@ def test_two_segments_of_one_name_are_refused(series: Path, tmp_path: Path) -> N
     file = write(drawn(series), tmp_path / "a.seg.nrrd")
     file.write_bytes(file.read_bytes().replace(b"Name:=drawn", b"Name:=a mass"))
     assert "two segments called 'a mass'" in refused(file, series, tmp_path / "b.dcm")
+
+
+def test_a_file_with_names_of_its_own_is_not_read_with_those_of_a_run(series: Path, tmp_path: Path) -> None:
+    """Its numbers may be others than the run's."""
+    run = tiny.untrained_run(tmp_path / "run", labels={"liver": 1, "spleen": 2}).folder
+    for exclusive in (True, False):
+        table = LabelTable((Label(1, "spleen", (1,)), Label(2, "liver", (2,))), exclusive=exclusive)
+        file = write(drawn(series, table), tmp_path / "a.seg.nrrd")
+        assert "leave --labels out" in refused(file, series, tmp_path / "b.dcm", "--labels", run)
+    assert not (tmp_path / "b.dcm").exists()
+
+
+def erased(file: Path, *numbers: int) -> Path:
+    """Segments stay in a list though a person has erased them."""
+    image = sitk.ReadImage(str(file))
+    array = sitk.GetArrayFromImage(image)
+    array[np.isin(array, numbers)] = 0
+    again = sitk.GetImageFromArray(array)
+    again.CopyInformation(image)
+    for key in image.GetMetaDataKeys():
+        again.SetMetaData(key, image.GetMetaData(key))
+    sitk.WriteImage(again, str(file))
+    return file
+
+
+def test_segments_without_a_voxel_are_told_and_nothing_at_all_is_refused(series: Path, tmp_path: Path) -> None:
+    file = write(drawn(series), tmp_path / "a.seg.nrrd")
+    said = medseg_command("dicom", "write", erased(file, 9), series, tmp_path / "a.dcm")
+    assert (said.code, said.err.strip()) == (0, "a.seg.nrrd: nothing is drawn of a mass")
+    assert [one.label for one in seg.read(tmp_path / "a.dcm").segments] == ["Leber ü", "drawn"]
+    assert "not one voxel of Leber ü, a mass, drawn" in refused(erased(file, 4, 300), series, tmp_path / "b.dcm")
+    assert not (tmp_path / "b.dcm").exists()
+
+
+def test_nothing_is_replaced_and_nothing_comes_among_the_slices(series: Path, tmp_path: Path) -> None:
+    file, slices = write(drawn(series), tmp_path / "a.seg.nrrd"), sorted(series.iterdir())
+    before = [path.read_bytes() for path in slices]
+    assert "a file of this name" in refused(file, series, slices[0])
+    link = tmp_path / "link"
+    link.symlink_to(series)
+    for out in (series / "new.dcm", series / "deeper" / "new.dcm", series, link / "new.dcm"):
+        assert "a place among the files of the series" in refused(file, series, out)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.seg.dcm").write_bytes(b"former")
+    several = ("--output", "rtstruct", "--output", "dicom_seg")
+    assert "a file of this name" in refused(file, series, tmp_path / "out", *several)
+    assert "a file of this name" in refused(file, series, tmp_path / "out" / "a.seg.dcm", *several)
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"former"]
+    assert sorted(series.iterdir()) == slices
+    assert [path.read_bytes() for path in slices] == before
+
+
+SLOW_DISK = """
+import os, time
+sync = os.fsync
+os.fsync = lambda handle: (print("written", flush=True), time.sleep(120), sync(handle))
+from medseg.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a program could hear")
+def test_asked_to_end_it_leaves_nothing(series: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    file = write(drawn(series), tmp_path / "a.seg.nrrd")
+    words = [sys.executable, "-c", SLOW_DISK, "dicom", "write", str(file), str(series), str(tmp_path / "out" / "b.dcm")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"written"
+        assert len(list((tmp_path / "out").iterdir())) == 1
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_structures_and_several_outputs_go_into_a_folder(series: Path, tmp_path: Path) -> None:

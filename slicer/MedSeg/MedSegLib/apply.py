@@ -135,25 +135,32 @@ class Apply:
 
         Args:
             ask: runs `medseg` with these words: `Local.ask`.
-            out: the file.
+            out: the file, which is not there yet; it appears only if the run is done.
 
         Raises:
-            Trouble: the volume is not from the database, or there is no segment.
+            Trouble: the volume is not from the database, or the file is there or would be among the volume's.
         """
         files = dicom.files_of_volume(database, volume)
+        dicom.refuse_taken(out, files)
+        title = f"{segmentation.GetName()}: DICOM SEG"
 
         def begin(folder: Path) -> Run:
             labels = folder / "labels.seg.nrrd"
-            segments.write_labels(segmentation, volume, labels, as_shown=False)
-            words = ["dicom", "write", str(labels), str(folder / "series"), str(out)]
-            return steps.After(
+            notes = segments.write_labels(segmentation, volume, labels, as_shown=False).notes
+            words = ["dicom", "write", str(labels), str(folder / "series"), str(folder / "made.dcm")]
+            run = steps.After(
                 "looking for its DICOM files",
                 lambda stopped: dicom.gather(files, folder / "series", stopped),
                 lambda: ask(words),
             )
+            return steps.Before([Line(note) for note in notes], run)
 
-        title = f"{segmentation.GetName()}: DICOM SEG"
-        return self._queue(title, begin, lambda done: Result(title, done.facts, folder=out.parent))
+        def end(done: Outcome) -> Result:
+            dicom.refuse_taken(out, files)  # another run may have been quicker
+            dicom.put(Path(done.facts["answer"]["files"][0]), out)
+            return Result(title, done.facts, folder=out.parent)
+
+        return self._queue(title, begin, end)
 
     def close(self) -> None:
         """Remove what runs left behind that were never heard of again: when Slicer ends while they go on."""

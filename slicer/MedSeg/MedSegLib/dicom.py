@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,38 @@ def _there(files: Sequence[Path], title: str) -> tuple[Path, ...]:
             "dicom",
         )
     return tuple(files)
+
+
+def refuse_taken(out: Path, files: Sequence[Path]) -> None:
+    """Let a new file be only where there is none, and not among the files of the scan.
+
+    Raises:
+        Trouble: it is taken, or lies there.
+    """
+    if out.exists():
+        raise Trouble(f"{out} is there already.", "Choose another name, or remove it first.", "taken")
+    if out.parent.resolve() in {file.parent.resolve() for file in files}:
+        raise Trouble(
+            f"{out.parent} is the folder of the DICOM files that the volume was loaded from.",
+            "Choose another folder: programs take all files of a folder for the series.",
+            "taken",
+        )
+
+
+def put(made: Path, out: Path) -> None:
+    """Move a file to where the user wants it, under its name only once it is whole.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f".{uuid.uuid4().hex[:8]}-{out.name}")
+    try:
+        shutil.move(str(made), str(beside))
+        beside.replace(out)
+    finally:
+        if beside.exists():
+            beside.unlink()
 
 
 def gather(files: Sequence[Path], folder: Path, stopped: Callable[[], bool]) -> None:

@@ -174,6 +174,8 @@ def refuse_unfit(volume: Any) -> None:
     """
     if not volume.IsA("vtkMRMLScalarVolumeNode"):
         raise Trouble(f"{volume.GetName()} is no volume of single values.", "Choose a scalar volume.", "channels")
+    if volume.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise Trouble(f"{volume.GetName()} is a label map, not a scan.", "Choose the scan itself.", "channels")
     image = volume.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
         raise Trouble(f"{volume.GetName()} holds no image.", "Load it again, or choose another volume.", "empty")

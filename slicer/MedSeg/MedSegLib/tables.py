@@ -17,21 +17,31 @@ VOLUME = "Volume [ml]"
 
 
 def counted(segmentation: Any) -> dict[str, float]:
-    """ml of each segment by name, by its voxels: so of what a person has corrected, too.
+    """ml of each segment by name, by its voxels: so of what a person has corrected, too. Where several have one name,
+    they are numbered.
 
     Raises:
         Trouble: the segmentation is under a transform that bends space, or holds no voxels.
     """
-    every, found = {one.key: one.name for one in segments(segmentation)}, {}
+    found: dict[str, float] = {}
     scale = abs(float(np.linalg.det(to_world(segmentation)[:3, :3])))
-    for layer in layers(segmentation, every):
+    names = _names(segmentation)
+    for layer in layers(segmentation, names):
         ml = float(np.prod(layer.image.GetSpacing())) * scale / 1000
-        size = max(int(layer.voxels.max(initial=0)), *layer.values.values()) + 1
-        counts = np.zeros(size, np.int64)
-        for plane in layer.voxels:  # all at once, eight bytes of each voxel would be made first
-            counts += np.bincount(plane.ravel(), minlength=size)
-        found.update({key: int(counts[value]) * ml for key, value in layer.values.items()})
-    return {name: found.get(key, 0.0) for key, name in every.items()}
+        found.update({key: count * ml for key, count in layer.counted().items()})
+    return {name: found.get(key, 0.0) for key, name in names.items()}
+
+
+def _names(segmentation: Any) -> dict[str, str]:
+    """By key, a name for each segment that no other has."""
+    found: dict[str, str] = {}
+    for one in segments(segmentation):
+        name, number = one.name, 1
+        while name in found.values():
+            number += 1
+            name = f"{one.name} ({number})"
+        found[one.key] = name
+    return found
 
 
 def add_volumes(scene: Any, name: str, volume_ml: Mapping[str, float]) -> Any:

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -441,3 +441,62 @@ def test_a_volume_from_elsewhere_cannot_be_exported(scene: Any, desk: Desk, loca
     for database in (Database(made / "dicom"), None):
         with pytest.raises(work.Trouble, match="was not loaded from Slicer's DICOM database"):
             desk.apply.export(volume, volume, database, local.ask, made / "x.dcm")
+
+
+class Asked:
+    """`medseg dicom write` that makes a file and ends as it is told to."""
+
+    def __init__(self, state: str = DONE):
+        self._state = state
+
+    def __call__(self, words: Sequence[str]) -> Run:
+        Path(words[-1]).write_bytes(b"made")
+        return Before([Outcome(self._state, facts={"answer": {"files": [words[-1]]}})])
+
+
+def drawn(scene: Any, volume: Any, beyond: int = 0) -> Any:
+    """A segmentation, of which some planes lie beyond the volume's first slice."""
+    mask = np.zeros(work.described(volume).shape, np.uint8)
+    mask[2:5, 3:9, : beyond + 1] = 1
+    affine = work.own_matrix(volume)
+    affine[:3, 3] -= affine[:3, 2] * beyond
+    return shapes.segmentation(scene, shapes.volume(scene, mask, affine, "höher"), {"liver": mask})
+
+
+def test_an_export_appears_when_it_is_done(scene: Any, desk: Desk, made: Path, tmp_path: Path) -> None:
+    """And what was cut off is in the log."""
+    volume, out = loaded(scene, made), tmp_path / "neuer Ordner" / "ä.dcm"
+    node = drawn(scene, volume, beyond=2)
+    entry = desk.over(desk.apply.export(node, volume, Database(made / "dicom"), Asked(), out))
+    assert (entry.state, out.read_bytes()) == ("done", b"made")
+    assert [path.name for path in out.parent.iterdir()] == ["ä.dcm"]
+    assert "Cut off, since it lies outside of the volume: liver (36 voxels)." in " ".join(entry.log)
+    assert desk.left() == []
+
+
+@pytest.mark.parametrize("state", ["cancelled", "failed"])
+def test_an_export_that_ends_otherwise_leaves_nothing(
+    scene: Any, desk: Desk, made: Path, tmp_path: Path, state: str
+) -> None:
+    """Though its file was made already."""
+    volume, out = loaded(scene, made), tmp_path / "nach" / "ä.dcm"
+    out.parent.mkdir()
+    number = desk.apply.export(drawn(scene, volume), volume, Database(made / "dicom"), Asked(state), out)
+    assert desk.over(number).state == state
+    assert (list(out.parent.iterdir()), desk.left()) == ([], [])
+
+
+def test_an_export_replaces_no_file(scene: Any, desk: Desk, made: Path, tmp_path: Path) -> None:
+    volume, database, out = loaded(scene, made), Database(made / "dicom"), tmp_path / "ä.dcm"
+    node, slices = drawn(scene, volume), sorted((made / "dicom").iterdir())
+    before = [path.read_bytes() for path in slices]
+    with pytest.raises(work.Trouble, match="is there already"):
+        desk.apply.export(node, volume, database, Asked(), slices[0])
+    with pytest.raises(work.Trouble, match="the folder of the DICOM files that the volume was loaded from"):
+        desk.apply.export(node, volume, database, Asked(), made / "dicom" / "neu.dcm")
+    number = desk.apply.export(node, volume, database, Asked(), out)
+    out.write_bytes(b"quicker")
+    entry = desk.over(number)
+    assert "is there already" in str(entry.outcome.failure)
+    assert (out.read_bytes(), desk.left()) == (b"quicker", [])
+    assert [path.read_bytes() for path in sorted((made / "dicom").iterdir())] == before

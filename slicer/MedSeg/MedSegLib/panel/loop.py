@@ -62,7 +62,7 @@ class Loop:
         who = _identity(volumes[model.channels[0]])
         run = training.saving(Path(case.data), case.name, case.patient, images, labels, model, identity=who)
         said("", "Saving…")
-        self.desk.asks.ask("save", Removing(run, folder), lambda event: _saved(event, written.unknown, said))
+        self.desk.asks.ask("save", Removing(run, folder), lambda event: _saved(event, written.notes, said))
 
     def tune(self, data: str, out: str, epochs: int, said: Said) -> None:
         """Queue a training on the data set, from the chosen model on; `said` hears how it ended.
@@ -134,15 +134,13 @@ def _learnt(outcome: Outcome) -> str:
     return f"The new model is made.{measured} It is at Model when the folder that it lies in is chosen there."
 
 
-def _saved(event: Event, unknown: tuple[str, ...], said: Said) -> None:
+def _saved(event: Event, left_out: tuple[str, ...], said: Said) -> None:
     if not isinstance(event, Outcome):
         return
     if event.state != DONE:
         said("stop", str(event.failure or "It was not saved."))
         return
     saved = event.facts["saved"]
-    notes = list(saved.notes)
-    if unknown:
-        notes.append(f"Left out, since the model has no such label: {', '.join(unknown)}.")
+    notes = [*saved.notes, *left_out]
     counted = f"The data set has {saved.cases} cases of {saved.patients} patients."
     said("look" if notes else "ok", " ".join([f"Saved as {saved.case}.", counted, *notes]))
