@@ -62,15 +62,9 @@ def saving(
     model: Model,
     *,
     identity: str = "",
-    absent: bool = False,
 ) -> Background:
-    """`save_case` in the background; `facts["saved"]` is its `SavedCase`. A failure of the code `absent` is a question:
-    once the user has agreed, the same call with `absent=True` saves."""
-    return working(
-        lambda errand: {
-            "saved": save_case(data, case, patient, images, labels, model, identity=identity, absent=absent)
-        }
-    )
+    """`save_case` in the background; `facts["saved"]` is its `SavedCase`."""
+    return working(lambda errand: {"saved": save_case(data, case, patient, images, labels, model, identity=identity)})
 
 
 def save_case(
@@ -100,7 +94,8 @@ def save_case(
             model, and so may be this one under another name.
 
     Raises:
-        Trouble: they do not fit each other, or the data set, whose cases are as they were.
+        Trouble: they do not fit each other, or the data set, whose cases are as they were. The code `absent` is a
+            question: once the user agrees, the same call with `absent=True` saves.
     """
     table = labeltable.of_run(Path(model.ask))
     _refuse_other_channels(images, model)

@@ -21,10 +21,10 @@ def values(table: Table, file: Header, scan: Header, *, absent: bool) -> tuple[n
     """Label map (I, J, K) of a segmentation or of a label map, and sentences that the user ought to read.
 
     Args:
-        absent: whether the user has agreed to what `refuse_renamed` asks.
+        absent: whether a label without a segment is not there, though a segment that is no label may be it.
 
     Raises:
-        Trouble: they do not fit each other.
+        Trouble: they do not fit each other; of the code `absent`, which is a question, where only the user can tell.
     """
     place = _place(file, scan)
     layers = nrrd.voxels(file)
@@ -45,25 +45,6 @@ def values(table: Table, file: Header, scan: Header, *, absent: bool) -> tuple[n
     return whole.astype(np.uint8 if max(table.known) < 256 else np.uint16), notes
 
 
-def refuse_renamed(unknown: Sequence[str], missing: Sequence[str]) -> None:
-    """See whether a segment may be a label under another name: then the case would teach that what was drawn is not
-    there.
-
-    Args:
-        unknown: names of segments that are no label of the model.
-        missing: names of labels that have no segment.
-
-    Raises:
-        Trouble: of the code `absent`, which is a question: the user may agree.
-    """
-    if unknown and missing:
-        what = (
-            f"The model has no label {_listed(unknown)}, and there is no segment {_listed(missing)}: "
-            "the case would teach that this is not there."
-        )
-        raise Trouble(what, "If it is there, give the segment the label's name first.", "absent")
-
-
 def _of_segments(
     table: Table, file: Header, layers: np.ndarray, place: _Place, absent: bool
 ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -80,7 +61,7 @@ def _of_segments(
         what = f"None of the segments ({', '.join(strange)}) has the name of one of the model's labels."
         raise Trouble(what, f"Name them: {', '.join(table.names)}.", "labels")
     if not absent:
-        refuse_renamed(strange, [name for name in table.names if name not in drawn])
+        _refuse_renamed(strange, [name for name in table.names if name not in drawn])
     masks = {name: place.whole(mask) for name, mask in drawn.items()}
     cut = _cut({name: (mask, masks[name]) for name, mask in drawn.items()})
     made, notes = labeltable.numbers(table, masks)
@@ -90,6 +71,25 @@ def _of_segments(
     if bare:
         notes = (*notes, f"The case teaches that this is not there: {', '.join(bare)}.")
     return made, (*cut, *notes)
+
+
+def _refuse_renamed(unknown: Sequence[str], missing: Sequence[str]) -> None:
+    """See whether a segment may be a label under another name: then the case would teach that what was drawn is not
+    there.
+
+    Args:
+        unknown: names of segments that are no label of the model.
+        missing: names of labels that have no segment.
+
+    Raises:
+        Trouble: of the code `absent`, which is a question: the user may agree.
+    """
+    if unknown and missing:
+        what = (
+            f"The model has no label {_listed(unknown)}, and there is no segment {_listed(missing)}: "
+            "the case would teach that this is not there."
+        )
+        raise Trouble(what, "If it is there, give the segment the label's name first.", "absent")
 
 
 def _segments(file: Header, layers: int) -> list[tuple[str, int, int]]:

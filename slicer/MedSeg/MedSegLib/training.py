@@ -16,11 +16,10 @@ from typing import Any
 from MedSegLib import cohort, labeltable, words
 from MedSegLib.background import Background
 from MedSegLib.cases import SavedCase, save_case, saving
-from MedSegLib.drawn import refuse_renamed
 from MedSegLib.errand import Ended, Errand, clear, working
 from MedSegLib.trouble import Trouble
 
-__all__ = ["SavedCase", "fine_tune", "recipe_words", "refuse_renamed", "save_case", "saving"]
+__all__ = ["SavedCase", "fine_tune", "recipe_words", "save_case", "saving"]
 
 PINNED = (
     *("orientation", "spacing_mm", "size", "antialias", "steps", "patch", "normalisation", "crop", "order"),
