@@ -60,9 +60,10 @@ def test_a_label_map_by_numbers(place: Path) -> None:
 @pytest.mark.parametrize("start", [(1000, 0, 0), (8, 0, 0), (0, -7, 0)])
 def test_what_lies_beside_the_scan_is_refused(place: Path, start: tuple[int, int, int]) -> None:
     run = run_with(place, LabelTable.of({"liver": 1}))
-    with pytest.raises(Trouble, match="wholly outside of the scan") as caught:
-        saved(place, run, {"liver": box(slice(0, 8))}, case="a", start=start)
-    assert caught.value.failure.code == "outside" and not (place / "data").exists()
+    for drawn in (box(slice(0, 8)), np.zeros(SHAPE, bool)):
+        with pytest.raises(Trouble, match="wholly outside of the scan") as caught:
+            saved(place, run, {"liver": drawn}, case="a", start=start)
+        assert caught.value.failure.code == "outside" and not (place / "data").exists()
 
 
 def test_voxels_that_are_all_outside_are_refused_though_the_grids_meet(place: Path) -> None:

@@ -72,7 +72,7 @@ def _kept(data: Path) -> dict[str, str]:
 
 def _known(rows: Rows, kept: Mapping[str, str], standing: str) -> str:
     """The patient whose cases are of this identity; empty: there are none yet."""
-    cases = [case for case in rows if standing and kept.get(case) == standing]
+    cases = [case for case in rows if kept.get(case) == standing]
     names = sorted({rows[case]["patient"] for case in cases})
     if len(names) > 1:
         what = f"The data set has cases of one Patient ID as several patients ({', '.join(names)})."
