@@ -11,12 +11,16 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
+from medseg.labels import LabelTable
+from medseg.readers import read
+from MedSegLib import cases
 from MedSegLib.background import Background
 from MedSegLib.models import Label, Model
 from MedSegLib.work import Event, Outcome
 from tests import tiny
 
 PATIENCE_S = 300
+SHAPE = (8, 7, 6)
 ODD = "täst ordner"
 """A folder's name with a space and a letter beyond ASCII."""
 
@@ -82,3 +86,37 @@ def ended(run: Background, *, patience_s: float = PATIENCE_S) -> tuple[Outcome, 
 def nifti_as_scan(path: Path, target: Path) -> Path:
     loaded = nib.load(path)
     return scan(target, np.asarray(loaded.dataobj), loaded.affine)
+
+
+def run_with(place: Path, table: LabelTable, channels: tuple[str, ...] = ("CT",), name: str = "run") -> Path:
+    """A folder of which only the labels and the plan matter here."""
+    run = place / name
+    run.mkdir(parents=True)
+    (run / "labels.json").write_text(json.dumps(table.to_json()), encoding="utf-8")
+    (run / "plan.json").write_text(json.dumps({"channels": channels}), encoding="utf-8")
+    return run
+
+
+def saved(place: Path, run: Path, masks: dict[str, np.ndarray], **how: object) -> cases.SavedCase:
+    """One case of a random scan, for each of the model's channels."""
+    told = model(run)
+    seed = int(how.get("seed", 0))  # type: ignore[call-overload]
+    images = []
+    for number, channel in enumerate(told.channels):
+        voxels = np.random.default_rng((seed, number)).integers(0, 99, SHAPE).astype(np.int16)
+        images.append((channel, scan(place / "volumes" / f"{channel}.nrrd", voxels)))
+    start = how.get("start", (0, 0, 0))
+    labels = segmentation(place / "volumes" / "labels.seg.nrrd", masks, start)  # type: ignore[arg-type]
+    case, patient = str(how.get("case", "")), str(how.get("patient", ""))
+    known = {key: how[key] for key in ("identity", "absent") if key in how}
+    return cases.save_case(place / "data", case, patient, images, labels, told, **known)  # type: ignore[arg-type]
+
+
+def box(*slices: slice, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[slices] = True
+    return mask
+
+
+def label_map(data: Path, case: str) -> np.ndarray:
+    return read(data / "labels" / f"{case}.nrrd").array[0]

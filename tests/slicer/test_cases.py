@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,47 +15,14 @@ from MedSegLib import cases, cohort, labeltable
 from MedSegLib.trouble import Trouble
 from tests import tiny
 from tests.slicer import corrected
+from tests.slicer.corrected import SHAPE, box, label_map, run_with, saved
 
 BRATS = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
-SHAPE = (8, 7, 6)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     return tmp_path / corrected.ODD
-
-
-def run_with(place: Path, table: LabelTable, channels: tuple[str, ...] = ("CT",)) -> Path:
-    """A folder of which only the labels and the plan matter here."""
-    run = place / "run"
-    run.mkdir(parents=True)
-    (run / "labels.json").write_text(json.dumps(table.to_json()), encoding="utf-8")
-    (run / "plan.json").write_text(json.dumps({"channels": channels}), encoding="utf-8")
-    return run
-
-
-def saved(place: Path, run: Path, masks: dict[str, np.ndarray], **how: object) -> cases.SavedCase:
-    """One case of a random scan, for each of the model's channels."""
-    model = corrected.model(run)
-    seed = int(how.get("seed", 0))  # type: ignore[call-overload]
-    images = []
-    for number, channel in enumerate(model.channels):
-        voxels = np.random.default_rng((seed, number)).integers(0, 99, SHAPE).astype(np.int16)
-        images.append((channel, corrected.scan(place / "volumes" / f"{channel}.nrrd", voxels)))
-    start = how.get("start", (0, 0, 0))
-    labels = corrected.segmentation(place / "volumes" / "labels.seg.nrrd", masks, start)  # type: ignore[arg-type]
-    case, patient = str(how.get("case", "")), str(how.get("patient", ""))
-    return cases.save_case(place / "data", case, patient, images, labels, model)
-
-
-def box(*slices: slice, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    mask = np.zeros(shape, bool)
-    mask[slices] = True
-    return mask
-
-
-def label_map(data: Path, case: str) -> np.ndarray:
-    return read(data / "labels" / f"{case}.nrrd").array[0]
 
 
 def test_a_case_is_read_by_medseg_as_it_was_drawn(place: Path) -> None:
@@ -134,13 +100,6 @@ def test_a_case_that_fails_leaves_the_former_where_it_is(place: Path, monkeypatc
     assert not list((place / "data").rglob("*.part")) and not (place / "data" / "replaced").exists()
 
 
-def test_the_same_name_for_another_patient_is_refused(place: Path) -> None:
-    run = run_with(place, LabelTable.of({"liver": 1}))
-    saved(place, run, {"liver": box(slice(0, 2))}, case="a", patient="p1")
-    with pytest.raises(Trouble, match=r"case 'a' of another patient \(p1, not p2\)\. Give this case another name"):
-        saved(place, run, {"liver": box(slice(0, 2))}, case="a", patient="p2")
-
-
 def test_two_channels(place: Path) -> None:
     run = run_with(place, LabelTable.of({"lesion": 1}), ("T1 Gd", "FLAIR"))
     saved(place, run, {"lesion": box(slice(0, 2))}, case="a")
@@ -182,43 +141,6 @@ def test_structures_that_exclude_each_other_may_not_overlap(place: Path) -> None
     assert not (place / "data").exists()
 
 
-def test_a_cropped_segmentation_is_put_into_its_place(place: Path) -> None:
-    run = run_with(place, LabelTable.of({"liver": 1}))
-    part = np.ones((3, 4, 2), bool)
-    saved(place, run, {"liver": part}, case="a", start=(2, -1, 4))
-    assert np.array_equal(label_map(place / "data", "a"), box(slice(2, 5), slice(0, 3), slice(4, 6)))
-
-
-def test_another_grid_is_refused(place: Path) -> None:
-    run = run_with(place, LabelTable.of({"liver": 1}))
-    with pytest.raises(Trouble, match=r"another grid than the scan \(8 x 7 x 6 voxels of 1\.5 x 1\.5 x 2 mm"):
-        saved(place, run, {"liver": box(slice(0, 2))}, case="a", start=(0.5, 0, 0))
-    assert not (place / "data").exists()
-
-
-def test_a_label_map_by_numbers(place: Path) -> None:
-    run = run_with(place, LabelTable.of({"liver": 5}))
-    model = corrected.model(run)
-    scan = corrected.scan(place / "CT.nrrd", np.zeros(SHAPE, np.float32), packed=False)
-    labels = corrected.scan(place / "labels.nrrd", np.where(box(slice(0, 2)), 5, 0).astype(np.int16))
-    cases.save_case(place / "data", "a", "", [("CT", scan)], labels, model)
-    assert np.array_equal(label_map(place / "data", "a"), 5 * box(slice(0, 2)))
-    corrected.scan(place / "labels.nrrd", np.full(SHAPE, 7, np.int16))
-    with pytest.raises(Trouble, match="the number 7, which no label of the model has"):
-        cases.save_case(place / "data", "b", "", [("CT", scan)], labels, model)
-
-
-def test_segments_of_other_names_are_told(place: Path) -> None:
-    run = run_with(place, LabelTable.of({"liver": 1, "spleen": 2}))
-    done = saved(place, run, {"liver": box(slice(0, 2)), "my notes": box(slice(4, 5))}, case="a")
-    assert done.notes == (
-        "Left out, as the model has no such label: my notes.",
-        "The case teaches that this is not there: spleen.",
-    )
-    with pytest.raises(Trouble, match=r"None of the segments \(my notes\).*Name them: liver, spleen"):
-        saved(place, run, {"my notes": box(slice(4, 5))}, case="b")
-
-
 def test_a_data_set_for_other_labels_is_refused(place: Path) -> None:
     run = run_with(place, LabelTable.of({"liver": 1}))
     (place / "data").mkdir()
@@ -230,49 +152,61 @@ def test_a_data_set_for_other_labels_is_refused(place: Path) -> None:
         saved(place, run, {"liver": box(slice(0, 2))}, case="a")
 
 
+def test_labels_in_another_order_are_other_labels(place: Path) -> None:
+    """The network's channels are in that order."""
+    first = run_with(place, LabelTable.of({"liver": 1, "spleen": 2}))
+    second = run_with(place, LabelTable.of({"spleen": 2, "liver": 1}), name="second")
+    masks = {"liver": box(slice(0, 2)), "spleen": box(slice(3, 5))}
+    saved(place, first, masks, case="a")
+    with pytest.raises(Trouble, match=r"for other labels \(liver 1, spleen 2\) than the model's \(spleen 2, liver 1\)"):
+        saved(place, second, masks, case="b")
+
+
+@pytest.mark.parametrize("channels", [("MR",), ("CT", "PET")])
+def test_a_data_set_for_other_channels_is_refused(place: Path, channels: tuple[str, ...]) -> None:
+    table, masks = LabelTable.of({"liver": 1}), {"liver": box(slice(0, 2))}
+    first, second = run_with(place, table), run_with(place, table, channels, name="second")
+    saved(place, first, masks, case="a")
+    before = sorted((place / "data").rglob("*"))
+    with pytest.raises(Trouble, match=rf"for other channels \(CT\) than the model's \({', '.join(channels)}\)"):
+        saved(place, second, masks, case="b")
+    assert sorted((place / "data").rglob("*")) == before
+    assert saved(place, first, masks, case="b").cases == 2
+
+
+def test_channels_of_a_folder_that_came_without_their_names(place: Path) -> None:
+    table, masks = LabelTable.of({"liver": 1}), {"liver": box(slice(0, 2))}
+    one, two = run_with(place, table), run_with(place, table, ("T1", "FLAIR"), name="two")
+    data = place / "data"
+    for kind in ("images", "labels"):
+        tiny.nifti(data / kind / "old.nii.gz", np.zeros(SHAPE, np.uint8))
+    with pytest.raises(Trouble, match=r"channels \(one without a name\) than the model's \(T1, FLAIR\)"):
+        saved(place, two, masks, case="a")
+    (data / "images" / "old.nii.gz").unlink()
+    (data / "images" / "old").mkdir()  # a DICOM series
+    assert saved(place, one, masks, case="a").cases == 2
+    for channel in ("T1", "FLAIR"):
+        tiny.nifti(place / "several" / "images" / channel / "old.nii.gz", np.zeros(SHAPE, np.uint8))
+    data.rename(place / "former")
+    (place / "several").rename(data)
+    with pytest.raises(Trouble, match=r"channels \(FLAIR, T1\) than the model's \(CT\)"):
+        saved(place, one, masks, case="a")
+    assert saved(place, two, masks, case="a").cases == 1
+
+
+def test_a_damaged_list_of_channels_is_told(place: Path) -> None:
+    run = run_with(place, LabelTable.of({"liver": 1}))
+    (place / "data").mkdir()
+    (place / "data" / "channels.json").write_text("[", encoding="utf-8")
+    with pytest.raises(Trouble, match=r"channels\.json is damaged"):
+        saved(place, run, {"liver": box(slice(0, 2))}, case="a")
+
+
 @pytest.mark.parametrize("name", ["../a", "a/b", ".a", "con", "a.b", "x" * 81, "-a"])
 def test_names_that_are_no_names_of_files(place: Path, name: str) -> None:
     run = run_with(place, LabelTable.of({"liver": 1}))
     with pytest.raises(Trouble, match="cannot be the name of a case"):
         saved(place, run, {"liver": box(slice(0, 2))}, case=name)
-
-
-def test_people_of_a_folder_that_came_without_a_table(place: Path) -> None:
-    run = run_with(place, LabelTable.of({"liver": 1}))
-    for kind in ("images", "labels"):
-        tiny.nifti(place / "data" / kind / "old.nii.gz", np.zeros(SHAPE, np.uint8))
-    done = saved(place, run, {"liver": box(slice(0, 2))}, case="new", patient="old")
-    assert (done.cases, done.patients) == (2, 1)
-    text = (place / "data" / "patients.csv").read_text(encoding="utf-8")
-    assert text == "case,patient\nnew,old\nold,old\n"
-
-
-def test_columns_of_a_table_of_patients_stay(place: Path) -> None:
-    run = run_with(place, LabelTable.of({"liver": 1}))
-    (place / "data").mkdir()
-    (place / "data" / "patients.csv").write_text("case,patient,centre\nold,p,Ulm\n", encoding="utf-8")
-    saved(place, run, {"liver": box(slice(0, 2))}, case="new", patient="p")
-    text = (place / "data" / "patients.csv").read_text(encoding="utf-8")
-    assert text == "case,patient,centre\nnew,p,\nold,p,Ulm\n"
-
-
-def test_a_patient_id_is_told_by_what_stands_for_it(place: Path) -> None:
-    run = run_with(place, LabelTable.of({"liver": 1}))
-    scan = corrected.scan(place / "CT.nrrd", np.zeros(SHAPE, np.int16))
-    labels = corrected.segmentation(place / "l.seg.nrrd", {"liver": box(slice(0, 2))})
-    given = (place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
-    outcome, _ = corrected.ended(cases.saving(*given, identity="MÜLLER 1950"))
-    assert outcome.facts["saved"].patient == cohort.pseudonym(place / "data", "MÜLLER 1950")
-    text = "".join(path.read_text("utf-8") for path in (place / "data").iterdir() if path.is_file())
-    assert "1950" not in text and "LLER" not in text
-
-
-def test_pseudonyms_tell_patients_apart_and_no_more(place: Path) -> None:
-    data = place / "data"
-    first = cohort.pseudonym(data, "MÜLLER 1950")
-    assert first == cohort.pseudonym(data, " MÜLLER 1950 ") != cohort.pseudonym(data, "MÜLLER 1951")
-    assert first != cohort.pseudonym(place / "other", "MÜLLER 1950")
-    assert cohort.pseudonym(data, " ") == "" and "LER" not in first
 
 
 @pytest.mark.parametrize(
@@ -287,7 +221,7 @@ def test_pseudonyms_tell_patients_apart_and_no_more(place: Path) -> None:
 )
 def test_labels_yaml_makes_the_models_own_table(place: Path, table: LabelTable) -> None:
     run = run_with(place, table)
-    cohort.describe(place / "data", labeltable.of_run(run))
+    cohort.describe(place / "data", labeltable.of_run(run), ["CT"])
     (place / "data" / "images").mkdir()
     sitk.WriteImage(corrected.image(np.zeros(SHAPE, np.uint8)), str(place / "data" / "images" / "a.nrrd"))
     assert folder.cases(folder.Options(root=place / "data")).labels == table
@@ -308,6 +242,11 @@ def test_damaged_files_are_told(place: Path) -> None:
     labels.write_bytes(labels.read_bytes()[:-20])
     with pytest.raises(Trouble, match="damaged"):
         cases.save_case(place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
+    labels = corrected.segmentation(place / "l.seg.nrrd", {"liver": box(slice(0, 2))})
+    scan.write_bytes(scan.read_bytes()[:-8])
+    with pytest.raises(Trouble, match=r"CT\.nrrd is damaged"):
+        cases.save_case(place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
+    assert not list((place / "data").rglob("a.nrrd"))
     scan.write_bytes(b"no image")
     with pytest.raises(Trouble, match="not an NRRD file"):
         cases.save_case(place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))

@@ -68,7 +68,9 @@ def test_a_model_learns_from_cases_is_stopped_and_goes_on(place: Path) -> None:
     assert outcome.state == CANCELLED and time.monotonic() - began < SOON_S
     tensors = len(Run(start).build().state_dict())
     assert any(f"init: {tensors} of {tensors} tensors from" in text for text in lines(seen))
-    assert (out / "last.safetensors").exists()
+    assert (out / "last.safetensors").exists() and (out / ".medseg-cache").is_dir()
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"epoch": 2, "lo')  # as of a machine that lost its power
 
     model = corrected.model(start)
     scans = [(channel, place / f"{n}.nrrd") for n, channel in enumerate(CHANNELS)]
@@ -81,6 +83,7 @@ def test_a_model_learns_from_cases_is_stopped_and_goes_on(place: Path) -> None:
     assert percents == sorted(percents) and percents[-1] == 100
     assert any(event.stage.startswith("epoch 3 of 3, Dice ") for event in heard if isinstance(event, Progress))
     assert outcome.facts["run"] == out and 0 <= outcome.facts["dice"] <= 1
+    assert not list(place.rglob(".medseg-cache"))  # the scans that were prepared for it
 
     before, after = Run(start), Run(out)
     same = {"normalisation", "spacing_mm", "patch", "orientation", "crop", "order", "channels"}
@@ -131,6 +134,26 @@ def test_one_patient_alone_is_on_both_sides_which_is_stamped(place: Path) -> Non
     assert config.load(Path(words[0]), words[1:]).split.kind == "none"
 
 
+def test_what_goes_on_is_as_it_was_however_many_cases_were_saved_since(place: Path) -> None:
+    start, out = beginning(place), place / "neu"
+    data = corrected_cases(place, start, ("p1",))
+    how = {"epochs": 1, "steps": 1, "device": "cpu"}
+    first = training.recipe_words(start, data, out, **how)  # type: ignore[arg-type]
+    before = config.load(Path(first[0]), first[1:])
+    out.mkdir()
+    (out / "recipe.yaml").write_text(config.dump(before), encoding="utf-8")
+    (out / "split.json").write_text("{}", encoding="utf-8")
+    scans = [(channel, place / f"{n}.nrrd") for n, channel in enumerate(CHANNELS)]
+    for n in range(training.FEW):  # with one more, several processes prepare; with a second patient, one is held back
+        cases.save_case(data, f"later{n}", "p2", scans, place / "labels.seg.nrrd", corrected.model(start))
+    again = training.recipe_words(start, data, out, **how)  # type: ignore[arg-type]
+    assert config.dump(config.load(Path(again[0]), again[1:])) == config.dump(before)
+    new = training.recipe_words(start, data, place / "newer", **how)  # type: ignore[arg-type]
+    made = config.load(Path(new[0]), new[1:])
+    assert (made.split.kind, before.split.kind) == ("holdout", "none")
+    assert (made.prepare.workers, before.prepare.workers) == ("auto", 0)
+
+
 def test_what_cannot_be_trained_further(place: Path) -> None:
     start = beginning(place)
     how = {"epochs": 1, "steps": 1, "device": "cpu"}
@@ -142,6 +165,9 @@ def test_what_cannot_be_trained_further(place: Path) -> None:
         Trouble, match=r"for other labels \(whole \[1, 2\], core \[2\]\) than the model's \(left 1, right 2"
     ):
         training.recipe_words(other, data, place / "out", **how)  # type: ignore[arg-type]
+    (data / "channels.json").write_text('["T2", "FLAIR"]', encoding="utf-8")
+    with pytest.raises(Trouble, match=r"other channels \(T2, FLAIR\) than the model's \(T1, FLÄIR\)"):
+        training.recipe_words(start, data, place / "out", **how)  # type: ignore[arg-type]
     outcome, _ = corrected.ended(training.fine_tune(PROGRAM, start, data, start))
     assert "into its own folder" in str(outcome.failure)
     (start / "plan.json").unlink()

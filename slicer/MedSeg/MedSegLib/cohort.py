@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import hmac
 import io
 import json
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,23 +15,12 @@ from MedSegLib.trouble import Trouble
 
 SUFFIXES = (".nii.gz", ".seg.nrrd", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", "")
 """Of files that a case may have come as; none: a folder."""
-REPLACED, KEY = "replaced", ".pseudonyms"
+REPLACED = "replaced"
+LABELS, CHANNELS = "labels.yaml", "channels.json"
+UNNAMED = "one without a name"
 Rows = dict[str, dict[str, str]]
 Make = Callable[[Path], Any]
 """Makes a file."""
-
-
-def pseudonym(data: Path, identity: str) -> str:
-    """What stands for a patient in this data set: the same for the same `identity` (a DICOM Patient ID), which nobody
-    finds out who has not the data set's key. Empty for an empty one."""
-    if not identity.strip():
-        return ""
-    path = data / KEY
-    if not path.exists():
-        data.mkdir(parents=True, exist_ok=True)
-        _write(path, secrets.token_hex(32) + "\n")
-    key = bytes.fromhex(path.read_text(encoding="utf-8"))
-    return f"patient-{hmac.new(key, identity.strip().encode(), 'sha256').hexdigest()[:10]}"
 
 
 def patients(data: Path) -> dict[str, str]:
@@ -41,14 +28,26 @@ def patients(data: Path) -> dict[str, str]:
     return {case: row["patient"] for case, row in people(data).items() if files_of(data / "labels", case)}
 
 
-def describe(data: Path, table: Table) -> None:
-    """Write labels.yaml, or see that the one that is there says the same."""
-    path, wanted = data / "labels.yaml", table.described()
+def describe(data: Path, table: Table, channels: Sequence[str]) -> None:
+    """Write labels.yaml and channels.json, or see that those that are there say the same.
+
+    Raises:
+        Trouble: they do not; nothing was written.
+    """
+    labelled = _refuse_other_labels(data / LABELS, table.described())
+    named = _refuse_other_channels(data, list(channels))
+    if not labelled:
+        write(data / LABELS, _as_text(table.described()))
+    if not named:
+        write(data / CHANNELS, json.dumps(list(channels), ensure_ascii=False) + "\n")
+
+
+def _refuse_other_labels(path: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether the file is there, and says the same."""
     try:
         there = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        _write(path, _as_text(wanted))
-        return
+        return False
     except ValueError as error:
         what = "The data set's labels.yaml was not written by this module, which reads it as JSON alone."
         raise Trouble(
@@ -58,6 +57,34 @@ def describe(data: Path, table: Table) -> None:
         names = there.get("labels", {}) if isinstance(there, dict) else {}
         what = f"The data set is for other labels ({_some(names)}) than the model's ({_some(wanted['labels'])})."
         raise Trouble(what, "Choose another folder for this model's cases.", "labels")
+    return True
+
+
+def _refuse_other_channels(data: Path, wanted: list[str]) -> bool:
+    """Whether the file is there, and names the same channels. Without it, those are taken that images/ looks like."""
+    try:
+        there = json.loads((data / CHANNELS).read_text(encoding="utf-8-sig"))
+        named = True
+    except FileNotFoundError:
+        there, named = _looks_like(data), False
+    except ValueError as error:
+        what = f"The data set's {CHANNELS} is damaged."
+        raise Trouble(
+            what, "Choose a new folder, or delete that file if all cases are this model's.", "channels"
+        ) from error
+    same = len(wanted) == 1 if there == [UNNAMED] else not there or sorted(there) == sorted(wanted)
+    if not same:
+        what = f"The data set is for other channels ({', '.join(there)}) than the model's ({', '.join(wanted)})."
+        raise Trouble(what, "Choose another folder for this model's cases.", "channels")
+    return named
+
+
+def _looks_like(data: Path) -> list[str]:
+    """Channels of a folder that came without their names; none: it has no images yet."""
+    images = data / "images"
+    found = [path for path in images.iterdir() if not path.name.startswith(".")] if images.is_dir() else []
+    folders = [path.name for path in found if path.is_dir() and not files_of(data / "labels", path.name)]
+    return sorted(folders) if folders and len(folders) == len(found) else [UNNAMED] if found else []
 
 
 def people(data: Path) -> Rows:
@@ -82,14 +109,7 @@ def write_people(data: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
     table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     table.writeheader()
     table.writerows(rows[case] for case in sorted(rows))
-    _write(data / "patients.csv", text.getvalue())
-
-
-def refuse_other_patient(rows: Mapping[str, Mapping[str, str]], case: str, patient: str) -> None:
-    before = rows.get(case, {}).get("patient", patient)
-    if before not in (patient, case):  # a case of its own may get a patient later
-        what = f"The data set has a case '{case}' of another patient ({before}, not {patient})."
-        raise Trouble(what, "Give this case another name.", "patient")
+    write(data / "patients.csv", text.getvalue())
 
 
 def exchange(data: Path, case: str, makers: Mapping[Path, Make]) -> Path | None:
@@ -138,7 +158,7 @@ def _as_text(said: Mapping[str, Any]) -> str:
     return json.dumps(said, indent=1, ensure_ascii=False) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """A file that is there whole, or not at all."""
     partial = _partial(path)
     try:

@@ -16,7 +16,7 @@ from typing import Any
 from MedSegLib import cohort, labeltable, words
 from MedSegLib.background import Background
 from MedSegLib.cases import SavedCase, save_case, saving
-from MedSegLib.errand import Ended, Errand, working
+from MedSegLib.errand import Ended, Errand, clear, working
 from MedSegLib.trouble import Trouble
 
 __all__ = ["SavedCase", "fine_tune", "recipe_words", "save_case", "saving"]
@@ -36,6 +36,8 @@ WARMING = 0.05
 VALIDATED = 10
 """Times that the network is measured on whole scans, at most."""
 EPOCH = re.compile(r"epoch (\d+)/(\d+)  loss (\S+?)(?:  validation (\w+) (\S+))?(?=  | \(|$)")
+CACHE = ".medseg-cache"
+"""In the folder of the model that comes out: prepared scans, for as long as the training needs them."""
 CHECKED, BEGUN = 5.0, 10.0
 """Percent at which the cases are checked, and at which the first epoch begins."""
 
@@ -77,41 +79,56 @@ def _tuned(
     if out == run:
         raise Trouble("A model cannot be trained into its own folder.", "Choose a new folder.", "folder")
     said = recipe_words(run, data, out, **how)
-    if (out / "split.json").exists():
+    if _begun(out):
         _say_where_it_goes_on(errand, data, out, int(how["epochs"]))
     else:
         _check(errand, program, said)
     errand.at(CHECKED, "preparing the cases")
     ended = errand.run([*program, "train", *said, "--out", str(out)], heard=lambda text: _heard(errand, text))
     _refuse_bad_end(ended)
+    if (out / CACHE).exists():
+        clear(out / CACHE, errand)
     return _facts(out)
 
 
+def _begun(out: Path) -> bool:
+    return (out / "split.json").exists()
+
+
 def recipe_words(run: Path, data: Path, out: Path, *, epochs: int, steps: int, device: str) -> list[str]:
-    """The recipe, and what is changed of it, as the command line takes them.
+    """The recipe, and what is changed of it, as the command line takes them. What hangs on the number of cases is that
+    of the training's own recipe where it goes on: cases may have been saved since.
 
     Raises:
         Trouble: the model cannot be trained further with these cases.
     """
     plan = _plan(run)
-    people = _people(run, data)
     channels = list(plan["channels"])
+    people = _people(run, data, channels)
     settings: dict[str, Any] = {
         "name": out.name,
         "dataset": {"name": "folder", "root": str(data), "channels" if len(channels) > 1 else "files_hold": channels},
         "labels": None,
         "paint": None,
-        "split": {"kind": "holdout", "validation": 0.2} if len(set(people.values())) > 1 else {"kind": "none"},
-        "cache": str(out.parent / ".medseg-cache"),
+        "cache": str(out / CACHE),
         "init": {"weights": str(run), "heads": "load"},
         "prepare.batch": min(int(plan["batch"]), LARGEST_BATCH),
-        "prepare.workers": "auto" if len(people) > FEW else 0,
         "prepare.centres": [],
         **{f"prepare.{key}": plan[key] for key in PINNED if key in plan},
         **_training(epochs, steps, device),
+        **({} if _begun(out) else _for_cases(people)),
     }
     changes = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())  # JSON is YAML
-    return [str(run / "recipe.yaml"), *changes]
+    return [str((out if _begun(out) else run) / "recipe.yaml"), *changes]
+
+
+def _for_cases(people: Mapping[str, str]) -> dict[str, Any]:
+    """What hangs on how many cases there are, and of how many patients."""
+    several = len(set(people.values())) > 1
+    return {
+        "split": {"kind": "holdout", "validation": 0.2} if several else {"kind": "none"},
+        "prepare.workers": "auto" if len(people) > FEW else 0,
+    }
 
 
 def _training(epochs: int, steps: int, device: str) -> dict[str, Any]:
@@ -160,12 +177,12 @@ def _plan(run: Path) -> dict[str, Any]:
     return plan
 
 
-def _people(run: Path, data: Path) -> dict[str, str]:
+def _people(run: Path, data: Path, channels: Sequence[str]) -> dict[str, str]:
     """Patient by case, of those that there are to learn from."""
     people = cohort.patients(data)
     if not people:
         raise Trouble("The data set has no case yet.", "Correct a result, and save it as a training case.", "no-cases")
-    cohort.describe(data, labeltable.of_run(run))
+    cohort.describe(data, labeltable.of_run(run), channels)
     return people
 
 
@@ -241,8 +258,18 @@ def _facts(out: Path) -> dict[str, Any]:
 
 
 def _log(out: Path) -> list[dict[str, Any]]:
+    """The epochs that were written down whole: one whose line was cut short is gone through again."""
     path = out / "log.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return [entry for entry in map(_entry, lines) if entry is not None]
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return entry
 
 
 def _json(path: Path) -> Any:
