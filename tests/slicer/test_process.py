@@ -92,7 +92,7 @@ def test_a_letter_that_is_cut_between_two_writes_is_one_letter():
 
 
 def test_what_nobody_fetches_is_held_back_and_not_lost():
-    child = python("for number in range(120_000): print(number)")
+    child = python("for number in range(120_000): print(f'{number:0100}')")
     until(lambda: child._size > process.MOST_WAITING)
     time.sleep(0.3)
     assert child._size < process.MOST_WAITING + process.LONGEST_LINE and child.code is None

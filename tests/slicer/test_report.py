@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from MedSegLib.models import Label, Model
 from MedSegLib.report import USUAL, Scrubber, report
-from MedSegLib.runs import Entry
+from MedSegLib.runs import About, Entry
 from MedSegLib.words import Failure
 from MedSegLib.work import FAILED, Order, Outcome, Progress
 
@@ -66,9 +66,11 @@ def read(text: str) -> str:
 def made(title: str, order: Order, texts: list[str], **other) -> str:
     failure = Failure(next(iter(texts), "Nothing."), "Send it again.", "unreadable", "\n".join(texts))
     facts = {"stages": STAGES, "memory_plan": "24 x 20 x 18 voxels; about 367 MiB of 18.5 GiB"}
-    entry = Entry(1, title, FAILED, Progress(37.0, FAILED), outcome=Outcome(FAILED, facts=facts, failure=failure))
-    entry.log.extend(texts)
-    return report(entry, order=order, model=MODEL, versions=VERSIONS, **other)
+    outcome = Outcome(FAILED, facts=facts, failure=failure)
+    entry = Entry(1, title, FAILED, Progress(37.0, FAILED), outcome=outcome, about=About(MODEL, order))
+    for text in texts:
+        entry.say(text)
+    return report(entry, versions=VERSIONS, **other)
 
 
 def an_order(folder: PurePosixPath, name: str, title: str) -> Order:

@@ -45,21 +45,17 @@ WORD = re.compile(r"[^\W_]+")
 def report(
     entry: Entry,
     *,
-    order: Order | None = None,
-    model: Model | None = None,
     versions: Mapping[str, str],
     secrets: Iterable[str] = (),
 ) -> str:
     """The text of a run of the queue.
 
     Args:
-        order: what was run, if it was one.
         versions: of Slicer, of the extension, of medseg, by name.
-        secrets: what the caller knows that must not be in it: names of nodes and patients, folders of the settings, the
-            token.
+        secrets: what the caller knows now that must not be in it, besides what the run itself has of that.
     """
-    public = _public(model, order)
-    scrubber = Scrubber([*secrets, entry.title, *_of_order(order), *_of_user()], public)
+    model, order = entry.about.model, entry.about.order
+    scrubber = Scrubber([*secrets, *entry.secrets, entry.title, *_of_order(order), *_of_user()], _public(model, order))
     outcome = entry.outcome
     lines = [f"{name}: {version}" for name, version in versions.items()]
     lines += [f"system: {platform.platform()}, {platform.machine()}, {os.cpu_count()} processors, {_memory()}"]
