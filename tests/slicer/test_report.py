@@ -194,6 +194,13 @@ def test_a_log_without_end_is_its_last_lines():
     assert len(log) == 60 and log[-1] == "  line 499"
 
 
+def test_what_the_run_itself_knew_is_not_in_it():
+    """The volume was removed meanwhile, and nobody else knows its name any more."""
+    entry = Entry(1, "T1: Glioma", FAILED, secrets=frozenset(["FLAIR Schwarzenberger"]))
+    entry.say("FLAIR Schwarzenberger: sent as it is shown")
+    assert "  <private>: sent as it is shown" in report(entry, versions=VERSIONS)
+
+
 def test_a_run_of_another_kind_has_a_report_too():
     entry = Entry(1, "Create the environment", FAILED)
     text = report(entry, versions=VERSIONS, secrets=["/home/jane/env"])
