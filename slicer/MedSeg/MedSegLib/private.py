@@ -85,7 +85,7 @@ def sweep(place: Path) -> None:
     """Remove what programs of this machine and this user have left in a place, and are not there any more."""
     for folder in place.glob(f"{NAME}*"):
         with contextlib.suppress(OSError, ValueError):
-            if not folder.is_symlink() and _left(folder / LOCK):
+            if _left(folder / LOCK):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

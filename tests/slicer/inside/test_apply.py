@@ -441,3 +441,21 @@ def test_a_volume_from_elsewhere_cannot_be_exported(scene: Any, desk: Desk, loca
     for database in (Database(made / "dicom"), None):
         with pytest.raises(work.Trouble, match="was not loaded from Slicer's DICOM database"):
             desk.apply.export(volume, volume, database, local.ask, made / "x.dcm")
+
+
+def test_results_that_cannot_be_put_into_their_folder_leave_nothing_there(scene: Any, tmp_path: Path) -> None:
+    """The second file is missing: what was moved already goes, too."""
+    into, given = tmp_path / "nach", tmp_path / "von"
+    given.mkdir()
+    (given / "a.seg.nrrd").write_text("x")
+    desk = Desk(scene, None, tmp_path / "läuft hier")
+    done = Outcome(DONE, {"a": given / "a.seg.nrrd", "b": given / "missing"})
+    with pytest.raises(FileNotFoundError):
+        desk.apply._into_folder("t", done, into, "P1_20240101_2")
+    assert not list(into.iterdir())
+    (given / "a.seg.nrrd").write_text("x")
+    desk.apply._into_folder("t", Outcome(DONE, {"a": given / "a.seg.nrrd"}), into, "P1_20240101_2")
+    assert [path.relative_to(into).as_posix() for path in sorted(into.rglob("*"))] == [
+        "P1_20240101_2",
+        "P1_20240101_2/a.seg.nrrd",
+    ]
