@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from MedSegLib.background import Background
+from MedSegLib.errand import working
 from MedSegLib.local import Local
 from MedSegLib.process import Child
 from MedSegLib.runs import Runs
-from MedSegLib.work import CANCELLED, DONE, FAILED, Line, Order, Progress
+from MedSegLib.work import CANCELLED, DONE, FAILED, Line, Order, Outcome, Progress
 from tests.slicer.program import PROGRAM, alive, finished, marked, until
 from tests.tiny import AFFINE, data_set, medseg_command, nifti, phantom, recipe, untrained_run
 
@@ -202,6 +205,46 @@ def test_a_question_is_answered_with_its_json(code):
 def test_a_question_that_is_not_answered(backend, code):
     outcome = finished(backend.ask(["info"]))[-1]
     assert outcome.state == FAILED and outcome.failure.code == code and outcome.failure.remedy
+
+
+@ON_LINUX
+@pytest.mark.parametrize("backend", ["predict", "errand"])
+def test_an_error_while_a_program_is_heard_ends_the_program(place, tmp_path, backend):
+    environment = marked()
+    script = """import sys, time
+print('{"stage": "network", "done": 1, "total": "x"}', file=sys.stderr, flush=True)
+time.sleep(60)"""
+    words = [sys.executable, "-c", script]
+    if backend == "predict":
+        run = Local(words, environment=environment).start(order(place, tmp_path / "o"))
+    else:
+        run = working(lambda errand: errand.run(words, environment=environment, heard=lambda text: 1 / 0))
+    assert finished(run)[-1].state == FAILED
+    assert not alive(environment) and left(tmp_path / "o") == []
+
+
+class Held:
+    """An event loop that gives threads of Python no turn but when it runs Python itself, as Slicer's does."""
+
+    def __init__(self) -> None:
+        self._sleep = ctypes.PyDLL(None).usleep
+        self.turns = 0
+
+    def outcome(self, run: Background, turns: int) -> Outcome:
+        for self.turns in range(1, turns + 1):
+            found = [event for event in run.poll() if isinstance(event, Outcome)]
+            if found:
+                return found[0]
+            self._sleep(100_000)
+        run.cancel()
+        raise AssertionError(f"nothing after {turns} turns")
+
+
+@ON_LINUX
+def test_much_output_is_read_in_few_turns_of_slicers_threads():
+    script = "import sys; print('[' + ','.join(['1' * 60] * 150_000) + ']')"
+    outcome = Held().outcome(Local([sys.executable, "-c", script]).ask([]), 80)
+    assert outcome.state == DONE and len(outcome.facts["answer"]) == 150_000
 
 
 def test_an_environment_that_is_gone_is_a_failure_with_a_remedy(place, tmp_path):

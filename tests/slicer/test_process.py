@@ -92,7 +92,7 @@ def test_a_letter_that_is_cut_between_two_writes_is_one_letter():
 
 
 def test_what_nobody_fetches_is_held_back_and_not_lost():
-    child = python("for number in range(120_000): print(number)")
+    child = python("for number in range(120_000): print(f'{number:0100}')")
     until(lambda: child._size > process.MOST_WAITING)
     time.sleep(0.3)
     assert child._size < process.MOST_WAITING + process.LONGEST_LINE and child.code is None
@@ -274,6 +274,66 @@ def test_a_guard_without_its_mark_touches_nobody_else(said):
     words = ["/bin/sh", "-c", script, "guard", "4711"]
     done = subprocess.run(words, input=said, capture_output=True, text=True, timeout=30)
     assert done.stdout.splitlines() == ([] if "ended" in said else ["-s TERM -- -4711", "-s KILL -- -4711"])
+
+
+def lost(guard: subprocess.Popen[bytes]) -> None:
+    guard.kill()
+    guard.wait()
+
+
+@on_linux
+def test_cancel_works_though_somebody_killed_the_guard():
+    environment = marked()
+    child = python(MOVES_AWAY, environment=environment)
+    line_of(child, "deaf", times=2)
+    lost(child._tree._guard)
+    assert seconds_until_gone(child, environment) < LIMIT_S
+    assert child.code in (-signal.SIGTERM, -signal.SIGKILL) and child._tree._guard.poll() is not None
+
+
+@on_linux
+def test_cancel_works_though_no_guard_can_take_its_place(monkeypatch):
+    environment = marked()
+    child = python(IGNORES, environment=environment)
+    line_of(child, "deaf")
+    lost(child._tree._guard)
+    monkeypatch.setattr(child._tree, "_new_guard", lambda: (_ for _ in ()).throw(OSError(12, "no memory")))
+    assert seconds_until_gone(child, environment) < LIMIT_S
+
+
+@on_linux
+def test_what_a_program_leaves_behind_goes_though_somebody_killed_the_guard():
+    environment = marked()
+    child = python(MOVES_AWAY, environment=environment)
+    line_of(child, "deaf", times=2)
+    lost(child._tree._guard)
+    os.kill(child._tree.process.pid, signal.SIGKILL)
+    heard(child)
+    assert child.code == -signal.SIGKILL and not alive(environment)
+
+
+@on_linux
+def test_one_that_escapes_with_the_pipe_does_not_hold_up_the_end():
+    """A process with an environment and a session of its own is not found again; the run ends all the same."""
+    wait = "import os, time; os.write(1, b'away\\n'); time.sleep(20)"
+    away = f"subprocess.Popen([sys.executable, '-c', {wait!r}], env={{}}, start_new_session=True)"
+    child = python(f"import subprocess, sys, time; escaped = {away}; print(escaped.pid); time.sleep(60)")
+    lines: list[str] = []
+    until(lambda: lines.extend(text for _, text in child.lines()) or len(lines) == 2, seconds=30)
+    try:
+        child.cancel()
+        assert until(lambda: child.code is not None, seconds=10) < LIMIT_S + 0.5
+    finally:
+        os.kill(int(next(line for line in lines if line != "away")), signal.SIGKILL)
+
+
+@on_linux
+def test_it_ends_with_whoever_hears_it():
+    environment = marked()
+    with pytest.raises(ZeroDivisionError), python(MOVES_AWAY, environment=environment) as child:
+        line_of(child, "deaf", times=2)
+        raise ZeroDivisionError
+    assert not alive(environment)
 
 
 @on_linux

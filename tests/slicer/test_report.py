@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from MedSegLib.models import Label, Model
 from MedSegLib.report import USUAL, Scrubber, report
-from MedSegLib.runs import Entry
+from MedSegLib.runs import About, Entry
 from MedSegLib.words import Failure
 from MedSegLib.work import FAILED, Order, Outcome, Progress
 
@@ -66,9 +66,11 @@ def read(text: str) -> str:
 def made(title: str, order: Order, texts: list[str], **other) -> str:
     failure = Failure(next(iter(texts), "Nothing."), "Send it again.", "unreadable", "\n".join(texts))
     facts = {"stages": STAGES, "memory_plan": "24 x 20 x 18 voxels; about 367 MiB of 18.5 GiB"}
-    entry = Entry(1, title, FAILED, Progress(37.0, FAILED), outcome=Outcome(FAILED, facts=facts, failure=failure))
-    entry.log.extend(texts)
-    return report(entry, order=order, model=MODEL, versions=VERSIONS, **other)
+    outcome = Outcome(FAILED, facts=facts, failure=failure)
+    entry = Entry(1, title, FAILED, Progress(37.0, FAILED), outcome=outcome, about=About(MODEL, order))
+    for text in texts:
+        entry.say(text)
+    return report(entry, versions=VERSIONS, **other)
 
 
 def an_order(folder: PurePosixPath, name: str, title: str) -> Order:
@@ -112,6 +114,25 @@ def test_no_name_that_the_run_knows_is_in_it(names):
             'File "/home/j d/env/lib/site-packages/medseg/engine/load.py", line 3',
             "File site-packages/medseg/engine/load.py, line 3",
         ),
+        ("reading /data/DICOM/Doe, John/IM0001", "reading <path>"),
+        ("cannot open /2023-patients/Muellerowa/scan: found 1", "cannot open <path>: found 1"),
+        ("cannot open /mnt/x/Smith (Anna)/a b.txt", "cannot open <path>"),
+        ("cannot open /mnt/x/Smith (Anna)", "cannot open <path>"),
+        ("kept in /mnt/x/Doe, John", "kept in <path>"),
+        ("kept in /mnt/x/doe, john; done", "kept in <path>; done"),
+        (r"C:\Users\D'Angelo\x.bin is here", "<path>"),
+        (r"kept in S:\O'Brien, which is full", "kept in <path>, which is full"),
+        ("kept in '/mnt/O'Brien', which is full", "kept in '<path>', which is full"),
+        ("kept in ../Muellerowa/scan", "kept in <path>"),
+        ('File "/home/j d/x.py", line 3, in read', 'File "<path>", line 3, in read'),
+        ("born 12 Jan 1961 or 1961/03/12 or 12. März 1961", "born <date> or <date> or <date>"),
+        ("born January 12, 1961 or 12-Jan-1961 or 12.03.61", "born <date> or <date> or <date>"),
+        ("PatientID A12345 and patient name: Anna", "PatientID <name> and patient name: <name>"),
+        ("accession RAD-99812 and RAD-99812", "accession <name> and <identifier>"),
+        ("Case Schmidtke-3: voxels: found 3; needed 2.", "Case <name>: voxels: found 3; needed 2."),
+        ("server fe80::1c2d:3e4f:5a6b said no", "server <address> said no"),
+        ("card 00:1B:44:11:3a:b7 of 2", "card <address> of 2"),
+        ("token=abcDEF123ghi456 twice", "token=<secret> twice"),
     ],
 )
 def test_what_looks_private_is_taken_out_though_nobody_named_it(text, kept):
@@ -127,6 +148,11 @@ def test_what_looks_private_is_taken_out_though_nobody_named_it(text, kept):
         "the service's answer wasn't what the model's recipe needs",
         "torch 2.13.0+cpu, medseg 0.1.0",
         "RuntimeError: expected 3 channels, got 2",
+        "case 3 of 12 is done at 12:34:56",
+        "c10::Error in aten::conv3d of torch::nn, and 1024x1024x300 voxels on x86_64",
+        "a token that the service does not know",
+        "in this case it is well; needed 11000 MiB",
+        "148/360 tiles, 3 x 12 x 1961 voxels",
     ],
 )
 def test_what_helps_stays(text):
@@ -166,6 +192,13 @@ def test_a_log_without_end_is_its_last_lines():
     text = made("", an_order(PurePosixPath("/x"), "y", ""), [f"line {number}" for number in range(500)])
     log = text.split("log:\n")[1].splitlines()
     assert len(log) == 60 and log[-1] == "  line 499"
+
+
+def test_what_the_run_itself_knew_is_not_in_it():
+    """The volume was removed meanwhile, and nobody else knows its name any more."""
+    entry = Entry(1, "T1: Glioma", FAILED, secrets=frozenset(["FLAIR Schwarzenberger"]))
+    entry.say("FLAIR Schwarzenberger: sent as it is shown")
+    assert "  <private>: sent as it is shown" in report(entry, versions=VERSIONS)
 
 
 def test_a_run_of_another_kind_has_a_report_too():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from MedSegLib.background import Background, Talk
-from MedSegLib.runs import MOST_LINES, Runs
+from MedSegLib.runs import MOST_LINES, About, Runs
 from MedSegLib.words import Failure
 from MedSegLib.work import CANCELLED, DONE, FAILED, Event, Line, Outcome, Progress
 from tests.slicer.program import finished, until
@@ -125,6 +125,29 @@ def test_the_log_is_bounded(queue):
     begun[0][1].events += [Line(str(number)) for number in range(3 * MOST_LINES)]
     runs.poll()
     assert list(runs.entries[0].log) == [str(number) for number in range(2 * MOST_LINES, 3 * MOST_LINES)]
+
+
+def test_lines_are_counted_although_the_first_are_gone(queue):
+    runs, add, begun, _ = queue
+    add("a")
+    runs.poll()
+    begun[0][1].events += [Line("x")] * (3 * MOST_LINES) + [Outcome(FAILED, failure=Failure("No room."))]
+    runs.poll()
+    assert runs.entries[0].said == 3 * MOST_LINES + 1 and len(runs.entries[0].log) == MOST_LINES
+
+
+def test_what_is_private_is_that_of_when_it_was_added_and_begun():
+    known = {"old volume"}
+    runs = Runs(lambda: known)
+    about = About()
+    runs.add("a", Played, lambda outcome: None)
+    runs.add("b", Played, lambda outcome: None, about)
+    first, second = runs.entries
+    known = {"new volume"}
+    runs.poll()
+    known = {"last volume"}
+    assert first.secrets == {"old volume", "new volume"} and second.secrets == {"old volume"}
+    assert second.about is about and first.about == About() and "volume" not in repr(first)
 
 
 def test_one_that_cannot_be_begun_stops_nobody(queue):

@@ -5,16 +5,15 @@ No Qt. All of it is called from the event loop's thread.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from MedSegLib import dicom, scene, segments, steps, tables
+from MedSegLib import dicom, private, scene, segments, steps, tables
 from MedSegLib.job import Job
 from MedSegLib.models import Model
-from MedSegLib.runs import Runs
+from MedSegLib.runs import About, Runs
 from MedSegLib.trouble import Trouble
 from MedSegLib.work import Backend, Line, Order, Outcome, Run
 
@@ -100,13 +99,13 @@ class Apply:
         """
         nodes = _checked(volumes, model, choices)
         first = next(iter(nodes.values()))
-        title = f"{first.GetName()}: {model.name}"
+        title, about = f"{first.GetName()}: {model.name}", About(model)
 
         def begin(folder: Path) -> Run:
-            order, lines = self._order(nodes, model, choices, Order(title, model.ask, (), folder))
-            return steps.Before([Line(line) for line in lines if line], self._backend.start(order))
+            about.order, lines = self._order(nodes, model, choices, Order(title, model.ask, (), folder))
+            return steps.Before([Line(line) for line in lines if line], self._backend.start(about.order))
 
-        return self._queue(title, begin, lambda done: self._into_scene(title, done, first, model, choices))
+        return self._queue(title, begin, lambda done: self._into_scene(title, done, first, model, choices), about)
 
     def batch(self, cases: Sequence[Mapping[str, Any]], model: Model, choices: Choices) -> tuple[int, ...]:
         """The same for several cases, one run each.
@@ -160,7 +159,7 @@ class Apply:
             dicom.put(Path(done.facts["answer"]["files"][0]), out)
             return Result(title, done.facts, folder=out.parent)
 
-        return self._queue(title, begin, end)
+        return self._queue(title, begin, end, About())
 
     def close(self) -> None:
         """Remove what runs left behind that were never heard of again: when Slicer ends while they go on."""
@@ -168,7 +167,12 @@ class Apply:
             job.clear()
 
     def _queue(
-        self, title: str, begin: Callable[[Path], Run], end: Callable[[Outcome], Result], within: Path | None = None
+        self,
+        title: str,
+        begin: Callable[[Path], Run],
+        end: Callable[[Outcome], Result],
+        about: About,
+        within: Path | None = None,
     ) -> int:
         def ended(outcome: Outcome) -> None:
             job.clear()
@@ -178,7 +182,7 @@ class Apply:
         job = Job(begin, end, within or self._temporary)
         self._jobs = [one for one in self._jobs if one.folder is not None]
         self._jobs.append(job)
-        return self._runs.add(title, job.start, ended)
+        return self._runs.add(title, job.start, ended, about)
 
     def _order(self, nodes: Mapping[str, Any], model: Model, choices: Choices, order: Order) -> tuple[Order, list[str]]:
         """Write the images; the order for them, and lines for the log."""
@@ -194,18 +198,19 @@ class Apply:
     def _one_dicom(
         self, database: Any, case: Sequence[dicom.Series], model: Model, choices: Choices, into: Path
     ) -> int:
-        title = f"{case[0].title}: {model.name}"
+        title, about = f"{case[0].title}: {model.name}", About(model)
 
         def begin(folder: Path) -> Run:
             files, place = dicom.files_of_series(database, case), folder / case[0].name
             order = _chosen(Order(title, model.ask, (), folder, dicom=place), model, choices, archive=True)
+            about.order = order
             return steps.After(
                 "looking for its DICOM files",
                 lambda stopped: dicom.gather(files, place, stopped),
                 lambda: self._backend.start(order),
             )
 
-        return self._queue(title, begin, lambda done: self._into_folder(title, done, into, case[0].name), into)
+        return self._queue(title, begin, lambda done: self._into_folder(title, done, into, case[0].name), about, into)
 
     def _into_scene(self, title: str, done: Outcome, volume: Any, model: Model, choices: Choices) -> Result:
         self._still_here(volume)
@@ -227,10 +232,15 @@ class Apply:
         while place.exists():
             number += 1
             place = into / f"{name} ({number})"
-        whole = Path(tempfile.mkdtemp(prefix=".medseg-", dir=into))
-        for file in done.files.values():
-            file.replace(whole / file.name)
-        whole.replace(place)
+        beside = private.make(into)
+        try:
+            whole = beside / "whole"
+            whole.mkdir(0o700)
+            for file in done.files.values():
+                file.replace(whole / file.name)
+            whole.replace(place)
+        finally:
+            private.remove(beside)
         return Result(title, done.facts, folder=place)
 
     def _still_here(self, volume: Any) -> None:

@@ -40,7 +40,7 @@ class Talk:
 
     def hear(self, child: Child) -> Iterator[tuple[str, str]]:
         """Yield what a program prints, as `Child.lines` gives it, until all of it has ended. It is cancelled with the
-        run."""
+        run. Whoever hears it does so within `with child`: the program ends with an exception, too."""
         while child.code is None:
             if self.stopped.is_set():
                 child.cancel()

@@ -65,11 +65,11 @@ class Errand:
             Trouble: it could not be started.
         """
         self.go_on()
-        child = Child(words, environment=environment, temporary=temporary)
         said: dict[str, deque[str]] = {"out": deque(maxlen=MOST_KEPT), "err": deque(maxlen=MOST_KEPT)}
-        for stream, text in self._talk.hear(child):
-            said[stream].append(text)
-            (heard or self.say)(text)
+        with Child(words, environment=environment, temporary=temporary) as child:
+            for stream, text in self._talk.hear(child):
+                said[stream].append(text)
+                (heard or self.say)(text)
         self.go_on()
         if child.trouble:
             what, remedy = (

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from MedSegLib import steps
+from MedSegLib import private, steps
 from MedSegLib.trouble import failed
 from MedSegLib.work import DONE, Event, Outcome, Run
 
@@ -36,9 +34,7 @@ class Job(Generic[T]):
 
     def start(self) -> Run:
         try:
-            if self._within is not None:
-                self._within.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix=".medseg-", dir=self._within))
+            self.folder = private.make(self._within)
             self._run = self._begin(self.folder)
         except Exception as error:  # told as the run's end: there is nobody above who could tell it better
             self._run = steps.Before([failed(error)])
@@ -53,7 +49,7 @@ class Job(Generic[T]):
     def clear(self) -> None:
         """Remove the folder; no harm if there is none."""
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            private.remove(self.folder)
             self.folder = None
 
     def _taken_over(self, outcome: Outcome) -> Outcome:

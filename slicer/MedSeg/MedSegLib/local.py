@@ -84,16 +84,16 @@ class Local:
     def _run(self, asked: Sequence[str], talk: Talk, *, temporary: Path | None = None) -> _Heard:
         """Run the program to its end, and tell of what it tells."""
         heard = _Heard(self._program[0])
-        child = Child([*self._program, *asked], environment=self._environment, temporary=temporary)
-        for stream, text in talk.hear(child):
-            said = _json(text) if stream == "err" else {}
-            if "stage" in said:
-                _tell(said, talk)
-                continue
-            text = str(said.get("message", text))
-            heard.keep(stream, text)
-            if stream == "err":
-                talk.line(text)
+        with Child([*self._program, *asked], environment=self._environment, temporary=temporary) as child:
+            for stream, text in talk.hear(child):
+                said = _json(text) if stream == "err" else {}
+                if "stage" in said:
+                    _tell(said, talk)
+                    continue
+                text = str(said.get("message", text))
+                heard.keep(stream, text)
+                if stream == "err":
+                    talk.line(text)
         heard.code, heard.trouble = child.code, child.trouble
         return heard
 

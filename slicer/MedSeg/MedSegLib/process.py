@@ -6,7 +6,9 @@ import codecs
 import contextlib
 import os
 import re
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +16,23 @@ from typing import IO
 
 from MedSegLib import tree
 
-MOST_WAITING = 1 << 18
+MOST_WAITING = 1 << 22
 """Characters that wait to be fetched; then the program waits until some are."""
+BLOCK = 1 << 20
+"""Bytes that are read at once, and that the pipe holds where the system lets it. Slicer gives threads of Python their
+turn about ten times a second only, and each reading takes one."""
 LONGEST_LINE = 1 << 16
 """Characters of what has no line's end; more is cut into several lines."""
 MOST_LINES = 1000
 """That are handed out at once."""
 NOT_STARTED = 127
 """Exit code in place of one, as a shell has it."""
+PIPE_SIZE = 1031
+"""Of Linux: F_SETPIPE_SZ, which Python knows from 3.10 on."""
+GONE_S = 4.0
+"""How long a program that nobody hears any more is waited for."""
+LAST_WORDS_S = 1.0
+"""How long what a program printed at last is waited for once it is gone."""
 OF_SLICER = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """Lists of folders to which Slicer adds its own, whose libraries other programs must not meet."""
 
@@ -70,6 +81,15 @@ class Child:
         """Why it could not be started at all."""
         return self._trouble
 
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, if it has not, and wait until it is gone: whoever hears it goes away, be it by an exception."""
+        self.cancel()
+        with self._changed:
+            self._changed.wait_for(lambda: self._code is not None, timeout=GONE_S)
+
     def cancel(self) -> None:
         """End it and all that it has started, within two seconds; comes back at once."""
         with self._changed:
@@ -82,7 +102,9 @@ class Child:
         try:
             root = tree.start(self._words, self._environment)
         except (OSError, ValueError) as error:  # ValueError: a NUL within a word
-            self._trouble, self._code = error, NOT_STARTED
+            with self._changed:
+                self._trouble, self._code = error, NOT_STARTED
+                self._changed.notify_all()
             return
         with self._changed:
             self._tree = root
@@ -98,35 +120,45 @@ class Child:
         with self._changed:  # what a pipe holds is little: there is no need to wait for whoever fetches lines
             self._hurried = True
             self._changed.notify_all()
-        for reader in readers:
-            reader.join(timeout=2)  # longer only where something that was let go on purpose holds the pipe
+        end = time.monotonic() + LAST_WORDS_S
+        for reader in readers:  # they go on only where something that was let go on purpose holds the pipe
+            reader.join(timeout=max(0.0, end - time.monotonic()))
         with self._changed:
             self._code = code
+            self._changed.notify_all()
 
     def _read(self, name: str, stream: IO[bytes]) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         rest = ""
         with stream, contextlib.suppress(OSError):
+            _widen(stream)
             while True:
-                data = stream.read1(1 << 16)  # type: ignore[attr-defined]
+                data = stream.read1(BLOCK)  # type: ignore[attr-defined]
                 *whole, rest = re.split(r"[\r\n]+", rest + decoder.decode(data, not data))
                 if len(rest) > LONGEST_LINE or not data:
                     whole, rest = [*whole, rest], ""
-                for text in whole:
-                    self._keep(name, text)
+                self._keep(name, whole)
                 if not data:
                     return
 
-    def _keep(self, name: str, text: str) -> None:
-        for start in range(0, len(text), LONGEST_LINE):
-            part = text[start : start + LONGEST_LINE]
-            with self._changed:
+    def _keep(self, name: str, texts: Sequence[str]) -> None:
+        parts = (text[at : at + LONGEST_LINE] for text in texts for at in range(0, len(text), LONGEST_LINE))
+        with self._changed:
+            for part in parts:
                 while self._size > MOST_WAITING and not self._hurried:
                     self._changed.wait()
                 if self._size > MOST_WAITING and (self._cancelled or self._code is not None):  # nobody wants it
                     return
                 self._waiting.append((name, part))
                 self._size += len(part)
+
+
+def _widen(stream: IO[bytes]) -> None:
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(stream.fileno(), PIPE_SIZE, BLOCK)
 
 
 def clean(environment: Mapping[str, str], temporary: Path | None = None) -> dict[str, str]:

@@ -26,15 +26,41 @@ USUAL = frozenset(
     """.split()  # noqa: SIM905 - a list of sixty words in quotes would be longer
 )
 """Words of titles and folders that tell nothing of anybody, and that sentences need."""
+SAID = r"(?:found|needed|line|in|is|and|or|but|not|no|done|of|to|for|with|which|because|it|has|from|as|at|was|were)\b"
+"""Words that go on with the sentence after a path; whatever else comes after a comma or a bracket may be its own."""
+PATH = (
+    r"(?<![\w/\\.>-])(?:~|\.{1,2}|[A-Za-z]:|\\)?[\\/](?=[^\s/])"
+    rf"(?:[^:;,'\"()\n]|[,()](?!\s*{SAID})|['\"](?=[\w\\/]))*"
+)
+MONTH = r"(?!(?:x|of)\b)[^\W\d_]{2,10}\.?"
+YEAR = r"(?:1[89]|20)\d\d"
 PATTERNS = (
     (re.compile(r"File \"[^\"\n]*[\\/]site-packages[\\/]([^\"\n]+)\""), r"File site-packages/\1"),
     (re.compile(r"\b\w+://[^\s'\"]+"), "<address>"),
-    (re.compile(r"(?<![\w/\\.>-])(?:~|[A-Za-z]:|\\)?[\\/](?=[^\s\d/])[^:;,'\"()\n]*"), "<path>"),
+    (re.compile(r"\b(token|password|secret|passphrase)([=:]\s*)[^\s,;]+", re.I), r"\1\2<secret>"),
+    (re.compile(PATH), "<path>"),
     (re.compile(r"[^\s/'\"]+\.(?:nii|nrrd|nhdr|dcm|mha|mhd|img|hdr|zip|png|jpe?g|tiff?)(?:\.gz)?\b", re.I), "<file>"),
     (re.compile(r"\b\d+(?:\.\d+){3,}\b"), "<identifier>"),
     (re.compile(r"[^\s'\"]*\^[^\s'\"]*"), "<name>"),
     (re.compile(r"[^\s'\"]+@[^\s'\"]+"), "<address>"),
-    (re.compile(r"\b\d{4}-\d\d-\d\d\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b"), "<date>"),
+    (
+        re.compile(r"(?<![\w:])(?:(?:[\da-f]{1,4}:){1,7}:[\da-f:]*|(?:[\da-f]{1,4}:){5,7}[\da-f]{1,4})(?!\w)", re.I),
+        "<address>",
+    ),
+    (re.compile(r"\b\d{4}([-./])\d{1,2}\1\d{1,2}\b|\b\d{1,2}([-./])\d{1,2}\2(?:\d{4}|\d\d)\b"), "<date>"),
+    (
+        re.compile(rf"\b\d{{1,2}}[-. ]{{1,2}}{MONTH}[-., ]{{1,2}}{YEAR}\b|\b{MONTH} \d{{1,2}},? {YEAR}\b", re.I),
+        "<date>",
+    ),
+    (
+        re.compile(
+            r"\b((?:patient|subject|case|accession)[ _]?(?:id|name|number)?|mrn)\b([^\w<]{1,3})"
+            rf"(?!{SAID}|\d{{1,3}}(?!\w)|x\b)(?:[^\W_][\w-]*)",
+            re.I,
+        ),
+        r"\1\2<name>",
+    ),
+    (re.compile(r"(?<![\w<-])(?!\d+(?:x\d+)+\b)(?=[\d_-]*[^\W\d_])[\w-]*\d{4,}[\w-]*"), "<identifier>"),
     (re.compile(r"\d{6,}"), "<number>"),
 )
 """What looks like something private, whatever it says, in this order."""
@@ -45,21 +71,17 @@ WORD = re.compile(r"[^\W_]+")
 def report(
     entry: Entry,
     *,
-    order: Order | None = None,
-    model: Model | None = None,
     versions: Mapping[str, str],
     secrets: Iterable[str] = (),
 ) -> str:
     """The text of a run of the queue.
 
     Args:
-        order: what was run, if it was one.
         versions: of Slicer, of the extension, of medseg, by name.
-        secrets: what the caller knows that must not be in it: names of nodes and patients, folders of the settings, the
-            token.
+        secrets: what the caller knows now that must not be in it, besides what the run itself has of that.
     """
-    public = _public(model, order)
-    scrubber = Scrubber([*secrets, entry.title, *_of_order(order), *_of_user()], public)
+    model, order = entry.about.model, entry.about.order
+    scrubber = Scrubber([*secrets, *entry.secrets, entry.title, *_of_order(order), *_of_user()], _public(model, order))
     outcome = entry.outcome
     lines = [f"{name}: {version}" for name, version in versions.items()]
     lines += [f"system: {platform.platform()}, {platform.machine()}, {os.cpu_count()} processors, {_memory()}"]

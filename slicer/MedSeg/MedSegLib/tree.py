@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 import uuid
@@ -81,10 +82,10 @@ def start(words: Sequence[str], environment: Mapping[str, str]) -> Tree:
 
 class _Guarded:
     def __init__(self, words: Sequence[str], environment: Mapping[str, str]):
-        mark = uuid.uuid4().hex
+        self._mark, self._path = uuid.uuid4().hex, environment.get("PATH", os.defpath)
         self.process = subprocess.Popen(
             list(words),
-            env={**environment, MARK: mark},
+            env={**environment, MARK: self._mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -92,38 +93,64 @@ class _Guarded:
         )
         self._lock = threading.Lock()
         try:
-            self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "medseg-guard", str(self.process.pid)],
-                env={"PATH": environment.get("PATH", os.defpath)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            self._guard = self._new_guard()
         except OSError:
             self.process.kill()
             self.process.wait()
             raise
-        self._tell(f"{mark}\n")
 
     def end(self) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            self._pipe.close()
+        with self._lock:
+            if self.process.poll() is None:
+                self._see_to_guard()
+            self._close()
 
     def wait(self) -> int:
         code = self.process.wait()
         with self._lock:
             if not self._pipe.closed:
-                self._tell("ended\n")
+                self._see_to_guard()
+                _tell(self._guard, "ended\n")
         self._guard.wait()
-        self.end()
+        with self._lock:
+            self._close()
         return code
+
+    def _new_guard(self) -> subprocess.Popen[bytes]:
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "medseg-guard", str(self.process.pid)],
+            env={"PATH": self._path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        _tell(guard, f"{self._mark}\n")
+        return guard
+
+    def _see_to_guard(self) -> None:
+        """Another one takes the place of one that somebody killed; where there can be none, the group is killed."""
+        if self._guard.poll() is None:
+            return
+        self._close()
+        try:
+            self._guard = self._new_guard()
+        except OSError:
+            if self.process.poll() is None:
+                with contextlib.suppress(OSError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._pipe.close()
 
     @property
     def _pipe(self):  # type: ignore[no-untyped-def]
         return self._guard.stdin
 
-    def _tell(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # a guard that somebody killed
-            self._pipe.write(line.encode())
-            self._pipe.flush()
+
+def _tell(guard: subprocess.Popen[bytes], line: str) -> None:
+    assert guard.stdin
+    with contextlib.suppress(OSError):  # a guard that somebody killed
+        guard.stdin.write(line.encode())
+        guard.stdin.flush()

@@ -500,3 +500,21 @@ def test_an_export_replaces_no_file(scene: Any, desk: Desk, made: Path, tmp_path
     assert "is there already" in str(entry.outcome.failure)
     assert (out.read_bytes(), desk.left()) == (b"quicker", [])
     assert [path.read_bytes() for path in sorted((made / "dicom").iterdir())] == before
+
+
+def test_results_that_cannot_be_put_into_their_folder_leave_nothing_there(scene: Any, tmp_path: Path) -> None:
+    """The second file is missing: what was moved already goes, too."""
+    into, given = tmp_path / "nach", tmp_path / "von"
+    given.mkdir()
+    (given / "a.seg.nrrd").write_text("x")
+    desk = Desk(scene, None, tmp_path / "läuft hier")
+    done = Outcome(DONE, {"a": given / "a.seg.nrrd", "b": given / "missing"})
+    with pytest.raises(FileNotFoundError):
+        desk.apply._into_folder("t", done, into, "P1_20240101_2")
+    assert not list(into.iterdir())
+    (given / "a.seg.nrrd").write_text("x")
+    desk.apply._into_folder("t", Outcome(DONE, {"a": given / "a.seg.nrrd"}), into, "P1_20240101_2")
+    assert [path.relative_to(into).as_posix() for path in sorted(into.rglob("*"))] == [
+        "P1_20240101_2",
+        "P1_20240101_2/a.seg.nrrd",
+    ]

@@ -193,6 +193,25 @@ def test_a_failure_is_told_in_words_and_its_report_names_nobody(panel: Any, made
     assert str(environment) not in text
 
 
+def test_a_report_is_of_its_run_whatever_was_chosen_or_removed_since(panel: Any, made: Path) -> None:
+    volume = scan(made, "Schwarzenberger Karl")
+    choose(panel, "organs")
+    ready(panel)
+    entry = apply(panel)
+    wait(lambda: entry.about.order is not None, "it has begun")
+    panel.running.cancel.click()
+    wait(lambda: entry.over, "it has ended", 5)
+    entry.say("Karl: sent as it is shown")
+    slicer.mrmlScene.RemoveNode(volume)
+    choose(panel, "pair")
+    panel.running.copy.click()
+    text = qt.QApplication.clipboard().text()
+    assert "model: Abdomen CT" in text
+    assert "asked: seg_nrrd" in text
+    assert "Glioma" not in text
+    assert "Karl" not in text
+
+
 def test_closing_the_scene_ends_what_would_come_into_it(panel: Any, made: Path) -> None:
     scan(made, "CT")
     choose(panel, "organs")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from MedSegLib import private
 from MedSegLib.work import Event, Outcome, Run
 
 
@@ -59,7 +59,7 @@ class Removing:
     def poll(self) -> list[Event]:
         events = self._run.poll()
         if _ended(events):
-            shutil.rmtree(self._folder, ignore_errors=True)
+            private.remove(self._folder)
         return events
 
     def cancel(self) -> None:

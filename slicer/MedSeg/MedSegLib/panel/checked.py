@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from MedSegLib import check, scene, standin, steps
+from MedSegLib import check, private, scene, standin, steps
 from MedSegLib.panel import pieces
 from MedSegLib.panel.asks import Removing
 from MedSegLib.panel.desk import Desk
@@ -86,7 +84,7 @@ class Checked:
                 self._try()
 
     def _try(self) -> None:
-        folder, inputs = Path(tempfile.mkdtemp(prefix="medseg-check-")), list(self._inputs)
+        folder, inputs = private.make(), list(self._inputs)
         files = [folder / f"{number}.nrrd" for number in range(len(inputs))]
         words = ["predict", self._model.ask]
         for one, file in zip(inputs, files):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from MedSegLib import settings
+from MedSegLib import private, settings
 from MedSegLib.local import Local
 from MedSegLib.models import Model
 from MedSegLib.panel.asks import Asks
@@ -32,7 +32,9 @@ class Desk:
     def __init__(self, store: settings.Store) -> None:
         self._store = store
         self.settings = settings.read(store)
-        self.runs = Runs()
+        for place in (None, self.settings.batch):
+            private.tidy(Path(place) if place else None)
+        self.runs = Runs(self.secrets)
         self.asks = Asks()
         self.backend: Local | Remote | None = None
         self.model: Model | None = None
@@ -44,6 +46,12 @@ class Desk:
         """Remember what the user chose."""
         self.settings = replace(self.settings, **changes)
         settings.write(self._store, self.settings)
+
+    def secrets(self) -> list[str]:
+        """What is known now that nobody else is to read: names in the scene, folders, the address, the token."""
+        kept = self.settings
+        nodes = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode")]
+        return [kept.environment, kept.address, kept.token, kept.authority, kept.runs, kept.batch, kept.cases, *nodes]
 
     @property
     def here(self) -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import slicer
-from MedSegLib import scene, segments
+from MedSegLib import private, scene, segments
 from MedSegLib.apply import Apply
 from MedSegLib.panel.asks import Removing
 from MedSegLib.panel.desk import Desk
+from MedSegLib.runs import About
 from MedSegLib.trouble import Trouble
 from MedSegLib.work import DONE, Event, Outcome
 
@@ -49,7 +48,7 @@ class Loop:
             raise Trouble(
                 "Something is not chosen.", "Choose a model, its volumes, the segmentation and a data set.", "choice"
             )
-        folder = Path(tempfile.mkdtemp(prefix="medseg-case-"))
+        folder = private.make()
         try:
             images = [(channel, folder / f"image-{n}.nrrd") for n, channel in enumerate(model.channels)]
             for channel, file in images:
@@ -57,7 +56,7 @@ class Loop:
             labels = folder / "labels.seg.nrrd"
             written = segments.write_labels(segmentation, volumes[model.channels[0]], labels, labels=model.labels)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            private.remove(folder)
             raise
         who = _identity(volumes[model.channels[0]])
         run = training.saving(Path(case.data), case.name, case.patient, images, labels, model, identity=who)
@@ -93,6 +92,7 @@ class Loop:
                 program, Path(model.ask), Path(data), Path(out), epochs=epochs, device=self.desk.settings.device
             ),
             ended,
+            About(model),
         )
         said("", "It waits in the list at Apply.")
 

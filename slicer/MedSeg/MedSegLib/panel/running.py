@@ -124,11 +124,8 @@ class Running:
 
 def reported(desk: Desk, entry: Any) -> str:
     """What helps others to help, without patients' names, paths and tokens."""
-    kept = desk.settings
-    nodes = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode")]
-    private = [kept.environment, kept.address, kept.token, kept.authority, kept.runs, kept.batch, kept.cases]
     versions = {"3D Slicer": str(getattr(slicer.app, "applicationVersion", "not known")), "medseg": desk.version}
-    return report.report(entry, model=desk.model, versions=versions, secrets=[*private, *nodes])
+    return report.report(entry, versions=versions, secrets=desk.secrets())
 
 
 def told(entry: Any) -> str:
