@@ -97,7 +97,7 @@ def test_a_volume_becomes_what_the_command_line_makes_of_it(site, folder):
 
 def test_progress_is_that_of_the_tiles(site, folder):
     """The worker tells once a second where it is: it is made so slow that it has not much to tell each time."""
-    heard, end = Heard(remote(site).start(order(folder, 80))), time.monotonic() + WAIT_S
+    heard, end = Heard(remote(site).start(order(folder, 96))), time.monotonic() + WAIT_S
 
     def between() -> set[float]:
         return {value for value in heard.percents if 0 < value < 99}
@@ -107,7 +107,7 @@ def test_progress_is_that_of_the_tiles(site, folder):
         assert time.monotonic() < end, heard.events
         with site.held("work"):
             heard.during(1.2)
-        heard.during(0.2)
+        heard.during(0.2 if any(map(is_stage("segmenting"), heard.events)) else 0.4)
     assert heard.outcome().state == DONE
     assert heard.percents == sorted(heard.percents) and heard.percents[-1] == 100
     assert 100 not in heard.percents[:-1] and len(between()) >= 3

@@ -336,8 +336,9 @@ def test_a_cancel_reaches_the_service(order):
         other.until(lambda head: head.startswith("POST /api/v1/jobs/7/cancel"))
 
 
-def known(order: Order, *, retry: Any = (200, job("running"))) -> list[str]:
-    """What a service hears whose job was there before, failed, and is tried again; the run is cancelled then."""
+def cancels(order: Order, retry: Any) -> list[str]:
+    """What a service whose job was there before hears of a cancel. With `retry`, which it answers then, the job had
+    failed."""
     failed, running = job("failed", may=["retry"]), job("running")
     heard_retry = threading.Event()
 
@@ -362,9 +363,9 @@ def known(order: Order, *, retry: Any = (200, job("running"))) -> list[str]:
 
 
 def test_a_cancel_is_for_what_this_run_had_begun(order):
-    assert known(order, retry=None) == [], "somebody else waits for it"
-    assert known(order, retry=json_error(409, code="conflict", found="running")) == [], "somebody else was faster"
-    assert known(order) == ["POST /api/v1/jobs/7/cancel HTTP/1.1"]
+    assert cancels(order, None) == [], "somebody else waits for it"
+    assert cancels(order, json_error(409, code="conflict", found="running")) == [], "somebody else was faster"
+    assert cancels(order, (200, job("running"))) == ["POST /api/v1/jobs/7/cancel HTTP/1.1"]
 
 
 @pytest.mark.parametrize("place", range(570, 601, 6))
