@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from MedSegLib.background import Background, Talk
+from MedSegLib.background import Background
 from MedSegLib.service.form import Form
+from MedSegLib.steps import After, Before
 from MedSegLib.work import DONE, Outcome
 from tests.slicer.heard import WAIT_S
 
@@ -20,18 +21,19 @@ TIMES = 500
 
 @pytest.mark.skipif(os.name == "nt", reason="the system's own sleep goes by another name")
 def test_a_look_gives_way_to_the_thread_that_works():
-    def work(talk: Talk) -> Outcome:
+    def work(_: object) -> Outcome:
         for _ in range(TIMES):
             time.sleep(0)  # gives the lock away and waits for it, as each piece that is sent does
         return Outcome(DONE)
 
     held = ctypes.PyDLL(None)  # calls that keep the lock
-    run, ticks, end = Background(work), 0, time.monotonic() + WAIT_S
-    while not any(isinstance(event, Outcome) for event in run.poll()):
-        assert time.monotonic() < end
-        held.usleep(ctypes.c_uint(int(TICK_S * 1e6)))
-        ticks += 1
-    assert ticks < TIMES / 10
+    for begin in (lambda: Background(work), lambda: After("first", work, lambda: Before([Outcome(DONE)]))):
+        run, ticks, end = begin(), 0, time.monotonic() + WAIT_S
+        while not any(isinstance(event, Outcome) for event in run.poll()):
+            assert time.monotonic() < end
+            held.usleep(ctypes.c_uint(int(TICK_S * 1e6)))
+            ticks += 1
+        assert ticks < TIMES / 10, run
 
 
 def test_what_is_sent_goes_in_few_pieces(tmp_path: Path):
