@@ -88,6 +88,15 @@ class Installation:
         os.killpg(ended.pid, signal.SIGKILL)
         ended.wait(timeout=WAIT_S)
 
+    @contextmanager
+    def held(self, program: str) -> Iterator[None]:
+        """With all of its children it stands still."""
+        os.killpg(self.running[program].pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.running[program].pid, signal.SIGCONT)
+
 
 def certificates(folder: Path) -> None:
     """An authority, `ca.pem`, and what it says of 127.0.0.1: `cert.pem` with `key.pem`."""

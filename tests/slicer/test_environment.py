@@ -144,7 +144,9 @@ def test_cancel_ends_pip_and_leaves_a_folder_that_is_made_anew(place: Path, monk
     outcome, _ = corrected.ended(run)
     assert outcome.state == CANCELLED and time.monotonic() - started < 2
     assert gone(pid)
-    assert "is unfinished" in failure(environment.existing(folder))
+    program = script(folder / "environment" / "bin" / "medseg", "echo medseg 0.1.0")
+    for half_made in (folder, folder / "environment", folder / "environment" / "bin", program):
+        assert "is unfinished" in failure(environment.existing(half_made))
     (folder / "environment" / "left over").write_text("", encoding="utf-8")
     made_anew_by_uv(place, folder, monkeypatch)
     assert not (folder / "environment" / "left over").exists()
@@ -254,6 +256,37 @@ def test_what_pip_may_know(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     found = pythons.environment()
     assert kept.items() <= found.items() and not dropped.keys() & found.keys()
+
+
+ASTRAY = """
+[global]
+root = {place}/root
+user = true
+quiet = 2
+no-index = true
+[install]
+find-links =
+    {place}/wheels
+prefix = {place}/prefix
+target = {place}/target
+dry-run = true
+"""
+
+
+def test_a_file_of_pips_settings_says_where_packages_come_from_and_not_where_they_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(tmp_path / "wheels")
+    (tmp_path / "pip.conf").write_text(ASTRAY.format(place=tmp_path), encoding="utf-8")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    for name in ("PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    outcome, _ = corrected.ended(environment.install(tmp_path / "env", python=BASE, source="medseg==0.1.0"))
+    assert outcome.state == DONE, outcome
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["env", "pip.conf", "wheels"]
+    (tmp_path / "pip.conf").write_text("[global\n", encoding="utf-8")
+    said = failure(environment.install(tmp_path / "other", python=BASE, source="medseg==0.1.0"))
+    assert "The settings of pip (pip.conf) cannot be read" in said
 
 
 @pytest.mark.parametrize("source", ["medseg", "medseg==0.1.0", "medseg[service]>=0.1"])

@@ -20,7 +20,7 @@ from MedSegLib import models
 from MedSegLib.remote import Remote
 from MedSegLib.runs import Runs
 from MedSegLib.service.call import Limits
-from MedSegLib.work import CANCELLED, DONE, FAILED, Line, Order, Progress
+from MedSegLib.work import CANCELLED, DONE, FAILED, Line, Order, Outcome, Progress
 from tests.service import studies
 from tests.slicer.heard import AT_ONCE_S, TOKEN, Heard, failure, is_stage, outcome
 from tests.slicer.rude import road, stranger
@@ -96,10 +96,21 @@ def test_a_volume_becomes_what_the_command_line_makes_of_it(site, folder):
 
 
 def test_progress_is_that_of_the_tiles(site, folder):
-    heard = Heard(remote(site).start(order(folder, 80)))
+    """The worker tells once a second where it is: it is made so slow that it has not much to tell each time."""
+    heard, end = Heard(remote(site).start(order(folder, 96))), time.monotonic() + WAIT_S
+
+    def between() -> set[float]:
+        return {value for value in heard.percents if 0 < value < 99}
+
+    heard.until(lambda event: isinstance(event, Line) and "running" in event.text)
+    while len(between()) < 3 and not isinstance(heard.events[-1], Outcome):
+        assert time.monotonic() < end, heard.events
+        with site.held("work"):
+            heard.during(1.2)
+        heard.during(0.2 if any(map(is_stage("segmenting"), heard.events)) else 0.4)
     assert heard.outcome().state == DONE
     assert heard.percents == sorted(heard.percents) and heard.percents[-1] == 100
-    assert 100 not in heard.percents[:-1] and len({value for value in heard.percents if 0 < value < 99}) >= 3
+    assert 100 not in heard.percents[:-1] and len(between()) >= 3
     stages = [event.stage for event in heard.events if isinstance(event, Progress)]
     assert any(stage.startswith("sending") and stage.endswith("MB") for stage in stages) and "segmenting" in stages
 
@@ -201,6 +212,18 @@ def test_what_was_cancelled_is_tried_again_when_it_is_asked_for_again(site, fold
     again = Heard(remote(site).start(one))
     assert again.outcome().state == DONE
     assert any("same job" in line for line in again.lines)
+
+
+def test_a_cancel_leaves_a_job_to_whoever_had_it_begun(site, folder):
+    first = Heard(remote(site).start(order(folder, 80, seed=77)))
+    first.until(lambda event: isinstance(event, Line) and "queued" in event.text)
+    one = order(folder, 80, seed=77)
+    second = Heard(remote(site, "admin").start(one))
+    second.until(lambda event: isinstance(event, Line) and "same job" in event.text)
+    second.cancel()
+    assert second.outcome(2).state == CANCELLED and left(one) == []
+    ended = first.outcome()
+    assert ended.state == DONE, ended.failure
 
 
 def test_a_stalled_network_keeps_nobody_waiting(site, folder):

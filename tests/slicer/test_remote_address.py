@@ -13,6 +13,7 @@ from MedSegLib.service.trouble import Trouble, of_error
 from tests.slicer.actor import html
 from tests.slicer.heard import TOKEN, failure, outcome
 from tests.slicer.rude import stranger
+from tests.slicer.serving import certificates
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,18 @@ def test_a_proxy_sees_no_token(monkeypatch):
         with pytest.raises(Trouble, match="proxy"):
             door("https://medseg.hospital.example", TOKEN, None).proxy()
     assert door("http://127.0.0.1:1", TOKEN, None).proxy() is None
+
+
+def test_a_ca_file_may_say_what_it_is_in_any_language(tmp_path):
+    certificates(tmp_path)
+    text = "# Universitätsklinikum\n" + (tmp_path / "ca.pem").read_text()
+    for encoding in ("utf-8-sig", "latin-1"):
+        (tmp_path / "klinik ü.pem").write_text(text, encoding=encoding)
+        trust = door("https://medseg.example", TOKEN, tmp_path / "klinik ü.pem").trust()
+        assert len(trust.get_ca_certs()) == 1
+    (tmp_path / "none.pem").write_text("# Universitätsklinikum\n", encoding="utf-8")
+    with pytest.raises(Trouble, match="CA file"):
+        door("https://medseg.example", TOKEN, tmp_path / "none.pem").trust()
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,46 @@ def test_a_cancel_reaches_the_service(order):
         other.until(lambda head: head.startswith("POST /api/v1/jobs/7/cancel"))
 
 
+def cancels(order: Order, retry: Any) -> list[str]:
+    """What a service whose job was there before hears of a cancel. With `retry`, which it answers then, the job had
+    failed."""
+    failed, running = job("failed", may=["retry"]), job("running")
+    heard_retry = threading.Event()
+
+    def reply(method: str, path: str) -> Any:
+        if path.endswith("/retry"):
+            heard_retry.set()
+        told = running if heard_retry.is_set() or not retry else failed
+        answers = {"jobs": (200, {"job": {"id": 7}, "new": False}), "jobs/7/retry": retry, "jobs/7/cancel": (200, told)}
+        return actor(told, **answers)(method, path)
+
+    with stranger(reply) as other:
+        heard = Heard(remote(other.address).start(order))
+        if retry:
+            other.until(lambda head: "jobs/7/retry" in head)
+        other.until(lambda head: "jobs/7/events" in head)
+        heard.cancel()
+        assert heard.outcome(2).state == CANCELLED
+        for thread in threading.enumerate():
+            if thread.name == "medseg-service":
+                thread.join(10)
+        return [head.split("\r\n")[0] for head in other.heard if "cancel" in head]
+
+
+def test_a_cancel_is_for_what_this_run_had_begun(order):
+    assert cancels(order, None) == [], "somebody else waits for it"
+    assert cancels(order, json_error(409, code="conflict", found="running")) == [], "somebody else was faster"
+    assert cancels(order, (200, job("running"))) == ["POST /api/v1/jobs/7/cancel HTTP/1.1"]
+
+
+@pytest.mark.parametrize("place", range(570, 601, 6))
+def test_no_piece_of_the_token_is_left_where_a_text_is_cut(order, place):
+    said = json_error(400, **dict.fromkeys(("found", "remedy", "text", "code", "where"), "x" * place + TOKEN))
+    for reply in (said, html(302, f"Location: /{'x' * place}{TOKEN}\r\n"), (404, b"x" * place + TOKEN.encode())):
+        with stranger(lambda method, path, reply=reply: reply) as other:
+            assert TOKEN[:4] not in repr(failure(remote(other.address).start(order)))
+
+
 def test_patience_is_not_lost_on_what_will_not_pass(order):
     """A token that is removed while a run goes on."""
     with stranger(actor(json.loads("{}"), **{"jobs/7": json_error(401)})) as other:

@@ -56,6 +56,10 @@ def test_the_token_is_kept_only_where_that_was_asked_for() -> None:
     assert settings.read(store).address == CHOSEN.address
 
 
+def test_the_token_is_not_shown() -> None:
+    assert "secret" not in repr(CHOSEN) and CHOSEN.address in repr(CHOSEN)
+
+
 @pytest.mark.parametrize("spoilt", ["", "{", "7", '["a"]', "null", "garbage"])
 def test_spoilt_settings_are_as_if_never_kept(spoilt: str) -> None:
     store = Store({settings.PREFIX + name: spoilt for name in asdict(Settings()) if name != "accepted"})

@@ -13,6 +13,8 @@ from MedSegLib.work import CANCELLED, DONE, FAILED, Event, Line, Outcome, Progre
 
 MOST_EVENTS = 2000
 """That wait to be fetched; of more, the oldest are dropped."""
+BREATH_S = 0.01
+"""That a look at a run gives to its thread."""
 GLANCE_S = 0.03
 """Between two looks at what a program has printed."""
 
@@ -61,6 +63,8 @@ class Background:
         threading.Thread(target=self._work, args=(function,), name="medseg-run", daemon=True).start()
 
     def poll(self) -> list[Event]:
+        if self._outcome is None:
+            time.sleep(BREATH_S)  # Slicer's event loop keeps Python's lock while it waits: threads have only this
         outcome = self._outcome  # read before the events, of which none comes after it
         events = self._talk._events
         found = [events.popleft() for _ in range(len(events))]

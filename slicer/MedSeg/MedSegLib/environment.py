@@ -134,7 +134,7 @@ def _made(errand: Errand, wish: _Wish) -> dict[str, Any]:
     packages.install(errand, python, wish.source, torch=wish.torch, wheels=wish.wheels, temporary=temporary)
     clear(temporary, errand)
     errand.at(90, "trying what was made")
-    facts = _facts(errand, inner)
+    facts = _answered(errand, _program(inner), inner)
     must(errand, [*facts["program"], "--help"], "medseg was installed, but does not start.", heard=silent)
     errand.at(93, "trying PyTorch")
     must(
@@ -209,11 +209,21 @@ def _removed(errand: Errand, folder: Path) -> dict[str, Any]:
 
 
 def _facts(errand: Errand, place: Path) -> dict[str, Any]:
-    stamp = stamp_of(place)
+    stamp = _stamp_over(place)
     if stamp.get("state") == "unfinished":
         what = "The environment in this folder is unfinished: making it was cancelled or failed."
         raise Trouble(what, "Make it anew; the same folder may be used.", "unfinished")
-    program = _program(place / INSIDE if stamp else place)
+    return _answered(errand, _program(place / INSIDE if stamp_of(place) else place), place)
+
+
+def _stamp_over(place: Path) -> dict[str, Any]:
+    """The stamp of a folder that was made here, or of the one whose environment this is or lies in."""
+    real = place.resolve()
+    made = (folder for folder in real.parents if folder / INSIDE in (real, *real.parents))
+    return next(filter(None, map(stamp_of, (real, *made))), {})
+
+
+def _answered(errand: Errand, program: Path, place: Path) -> dict[str, Any]:
     said = must(errand, [str(program), "--version"], "This program does not answer as medseg does.", heard=silent)
     version = re.search(r"medseg ((\d+)\.(\d+)\S*)", said)
     if not version:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import shutil
 import sys
@@ -17,6 +19,10 @@ USUAL = "usual"
 SPACE_GB = {"cpu": 3.0, "cuda": 9.0}
 """Of the disk, while it is made: packages, and what pip unpacks beside them. 2 and 6 GB stay."""
 REQUIREMENT = re.compile(r"medseg(\[[a-z, ]+\])?\s*((==|>=|~=|<=)\s*[\w.+!]+)?", re.IGNORECASE)
+SETTING = re.compile(r"(?P<section>\w+)\.(?P<name>[\w-]+)=(?P<value>['\"].*)")
+"""A line of `pip config list`."""
+LISTED = dict.fromkeys(("PIP_USER", "PIP_GLOBAL", "PIP_SITE", "PIP_QUIET", "PIP_VERBOSE"), "0")
+"""So that `pip config list` lists all files: it obeys them, too."""
 LAST_LINES = 12
 CERTIFICATE = (
     "The network puts a certificate of its own in between: ask your administrator for it, and set PIP_CERT to its file."
@@ -94,6 +100,7 @@ def install(errand: Errand, python: Path, source: str, *, torch: str, wheels: Pa
         Stopped.
     """
     package, constraints = wanted(source)
+    own = _settings(errand, python)
     pip = [str(python), "-I", "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
     pip += ["--disable-pip-version-check", *(["--constraint", str(constraints)] if constraints else [])]
     if wheels is not None:
@@ -101,9 +108,11 @@ def install(errand: Errand, python: Path, source: str, *, torch: str, wheels: Pa
     elif torch != USUAL:
         errand.at(10, f"installing PyTorch ({torch})")
         words = [*pip, "--index-url", f"{TORCH}/{torch}", "torch"]
-        must(errand, words, "pip could not install PyTorch.", heard=_stages(errand, 10), temporary=temporary)
+        what = "pip could not install PyTorch."
+        must(errand, words, what, environment=own, heard=_stages(errand, 10), temporary=temporary)
     errand.at(30, "installing medseg")
-    must(errand, [*pip, package], "pip could not install medseg.", heard=_stages(errand, 30), temporary=temporary)
+    words, what = [*pip, package], "pip could not install medseg."
+    must(errand, words, what, environment=own, heard=_stages(errand, 30), temporary=temporary)
 
 
 def must(
@@ -130,6 +139,23 @@ def must(
 
 def silent(text: str) -> None:
     """For programs of which the log needs nothing."""
+
+
+def _settings(errand: Errand, python: Path) -> dict[str, str]:
+    """The variables for an environment's pip. Its files of settings are read as it reads them, and what `PIP_KEPT` has
+    goes on as variables; then pip is told to look at no file: there is no other way to leave out the rest, of which a
+    `target` or a `prefix` would put packages into another folder."""
+    words, what = [str(python), "-I", "-m", "pip", "config", "list"], "The settings of pip (pip.conf) cannot be read."
+    said = must(errand, words, what, environment={**pythons.environment(), **LISTED}, heard=silent)
+    found: dict[str, dict[str, str]] = {"global": {}, "install": {}}
+    for line in said.splitlines():
+        setting = SETTING.fullmatch(line)
+        if setting and setting["section"] in found:
+            name = "PIP_" + setting["name"].upper().replace("-", "_")
+            found[setting["section"]][name] = " ".join(str(ast.literal_eval(setting["value"])).split("\n"))
+    kept = {**found["global"], **found["install"]}
+    told = {name: value for name, value in kept.items() if name in pythons.PIP_KEPT}
+    return {**told, **pythons.environment(), "PIP_CONFIG_FILE": os.devnull}
 
 
 def _stages(errand: Errand, percent: float) -> Heard:

@@ -97,11 +97,7 @@ def homes(root: Path, pattern: str) -> Iterator[Path]:
 
 
 def environment() -> dict[str, str]:
-    """This process's variables without what steers Python and pip elsewhere.
-
-    Of pip's own, what says where packages come from stays, with proxies and certificates: hospitals have mirrors. What
-    would put packages elsewhere, or change which are chosen, goes.
-    """
+    """This process's variables without what steers Python elsewhere, and of pip's those in `PIP_KEPT`."""
     kept = {}
     for name, value in os.environ.items():
         upper = name.upper()
@@ -119,6 +115,8 @@ PIP_KEPT = frozenset(
         *("RETRIES", "NO_INPUT", "DISABLE_PIP_VERSION_CHECK"),
     )
 )
+"""What says where packages come from, with proxies and certificates: hospitals have mirrors. What would put packages
+elsewhere, or change which are chosen, is not among them."""
 
 
 def _rank(one: Python) -> tuple[bool, bool, tuple[int, ...]]:

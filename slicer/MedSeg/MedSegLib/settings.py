@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 PREFIX = "MedSeg/"
@@ -45,7 +45,7 @@ class Settings:
     place: str = "here"
     environment: str = ""
     address: str = ""
-    token: str = ""
+    token: str = field(default="", repr=False)
     keep_token: bool = False
     authority: str = ""
     runs: str = ""
@@ -63,23 +63,23 @@ class Settings:
 def read(store: Store) -> Settings:
     """What is kept; a value that cannot be read, or is of another kind, is as if it had never been kept."""
     found: dict[str, Any] = {}
-    for field in fields(Settings):
+    for kept in fields(Settings):
         try:
-            value = json.loads(str(store.value(PREFIX + field.name, "")))
+            value = json.loads(str(store.value(PREFIX + kept.name, "")))
         except ValueError:
             continue
-        if isinstance(field.default, tuple) and isinstance(value, list):
+        if isinstance(kept.default, tuple) and isinstance(value, list):
             value = tuple(map(str, value))
-        if type(value) is type(field.default):
-            found[field.name] = value
+        if type(value) is type(kept.default):
+            found[kept.name] = value
     return Settings(**found)
 
 
 def write(store: Store, settings: Settings) -> None:
     """Keep all of it: as JSON, since QSettings gives numbers and truth values back as text, and a list of one as its
     only member. The token goes in only where the user asked for that, and goes out where the user asks no longer."""
-    for field in fields(Settings):
-        if field.name == "token" and not settings.keep_token:
+    for kept in fields(Settings):
+        if kept.name == "token" and not settings.keep_token:
             store.remove(PREFIX + "token")
         else:
-            store.setValue(PREFIX + field.name, json.dumps(getattr(settings, field.name)))
+            store.setValue(PREFIX + kept.name, json.dumps(getattr(settings, kept.name)))

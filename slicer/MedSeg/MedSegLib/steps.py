@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from MedSegLib.background import BREATH_S
 from MedSegLib.trouble import failed
 from MedSegLib.work import CANCELLED, Event, Outcome, Progress, Run
 
@@ -54,6 +55,7 @@ class After:
         if self._run:
             return self._run.poll()
         given, self._events = self._events, []
+        self._thread.join(BREATH_S)
         if self._ended or self._thread.is_alive():
             return given
         self._ended = self._stop.is_set() or self._error is not None

@@ -61,7 +61,9 @@ class Door:
                     context.load_verify_locations(bundle)
         else:
             try:
-                context = ssl.create_default_context(cadata=self.authority.read_text(encoding="ascii"))
+                # certificates are ASCII; what people write between them need not be, and says nothing
+                text = self.authority.read_text(encoding="ascii", errors="ignore")
+                context = ssl.create_default_context(cadata=text)
             except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
                 what = f"The CA file {self.authority} cannot be used."
                 remedy = "Choose the certificate of your hospital's authority, as a PEM file."

@@ -18,10 +18,12 @@ from typing import Any
 
 from MedSegLib.service.address import Door
 from MedSegLib.service.form import Form
-from MedSegLib.service.trouble import NO_SERVER, Stopped, Trouble, of_error, of_status, strange, too_late
+from MedSegLib.service.trouble import LONGEST, NO_SERVER, Stopped, Trouble, of_error, of_status, strange, too_late
 
 API = "/api/v1/"
-BLOCK = 64 * 1024
+BLOCK = 256 * 1024
+"""Bytes at once: few, for a thread waits for Python's lock after each, and so small that a connection as slow as a
+service allows passes one on within `Limits.silence`."""
 LARGEST_ANSWER = 16 * 2**20
 """Bytes of JSON."""
 STORES_BYTES_A_SECOND = 10 * 2**20
@@ -264,12 +266,12 @@ class Answer:
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise strange(place, text[:BLOCK].decode("utf-8", "replace")) from error
+            raise strange(place, text[:LONGEST].decode("utf-8", "replace")) from error
 
     def refusal(self) -> Trouble:
         """What it says where it is none of the 2xx."""
         try:
-            body = self._some(BLOCK)
+            body = self._some(LONGEST)
         except Trouble:
             body = b""
         headers = self._got.headers

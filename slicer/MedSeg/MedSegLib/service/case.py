@@ -36,6 +36,8 @@ class Case:
     def __init__(self, order: Order):
         self._order = order
         self._job, self._new = 0, True
+        self._ours = False
+        """Whether this run had it begun: somebody else may wait for a job that was there before."""
 
     def work(self, course: Course, caller: Caller) -> Outcome:
         """
@@ -54,6 +56,7 @@ class Case:
             job = watch.until_it_ends(watch.patiently(partial(watch.look, number)))
             if not job.good and not self._new and "retry" in job.may:  # an earlier run of it ended badly
                 course.say("It ended badly before, and is tried again.")
+                self._ours = True
                 job = watch.until_it_ends(self._begun_anew(watch, caller))
             if not job.good:
                 raise Trouble(job.failure())
@@ -65,8 +68,8 @@ class Case:
             return Outcome(DONE, files=files, facts=dict(job.facts))
 
     def cancel(self, caller: Caller) -> None:
-        """Have the service end what it may still be doing. Nobody waits for this, or hears how it went."""
-        tries = CANCEL_TRIES if self._job else 0
+        """Have the service end what it does for this run alone. Nobody waits for this, or hears how it went."""
+        tries = CANCEL_TRIES if self._ours else 0
         while tries and not self._cancelled(caller):
             tries -= 1
             time.sleep(1)
@@ -122,7 +125,7 @@ class Case:
             raise strange(caller.door.place, str(answer)) from error
         if not new:
             course.say("The service knows this scan with these settings already: it is the same job.")
-        self._new = new
+        self._new = self._ours = new
         return self._job
 
     def _begun_anew(self, watch: Watch, caller: Caller) -> Job:
@@ -131,6 +134,7 @@ class Case:
         except Trouble as trouble:
             if not trouble.passing and trouble.failure.code != CONFLICT:
                 raise
+            self._ours = trouble.passing  # else somebody else has had it begun
         return watch.patiently(partial(watch.look, self._job))
 
     def _fetched(self, course: Course, caller: Caller, name: str, sha256: str, size: int) -> Path:

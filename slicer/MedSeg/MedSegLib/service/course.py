@@ -18,6 +18,8 @@ GLANCE_S = 0.05
 PATIENCE_S = 1.0
 """After a cancel, for what asks to put its files away. One that waits for the network has none open and is not waited
 for."""
+LONGEST = 600
+"""Characters of a text with words of a service that are shown."""
 HIDDEN = "***"
 """Stands for the token where what a service says holds it."""
 
@@ -99,8 +101,9 @@ class Course:
             return self._failed(words.of_exception(error))
 
     def _failed(self, failure: Failure) -> Outcome:
-        shown = {name: self._clean(getattr(failure, name)) for name in ("what", "remedy", "detail")}
+        shown = {name: self._clean(getattr(failure, name)) for name in ("what", "remedy", "code", "detail")}
         return Outcome(FAILED, failure=replace(failure, **shown))
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._secret, HIDDEN) if self._secret else text
+        shown = text.replace(self._secret, HIDDEN) if self._secret else text
+        return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"

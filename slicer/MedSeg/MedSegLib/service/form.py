@@ -14,7 +14,8 @@ from typing import Any
 from MedSegLib.service.trouble import Trouble
 from MedSegLib.words import Failure
 
-BLOCK = 64 * 1024
+BLOCK = 256 * 1024
+"""Bytes that are read, and sent, at once; see `call.BLOCK`."""
 SUFFIXES = (".dcm", ".dicom", ".ima")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Of every file in a zip, so that the same files make the same zip and with it the same job."""

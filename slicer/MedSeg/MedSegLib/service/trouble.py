@@ -16,8 +16,8 @@ from MedSegLib.words import Failure
 
 TIMEOUTS = (socket.timeout, TimeoutError)
 """One since Python 3.10."""
-LONGEST = 600
-"""Characters of what somebody else's program said that are shown."""
+LONGEST = 64 * 1024
+"""Characters of what somebody else's program said that are looked at."""
 NO_SERVER, NO_MEDSEG, NO_TRUST, NO_TOKEN = "no-server", "no-medseg", "no-trust", "no-token"
 PASSING = (408, 429, 502, 503, 504)
 """Status codes after which the same may be asked again."""
@@ -170,6 +170,7 @@ def _seconds(text: str) -> float:
 
 
 def _short(value: object) -> str:
-    """Printable, and not without end."""
+    """Printable, and not without end. What is shown of it is cut where the token has been taken out: a piece of it
+    would not be found any more."""
     text = "" if value is None else str(value)
     return "".join(letter if letter.isprintable() else " " for letter in text[:LONGEST]).strip()
