@@ -23,6 +23,7 @@ class Entry:
         state: waiting, running, done, failed or cancelled.
         progress: the percentage never falls, and is 100 only where the run is done.
         log: its last lines.
+        lines: that it had in all.
         outcome: once it has ended.
     """
 
@@ -31,7 +32,12 @@ class Entry:
     state: str = WAITING
     progress: Progress = field(default_factory=lambda: Progress(0.0, WAITING))
     log: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
+    lines: int = 0
     outcome: Outcome | None = None
+
+    def say(self, text: str) -> None:
+        self.log.append(text)
+        self.lines += 1
 
     @property
     def over(self) -> bool:
@@ -106,7 +112,7 @@ class Runs:
             events = [Outcome(FAILED, failure=words.of_exception(error))]
         for event in events:
             if isinstance(event, Line):
-                entry.log.append(event.text)
+                entry.say(event.text)
             elif isinstance(event, Progress):
                 percent = max(entry.progress.percent, min(99.0, event.percent))
                 entry.progress = Progress(percent, event.stage, event.seconds_left)
@@ -119,7 +125,7 @@ class Runs:
         percent = 100.0 if outcome.state == DONE else entry.progress.percent
         entry.progress = Progress(percent, outcome.state)
         if outcome.failure:
-            entry.log.append(str(outcome.failure))
+            entry.say(str(outcome.failure))
 
     def _tell(self) -> None:
         """Each ending once. A callback may show a dialogue, within which `poll` is called again: so it is taken from

@@ -31,7 +31,6 @@ def test_the_module_opens_and_closes(core: Any, scene: Any, tmp_path: Path) -> N
     MedSeg.MedSeg(described)
     assert described.title == "MedSeg"
     widget = MedSeg.MedSegWidget()
-    widget.setup()
     assert "Choose an environment, or make one" in widget.panel.place.state.text()
     assert not widget.panel.running.apply.isEnabled()
     widget.cleanup()
