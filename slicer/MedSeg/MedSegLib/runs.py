@@ -23,7 +23,7 @@ class Entry:
         state: waiting, running, done, failed or cancelled.
         progress: the percentage never falls, and is 100 only where the run is done.
         log: its last lines.
-        lines: that it had in all.
+        said: how many lines there were in all; those before the log's first are gone.
         outcome: once it has ended.
     """
 
@@ -32,16 +32,17 @@ class Entry:
     state: str = WAITING
     progress: Progress = field(default_factory=lambda: Progress(0.0, WAITING))
     log: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
-    lines: int = 0
+    said: int = 0
     outcome: Outcome | None = None
-
-    def say(self, text: str) -> None:
-        self.log.append(text)
-        self.lines += 1
 
     @property
     def over(self) -> bool:
         return self.outcome is not None
+
+    def say(self, text: str) -> None:
+        """Add to the log."""
+        self.log.append(text)
+        self.said += 1
 
 
 class Runs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import shutil
 import stat
 import time
@@ -103,6 +104,24 @@ class Beat:
         return sorted(self.gaps, reverse=True)
 
 
+class Spent:
+    """Measures how long a method has taken; `seconds` of all its calls."""
+
+    def __init__(self, monkeypatch: Any, name: str) -> None:
+        self.seconds = 0.0
+        owner, method = pkgutil.resolve_name(name.rpartition(".")[0]), name.rpartition(".")[2]
+        real = getattr(owner, method)
+
+        def timed(*given: Any, **named: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return real(*given, **named)
+            finally:
+                self.seconds += time.perf_counter() - begun
+
+        monkeypatch.setattr(owner, method, timed)
+
+
 def environment(folder: Path) -> Path:
     """An environment as the panel takes it, whose program is the medseg of `MEDSEG_PYTHON`."""
     program = folder / "bin" / "medseg"
@@ -142,6 +161,12 @@ def picture(panel: Any, path: Path) -> Path:
         line.show_path(real)
     assert image.save(str(path), "PNG")
     return path
+
+
+def stamp(model: Any) -> str:
+    from MedSegLib.panel import model as chosen
+
+    return chosen.stamp(model)
 
 
 def idle(panel: Any) -> bool:

@@ -109,10 +109,10 @@ class Running:
         if number != entry.number:
             self.log.clear()
             told = 0
-        new = min(entry.lines - told, len(entry.log))
+        new = min(entry.said - told, len(entry.log))
         for text in list(entry.log)[len(entry.log) - new :]:
             self.log.appendPlainText(text)
-        self._logged = entry.number, entry.lines
+        self._logged = entry.number, entry.said
 
     def _chosen(self, *_: object) -> None:
         self.show()
