@@ -258,6 +258,16 @@ def test_cancel_ends_what_is_chosen_and_nothing_else(panel: Any) -> None:
     wait(lambda: panel.desk.runs.entries[1].state == "cancelled", "the chosen one is cancelled")
 
 
+def test_all_of_a_short_list_of_runs_is_seen(panel: Any) -> None:
+    for number in range(2):
+        panel.desk.runs.add(f"{'a long title ' * 20}{number}", Ends, lambda outcome: None)
+    turn(2)
+    queue = panel.running.queue
+    assert queue.viewport().rect().contains(queue.visualItemRect(queue.item(1)).center())
+    assert queue.visualItemRect(queue.item(1)).bottom() <= queue.viewport().rect().bottom()
+    assert queue.item(1).toolTip().endswith("title 1")
+
+
 def test_many_waiting_runs_are_closed_at_once(panel: Any) -> None:
     for number in range(300):
         panel.desk.runs.add(f"run {number}", Ends, lambda outcome: None)

@@ -13,6 +13,8 @@ from MedSegLib.panel import pieces
 from MedSegLib.panel.desk import Desk
 
 STATES = {"waiting": "waits", "running": "runs", "done": "done", "failed": "failed", "cancelled": "cancelled"}
+ROW = 18
+"""Height of a run in the list."""
 LEVELS = {"waiting": "", "running": "", "done": "ok", "failed": "stop", "cancelled": "look"}
 
 
@@ -35,6 +37,7 @@ class Running:
         self.stage = pieces.note()
         self.queue = qt.QListWidget()
         self.queue.setToolTip("Runs are worked on one after the other. Choose one to see its log, or to cancel it.")
+        self.queue.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)  # it would hide the last row
         self.log = pieces.lines(88)
         self.copy = pieces.button(
             "Copy report",
@@ -95,6 +98,8 @@ class Running:
             self.queue.takeItem(0)
         while int(pieces.read(self.queue, "count")) < len(entries):
             self.queue.addItem("")
+            last = self.queue.item(int(pieces.read(self.queue, "count")) - 1)
+            last.setSizeHint(qt.QSize(1, ROW))  # as wide as the list: a long title ends in dots
         pieces.fit(self.queue, 4)
         for at, entry in enumerate(entries):
             item, text = self.queue.item(at), f"{STATES[entry.state]}: {entry.title}"
