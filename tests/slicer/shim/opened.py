@@ -71,6 +71,20 @@ def wait(until: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
         time.sleep(0.002)
 
 
+def turn(ticks: int) -> None:
+    """Let the panel's timer go off so many times."""
+    left = [ticks]
+
+    def tick(*_: object) -> None:
+        left[0] -= 1
+
+    timer = QTimer()
+    timer.setInterval(100)
+    timer.timeout.connect(tick)
+    timer.start()
+    wait(lambda: left[0] <= 0, "the timer goes off")
+
+
 def _kept_waiting_s() -> dict[str, float]:
     """How long each thread of this process stood ready and got no processor; none where the system does not tell it."""
     found = {}
