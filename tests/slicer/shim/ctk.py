@@ -77,6 +77,7 @@ class ctkPathLineEdit(QWidget):  # CTK's own name
         button.setText("…")
         button.clicked.connect(self._choose)
         self._line.textChanged.connect(self.currentPathChanged)
+        self._line.textChanged.connect(lambda _: self.updateGeometry())
         row.addWidget(self._line)
         row.addWidget(button)
 
