@@ -3,6 +3,7 @@ that Slicer starts no slower."""
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class MedSegWidget(ScriptedLoadableModuleWidget):
     """The module's panel in Slicer's window."""
 
     def __init__(self, parent: Any = None) -> None:
+        self.panel: Any = None  # first: without a parent, Slicer's own __init__ calls setup
         super().__init__(parent)
-        self.panel: Any = None
 
     def setup(self) -> None:
         """Build the panel; Slicer calls it once, when the module is first opened."""
@@ -58,6 +59,13 @@ class MedSegWidget(ScriptedLoadableModuleWidget):
         if self.panel is not None:
             self.panel.close()
             self.panel = None
+
+    def onReload(self) -> None:  # Slicer's own name
+        """The developer's button: what the module is made of is loaded anew, too."""
+        self.cleanup()
+        for name in [name for name in sys.modules if name.split(".")[0] == "MedSegLib"]:
+            del sys.modules[name]
+        super().onReload()
 
 
 class MedSegLogic(ScriptedLoadableModuleLogic):

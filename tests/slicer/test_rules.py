@@ -77,6 +77,7 @@ def test_pythonqt_understands_it(file: Path) -> None:
             continue
         if isinstance(called.value, ast.Name) and called.value.id in ("qt", "ctk"):
             assert not call.keywords, f"PythonQt knows no names of arguments: {ast.unparse(call)}"
+            assert called.attr != "QTreeWidgetItem" or not call.args, "add it to its parent: older ones forget it else"
         held = isinstance(called.value, ast.Name) and called.value.id == "item"  # of a list: no QObject, no properties
         assert held or called.attr not in GETTERS or call.args, f"read it with pieces.read: {ast.unparse(call)}"
 
@@ -95,3 +96,9 @@ def test_cmake_installs_what_there_is() -> None:
         assert (SLICER / "MedSeg" / name).is_file()
     assert "MedSegLib/*.py" in text
     assert (SLICER / "MedSeg.png").is_file()
+
+
+def test_the_readme_names_files_that_are_there() -> None:
+    named = re.findall(r"`((?:tests|MedSeg|slicer)[/\w.]*)`", (SLICER / "README.md").read_text(encoding="utf-8"))
+    assert len(named) > 5
+    assert [name for name in named if not (ROOT / name).exists() and not (SLICER / name).exists()] == []

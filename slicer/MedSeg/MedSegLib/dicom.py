@@ -6,14 +6,14 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from MedSegLib.trouble import Trouble
 
-NAME, PATIENT, MODALITY, DATE, NUMBER = "0010,0010", "0010,0020", "0008,0060", "0008,0020", "0020,0011"
+PATIENT, MODALITY, DATE, NUMBER = "0010,0020", "0008,0060", "0008,0020", "0020,0011"
 STUDY, SERIES = "0008,1030", "0008,103E"
 IMAGES = ("CT", "MR", "PT", "US", "XA", "NM", "CR", "DX", "MG", "OP")
 """Modalities that are worth listing: no reports, plans or segmentations."""
@@ -47,13 +47,18 @@ class Series:
     images: int
 
 
-def patients(database: Any) -> tuple[Patient, ...]:
-    """All of the database, in its order."""
-    found = []
+def patients(database: Any) -> Iterator[Patient]:
+    """All of the database, in its order. No file is opened: the database knows their names."""
     for key in database.patients():
-        file = next((files[0] for uid in _series_of(database, key) if (files := database.filesForSeries(uid))), None)
-        found.append(Patient(key, str(database.fileValue(file, NAME)) if file else key))
-    return tuple(found)
+        yield Patient(key, str(database.nameForPatient(key) or key))
+
+
+def identity(database: Any, volume: Any) -> str:
+    """The Patient ID in the first file that the volume node was loaded from; empty: it is not from the database, or its
+    file is gone."""
+    uids = str(volume.GetAttribute("DICOM.instanceUIDs") or "").split()
+    file = str(database.fileForInstance(uids[0]) or "") if database is not None and uids else ""
+    return str(database.fileValue(file, PATIENT) or "").strip() if file else ""
 
 
 def series(database: Any, patient: Patient) -> tuple[Series, ...]:
@@ -65,10 +70,6 @@ def series(database: Any, patient: Patient) -> tuple[Series, ...]:
             if files and str(database.fileValue(files[0], MODALITY)) in IMAGES:
                 found.append(_described(database, uid, study, files))
     return tuple(found)
-
-
-def _series_of(database: Any, patient: str) -> list[str]:
-    return [uid for study in database.studiesForPatient(patient) for uid in database.seriesForStudy(study)]
 
 
 def _described(database: Any, uid: str, study: str, files: Sequence[str]) -> Series:

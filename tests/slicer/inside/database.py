@@ -22,6 +22,9 @@ class Database:
     def patients(self) -> list[str]:
         return self._having("PatientID")  # real ones are numbers of the database's own
 
+    def nameForPatient(self, patient: str) -> str:
+        return str(next(head.PatientName for head in self._heads.values() if patient == head.PatientID))
+
     def studiesForPatient(self, patient: str) -> list[str]:
         return self._having("StudyInstanceUID", PatientID=patient)
 

@@ -381,7 +381,7 @@ def test_two_series_of_one_name_get_a_folder_each(scene: Any, made: Path, tmp_pa
         return Outcome(DONE, {"x.seg.nrrd": order.folder / "x.seg.nrrd"})
 
     desk, database = Desk(scene, Canned(done), tmp_path / "läuft"), Database(made / "dicom")
-    one = dicom.series(database, dicom.patients(database)[0])[0]
+    one = dicom.series(database, next(dicom.patients(database)))[0]
     numbers = desk.apply.batch_dicom(database, [[one], [one]], model(made, "organs"), Choices(), tmp_path / "nach")
     assert [desk.over(number).state for number in numbers] == ["done", "done"]
     folders = sorted((tmp_path / "nach").iterdir())
@@ -391,7 +391,7 @@ def test_two_series_of_one_name_get_a_folder_each(scene: Any, made: Path, tmp_pa
 
 def test_dicom_files_that_are_gone_are_told(desk: Desk, made: Path, tmp_path: Path) -> None:
     database = Database(made / "dicom")
-    one = dicom.series(database, dicom.patients(database)[0])[0]
+    one = dicom.series(database, next(dicom.patients(database)))[0]
     database.filesForSeries = lambda uid: ["/gone/1.dcm"]  # type: ignore[method-assign]
     (number,) = desk.apply.batch_dicom(database, [[one]], model(made, "organs"), Choices(), tmp_path / "nach")
     assert "1 of 1 DICOM files are not where Slicer's database has seen them" in str(desk.over(number).outcome.failure)

@@ -31,10 +31,24 @@ def test_the_module_opens_and_closes(core: Any, scene: Any, tmp_path: Path) -> N
     MedSeg.MedSeg(described)
     assert described.title == "MedSeg"
     widget = MedSeg.MedSegWidget()
-    widget.setup()
     assert "Choose an environment, or make one" in widget.panel.place.state.text()
     assert not widget.panel.running.apply.isEnabled()
     widget.cleanup()
+
+
+def test_the_developers_reload_loads_all_of_it(core: Any, scene: Any, tmp_path: Path) -> None:
+    window.install(core.scene)
+    opened.settings_in(tmp_path)
+    import MedSeg
+
+    widget = MedSeg.MedSegWidget()
+    kept = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "MedSegLib"}
+    try:
+        widget.onReload()
+        assert widget.panel is None
+        assert not [name for name in sys.modules if name.startswith("MedSegLib")]
+    finally:
+        sys.modules.update(kept)
 
 
 def test_nothing_is_loaded_when_slicer_only_starts() -> None:

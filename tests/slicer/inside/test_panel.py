@@ -13,7 +13,7 @@ import opened
 import pytest
 import qt
 import vtk
-from opened import Beat, apply, check_picture, choose, idle, nodes, ready, scan, segments, wait
+from opened import Beat, Spent, apply, check_picture, choose, idle, nodes, ready, scan, segments, wait
 from vtk.util.numpy_support import vtk_to_numpy
 
 import slicer
@@ -64,8 +64,9 @@ def panel(once: Any, scene: Any) -> Iterator[Any]:
 
 
 def test_apply_puts_a_segmentation_into_the_scene_and_the_window_never_waits(
-    panel: Any, made: Path, tmp_path: Path
+    panel: Any, made: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
+    reading = Spent(monkeypatch, "MedSegLib.apply.Apply._into_scene")
     volume = scan(made, "CT of the abdomen")
     choose(panel, "organs")
     wait(lambda: panel.inputs.volumes() == {"image": volume}, "the only volume is chosen by itself")
@@ -80,7 +81,8 @@ def test_apply_puts_a_segmentation_into_the_scene_and_the_window_never_waits(
     assert entry.state == "done"
     assert seen == sorted(seen)
     assert max(seen[:-1]) < 1000
-    assert gaps[1] < 0.1, gaps[:5]  # the longest may be the reading of the result
+    assert gaps[0] < 0.1 + reading.seconds, gaps[:5]
+    assert gaps[1] < 0.1, gaps[:5]
     (node,) = nodes("vtkMRMLSegmentationNode")
     assert segments(node) == ["liver", "kidney"]
     assert panel.corrections.segmentation.currentNode() is node
@@ -224,7 +226,7 @@ def test_closing_the_scene_ends_what_would_come_into_it(panel: Any, made: Path) 
     assert not nodes("vtkMRMLSegmentationNode")
 
 
-def test_a_correction_becomes_a_training_case(panel: Any, made: Path, tmp_path: Path) -> None:
+def test_a_correction_becomes_a_training_case(panel: Any, made: Path, tmp_path: Path, monkeypatch: Any) -> None:
     volume = scan(made, "Müller^Anna")
     choose(panel, "organs")
     ready(panel)
@@ -246,6 +248,12 @@ def test_a_correction_becomes_a_training_case(panel: Any, made: Path, tmp_path: 
     corrections.segmentation.setCurrentNode(node)
     corrections.cases.currentPath = str(tmp_path / "fälle")
     corrections.patient.setText("P7")
+    asked: list[str] = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text: asked.append(text) or len(asked) > 1)
+    corrections.save.click()
+    assert "Nothing is saved: a note is no label of the model" in corrections.state.text()
+    assert "kidney: the case would teach that this is not there" in asked[0]
+    assert not (tmp_path / "fälle").exists()
     corrections.save.click()
     wait(lambda: "Saved as" in corrections.state.text(), corrections.state.text(), 20)
     assert "a note" in corrections.state.text()

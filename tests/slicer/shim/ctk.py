@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Property, QPointF, QRectF, Qt, Signal
+from PySide6.QtCore import Property, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent, QPolygonF
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
 
@@ -62,12 +62,14 @@ class ctkCollapsibleButton(QWidget):  # CTK's own name
 class ctkPathLineEdit(QWidget):  # CTK's own name
     """A path, and a button that lets one choose it."""
 
-    Files, Dirs = 2, 1
+    Files, Dirs, Writable = 2, 1, 32
+    AdjustToContentsOnFirstShow, AdjustToMinimumContentsLength = 1, 2
     currentPathChanged = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.filters = self.Files
+        self.sizeAdjustPolicy, self.minimumContentsLength = self.AdjustToContentsOnFirstShow, 0
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(4)
@@ -75,6 +77,7 @@ class ctkPathLineEdit(QWidget):  # CTK's own name
         button.setText("…")
         button.clicked.connect(self._choose)
         self._line.textChanged.connect(self.currentPathChanged)
+        self._line.textChanged.connect(lambda _: self.updateGeometry())
         row.addWidget(self._line)
         row.addWidget(button)
 
@@ -82,6 +85,14 @@ class ctkPathLineEdit(QWidget):  # CTK's own name
 
     def setCurrentPath(self, path: str) -> None:  # CTK's own name
         self._line.setText(path)
+
+    def minimumSizeHint(self) -> QSize:  # Qt's own name
+        """As CTK's: as wide as the text, unless it is told to be no wider than some letters."""
+        letters = self.minimumContentsLength
+        if self.sizeAdjustPolicy != self.AdjustToMinimumContentsLength:
+            letters = max(letters, len(self._line.text()))
+        hint = super().minimumSizeHint()
+        return QSize(max(hint.width(), letters * self.fontMetrics().averageCharWidth() + 40), hint.height())
 
     def show_path(self, path: str) -> None:
         """For pictures: nobody hears of it."""
@@ -92,6 +103,8 @@ class ctkPathLineEdit(QWidget):  # CTK's own name
     def _choose(self) -> None:
         if self.filters == self.Dirs:
             path = QFileDialog.getExistingDirectory(self)
+        elif self.filters & self.Writable:
+            path = QFileDialog.getSaveFileName(self)[0]
         else:
             path = QFileDialog.getOpenFileName(self)[0]
         if path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import shutil
 import stat
 import time
@@ -70,6 +71,20 @@ def wait(until: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
         time.sleep(0.002)
 
 
+def turn(ticks: int) -> None:
+    """Let the panel's timer go off so many times."""
+    left = [ticks]
+
+    def tick(*_: object) -> None:
+        left[0] -= 1
+
+    timer = QTimer()
+    timer.setInterval(100)
+    timer.timeout.connect(tick)
+    timer.start()
+    wait(lambda: left[0] <= 0, "the timer goes off")
+
+
 def _kept_waiting_s() -> dict[str, float]:
     """How long each thread of this process stood ready and got no processor; none where the system does not tell it."""
     found = {}
@@ -101,6 +116,24 @@ class Beat:
         """The gaps in seconds, the longest first."""
         self._timer.stop()
         return sorted(self.gaps, reverse=True)
+
+
+class Spent:
+    """Measures how long a method has taken; `seconds` of all its calls."""
+
+    def __init__(self, monkeypatch: Any, name: str) -> None:
+        self.seconds = 0.0
+        owner, method = pkgutil.resolve_name(name.rpartition(".")[0]), name.rpartition(".")[2]
+        real = getattr(owner, method)
+
+        def timed(*given: Any, **named: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return real(*given, **named)
+            finally:
+                self.seconds += time.perf_counter() - begun
+
+        monkeypatch.setattr(owner, method, timed)
 
 
 def environment(folder: Path) -> Path:
@@ -142,6 +175,12 @@ def picture(panel: Any, path: Path) -> Path:
         line.show_path(real)
     assert image.save(str(path), "PNG")
     return path
+
+
+def stamp(model: Any) -> str:
+    from MedSegLib.panel import model as chosen
+
+    return chosen.stamp(model)
 
 
 def idle(panel: Any) -> bool:

@@ -25,7 +25,7 @@ class qMRMLNodeComboBox(QComboBox):  # Slicer's own name
         super().__init__(parent)
         self._scene: Any = None
         self._types: list[str] = []
-        self._none = True
+        self._none = self._children = True
         self.addEnabled = self.removeEnabled = self.renameEnabled = self.selectNodeUponCreation = True
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
@@ -40,8 +40,13 @@ class qMRMLNodeComboBox(QComboBox):  # Slicer's own name
         self._none = none
         self.update_nodes()
 
+    def _set_children(self, children: bool) -> None:
+        self._children = children
+        self.update_nodes()
+
     nodeTypes = Property(list, lambda self: self._types, _set_types)
     noneEnabled = Property(bool, lambda self: self._none, _set_none)
+    showChildNodeTypes = Property(bool, lambda self: self._children, _set_children)
 
     def setMRMLScene(self, scene: Any) -> None:  # Slicer's own name
         self._scene = scene
@@ -62,7 +67,8 @@ class qMRMLNodeComboBox(QComboBox):  # Slicer's own name
             return
         former = self._ids[self.currentIndex()] if 0 <= self.currentIndex() < len(self._ids) else ""
         nodes = [node for kind in self._types for node in slicer.util.getNodesByClass(kind, self._scene)]
-        nodes = [node for node in nodes if not node.GetHideFromEditors() and node.GetClassName() in self._types]
+        nodes = [node for node in nodes if not node.GetHideFromEditors()]
+        nodes = [node for node in nodes if self._children or node.GetClassName() in self._types]
         self.blockSignals(True)
         self.clear()
         self._ids = ([""] if self._none or not nodes else []) + [node.GetID() for node in nodes]
@@ -88,9 +94,15 @@ class ScriptedLoadableModuleWidget:
     def __init__(self, parent: QWidget | None = None) -> None:
         self.parent = parent or QWidget()
         self.layout = self.parent.layout() or QVBoxLayout(self.parent)
+        if parent is None:
+            self.setup()
 
     def setup(self) -> None:
         """Slicer builds its developer's buttons here."""
+
+    def onReload(self) -> None:  # Slicer's own name
+        """Slicer's reads the module's file again, and opens a new panel."""
+        self.cleanup()
 
 
 class ScriptedLoadableModuleLogic:

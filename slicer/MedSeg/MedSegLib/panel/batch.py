@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import qt
 
 import slicer
 from MedSegLib import dicom
-from MedSegLib.dicom import Series
+from MedSegLib.dicom import Patient, Series
 from MedSegLib.panel import pieces
 from MedSegLib.panel.desk import Desk
 from MedSegLib.panel.input import VOLUMES
 
+SLICE_S = 0.02
+"""For which patients of the database are listed in one go: there may be thousands, and the window must not wait."""
 SOURCES = (("loaded", "Volumes that are loaded"), ("database", "Slicer's DICOM database"))
 
 
@@ -40,6 +43,7 @@ class Batch:
         form.addRow(self.start)
         form.addRow(self.state)
         self.series: dict[str, Series] = {}
+        self._coming: Iterator[Patient] = iter(())
         self.source.currentIndexChanged.connect(self.look)
         self.section.contentsCollapsed.connect(self.look)
         self.tree.itemExpanded.connect(self._opened)
@@ -57,23 +61,46 @@ class Batch:
             return
         self.tree.blockSignals(True)
         self.tree.clear()
-        self.series = {}
+        self.series, self._coming = {}, iter(())
         if self.from_database:
-            self._list_patients()
+            self._find_patients()
         else:
-            for node in slicer.util.getNodesByClass(VOLUMES[0]):
-                if node.GetClassName() in VOLUMES:
-                    _item(self.tree, node.GetName(), node.GetID())
+            self._list_volumes(set())
         self.tree.blockSignals(False)
 
-    def _list_patients(self) -> None:
+    def look_at_scene(self) -> None:
+        """The same where volumes came or went; what is ticked stays so."""
+        if not self.section.collapsed and not self.from_database:
+            ticked = {_key(item) for item in self._items() if _is_ticked(item)}
+            self.tree.blockSignals(True)
+            self.tree.clear()
+            self._list_volumes(ticked)
+            self.tree.blockSignals(False)
+
+    def tick(self) -> None:
+        """Called by the panel's timer."""
+        end = time.monotonic() + SLICE_S
+        for patient in self._coming:
+            self.tree.blockSignals(True)
+            item = _item(patient.name, patient.key)
+            item.setChildIndicatorPolicy(qt.QTreeWidgetItem.ShowIndicator)
+            self.tree.addTopLevelItem(item)
+            self.tree.blockSignals(False)
+            if time.monotonic() > end:
+                break
+
+    def _list_volumes(self, ticked: set[str]) -> None:
+        for node in slicer.util.getNodesByClass(VOLUMES[0]):
+            if node.GetClassName() in VOLUMES:
+                self.tree.addTopLevelItem(_item(node.GetName(), node.GetID(), ticked=node.GetID() in ticked))
+
+    def _find_patients(self) -> None:
         database = getattr(slicer, "dicomDatabase", None)
         if database is None or not database.isOpen:
             pieces.state(self.state, "stop", "Slicer's DICOM database is not open: see the module DICOM.")
             return
-        for patient in dicom.patients(database):
-            item = _item(self.tree, patient.name, patient.key)
-            item.setChildIndicatorPolicy(qt.QTreeWidgetItem.ShowIndicator)
+        self._coming = iter(dicom.patients(database))
+        self.tick()
 
     def _opened(self, item: Any, *_: object) -> None:
         """Series are looked up when a patient is opened: a database may hold thousands."""
@@ -83,7 +110,7 @@ class Batch:
         self.tree.blockSignals(True)
         for one in dicom.series(slicer.dicomDatabase, patient):
             self.series[one.uid] = one
-            _item(item, f"{one.title}, {one.images} files", one.uid)
+            item.addChild(_item(f"{one.title}, {pieces.counted(one.images, 'file')}", one.uid))
         self.tree.blockSignals(False)
 
     def _ticked(self, item: Any, *_: object) -> None:
@@ -131,11 +158,12 @@ class Batch:
         self.desk.keep(batch=str(self.folder.currentPath or ""))
 
 
-def _item(parent: Any, text: str, key: str) -> Any:
-    item = qt.QTreeWidgetItem(parent)
+def _item(text: str, key: str, *, ticked: bool = False) -> Any:
+    """Without a parent: Python gives it up to the tree that it is added to, and not to one that it is made with."""
+    item = qt.QTreeWidgetItem()
     item.setText(0, text)
     item.setData(0, qt.Qt.UserRole, key)
-    item.setCheckState(0, qt.Qt.Unchecked)
+    item.setCheckState(0, qt.Qt.Checked if ticked else qt.Qt.Unchecked)
     return item
 
 

@@ -34,6 +34,8 @@ class Checked:
         self._words: list[str] = []
         self._sentences: list[tuple[str, str]] = []
         self._due = 0
+        self._asked: tuple[dict[str, Any], Any, tuple[str, ...], str] = ({}, None, (), "")
+        self._seen: Any = None
 
     def show(self, volumes: dict[str, Any], roi: Any, labels: tuple[str, ...], stop: str) -> None:
         """Judge at once what can be seen, and soon what has to be tried.
@@ -44,17 +46,16 @@ class Checked:
             labels: that are to be kept; none: all.
             stop: a sentence on what else is missing; empty: nothing.
         """
-        self.desk.asks.forget("check")
-        self._model, self._due = self.desk.model, 0
+        self._asked = volumes, roi, labels, stop
+        self._forget()
+        self._model, self._seen = self.desk.model, self._look()
         if self._model is None:
             self.stop(stop)
             return
-        try:
-            self._inputs = [_seen(channel, node) for channel, node in volumes.items()]
-            self._words = self._options(volumes, roi, labels)
-        except Trouble as trouble:
-            self.stop(str(trouble.failure))
+        if isinstance(self._seen, str):
+            self.stop(self._seen)
             return
+        self._inputs, self._words = self._seen
         verdict = check.verdict(self._model, self._inputs)
         extra = [("stop", stop)] if stop else []
         self._sentences = [*extra, *verdict.sentences]
@@ -63,8 +64,22 @@ class Checked:
             self._due = TICKS
 
     def stop(self, text: str) -> None:
-        """Say why it cannot be run."""
+        """Say why it cannot be run; a trial that goes on would say otherwise."""
+        self._forget()
         self._say(False, [("stop", text)])
+
+    def _forget(self) -> None:
+        self.desk.asks.forget("check")
+        self._due = 0
+
+    def _look(self) -> Any:
+        """What the verdict rests on: inputs and options; or why there can be none, in words."""
+        volumes, roi, labels, _ = self._asked
+        try:
+            inputs = [_seen(channel, node, self.desk.settings.harden) for channel, node in volumes.items()]
+            return inputs, self._options(volumes, roi, labels)
+        except Trouble as trouble:
+            return str(trouble.failure)
 
     def _options(self, volumes: dict[str, Any], roi: Any, labels: tuple[str, ...]) -> list[str]:
         """Those of `medseg predict` that change memory and time."""
@@ -76,7 +91,9 @@ class Checked:
         return [*words, *(["--roi", text] if text else [])]
 
     def tick(self) -> None:
-        """Called by the panel's timer."""
+        """Called by the panel's timer. Volumes and regions are moved in other modules, which tell nobody here."""
+        if self._model is not None and self._model is self.desk.model and self._look() != self._seen:
+            self.show(*self._asked)
         busy = any(entry.state == "running" for entry in self.desk.runs.entries)
         if self._due and not busy:  # a trial beside a run would find too little memory and too long a time
             self._due -= 1
@@ -113,6 +130,7 @@ class Checked:
         self.changed()
 
 
-def _seen(channel: str, node: Any) -> check.Input:
+def _seen(channel: str, node: Any, harden: bool) -> check.Input:
     scan = scene.described(node)
+    scene.shown(node, harden=harden)
     return check.Input(channel, scan.name, scan.shape, scan.spacing_mm, scan.modality)

@@ -9,7 +9,7 @@ import qt
 
 from MedSegLib.panel import pieces
 from MedSegLib.panel.desk import Desk
-from MedSegLib.panel.loop import Case, Loop
+from MedSegLib.panel.loop import Case, Loop, drawn_on
 from MedSegLib.trouble import Trouble
 
 
@@ -20,9 +20,13 @@ class Corrections:
         self.desk, self.loop, self.volumes = desk, loop, volumes
         self.section, form = pieces.section(parent, "Corrections", collapsed=True)
         self.segmentation = pieces.nodes(
-            ("vtkMRMLSegmentationNode",), "What you corrected in the Segment Editor; the volumes are those at Input"
+            ("vtkMRMLSegmentationNode",),
+            "What you corrected in the Segment Editor. A new result never takes its place.",
         )
+        self.of = pieces.note()
+        self.of.setToolTip("The volume that the segmentation was drawn on: this one is saved or exported with it")
         form.addRow(pieces.name("Segmentation"), self.segmentation)
+        form.addRow(pieces.name("Drawn on"), self.of)
         self._ask_case(form)
         self._ask_tuning(form)
         self._ask_export(form)
@@ -77,9 +81,23 @@ class Corrections:
             lambda *_: self._try(self._export),
             "A DICOM segmentation that refers to the series that the volume was loaded from, for the archive",
         )
-        self.file = pieces.path(False, "", "The DICOM file to be written, such as segmentation.dcm")
+        self.file = pieces.path(False, "", "The DICOM file to be written, such as segmentation.dcm", new=True)
         form.addRow(pieces.name("DICOM file"), self.file)
         form.addRow(pieces.name(""), self.export)
+
+    def offer(self, segmentation: Any) -> None:
+        """Choose this node, if none is chosen yet: somebody may be correcting the one that is."""
+        if self.segmentation.currentNode() is None:
+            self.segmentation.setCurrentNode(segmentation)
+
+    def tick(self) -> None:
+        """Called by the panel's timer: the Segment Editor may say later what a segmentation is drawn on."""
+        node = self.segmentation.currentNode()
+        volume = drawn_on(node) if node is not None else None
+        unknown = "no volume that is known" if node is not None else ""
+        text = pieces.escaped(volume.GetName()) if volume is not None else unknown
+        if pieces.read(self.of, "text") != text:
+            self.of.setText(text)
 
     def show(self) -> None:
         """Which of the buttons make sense now."""
@@ -109,7 +127,7 @@ class Corrections:
 
     def _export(self) -> None:
         file = str(self.file.currentPath or "")
-        self.loop.export(self.segmentation.currentNode(), self.volumes(), file, self.say)
+        self.loop.export(self.segmentation.currentNode(), file, self.say)
 
     def _keep(self, *_: object) -> None:
         self.desk.keep(cases=str(self.cases.currentPath or ""))

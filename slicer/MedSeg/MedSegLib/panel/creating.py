@@ -21,6 +21,13 @@ TORCH = (
 )
 
 
+def source_here() -> str:
+    """Folder of medseg's source where the extension lies in it; empty: it was installed without. A name at a public
+    index is no default: anybody may offer a package under it."""
+    root = Path(__file__).parents[4]
+    return str(root) if (root / "pyproject.toml").is_file() and (root / "medseg" / "__init__.py").is_file() else ""
+
+
 class Creating:
     """A box below the environment's field, shown when it is asked for; `made` hears of the folder."""
 
@@ -67,9 +74,11 @@ class Creating:
         self.python.currentIndexChanged.connect(self._chosen)
 
     def _ask_what(self, form: Any) -> None:
-        self.source = qt.QLineEdit("medseg")
+        self.source = qt.QLineEdit(source_here())
+        self.source.setPlaceholderText("a wheel of medseg, or the folder of its source")
         self.source.setToolTip(
-            "medseg, or medseg==0.1.0, from the package index; or the path of a wheel, or of a folder with its source"
+            "The path of a wheel, or of the folder with its source. A name such as medseg==0.1.0 is looked up at the "
+            "package index of your pip: give one only where you know whose package it is there."
         )
         self.torch = pieces.choice(TORCH, "cpu", "PyTorch does the computing, and is most of the download")
         self.wheels = pieces.path(

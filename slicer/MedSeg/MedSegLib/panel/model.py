@@ -14,6 +14,9 @@ from MedSegLib.panel.desk import Desk
 from MedSegLib.remote import Remote
 from MedSegLib.work import DONE, Event, Outcome
 
+TICKS = 5
+"""Of the panel's timer, between the last letter of a path and the look into it."""
+
 
 class Models:
     """Lists what the backend has; `changed` hears of each choice."""
@@ -41,13 +44,25 @@ class Models:
         form.addRow(pieces.name(""), pieces.column(self.about, self.accept, self.state))
         self.catalogue = Catalogue(desk)
         form.addRow(self.catalogue.widget)
-        self.runs.currentPathChanged.connect(self.look)
+        self._due = 0
+        self.runs.currentPathChanged.connect(self._typed)
         self.model.currentIndexChanged.connect(self._choose)
         self.accept.clicked.connect(self._accepted)
         self._tell()
 
+    def _typed(self, *_: object) -> None:
+        self._due = TICKS
+
+    def tick(self) -> None:
+        """Called by the panel's timer."""
+        if self._due:
+            self._due -= 1
+            if not self._due:
+                self.look()
+
     def look(self, *_: object) -> None:
         """Ask the backend what there is."""
+        self._due = 0
         backend, folder = self.desk.backend, str(self.runs.currentPath or "")
         self.desk.keep(runs=folder)
         self.runs.setEnabled(self.desk.here)

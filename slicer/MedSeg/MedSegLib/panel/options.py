@@ -7,6 +7,7 @@ from typing import Any
 
 import qt
 
+from MedSegLib.models import Label
 from MedSegLib.panel import pieces
 from MedSegLib.panel.desk import Desk
 
@@ -45,6 +46,7 @@ class Options:
             "What is sent is a copy with the transform in it, and the result lies where the volume is shown. Without "
             "the tick, a volume under a transform is refused, and you decide yourself what to do with it.",
         )
+        self._listed: tuple[Label, ...] = ()
         self.labels = qt.QListWidget()
         self.labels.setToolTip(
             "What is not ticked becomes background. Where a model has a coarse pass, few labels are found much faster, "
@@ -63,12 +65,16 @@ class Options:
             box.clicked.connect(self._keep)
 
     def show(self) -> None:
-        """The labels of the chosen model, all of them ticked."""
+        """The labels of the chosen model, all of them ticked; the same labels keep their ticks."""
         model = self.desk.model
         self.device.setEnabled(self.desk.here)
+        labels = tuple(model.labels) if model else ()
+        if labels == self._listed:
+            return
+        self._listed = labels
         self.labels.blockSignals(True)
         self.labels.clear()
-        for label in model.labels if model else ():
+        for label in labels:
             item = qt.QListWidgetItem(label.name)
             swatch = qt.QPixmap(12, 12)
             swatch.fill(qt.QColor(*label.colour))

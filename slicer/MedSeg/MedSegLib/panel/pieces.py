@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,11 +13,18 @@ import qt
 import slicer
 from MedSegLib.words import Failure
 
-COLOURS = {"ok": "#2e9e4f", "look": "#c98200", "stop": "#d9453a", "": "#808080"}
-"""Of what is well, what needs a look and what stops one; they can be read on light and on dark windows."""
+COLOURS = {"ok": "#23853f", "look": "#a06800", "stop": "#d63a30", "": "#757575"}
+"""Of what is well, what needs a look and what stops one. As text on white their contrast is 4.5 to 1 and more, on dark
+windows 3 to 1."""
 
 NAME_WIDTH = 84
 """Pixels: the longest name of a field has room."""
+
+LETTERS = 12
+"""That a list or a path shows at least: the longest text must not make the panel wider than the window."""
+
+LONG = re.compile(r"\S{24}(?=\S)")
+"""Words, such as paths, that have to be broken: a label is never narrower than its longest word."""
 
 
 def read(widget: Any, name: str) -> Any:
@@ -60,7 +68,7 @@ def failed(label: Any, failure: Failure | None) -> None:
 
 
 def marked(level: str, text: str) -> str:
-    return f'<span style="color:{COLOURS[level]}">●</span>&nbsp;{html.escape(text)}'
+    return f'<span style="color:{COLOURS[level]}">●</span>&nbsp;{escaped(text)}'
 
 
 def button(text: str, pressed: Callable[..., None], tip: str) -> Any:
@@ -70,10 +78,17 @@ def button(text: str, pressed: Callable[..., None], tip: str) -> Any:
     return made
 
 
-def path(folder: bool, text: str, tip: str) -> Any:
-    """A field for a path, with a button to choose it."""
+def path(folder: bool, text: str, tip: str, *, new: bool = False) -> Any:
+    """A field for a path, with a button to choose it.
+
+    Args:
+        new: whether the file is one that is to be made: its dialogue asks before it gives one that is there.
+    """
     line = ctk.ctkPathLineEdit()
-    line.filters = ctk.ctkPathLineEdit.Dirs if folder else ctk.ctkPathLineEdit.Files
+    kind = ctk.ctkPathLineEdit.Dirs if folder else ctk.ctkPathLineEdit.Files
+    line.filters = kind | ctk.ctkPathLineEdit.Writable if new else kind
+    line.sizeAdjustPolicy = ctk.ctkPathLineEdit.AdjustToMinimumContentsLength
+    line.minimumContentsLength = LETTERS
     line.currentPath = text
     line.setToolTip(tip)
     return line
@@ -86,9 +101,8 @@ def choice(options: Iterable[tuple[str, str]], chosen: str, tip: str) -> Any:
         box.addItem(text, value)
     box.setCurrentIndex(max(0, box.findData(chosen)))
     box.setToolTip(tip)
-    # the longest entry must not make the whole panel wider than the window
     box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(12)
+    box.setMinimumContentsLength(LETTERS)
     box.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
     return box
 
@@ -106,9 +120,10 @@ def tick(text: str, ticked: bool, tip: str) -> Any:
 
 
 def nodes(kinds: Sequence[str], tip: str, *, none: bool = True) -> Any:
-    """A list of the scene's nodes of some classes."""
+    """A list of the scene's nodes of just these classes: a label map is a kind of scalar volume, and no scan."""
     box = slicer.qMRMLNodeComboBox()
     box.nodeTypes = list(kinds)
+    box.showChildNodeTypes = False
     box.addEnabled = False
     box.removeEnabled = False
     box.renameEnabled = False
@@ -163,5 +178,10 @@ def form_of(holder: Any) -> Any:
 
 
 def escaped(text: str) -> str:
-    """For labels that show HTML."""
-    return html.escape(text)
+    """For labels that show HTML; long words may be broken."""
+    return html.escape(LONG.sub(lambda part: part[0] + "\u200b", text))
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

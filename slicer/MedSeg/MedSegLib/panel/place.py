@@ -46,7 +46,11 @@ class Place:
         )
         self.use = pieces.button("Use it", self._pressed, "See whether medseg is in this environment, and work with it")
         self.creating = Creating(self.desk, self.made)
-        holder = pieces.column(pieces.row(self.folder, self.use), self.creating.widget)
+        holder = qt.QWidget()
+        inner = pieces.form_of(holder)
+        inner.setContentsMargins(0, 0, 0, 0)
+        inner.addRow(pieces.name("Environment"), pieces.row(self.folder, self.use))
+        inner.addRow(self.creating.widget)
         form.addRow(holder)
         return holder
 
@@ -72,6 +76,7 @@ class Place:
             kept.authority,
             "Certificate of the hospital's own authority (PEM), where the service has one; else leave it empty",
         )
+        self.keep.clicked.connect(self._kept)
         self.connect = pieces.button(
             "Connect", self._pressed, "Ask the service who you are, and which models it offers"
         )
@@ -81,6 +86,10 @@ class Place:
         inner.addRow(pieces.name("Authority"), self.authority)
         form.addRow(holder)
         return holder
+
+    def _kept(self, *_: object) -> None:
+        """At once: who takes the tick away wants the token out of the settings now."""
+        self.desk.keep(keep_token=bool(pieces.read(self.keep, "checked")))
 
     def look(self, *_: object) -> None:
         """See whether what is filled in works; nothing is asked where nothing is filled in."""

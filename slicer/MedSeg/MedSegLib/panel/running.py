@@ -13,6 +13,8 @@ from MedSegLib.panel import pieces
 from MedSegLib.panel.desk import Desk
 
 STATES = {"waiting": "waits", "running": "runs", "done": "done", "failed": "failed", "cancelled": "cancelled"}
+ROW = 18
+"""Height of a run in the list."""
 LEVELS = {"waiting": "", "running": "", "done": "ok", "failed": "stop", "cancelled": "look"}
 
 
@@ -25,7 +27,9 @@ class Running:
         self.apply = pieces.button("Apply", applied, "Segment in the background: Slicer stays free for other work")
         self.apply.setStyleSheet("font-weight: bold")
         self.cancel = pieces.button(
-            "Cancel", self._cancelled, "End what is chosen in the list, or what runs now; memory is free within seconds"
+            "Cancel",
+            self._cancelled,
+            "End what is chosen in the list; where nothing is, what runs now. Memory is free within seconds.",
         )
         self.bar = qt.QProgressBar()
         self.bar.setRange(0, 1000)
@@ -33,6 +37,7 @@ class Running:
         self.stage = pieces.note()
         self.queue = qt.QListWidget()
         self.queue.setToolTip("Runs are worked on one after the other. Choose one to see its log, or to cancel it.")
+        self.queue.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)  # it would hide the last row
         self.log = pieces.lines(88)
         self.copy = pieces.button(
             "Copy report",
@@ -49,7 +54,8 @@ class Running:
         self.log.setVisible(False)
         form.addRow(pieces.row(qt.QLabel(""), self.copy))
         self.queue.currentRowChanged.connect(self._chosen)
-        self._logged: list[str] = []
+        self._logged: tuple[int, int] = (0, 0)
+        self._filled = False
         self.show()
 
     def entry(self) -> Any:
@@ -70,12 +76,15 @@ class Running:
         entries = self.desk.runs.entries
         self._list(entries)
         entry = self.entry()
-        self.cancel.setEnabled(any(one.state in ("waiting", "running") for one in entries))
-        for widget in (self.queue, self.log):
-            widget.setVisible(entry is not None)
+        self.cancel.setEnabled(entry is not None and not entry.over)
+        if self._filled != (entry is not None):  # a folded section takes notice of each call
+            self._filled = entry is not None
+            self.queue.setVisible(self._filled)
+            self.log.setVisible(self._filled)
         self.copy.setEnabled(entry is not None)
         if entry is None:
             self.bar.setValue(0)
+            self.bar.setFormat("0 %")
             self.stage.setText("")
             return
         percent = entry.progress.percent if entry.progress else 0.0
@@ -89,32 +98,33 @@ class Running:
             self.queue.takeItem(0)
         while int(pieces.read(self.queue, "count")) < len(entries):
             self.queue.addItem("")
+            last = self.queue.item(int(pieces.read(self.queue, "count")) - 1)
+            last.setSizeHint(qt.QSize(1, ROW))  # as wide as the list: a long title ends in dots
         pieces.fit(self.queue, 4)
         for at, entry in enumerate(entries):
-            item, text = self.queue.item(at), f"{entry.title}: {STATES[entry.state]}"
+            item, text = self.queue.item(at), f"{STATES[entry.state]}: {entry.title}"
             if item.text() != text:
                 item.setText(text)
+                item.setToolTip(text)  # of a long one, the end is cut off
                 item.setForeground(qt.QBrush(qt.QColor(pieces.COLOURS[LEVELS[entry.state]])))
 
     def _tell(self, entry: Any) -> None:
         """Lines that are new are added, so that a log that somebody reads does not jump."""
-        lines = list(entry.log)
-        if self._logged != lines[: len(self._logged)]:
+        number, told = self._logged
+        if number != entry.number:
             self.log.clear()
-            self._logged = []
-        for text in lines[len(self._logged) :]:
+            told = 0
+        new = min(entry.said - told, len(entry.log))
+        for text in list(entry.log)[len(entry.log) - new :]:
             self.log.appendPlainText(text)
-        self._logged = lines
+        self._logged = entry.number, entry.said
 
     def _chosen(self, *_: object) -> None:
         self.show()
 
     def _cancelled(self, *_: object) -> None:
         entry = self.entry()
-        live = [one for one in self.desk.runs.entries if one.state in ("waiting", "running")]
-        if entry not in live:
-            entry = live[0] if live else None
-        if entry is not None:
+        if entry is not None and not entry.over:
             self.desk.runs.cancel(entry.number)
             self.show()
 

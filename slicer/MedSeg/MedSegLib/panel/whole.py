@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,9 @@ from MedSegLib.panel.running import Running
 from MedSegLib.trouble import Trouble
 
 EVERY_MS = 100
+LET_S = 0.01
+"""Slept in each tick while something runs: in Slicer no other thread may run Python while the window waits for its
+user, and so uploads and the output of programs would not be heard."""
 
 
 class Panel:
@@ -37,7 +41,7 @@ class Panel:
 
     def __init__(self, layout: Any, store: settings.Store) -> None:
         self.desk = Desk(store)
-        self._applies: list[Apply] = []
+        self._applies: list[tuple[Any, Apply]] = []
         self._scene_runs: set[int] = set()
         self._stale = False
         self.place = Place(layout, self.desk, self._placed)
@@ -69,7 +73,7 @@ class Panel:
         for observer in self._observed:
             slicer.mrmlScene.RemoveObserver(observer)
         self.desk.close()
-        for apply in self._applies:
+        for _, apply in self._applies:
             apply.close()
 
     def apply(self, *_: object) -> None:
@@ -121,9 +125,10 @@ class Panel:
     def _work(self) -> Apply | None:
         if self.desk.backend is None:
             return None
-        work = Apply(self.desk.backend, self.desk.runs, slicer.mrmlScene, shown=self._shown)
-        self._applies.append(work)
-        return work
+        if not self._applies or self._applies[-1][0] is not self.desk.backend:
+            work = Apply(self.desk.backend, self.desk.runs, slicer.mrmlScene, shown=self._shown)
+            self._applies.append((self.desk.backend, work))
+        return self._applies[-1][1]
 
     def _choices(self) -> Choices:
         kept = self.desk.settings
@@ -152,13 +157,16 @@ class Panel:
     def _tick(self, *_: object) -> None:
         self.desk.asks.poll()
         self.desk.runs.poll()
-        self.checked.tick()
+        for section in (self.models, self.checked, self.batch, self.corrections):
+            section.tick()
         self.running.show()
+        if self.desk.busy:
+            time.sleep(LET_S)
         if self._stale:
             self._stale = False
             former = self.inputs.volumes()
             self.inputs.guess()
-            self.batch.look()
+            self.batch.look_at_scene()
             if self.inputs.volumes() != former:
                 self._changed()
 
@@ -182,7 +190,7 @@ class Panel:
     def _shown(self, result: Result) -> None:
         self.results.show(result)
         if result.segmentation is not None:
-            self.corrections.segmentation.setCurrentNode(result.segmentation)
+            self.corrections.offer(result.segmentation)
 
     def _scene_changed(self, *_: object) -> None:
         self._stale = True  # looked at by the timer: a scene that is loaded adds hundreds of nodes
