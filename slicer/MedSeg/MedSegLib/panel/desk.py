@@ -58,11 +58,6 @@ class Desk:
         """Whether orders are worked on by this computer."""
         return isinstance(self.backend, Local)
 
-    @property
-    def busy(self) -> bool:
-        """Whether something runs in the background."""
-        return bool(self.asks) or any(entry.state == "running" for entry in self.runs.entries)
-
     def use_program(self, words: Sequence[str], version: str) -> None:
         """Work here, with the program that these words start; none: not at all."""
         self.program, self.version = tuple(words), version

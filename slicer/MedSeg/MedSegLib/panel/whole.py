@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +25,6 @@ from MedSegLib.panel.running import Running
 from MedSegLib.trouble import Trouble
 
 EVERY_MS = 100
-LET_S = 0.01
-"""Slept in each tick while something runs: in Slicer no other thread may run Python while the window waits for its
-user, and so uploads and the output of programs would not be heard."""
 
 
 class Panel:
@@ -160,8 +156,6 @@ class Panel:
         for section in (self.models, self.checked, self.batch, self.corrections):
             section.tick()
         self.running.show()
-        if self.desk.busy:
-            time.sleep(LET_S)
         if self._stale:
             self._stale = False
             former = self.inputs.volumes()
