@@ -31,9 +31,6 @@ class Asks:
     def busy(self, purpose: str) -> bool:
         return purpose in self._running
 
-    def __bool__(self) -> bool:
-        return bool(self._running or self._leaving)
-
     def poll(self) -> None:
         """Hand out what happened since the last call."""
         self._leaving = [run for run in self._leaving if not _ended(run.poll())]
