@@ -2,6 +2,7 @@
 
     python3 bootstrap.py demo     train on the sample scans, segment an unseen patient, write a report
     python3 bootstrap.py test     linters, type checker, architecture checks and all tests
+    python3 bootstrap.py slicer   what the tests of the 3D Slicer extension need, in .venv-slicer; else they are skipped
     python3 bootstrap.py install  only the environment; then use .venv/bin/medseg (Windows: .venv\\Scripts\\medseg)
 
 Each can be run again: what is installed stays, until pyproject.toml or constraints.txt changes. Words after the first
@@ -44,6 +45,8 @@ def main(arguments):
         if failed:
             print(f"failed: {', '.join(failed)}")
         return 1 if failed else 0
+    if command == "slicer":
+        return slicer()
     if command == "install":
         install(rest[0] if rest else "")
         return 0
@@ -69,6 +72,23 @@ def install(extra):
     if subprocess.call(pip, cwd=ROOT):
         sys.exit("pip could not install medseg; its message is above")
     stamp.write_text(wanted)
+
+
+def slicer():
+    """Make .venv-slicer, in which the tests of the extension run; see tests/slicer/requirements.txt."""
+    wanted = ROOT / "tests" / "slicer" / "requirements.txt"
+    folder = ROOT / ".venv-slicer"
+    stamp = folder / "installed"
+    if stamp.exists() and stamp.read_text() == wanted.read_text():
+        return 0
+    print(f"setting up {folder} (a minute or two, 1.5 GB)", file=sys.stderr, flush=True)
+    venv.create(folder, with_pip=True)
+    program = folder / BIN.name / python().name
+    if subprocess.call([str(program), "-m", "pip", "install", "--quiet", "-r", str(wanted)], cwd=ROOT):
+        print("pip could not install 3D Slicer's core; its message is above", file=sys.stderr)
+        return 1
+    stamp.write_text(wanted.read_text())
+    return 0
 
 
 def python():

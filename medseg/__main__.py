@@ -10,10 +10,11 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+import medseg
 from medseg.atomic import DISK_FULL
 from medseg.interrupts import Terminated
 from medseg.refusal import Refusal
@@ -23,16 +24,30 @@ CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, e
 """Error numbers of a path that may not be used so: no permission, a disk to read from only, a file for a folder."""
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"medseg {medseg.__version__}")
+        raise typer.Exit
+
+
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Medical image segmentation: from DICOM or NIfTI to labels in the scan's own geometry."""
+
+
 def application() -> typer.Typer:
     """Every verb, in the order of their names; no heavy package is imported for it."""
     app = typer.Typer(
         name="medseg",
-        help="Medical image segmentation: from DICOM or NIfTI to labels in the scan's own geometry.",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+    app.callback()(common)
     _add(app, Path(__file__).parent / "commands", "medseg.commands")
     return app
 

@@ -72,6 +72,12 @@ class Entry(Settings):
             else "not known",
         }
 
+    def to_json(self, name: str) -> dict[str, Any]:
+        """For programs; `direct` says whether `medseg get` can download it, `labels` is null where none are known."""
+        facts = self.model_dump(mode="json", exclude={"labels", "paint", "outputs", "prepare", "predict"})
+        labels = None if self.labels is None else list(self.labels)
+        return {"name": name, **facts, "labels": labels, "direct": self.url is not None}
+
 
 @cache
 def entries() -> dict[str, Entry]:

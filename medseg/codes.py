@@ -11,11 +11,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from medseg.labels import Code, Label
+from medseg.labels import Code, Coded, Label
 
 CATEGORIES = {
     "structure": Code("123037004", "SCT", "Anatomical Structure"),
@@ -96,23 +96,6 @@ WIDER = {
 _OTHER_NAMES = SYNONYMS | {name: wider for wider, names in WIDER.items() for name in names.split()}
 
 
-@dataclass(frozen=True)
-class Coded:
-    """What DICOM's segment description wants.
-
-    Attributes:
-        category: anatomical structure, abnormal structure, tissue, ...
-        kind: what it is (the type): liver, cyst, ...
-        side: left or right; modifies `site` where there is one, else `kind`.
-        site: the anatomic region that it is in, of a lesion for example; None: not known, or `kind` says it.
-    """
-
-    category: Code
-    kind: Code
-    side: Code | None = None
-    site: Code | None = None
-
-
 def of(label: Label) -> Coded:
     """Codes of a label: its own, or by its name from the tables here, or a private one that depends on the name alone.
 
@@ -121,6 +104,8 @@ def of(label: Label) -> Coded:
         >>> coded.kind.meaning, coded.site.meaning, coded.side.meaning, coded.category.meaning
         ('Cyst', 'Kidney', 'Left', 'Morphologically Abnormal Structure')
     """
+    if label.coded is not None:
+        return label.coded
     if label.code is not None:
         known = (coded.category for coded in _table().values() if coded.kind == label.code)
         return Coded(next(known, STRUCTURE), label.code)

@@ -27,6 +27,40 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Coded:
+    """What DICOM's segment description wants.
+
+    Attributes:
+        category: anatomical structure, abnormal structure, tissue, ...
+        kind: what it is (the type): liver, cyst, ...
+        side: left or right; modifies `site` where there is one, else `kind`.
+        site: the anatomic region that it is in, of a lesion for example; None: not known, or `kind` says it.
+        detail: what modifies `kind` where `side` modifies `site`.
+    """
+
+    category: Code
+    kind: Code
+    side: Code | None = None
+    site: Code | None = None
+    detail: Code | None = None
+
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        """All of them."""
+        return tuple(one for one in (self.category, self.kind, self.side, self.site, self.detail) if one)
+
+    @property
+    def of_kind(self) -> Code | None:
+        """What modifies `kind`."""
+        return self.detail if self.site else self.side
+
+    @property
+    def of_site(self) -> Code | None:
+        """What modifies `site`."""
+        return self.side if self.site else None
+
+
+@dataclass(frozen=True)
 class Label:
     """One structure.
 
@@ -36,6 +70,7 @@ class Label:
         members: the numbers in training label maps that belong to it; (index,) unless it is a region.
         unknown: numbers at which it is not known whether it is there (a vessel that may be artery or vein).
         code: standard code (SNOMED CT), if one is known.
+        coded: all that a file says of it in codes, in place of `code`; label tables do not keep it.
         colour: (red, green, blue), 0 to 255.
     """
 
@@ -45,6 +80,7 @@ class Label:
     code: Code | None = None
     colour: tuple[int, int, int] = (255, 0, 0)
     unknown: tuple[int, ...] = ()
+    coded: Coded | None = None
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Prediction:
         entropy: (1, I, J, K) float32 from 0 to 1, see `transforms.kept.entropy`; None unless asked for.
         disagreement: (1, I, J, K) float32 from 0 to 1, see `engine.dispute`; None unless asked for.
         quality: None where it was not judged.
+        edited: whether a person may have had a hand in it.
     """
 
     case: str
@@ -72,6 +73,12 @@ class Prediction:
     entropy: np.ndarray | None = None
     disagreement: np.ndarray | None = None
     quality: Quality | None = None
+    edited: bool = False
+
+    @property
+    def made_by(self) -> str:
+        """By a machine alone or not, in DICOM's words."""
+        return "SEMIAUTOMATIC" if self.edited else "AUTOMATIC"
 
     def painted(self) -> Volume:
         """Label map (1, I, J, K) with the numbers of the table."""

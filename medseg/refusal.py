@@ -73,6 +73,11 @@ class Refusal(Exception):
         self.where, self.found, self.needed, self.remedy, self.code = str(where), found, needed, remedy, code
         super().__init__(f"{self.where}: found {found}; needed {needed}. What to do: {remedy}.")
 
+    def to_json(self) -> dict[str, str]:
+        """For programs."""
+        parts = {"code": self.code, "where": self.where, "found": self.found, "needed": self.needed}
+        return parts | {"remedy": self.remedy, "text": str(self)}
+
     def __reduce__(self) -> tuple[Any, ...]:  # worker processes send exceptions by pickle; keyword arguments need this
         return _rebuild, (type(self), self.where, self.found, self.needed, self.remedy, self.code)
 

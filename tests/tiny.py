@@ -112,7 +112,7 @@ def untrained_run(
     folder: Path,
     *,
     channels: tuple[str, ...] = ("image",),
-    labels: dict[str, int | list[int]] | None = None,
+    labels: dict[str, int | list[int]] | LabelTable | None = None,
     seed: int = 0,
     spacing: tuple[float, float, float] = (1.5, 1.5, 2),
     changes: tuple[str, ...] = (),
@@ -121,7 +121,8 @@ def untrained_run(
     folder.mkdir(parents=True)
     made = config.load(recipe(folder.parent / "recipe.yaml", folder / "no-data"), changes)
     (folder / "recipe.yaml").write_text(config.dump(made), encoding="utf-8")
-    run, table = Run(folder), LabelTable.of(labels or {"left": 1, "right": 2})
+    run = Run(folder)
+    table = labels if isinstance(labels, LabelTable) else LabelTable.of(labels or {"left": 1, "right": 2})
     how = Normalisation(kind="zscore")
     plan = Plan(
         orientation="RAS",

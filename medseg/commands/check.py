@@ -43,7 +43,9 @@ def command(
         )
     problems = [*checked.problems, *split_problems(cases, loaded.split, checked.presence)]
     if json_file:
-        json_file.write_text(json.dumps([asdict(problem) for problem in problems], indent=2, default=str) + "\n")
+        json_file.write_text(
+            json.dumps([asdict(one) for one in problems], indent=2, default=str) + "\n", encoding="utf-8"
+        )
     if not problems:
         print(f"{len(cases.cases)} cases, no problem")
         return

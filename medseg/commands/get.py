@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,9 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for the file.")] = Path("weights"),
     yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without being asked.")] = False,
     url: Annotated[str | None, typer.Option(help="Another address of the same file.")] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="For programs: what the catalogue says of one entry, or of all; no download.")
+    ] = False,
 ) -> None:
     """Download published weights: shows their licence, asks, and checks what arrives.
 
@@ -23,6 +27,10 @@ def command(
     from medseg import catalogue, download, progress
     from medseg.refusal import Refusal
 
+    if json_:
+        chosen = {name: catalogue.find(name)} if name else catalogue.entries()
+        print(json.dumps([entry.to_json(each) for each, entry in chosen.items()], ensure_ascii=False, indent=1))
+        return
     if not name:
         for each, entry in catalogue.entries().items():
             print(f"{each:<26} {entry.about}")

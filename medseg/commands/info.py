@@ -18,6 +18,9 @@ def command(
         typer.Option(help="Which series of a DICOM folder: UID, number, part of its description; 7/2 is its volume 2."),
     ] = None,
     repair: Annotated[str | None, typer.Option(help="Irregular DICOM series: fix, report or refuse.")] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="For programs: a scan; or a run, or all of those in a folder.")
+    ] = False,
 ) -> None:
     """Describe a scan (shape, spacing, orientation, values), a run (network, labels, plan, training data) or a network.
 
@@ -26,6 +29,9 @@ def command(
     Of a network, the weights are counted without making them. Channels: in_channels=4 out_channels=3, else what is
     usual.
     """
+    if json_:
+        _as_json(path, series, repair)
+        return
     from medseg.dicom import archive
 
     known = str(path) in plugins.names("models")
@@ -37,6 +43,52 @@ def command(
         _run(path)
     else:
         _scan(path, series, repair)
+
+
+def _as_json(path: Path, series: str | None, repair: str | None) -> None:
+    """A folder that holds no scan is one of runs, perhaps of none yet."""
+    import json
+
+    from medseg import described
+    from medseg.refusal import Refusal
+
+    if not path.exists():
+        raise Refusal(
+            path,
+            found="no such file or folder",
+            needed="a scan, a run, or a folder of runs",
+            remedy="check the path; networks are described for people alone, without --json",
+        )
+    models = described.listed(path) if described.is_model(path) or path.is_dir() else {"models": [], "broken": []}
+    if not any(models.values()) and _is_scan(path):
+        print(json.dumps(_scan_facts(path, series, repair), ensure_ascii=False, indent=1))
+    else:
+        print(json.dumps(models, ensure_ascii=False, indent=1))
+
+
+def _is_scan(path: Path) -> bool:
+    from medseg import readers
+
+    return path.is_file() or readers.knows(path) is not None
+
+
+def _scan_facts(path: Path, series: str | None, repair: str | None) -> dict[str, Any]:
+    import medseg
+    from medseg.geometry import orientation
+
+    volume = medseg.read(path, series=series, repair=repair)
+    return {
+        "path": str(path),
+        "reader": volume.source.reader,
+        "modality": volume.source.modality,
+        "channels": len(volume.array),
+        "shape": list(volume.shape),
+        "spacing_mm": volume.spacing_mm.tolist(),
+        "unit": volume.unit,
+        "orientation": orientation(volume.affine),
+        "affine": volume.affine.tolist(),
+        "type": str(volume.array.dtype),
+    }
 
 
 def _network(name: str, given: list[str]) -> None:

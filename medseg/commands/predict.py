@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from medseg.case import Case
+    from medseg.engine.predict import Predictor
 
 Quality = Literal["fast", "standard", "best"]
 
@@ -70,6 +75,14 @@ def command(
         ),
     ] = None,
     progress: Annotated[str, typer.Option(help="people, or json: an object a line on standard error.")] = "people",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only say of each case whether it fits, what memory it needs and how long it would take; with "
+            "--progress json in one object on standard output.",
+        ),
+    ] = False,
 ) -> None:
     """Segment scans into the folder OUT (the last argument), each in its own geometry.
 
@@ -129,6 +142,9 @@ def command(
     by_study = by_channel or predictor.dicom.select is not None
     found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study, by_channel=by_channel)
     cases = [replace(case, centre=centre) for case in found]
+    if dry_run:
+        _dry_run(predictor, cases, out, formats=output or [], series=series, roi=roi, progress=progress)
+        return
     gating = Gate.load(gate, threshold=gate_threshold, device=device, limits=limits) if gate else None
     with interrupts.by_sigterm(), showing.cases(progress) as show:
         if gating:
@@ -152,4 +168,38 @@ def command(
         print(f"quality control without truth: {', '.join(f'{count} {word}' for word, count in counts.items())}")
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")
     if failed:
+        raise typer.Exit(1)
+
+
+def _dry_run(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    out: Path,
+    *,
+    formats: Sequence[str],
+    series: str | None,
+    roi: str | None,
+    progress: str,
+) -> None:
+    """Exit code 1 when any case would be refused."""
+    import json
+
+    from medseg import progress as showing
+    from medseg.engine import outlook
+    from medseg.engine.bench import Bench
+    from medseg.engine.region import needs_one_scan
+
+    needs_one_scan(roi, len(cases))
+    found = []
+    with showing.cases(progress) as show:
+        bench = Bench.of(predictor, formats, announce=show, roi=roi)
+        for one in outlook.look(bench, cases, out, series=series):
+            found.append(one)
+            if progress == "people":
+                print("\n".join(one.lines()), flush=True)
+    if progress == "json":
+        told = {"name": predictor.recipe.name, "labels": list(predictor.table.names), "kind": predictor.table.unit}
+        device, cases_told = str(predictor.device), [one.to_json() for one in found]
+        print(json.dumps({"model": told, "device": device, "cases": cases_told}, ensure_ascii=False))
+    if any(one.refusal for one in found):
         raise typer.Exit(1)

@@ -37,6 +37,7 @@ def build(
     slice_ = _one_slice(headers[0], prediction)
     texts = [
         *prediction.table.names,
+        *(code.meaning for label in prediction.table.labels for code in codes.of(label).codes),
         prediction.case,
         description,
         objects.model(prediction),
@@ -113,16 +114,16 @@ def _describe(number: int, label: Label, prediction: Prediction) -> Any:
         segment_label=codes.name_of(label),
         segmented_property_category=objects.concept(coded.category),
         segmented_property_type=objects.concept(coded.kind),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues(prediction.made_by),
         algorithm_identification=objects.algorithm(prediction),
         tracking_uid=tracking_uid,
         tracking_id=tracking_id,
         anatomic_regions=[objects.concept(coded.site)] if coded.site else None,
         display_color=hd.color.CIELabColor.from_rgb(*label.colour),
     )
-    if coded.side and coded.site:
-        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [objects.concept(coded.side)]
-    elif coded.side:
+    if coded.of_site:
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [objects.concept(coded.of_site)]
+    if coded.of_kind:
         kind = description.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [objects.concept(coded.side)]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [objects.concept(coded.of_kind)]
     return description

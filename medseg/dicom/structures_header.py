@@ -86,7 +86,7 @@ def _region(number: int, label: Label, prediction: Prediction, frame_of_referenc
         ROINumber=number,
         ReferencedFrameOfReferenceUID=frame_of_reference,
         ROIName=codes.name_of(label),
-        ROIGenerationAlgorithm="AUTOMATIC",
+        ROIGenerationAlgorithm=prediction.made_by,
         ROIDerivationAlgorithmIdentificationSequence=objects.algorithm(prediction),
     )
 
@@ -106,8 +106,8 @@ def _observation(number: int, label: Label) -> Dataset:
     )
     if coded.site:
         made.AnatomicRegionSequence = [objects.concept(coded.site)]
-    if coded.side and coded.site:
-        made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [objects.concept(coded.side)]
-    elif coded.side:
-        kind.SegmentedPropertyTypeModifierCodeSequence = [objects.concept(coded.side)]
+    if coded.of_site:
+        made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [objects.concept(coded.of_site)]
+    if coded.of_kind:
+        kind.SegmentedPropertyTypeModifierCodeSequence = [objects.concept(coded.of_kind)]
     return made

@@ -136,9 +136,9 @@ class Bench:
 
     def work(self, order: Order) -> runner.Steps:
         """The steps of one case, for `runner.run_all`."""
-        places = {order.out / f"{order.id}{chosen.module().SUFFIX}": chosen for chosen in self.outputs}
+        places = self._places(order)
         with stages.stage("read"):
-            scan = self._scan(order, places)
+            scan = self.scan(order)
             valid = load_valid(order.case, scan, read)
         yield
         order.course.megabytes = scan.array.nbytes / 1e6
@@ -167,8 +167,17 @@ class Bench:
                 self.use(order.case, scan, prediction)
         return tuple(path.name for path in places), found
 
-    def _scan(self, order: Order, places: Mapping[Path, Chosen]) -> Volume:
-        """The scan, which every output has agreed to, before a network runs for minutes."""
+    def _places(self, order: Order) -> dict[Path, Chosen]:
+        """Files of its results."""
+        return {order.out / f"{order.id}{chosen.module().SUFFIX}": chosen for chosen in self.outputs}
+
+    def scan(self, order: Order) -> Volume:
+        """The scan, which every output has agreed to, before a network runs for minutes.
+
+        Raises:
+            Refusal: it cannot be read, or an output could not be written of it.
+        """
+        places = self._places(order)
         _spare_inputs(places, order.case)
         scan = self.predictor.read_scan(order.case, series=order.series)
         for path, chosen in places.items():

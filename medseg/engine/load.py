@@ -30,6 +30,8 @@ HIGHEST_LABEL = 65535
 BITS = (1, 2, 4)
 """What red, green and blue add to the number of a pixel where a label map is a colour picture."""
 BRIGHT = 127
+SEGMENTS = "segments"
+"""Key in `Source.notes` of 3D Slicer's segmentations: the name of each number."""
 RESAMPLED = "resampled"
 """Key in `Source.notes`: which grid a label map had before it was resampled, and which it was brought to."""
 CHOICE = "series_choice"
@@ -197,9 +199,9 @@ def load_valid(case: Case, image: Volume, read: Read) -> np.ndarray | None:
 
 
 def load_target(path: Path, image: Volume, read: Read, *, resample: bool = False) -> Volume:
-    """A label map on the grid of `image`; see `load_case`. It may be stored in another axis order; a DICOM
-    segmentation may cover only a part of the image's voxels, and the rest is background. In a colour picture, red,
-    green and blue add 1, 2 and 4 to a pixel's number.
+    """A label map on the grid of `image`; see `load_case`. It may be stored in another axis order; a
+    segmentation of DICOM or 3D Slicer may cover only a part of the image's voxels, and the rest is background. In a
+    colour picture, red, green and blue add 1, 2 and 4 to a pixel's number.
 
     Args:
         resample: take the nearest number where the grid is another one; `source.notes` then says so under `RESAMPLED`.
@@ -277,9 +279,10 @@ def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def pasted(labels: Volume, image: Volume) -> Volume | None:
-    """A DICOM segmentation, in the image's orientation, whose grid is a box of the image's voxels, filled up with
-    background; None if it is none. Other formats store whole grids, so that a smaller one there is a mistake."""
-    if labels.source.reader != "dicom_seg":
+    """A segmentation of DICOM or of 3D Slicer, (C, I, J, K) in the image's orientation, whose grid is a box of the
+    image's voxels, filled up with background; None if it is none. Other formats store whole grids, so that a smaller
+    one there is a mistake."""
+    if labels.source.reader != "dicom_seg" and SEGMENTS not in labels.source.notes:
         return None
     step = np.linalg.solve(image.affine[:3, :3], labels.affine[:3, 3] - image.affine[:3, 3])
     start = np.rint(step).astype(int)
@@ -291,7 +294,7 @@ def pasted(labels: Volume, image: Volume) -> Volume | None:
     box = Volume(labels.array, expected, labels.source, labels.unit)
     if distance_mm(labels, box) > 0.1 * min(1.0, float(image.spacing_mm.min())):
         return None
-    whole = np.zeros((1, *image.shape), labels.array.dtype)
+    whole = np.zeros((len(labels.array), *image.shape), labels.array.dtype)
     place = tuple(slice(int(first), int(last)) for first, last in zip(start, stop, strict=True))
-    whole[0][place] = labels.array[0]
+    whole[(slice(None), *place)] = labels.array
     return Volume(whole, image.affine, labels.source, image.unit)

@@ -366,9 +366,7 @@ class Predictor:
             Refusal: no way to cut it up stays within the limits of memory; or there are no members that could disagree.
         """
         passes = tiles.flips(self.settings.mirror, self.plan.orientation)
-        maps = {*uncertainty, *(["probabilities"] if probabilities else [])}
-        judging = self.reference is not None and roi is None
-        wanted = Wanted.of(maps, draw, certainty=judging, answers=len(passes) * len(self.members))
+        wanted = self._wanted(probabilities, uncertainty, draw, whole=roi is None)
         with stages.stage("plan"):
             where = self._region(scan, roi, on_tile, valid, centre)
             undo = transform.way_back(scan, self.plan)
@@ -409,10 +407,48 @@ class Predictor:
         facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
         told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
         made = Prediction(case, self.table, scan.with_array(target), told, scan=scan, facts=facts, **kept.maps)
-        if not judging:
+        if not wanted.certainty:
             return made
         with stages.stage("judge"):
             return plausible.judged(made, self.reference, kept.promised(len(self.table.labels)), self.labels)
+
+    def _wanted(self, probabilities: bool, uncertainty: Collection[str], draw: Draw | None, *, whole: bool) -> Wanted:
+        """What is kept beside labels; a result is judged only where all of the scan gets labels."""
+        maps = {*uncertainty, *(["probabilities"] if probabilities else [])}
+        return Wanted.of(maps, draw, certainty=self.reference is not None and whole, answers=self.answers)
+
+    @property
+    def answers(self) -> int:
+        """Of all members and mirrored passes, for each tile."""
+        return len(self.members) * len(tiles.flips(self.settings.mirror, self.plan.orientation))
+
+    def forecast(
+        self, scan: Volume, *, probabilities: bool = False, uncertainty: Collection[str] = (), roi: region.Roi | None
+    ) -> tuple[Forecast, dict[str, Any]]:
+        """How the work on one scan would be cut up and what memory it would take, and facts about its tiles, without
+        any of the work. What a coarse model would find is not known: it is as if all of the scan got labels.
+
+        Raises:
+            Refusal: as `predict_volume`.
+        """
+        wanted = self._wanted(probabilities, uncertainty, None, whole=roi is None)
+        where = region.Region() if roi is None else region.given(roi, scan)
+        undo = transform.way_back(scan, self.plan)
+        found = self._course(undo, where.blocks(undo), None, wanted).forecast
+        return found, self._tiling(scan, undo, found.layout)[1]
+
+    def memory_of_classes(self, scan: Volume) -> tuple[int, int]:
+        """Tiles of one answer of a classifier, and bytes that its work on a scan takes beside what is held already."""
+        undo = transform.way_back(scan, self.plan)
+        count = math.prod(len(side) for side in tiling(undo.prepared, self.plan, self.settings).corners)
+        return count, self._image_size(undo) + self._need.of(self.plan.patch)
+
+    def trial(self, batch: int) -> Predictor:
+        """The same with one network and no mirrored passes, for timing: all tiles are seen, so many at once."""
+        settings = self.settings.model_copy(update={"mirror": (), "skip_air": False, "batch": batch})
+        made = replace(self, members=self.members[:1], settings=settings, coarse=None)
+        vars(made)["_need"] = self._need  # where cached_property keeps it: a pass takes the same
+        return made
 
     def _course(
         self,

@@ -91,9 +91,8 @@ def _fields(segments: list[_Segment], prediction: Prediction) -> list[str]:
 def _terminology(label: Label) -> str:
     """Slicer's terminology entry: category, type and its modifier, anatomic region and its modifier."""
     coded = codes.of(label)
-    side, place = (None, coded.side) if coded.site else (coded.side, None)
-    what = "~".join(_code(code) for code in (coded.category, coded.kind, side))
-    where = "~".join(_code(code) for code in (coded.site, place))
+    what = "~".join(_code(code) for code in (coded.category, coded.kind, coded.of_kind))
+    where = "~".join(_code(code) for code in (coded.site, coded.of_site))
     return f"Segmentation category and type - DICOM master list~{what}~Anatomic codes - DICOM master list~{where}"
 
 

@@ -77,7 +77,8 @@ def test_tissue_gets_the_labels_that_it_gets_with_every_tile(problem, overlap, e
     there = voxels[tuple(slice(*part) for part in undo.crop)]
     assert (crop_of(undo, full)[:, there] == crop_of(undo, some_of_it)[:, there]).all()
     if asked:
-        assert (crop_of(undo, chances[0])[:, there] == crop_of(undo, chances[1])[:, there]).all()
+        # where a row ends, torch computes the softmax without vectors, and the last bit may differ
+        np.testing.assert_array_max_ulp(*(crop_of(undo, one)[:, there] for one in chances), maxulp=2)
     answered = np.zeros(undo.prepared, bool)
     for corner in itertools.product(*tiling.corners):
         box = tuple(slice(max(0, at), at + side) for at, side in zip(corner, tile, strict=True))

@@ -15,7 +15,7 @@ from medseg.service.settings.site import Site
 from medseg.service.settings.work import Work
 from tests import tiny
 
-PATIENCE_S = 120
+PATIENCE_S = 300
 
 
 def site(folder: Path, journal: str = "", **work: object) -> Site:

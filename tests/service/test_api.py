@@ -23,6 +23,8 @@ from medseg.service import models
 from medseg.service.journal.states import STATES
 from medseg.service.journal.tables import arrivals, jobs
 from medseg.service.settings.keep import Keep
+from medseg.service.settings.routes import Route
+from medseg.service.settings.site import Site
 from medseg.service.settings.work import Work
 from medseg.service.web import parts, volumes
 from medseg.service.work.worker import Worker
@@ -474,3 +476,15 @@ def test_nothing_that_is_sent_is_an_error_of_ours(fuzzed, method, path, x, query
     asked_for = {key: value for key, value in query.items() if value is not None}
     answer = fuzzed.ask(method, address, "admin", params=asked_for, content=content, headers={"content-type": kind})
     assert answer.status_code < 500, (method, address, answer.text)
+
+
+def test_channels_may_have_any_name(tmp_path):
+    untrained_run(tmp_path / "brain", channels=("T1", "FLÄR"))
+    with serving(Site(folder=tmp_path, routes=(Route(name="brain", model="brain"),))) as service:
+        head, end = b"--b\r\nContent-Disposition: form-data; name=", b"\r\n--b--\r\n"
+        body = head + b'"ask"\r\n\r\n{"model": "brain"}\r\n'
+        body += head + b'"T1"; filename="0"\r\n\r\n' + VOLUME + b"\r\n"
+        body += head + '"FLÄR"; filename="1"\r\n\r\n'.encode() + VOLUME + end
+        kind = {"content-type": "multipart/form-data; boundary=b"}
+        answer = service.post("/api/v1/jobs", "submit", content=body, headers=kind)
+        assert answer.status_code == 200, answer.text

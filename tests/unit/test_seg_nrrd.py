@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +18,10 @@ from medseg.outputs import seg_nrrd
 from medseg.prediction import Prediction
 from medseg.refusal import Refusal
 from medseg.volume import Volume
+from tests.slicer import judge
 
 TABLE = LabelTable.of({"liver": 5, "left kidney": 9, "right_kidney_tumour": 3, "none of these": 1, "a|b ~c^\n\\d": 300})
 REGIONS = LabelTable.of({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4], "apart": [9]}, paint=[2, 1, 4, 7])
-SLICER = os.environ.get("MEDSEG_SLICER_PYTHON", "")
-needs_slicer = pytest.mark.skipif(
-    not SLICER, reason="MEDSEG_SLICER_PYTHON names no interpreter with 3D Slicer's core (slicer-core)"
-)
 
 
 def prediction(table: LabelTable = TABLE) -> Prediction:
@@ -149,14 +145,17 @@ print(json.dumps(found))
 """
 
 
-@needs_slicer
+@judge.needed
 @pytest.mark.parametrize("table", [TABLE, REGIONS], ids=["labels", "regions"])
 def test_slicer_reads_names_colours_codes_and_voxels(tmp_path: Path, table: LabelTable) -> None:
     made = prediction(table)
     seg_nrrd.write(made, tmp_path / "a.seg.nrrd", seg_nrrd.Options())
     (tmp_path / "read.py").write_text(IN_SLICER, encoding="utf-8")
     done = subprocess.run(
-        [SLICER, str(tmp_path / "read.py"), str(tmp_path / "a.seg.nrrd")], capture_output=True, text=True, check=True
+        [judge.PYTHON, str(tmp_path / "read.py"), str(tmp_path / "a.seg.nrrd")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     found = json.loads(done.stdout.splitlines()[-1])
     shown = list(made.table.boxes(made.target.array))

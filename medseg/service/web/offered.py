@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from medseg.boundary import parsing
-from medseg.labels import LabelTable
-from medseg.plan import Plan
+from medseg.described import label, spacing
+from medseg.described import model as whole_model
 from medseg.refusal import Refusal
 from medseg.service import models
 from medseg.service.settings.site import Site
@@ -105,39 +101,21 @@ def _found(site: Site, name: str) -> Path | None:
 
 
 def _described(name: str, version: str, used: bool, path: Path, sha256: str, site: Site) -> Model:
-    run = path if (path / "recipe.yaml").is_file() else next((one.parent for one in path.glob("*/recipe.yaml")), path)
-    with parsing(Path(name), needed=BROKEN, remedy=REMEDY):
-        plan = Plan.model_validate_json((run / "plan.json").read_text(encoding="utf-8"))
-        table = LabelTable.from_json(_yaml(run / "labels.json"))
-        recipe = dict(_yaml(run / "recipe.yaml"))
-        modalities = tuple((recipe.get("prepare") or {}).get("modalities") or ())
-        weights = [file.stat().st_size for file in path.rglob("weights.safetensors")]
+    one = whole_model(path, where=name, needed=BROKEN, remedy=REMEDY)
+    if one.plan is None or one.table is None:
+        raise Refusal(name, found="a part of a network, to be trained on", needed=BROKEN, remedy=REMEDY)
     return Model(
         name=name,
         version=version,
         in_use=used,
-        channels=plan.channels,
-        modalities=modalities,
-        labels=tuple(
-            Label(
-                number=label.index,
-                name=label.name,
-                colour=label.colour,
-                code=f"{label.code.scheme}:{label.code.value}" if label.code else "",
-                meaning=label.code.meaning if label.code else "",
-            )
-            for label in table.labels
-        ),
-        kind=table.unit,
-        spacing_mm=None if plan.spacing_mm == "native" else plan.spacing_mm,
-        licence=str(recipe.get("licence") or "not stated"),
-        intended_use=str(recipe.get("intended_use") or "not stated"),
-        weights_bytes=sum(weights),
+        channels=one.plan.channels,
+        modalities=one.modalities,
+        labels=tuple(Label.model_validate(label(each)) for each in one.table.labels),
+        kind=one.table.unit,
+        spacing_mm=spacing(one.plan),
+        licence=one.licence,
+        intended_use=one.intended_use,
+        weights_bytes=one.weights_bytes,
         sha256=sha256,
         routes=tuple(route.name for route in site.routes if route.model == name),
     )
-
-
-def _yaml(path: Path) -> Any:
-    """JSON is YAML, too."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -47,7 +47,7 @@ class Part:
         return self._disposition("filename")
 
     def _disposition(self, key: str) -> str:
-        _, options = parse_options_header(self.headers.get("content-disposition"))
+        _, options = parse_options_header(self.headers.get("content-disposition", "").encode())
         return options.get(key.encode(), b"").decode("utf-8", "replace")
 
 

@@ -1,0 +1,167 @@
+"""Folders with a patient's voxels: gone with their run, with Slicer, or at the next start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from MedSegLib import private
+from MedSegLib.job import Job
+from MedSegLib.steps import Before
+from MedSegLib.work import FAILED, Outcome
+from tests.slicer.program import alive, marked, until
+from tests.tiny import ROOT
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+WRITES = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+number = 0
+while True:
+    number += 1
+    try:
+        folder = pathlib.Path(sys.argv[-1]) / "more"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"half-{number}.nii").write_text("voxels")
+    except OSError:
+        pass
+    time.sleep(0.02)
+"""
+"""A program that does not listen, and makes its folder anew."""
+SLICER = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT / "slicer" / "MedSeg")!r})
+from pathlib import Path
+from MedSegLib import private
+from MedSegLib.job import Job
+from MedSegLib.local import Local
+from MedSegLib.runs import Runs
+from MedSegLib.work import Order
+place, how = Path(sys.argv[1]), sys.argv[2]
+def begin(folder):
+    (folder / "image-0.nrrd").write_bytes(b"voxels of a patient")
+    return Local([sys.executable, "-c", {WRITES!r}]).start(Order("t", "m", (), folder))
+job, runs = Job(begin, lambda outcome: None, place), Runs()
+runs.add("x", job.start, lambda outcome: None)
+runs.poll()
+while not list(place.glob("*/*/more/half-*")):
+    runs.poll()
+    time.sleep(0.02)
+if how == "all":
+    private._keeper.kill()
+    private._keeper.wait()
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+def slicer(place: Path, how: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", SLICER, str(place), how]
+    begun = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+    assert begun.stdout and begun.stdout.readline() == "begun\n"
+    return begun
+
+
+def killed(begun: subprocess.Popen[str], how: int = signal.SIGKILL) -> None:
+    begun.send_signal(how)
+    begun.wait()
+    if begun.stdout:
+        begun.stdout.close()
+
+
+def swept(place: Path) -> bool:
+    private.sweep(place)
+    return not list(place.iterdir())
+
+
+@pytest.fixture
+def place(tmp_path):
+    folder = tmp_path / "t\u00e4st  ordner $x 'y'"
+    folder.mkdir()
+    return folder
+
+
+@ON_LINUX
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
+def test_with_slicer_its_private_folders_go(place, how):
+    environment = marked()
+    begun = slicer(place, "alone", environment)
+    assert [file.name for file in place.glob("*/image-0.nrrd")] == ["image-0.nrrd"]
+    killed(begun, how)
+    until(lambda: not alive(environment) and not list(place.iterdir()), seconds=10)
+
+
+@ON_LINUX
+def test_what_was_left_goes_at_the_next_start_and_what_is_in_use_stays(place):
+    environment = marked()
+    one, other = slicer(place, "all", environment), slicer(place, "all", marked())
+    try:
+        assert len(list(place.iterdir())) == 2
+        killed(one)
+        until(lambda: not alive(environment), seconds=10)
+        assert len(list(place.iterdir())) == 2
+        own = private.make(place)
+        until(lambda: len(list(place.iterdir())) == 2, seconds=10)
+        (used,) = set(place.iterdir()) - {own}
+        assert (used / "image-0.nrrd").exists() and own.exists()
+        private.remove(own)
+    finally:
+        killed(other)
+    until(lambda: swept(place), seconds=10)
+
+
+def test_nothing_else_is_taken_for_one_that_was_left(place, monkeypatch):
+    """Folders of others, without a lock, of another machine, and links to such."""
+    (place / ".medseg-notes").mkdir()
+    (place / ".medseg-new").mkdir()
+    (place / ".medseg-new" / private.LOCK).touch()
+    (place / ".medseg-other").mkdir()
+    (place / ".medseg-other" / private.LOCK).write_bytes(b"medseg another machine")
+    (place / "own").mkdir()
+    (place / "own" / private.LOCK).write_bytes(private._machine())
+    (place / ".medseg-link").symlink_to(place / "own", target_is_directory=True)
+    before = sorted(place.rglob("*"))
+    private.sweep(place)
+    assert sorted(place.rglob("*")) == before
+    (place / ".medseg-other" / private.LOCK).write_bytes(private._machine())
+    private.sweep(place)
+    assert not (place / ".medseg-other").exists()
+
+
+def test_a_folder_is_private_and_leaves_nothing_open(place):
+    folder = private.make(place / "new")
+    assert folder.stat().st_mode & 0o777 == 0o700 or os.name == "nt"
+    (folder / "image-0.nrrd").write_bytes(b"voxels")
+    private.remove(folder)
+    private.remove(folder)
+    assert not list((place / "new").iterdir()) and folder not in private._held
+
+
+def test_a_keeper_that_was_killed_is_replaced(place):
+    private.remove(private.make(place))
+    first = private._keeper
+    first.kill()
+    first.wait()
+    folder = private.make(place)
+    assert private._keeper is not first and private._keeper.poll() is None
+    private.remove(folder)
+
+
+def test_a_run_that_cannot_be_begun_leaves_no_folder(place):
+    def begin(folder: Path):
+        raise PermissionError(13, "Permission denied")
+
+    job = Job(begin, lambda outcome: None, place)
+    assert job.start().poll()[-1].state == FAILED and not list(place.iterdir())
+
+
+def test_the_folder_of_a_run_goes_with_its_outcome(place):
+    job = Job(lambda folder: Before([Outcome(FAILED)]), lambda outcome: None, place)
+    job.start()
+    assert len(list(place.iterdir())) == 1
+    assert job.poll() == [Outcome(FAILED)] and not list(place.iterdir())

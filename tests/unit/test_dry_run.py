@@ -1,0 +1,181 @@
+"""`medseg predict --dry-run`: what it promises is what the prediction then does, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medseg.engine import checkpoint, outlook, scans
+from medseg.engine.bench import Bench
+from medseg.engine.memory import MIB
+from medseg.engine.predict import Predictor
+from medseg.engine.run import build_network
+from medseg.labels import LabelTable
+from medseg.plan import Plan
+from medseg.volume import Volume
+from tests import tiny
+from tests.tiny import medseg_command
+
+FLIPPED = np.array([[0, 0, -2.0, 20], [1.5, 0, 0, -30], [0, -1.5, 0, 5.5], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.untrained_run(tmp_path_factory.mktemp("täst ordner") / "run").folder
+
+
+def scan(path: Path, shape: tuple[int, int, int] = (40, 36, 28), affine: np.ndarray = tiny.AFFINE) -> Path:
+    return tiny.nifti(path, tiny.phantom(0, shape)[0], affine)
+
+
+def told(*words: object, code: int = 0) -> Any:
+    said = medseg_command("predict", *words, "--dry-run", "--progress", "json", "--device", "cpu")
+    assert said.code == code, said.err
+    return json.loads(said.out)
+
+
+def test_it_promises_what_the_prediction_does(run: Path, tmp_path: Path) -> None:
+    image = scan(tmp_path / "a.nii.gz")
+    before = sorted(tmp_path.rglob("*"))
+    said = told(run, image, tmp_path / "out")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert said["model"] == {"name": "tiny", "labels": ["left", "right"], "kind": "voxel"}
+    assert said["device"] == "cpu"
+    [case] = said["cases"]
+    assert (case["case"], case["state"], case["error"], case["warnings"]) == ("a", "fits", None, [])
+    assert case["shape"] == [40, 36, 28]
+    assert case["spacing_mm"] == pytest.approx([1.5, 1.5, 2])
+    assert medseg_command("predict", run, image, tmp_path / "out", "--device", "cpu").code == 0
+    [real] = json.loads((tmp_path / "out" / "predict.json").read_text(encoding="utf-8"))["cases"]
+    assert case["tiles"] == real["facts"]["tiles"] > 20
+    assert case["memory"]["needed"] / MIB == pytest.approx(real["facts"]["memory_estimate_mib"], rel=0.15)
+    assert case["memory"]["needed"] < case["memory"]["free"]
+    assert (case["memory"]["gpu_needed"], case["memory"]["gpu_free"]) == (None, None)
+    assert 0 < case["seconds"] < 600
+
+
+def test_people_get_a_line_a_case(run: Path, tmp_path: Path) -> None:
+    said = medseg_command("predict", run, scan(tmp_path / "a.nii.gz"), tmp_path / "out", "--dry-run")
+    assert said.out.startswith("a: fits, 40 x 36 x 28 voxels of 1.5 x 1.5 x 2, ")
+    assert said.code == 0
+
+
+def test_what_would_be_refused_is_told_with_its_reason_and_the_others_go_on(run: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    scan(images / "good.nii.gz")
+    tiny.nifti(images / "two.nii.gz", np.zeros((8, 8, 8, 2), np.int16))
+    (images / "zut.nii.gz").write_bytes(b"no image")
+    cases = {case["case"]: case for case in told(run, images, tmp_path / "out", code=1)["cases"]}
+    assert [case["state"] for case in cases.values()] == ["fits", "refused", "refused"]
+    assert (cases["two"]["error"]["code"], cases["two"]["seconds"]) == ("channels", None)
+    assert cases["two"]["error"]["found"] == "2 channels"
+    assert "--channel" in cases["two"]["error"]["remedy"]
+    assert cases["zut"]["error"]["found"]
+
+
+def test_too_little_memory_is_told_with_the_size_of_the_scan(run: Path, tmp_path: Path) -> None:
+    [case] = told(run, scan(tmp_path / "a.nii.gz"), tmp_path / "out", "--max-memory", "20MiB", code=1)["cases"]
+    assert (case["state"], case["error"]["code"], case["shape"]) == ("refused", "memory", [40, 36, 28])
+    assert "MiB" in case["error"]["remedy"]
+
+
+def test_an_output_that_could_not_be_written_is_told_before(run: Path, tmp_path: Path) -> None:
+    image = scan(tmp_path / "a.nii.gz")
+    [case] = told(run, image, tmp_path / "out", "--output", "dicom_seg", code=1)["cases"]
+    assert case["error"]["code"] == "no-identifiers"
+
+
+def test_voxels_far_coarser_than_the_models_are_worth_a_word(run: Path, tmp_path: Path) -> None:
+    image = scan(tmp_path / "a.nii.gz", (14, 12, 10), np.diag([1.5, 4.5, 2, 1]))
+    [case] = told(run, image, tmp_path / "out")["cases"]
+    [warning] = case["warnings"]
+    assert warning.startswith("voxels of 1.5 x 4.5 x 2 mm, and the model works at 1.5 x 1.5 x 2 mm")
+
+
+def test_another_modality_is_worth_a_word(tmp_path: Path) -> None:
+    from tests import dicom_series as ds
+
+    run = tiny.untrained_run(tmp_path / "run", changes=("prepare.modalities=[MR]",)).folder
+    [case] = told(run, ds.series(tmp_path / "scan", ds.places(8)), tmp_path / "out")["cases"]
+    assert any("the channel image is CT, and the model was trained on MR" in warning for warning in case["warnings"])
+
+
+def test_time_grows_with_tiles_networks_and_mirrored_passes(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a piece of which every stage takes a second."""
+
+    def second(work: Any) -> dict[str, float]:
+        work()
+        return {"network": 1.0, "prepare": 1.0}
+
+    monkeypatch.setattr(outlook, "_twice", second)
+    image = scan(tmp_path / "a.nii.gz")
+
+    def seconds(runs: list[Path], *changes: str) -> float:
+        predictor = Predictor.load(runs, device="cpu", changes=["skip_air=false", *changes])
+        bench = Bench.of(predictor, announce=lambda text: None)
+        [one] = outlook.look(bench, scans.find([image], ("image",), {}), tmp_path / "out")
+        assert one.seconds is not None and one.tiles == 4 * 4 * 3
+        return one.seconds
+
+    piece = 40 * 36 * 28 / (16 * 16 * 24)
+    alone = seconds([run])
+    assert alone == pytest.approx(48 / 2 + piece, abs=0.5)
+    assert seconds([run], "mirror=[left-right]") == pytest.approx(48 / 2 * 2 + piece, abs=0.5)
+    assert seconds([run, run]) == pytest.approx(48 / 2 * 2 + 2 * piece, abs=0.5)
+
+
+@pytest.mark.parametrize("affine", [tiny.AFFINE, FLIPPED], ids=["plain", "turned"])
+def test_the_piece_lies_where_it_was_cut_from(run: Path, affine: np.ndarray) -> None:
+    shape = (40, 36, 28)
+    whole = Volume(np.arange(np.prod(shape), dtype=np.int32).reshape(1, *shape), affine)
+    predictor = Predictor.load([run], device="cpu")
+    forecast, _ = predictor.forecast(whole, roi=None)
+    piece = outlook._piece(whole, forecast, 0.5)
+    corner = np.unravel_index(int(piece.array[0, 0, 0, 0]), shape)
+    np.testing.assert_allclose(piece.affine[:3, 3], affine[:3, :3] @ corner + affine[:3, 3])
+    middle = np.array(corner) + np.array(piece.shape) / 2
+    np.testing.assert_allclose(middle, np.array(shape) / 2, atol=1.1)
+    trial, tiles = predictor.trial(1), []
+    trial.predict_volume(piece, "a", lambda done, total: tiles.append(total))
+    assert tiles[-1] == outlook.PASSES
+
+
+@pytest.mark.parametrize("affine", [tiny.AFFINE, FLIPPED], ids=["plain", "turned"])
+def test_the_piece_is_of_what_is_cropped_and_not_of_the_emptiness_around_it(tmp_path: Path, affine: np.ndarray) -> None:
+    run = tiny.untrained_run(tmp_path / "run")
+    run.write("plan.json", run.read("plan.json") | {"crop": "nonzero"})
+    whole = Volume(np.zeros((1, 60, 60, 60), np.int16), affine)
+    whole.array[0, :30, 30:, 2:32] = 7
+    forecast, _ = (predictor := Predictor.load([run.folder], device="cpu")).forecast(whole, roi=None)
+    piece = outlook._piece(whole, forecast, predictor.settings.overlap)
+    assert piece.array.min() == 7
+
+
+def test_a_box_takes_less(run: Path, tmp_path: Path) -> None:
+    image = scan(tmp_path / "a.nii.gz")
+    [whole] = told(run, image, tmp_path / "out")["cases"]
+    [part] = told(run, image, tmp_path / "out", "--roi", "0:8,0:8,0:8")["cases"]
+    assert part["tiles"] < whole["tiles"] / 4
+
+
+def test_a_classifier_knows_memory_and_time(tmp_path: Path) -> None:
+    run = tiny.untrained_run(tmp_path / "run", changes=("model={name: resnet18, width: 8}", "loss={name: ce}"))
+    table = LabelTable.classes({"no": 0, "yes": 1})
+    plan = Plan.model_validate(run.read("plan.json") | {"size": (32, 32, 1), "patch": (32, 32, 1)})
+    run.write("plan.json", plan.model_dump(mode="json"))
+    run.write("labels.json", table.to_json())
+    network = build_network(run.recipe, plan, table)
+    checkpoint.save(run.path("weights.safetensors"), network.state_dict(), {"epoch": 1, "dice": 0.0})
+    image = tiny.nifti(tmp_path / "a.nii.gz", tiny.phantom(0, (40, 30, 1))[0], np.diag([1.5, 1.5, 2, 1]))
+    said = told(run.folder, image, tmp_path / "out")
+    assert said["model"]["kind"] == "image"
+    [case] = said["cases"]
+    assert (case["state"], case["tiles"]) == ("fits", 1)
+    assert case["seconds"] > 0
+    assert 0 < case["memory"]["needed"] < case["memory"]["free"]
