@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
 import time
 import types
 from collections.abc import Iterator
@@ -99,29 +97,6 @@ def test_many_waiting_runs_are_closed_at_once(panel: Any) -> None:
     begun = time.monotonic()
     panel.desk.close()
     assert time.monotonic() - begun < 0.5
-
-
-def test_threads_go_on_while_the_window_keeps_python_to_itself(panel: Any) -> None:
-    """As Slicer does between two ticks: it waits for its user with Python's lock held."""
-    count, stop = [0], threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            time.sleep(0)  # gives the lock up, as each small reading and writing does
-            count[0] += 1
-
-    panel._timer.stop()
-    held, thread = ctypes.PyDLL(None), threading.Thread(target=work)
-    panel.desk.asks.ask("slow", Talking(), lambda event: None)
-    thread.start()
-    try:
-        for _ in range(10):
-            panel._tick()
-            held.usleep(30_000)
-    finally:
-        stop.set()
-        thread.join()
-    assert count[0] > 400
 
 
 def test_clicks_that_start_nothing_leave_nothing(panel: Any) -> None:
