@@ -146,26 +146,23 @@ def submitted(connection: Connection, asked: Asked, who: str) -> Job:
     """A new job."""
     state: State = "queued" if asked.model else "received"
     now = time.time()
-    values = wanted(asked) | {
-        "key": asked.key,
-        "state": state,
-        "arrival": asked.arrival,
-        "supersedes": asked.supersedes,
-        "attempts": 0,
-        "owner": None,
-        "beat": 0,
-        "not_before": 0.0,
-        "stop_asked": "",
-        "stage": "",
-        "share": 0.0,
-        "reason_code": "",
-        "reason": "",
-        "verdict": "",
-        "facts": {},
-        "files": {},
-        "received_at": now,
-        "changed_at": now,
-    }
+    values = (
+        FRESH
+        | wanted(asked)
+        | {
+            "key": asked.key,
+            "state": state,
+            "arrival": asked.arrival,
+            "supersedes": asked.supersedes,
+            "owner": None,
+            "beat": 0,
+            "verdict": "",
+            "facts": {},
+            "files": {},
+            "received_at": now,
+            "changed_at": now,
+        }
+    )
     made = connection.execute(insert(jobs).values(**values)).inserted_primary_key
     assert made is not None  # an insert of one row has one
     promise(connection, made[0], asked.receivers)

@@ -67,6 +67,14 @@ def test_the_scan_of_a_case_is_the_one_that_was_drawn_on(panel: Any, tmp_path: P
     assert (nrrd.voxels(nrrd.header(label)) > 0).sum() == 48
 
 
+def test_what_reaches_beyond_the_scan_is_told_when_a_case_is_saved(panel: Any) -> None:
+    segmentation = drawn(scan("wide", 1))
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan("moved", 2, FAR))
+    panel.corrections.segmentation.setCurrentNode(segmentation)
+    said = saved(panel)
+    assert "Saved as" in said and "outside of the volume: liver (4 voxels)" in said
+
+
 def test_a_result_never_takes_the_place_of_what_is_chosen(panel: Any) -> None:
     one, other = drawn(scan("A", 1), "of A"), drawn(scan("B", 2), "of B")
     panel._shown(Result("A", {}, segmentation=one))
