@@ -106,7 +106,7 @@ from medseg.volume import Volume
 from tests.unit.test_prepare import PLAN
 both = (Normalisation(kind="zscore_nonzero"), Normalisation(kind="percentile"))
 plan = PLAN.model_copy(update={"normalisation": both, "crop": "nonzero", "order": 3})
-for length in (200, 600):
+for length in (200, 1000):
     with scratch.on_disk(None, above=0):
         array = scratch.zeros((2, 256, 256, length), np.int16, slowest=2)
         for plane in range(length):
@@ -120,11 +120,14 @@ for length in (200, 600):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory as Linux tells it")
 def test_memory_does_not_grow_with_the_length_of_the_scan():
-    """Of all kinds, mapped files too; another 400 planes are 105 MB in the file and 201 MB prepared."""
+    """Of all kinds, mapped files too; another 800 planes are 210 MB in the file, 402 MB prepared, and 105 MB as a mask.
+
+    What comes and goes between the slabs differs by some 40 MB from one time to the next.
+    """
     command = [sys.executable, "-c", FLAT]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     short, long = map(float, done.stdout.split())
-    assert long < short + 30
+    assert long < short + 80
 
 
 def test_all_zero_scan_survives_the_nonzero_crop():
