@@ -9,6 +9,7 @@ import pytest
 
 from medseg.labels import LabelTable
 from MedSegLib import cases, identities
+from MedSegLib.cases import Correction
 from MedSegLib.trouble import Trouble
 from tests import tiny
 from tests.slicer import corrected
@@ -42,8 +43,8 @@ def test_a_patient_id_is_told_by_what_stands_for_it(place: Path) -> None:
     run = run_with(place, LabelTable.of({"liver": 1}))
     scan = corrected.scan(place / "CT.nrrd", np.zeros(SHAPE, np.int16))
     labels = corrected.segmentation(place / "l.seg.nrrd", {"liver": box(slice(0, 2))})
-    given = (place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
-    outcome, _ = corrected.ended(cases.saving(*given, identity="MÜLLER 1950"))
+    correction = Correction([("CT", scan)], labels, case="a", identity="MÜLLER 1950")
+    outcome, _ = corrected.ended(cases.saving(place / "data", correction, corrected.model(run)))
     assert outcome.facts["saved"].patient == identities.pseudonym(place / "data", "MÜLLER 1950")
     text = "".join(path.read_text("utf-8") for path in (place / "data").iterdir() if path.is_file())
     assert "1950" not in text and "LLER" not in text

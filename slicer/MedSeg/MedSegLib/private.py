@@ -126,8 +126,8 @@ def _left(folder: Path) -> bool:
 
 def _changed(folder: Path) -> float:
     """When something in it, or the folder itself, was changed last."""
-    inside = (os.path.join(place, name) for place, folders, files in os.walk(folder) for name in folders + files)
-    return max(os.lstat(path).st_mtime for path in (folder, *inside))
+    inside = (Path(place, name) for place, folders, files in os.walk(folder) for name in folders + files)
+    return max(path.lstat().st_mtime for path in (folder, *inside))
 
 
 def _locked(held: int) -> bool:

@@ -15,11 +15,8 @@ from typing import Any
 
 from MedSegLib import cohort, labeltable, words
 from MedSegLib.background import Background
-from MedSegLib.cases import SavedCase, save_case, saving
 from MedSegLib.errand import Ended, Errand, clear, working
 from MedSegLib.trouble import Trouble
-
-__all__ = ["SavedCase", "fine_tune", "recipe_words", "save_case", "saving"]
 
 PINNED = (
     *("orientation", "spacing_mm", "size", "antialias", "steps", "patch", "normalisation", "crop", "order"),
@@ -57,7 +54,7 @@ def fine_tune(
     Args:
         program: words that start medseg.
         run: folder of the model; of a cross-validation the first fold is taken.
-        data: folder that `save_case` fills.
+        data: folder that `cases.save_case` fills.
         out: folder of the model that comes out; new, or the same again.
         epochs, steps: there are `steps` in each epoch; both must be as before where it goes on.
         device: auto, cpu, cuda or mps.
