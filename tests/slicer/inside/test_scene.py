@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapes
 import vtk
-from conftest import nodes
+from shapes import nodes
 
 import slicer
 from MedSegLib import scene as work
