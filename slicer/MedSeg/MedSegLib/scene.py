@@ -62,6 +62,16 @@ def shown(volume: Any, *, harden: bool = True) -> np.ndarray:
     return to_world(volume) @ own_matrix(volume)
 
 
+def stamp(volume: Any) -> tuple[int, bytes]:
+    """Is another one once the volume node has other voxels, as of the next image of a sequence, or another place."""
+    scalars = volume.GetImageData().GetPointData().GetScalars() if volume.GetImageData() else None
+    try:
+        place = shown(volume).tobytes()
+    except Trouble:  # bent meanwhile
+        place = b""
+    return scalars.GetMTime() if scalars else 0, place
+
+
 def write_volume(volume: Any, path: Path, *, harden: bool = True) -> str:
     """Write the volume node as NRRD, without packing, where it is shown; the node itself is not touched.
 

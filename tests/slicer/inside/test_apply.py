@@ -62,6 +62,7 @@ def test_six_orders_of_axes_give_what_the_command_line_gives(scene: Any, desk: D
         assert shapes.differing(result.segmentation, labels[0], place, shapes.NUMBERS) == NONE_WRONG
         assert result.segmentation.GetName() == f"{result.title.replace(':', '')}"
         assert described(result.segmentation.GetSegmentation()) == told(made)
+        assert result.notes == ()
     assert "SCT^10200004^Liver" in str(told(made))
     assert desk.left() == []
 

@@ -13,7 +13,7 @@ from applied import Canned, Desk, Stopped, broken, model, scan
 
 import slicer
 from MedSegLib import scene as work
-from MedSegLib.apply import Choices
+from MedSegLib.apply import CHANGED, Choices
 from MedSegLib.work import DONE, Order, Outcome
 
 
@@ -76,6 +76,36 @@ def test_a_volume_that_is_gone_gets_no_result_and_no_other_one_does(made: Path, 
     assert (entry.state, len(backend.orders)) == ("failed", int(when == "it runs"))
     assert str(entry.outcome.failure) == "The volume der erste is no longer in the scene. Load it and run it again."
     assert (desk.ids(), desk.left(), desk.results) == (before, [], [])
+
+
+CHANGES = {
+    "the next image": lambda node, scene: node.SetAndObserveImageData(shapes.volume(scene, *still()).GetImageData()),
+    "voxels": lambda node, scene: node.GetImageData().GetPointData().GetScalars().Modified(),
+    "moved": lambda node, scene: shapes.transform(scene, np.diag([1.0, 1, 2, 1]), node),
+    "bent": lambda node, scene: node.SetAndObserveTransformNodeID(
+        scene.AddNewNodeByClass("vtkMRMLGridTransformNode").GetID()
+    ),
+    "renamed": lambda node, scene: node.SetName("Müller^Hans"),
+}
+
+
+def still() -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((16, 18, 14), np.int16), np.eye(4)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_result_of_what_the_volume_was_is_told(scene: Any, made: Path, tmp_path: Path, change: str) -> None:
+    """Of a sequence, another image may be shown by then."""
+    backend = Stopped(lambda order: Outcome(DONE, {"x.seg.nrrd": made / "organs" / "scan.seg.nrrd"}))
+    desk, volume = Desk(scene, backend, tmp_path / "läuft"), shapes.volume(scene, *scan(made))
+    number = desk.apply.start({"image": volume}, model(made, "organs"), Choices())
+    desk.runs.poll()
+    CHANGES[change](volume, scene)
+    backend.let_go = True
+    entry = desk.over(number)
+    assert entry.state == "done", entry.log
+    assert desk.results[0].notes == (() if change == "renamed" else (CHANGED,))
+    assert (CHANGED in entry.log) == (change != "renamed")
 
 
 def test_what_cannot_be_is_refused_before_it_waits(scene: Any, desk: Desk, made: Path) -> None:
