@@ -63,23 +63,25 @@ def _encoded(path: Path, values: np.ndarray, table: LabelTable) -> np.ndarray:
     """The network target of a label map (I, J, K). Of regions, it may hold the numbers that were trained on, or those
     that a prediction is painted with; where it could be either, both have to mean the same."""
     unknown = table.unknown(values)
-    trained = None if unknown else table.encode(values)
     painted = None if table.exclusive else _unpainted(values, table)
-    if trained is None and painted is None:
+    if unknown and painted is None:
         raise Refusal(
             path,
             found=f"the numbers {', '.join(map(str, unknown[:10]))}",
             needed=f"0 for background, and {', '.join(str(one.index) for one in table.labels[:20])}",
             remedy="name the run that these labels are of with --labels, or correct them",
         )
-    if trained is not None and painted is not None and not np.array_equal(trained, painted):
-        raise Refusal(
-            path,
-            found="numbers that predictions are painted with, and that mean other regions where labels are trained on",
-            needed="a map whose numbers mean one thing",
-            remedy="give a .seg.nrrd, whose segments have names: `medseg predict --output seg_nrrd` makes one",
-        )
-    return painted if trained is None else trained
+    trained = table.encode(values)
+    if painted is None or np.array_equal(trained, painted):
+        return trained
+    if unknown:
+        return painted
+    raise Refusal(
+        path,
+        found="numbers that predictions are painted with, and that mean other regions where labels are trained on",
+        needed="a map whose numbers mean one thing",
+        remedy="give a .seg.nrrd, whose segments have names: `medseg predict --output seg_nrrd` makes one",
+    )
 
 
 def _unpainted(values: np.ndarray, table: LabelTable) -> np.ndarray | None:
