@@ -77,6 +77,29 @@ def test_columns_of_a_table_of_patients_stay(place: Path) -> None:
     assert text == "case,patient,centre\nnew,p,\nold,p,Ulm\n"
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"case;patient\na;P1\n",
+        "case,patient\na,Jörg\n".encode("cp1252"),
+        b"case,patient\na,P1\na,P2\n",
+        b"case,patient\na,\n",
+        b"case,patient\n,P1\n",
+        b"case,patient\na,P1,Ulm\n",
+    ],
+    ids=["semicolons", "no UTF-8", "twice", "no patient", "no case", "a cell too many"],
+)
+def test_a_table_that_a_spreadsheet_has_spoilt_is_not_written_over(place: Path, run: Path, table: bytes) -> None:
+    """What cannot be read of it would be lost."""
+    saved(place, run, MASKS, case="a", patient="P1")
+    (place / "data" / "patients.csv").write_bytes(table)
+    with pytest.raises(Trouble, match=r"patients\.csv lacks .* with commas between the columns"):
+        saved(place, run, MASKS, case="b", seed=1)
+    assert (place / "data" / "patients.csv").read_bytes() == table
+    (place / "data" / "patients.csv").write_bytes(b"\xef\xbb\xbfcase,patient\r\na,P1\r\n,\r\n")
+    assert saved(place, run, MASKS, case="b", patient="P1", seed=1).patients == 1
+
+
 def test_who_was_named_once_is_known_by_the_patient_id(place: Path, run: Path) -> None:
     saved(place, run, MASKS, case="a", patient="Anna", identity="4711")
     second = saved(place, run, MASKS, case="b", seed=1, identity="4711")

@@ -99,8 +99,11 @@ def test_a_model_learns_from_cases_is_stopped_and_goes_on(place: Path) -> None:
     result = next((place / "result").glob("*.nii.gz"))
     assert read(result).array.shape[1:] == tiny.SHAPE
 
+    (out / ".medseg-cache").mkdir()  # it had been cancelled just before the end
+    (out / ".medseg-cache" / "scan").write_bytes(b"voxels")
     again = corrected.ended(training.fine_tune(PROGRAM, start, data, out, **how))[0]  # type: ignore[arg-type]
     assert "The training in besser is complete." in str(again.failure)
+    assert not (out / ".medseg-cache").exists()
 
 
 def test_cases_that_do_not_fit_are_told_before_anything_is_trained(place: Path) -> None:

@@ -83,9 +83,13 @@ def _tuned(
     errand.at(CHECKED, "preparing the cases")
     ended = errand.run([*program, "train", *said, "--out", str(out)], heard=lambda text: _heard(errand, text))
     _refuse_bad_end(ended)
+    _clear_cache(errand, out)
+    return _facts(out)
+
+
+def _clear_cache(errand: Errand, out: Path) -> None:
     if (out / CACHE).exists():
         clear(out / CACHE, errand)
-    return _facts(out)
 
 
 def _begun(out: Path) -> bool:
@@ -191,6 +195,7 @@ def _say_where_it_goes_on(errand: Errand, data: Path, out: Path, epochs: int) ->
     """
     done = len(_log(out))
     if done >= epochs:
+        _clear_cache(errand, out)  # it was cancelled, or Slicer ended, in the moment before
         what = f"The training in {out.name} is complete."
         raise Trouble(what, "Use that model, or give a new training another name.", "complete")
     errand.say(f"It goes on where it was, after epoch {done}.")
