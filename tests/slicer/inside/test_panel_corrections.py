@@ -81,8 +81,9 @@ def test_a_result_never_takes_the_place_of_what_is_chosen(panel: Any) -> None:
     one, other = drawn(scan("A", 1), "of A"), drawn(scan("B", 2), "of B")
     panel._shown(Result("A", {}, segmentation=one))
     assert panel.corrections.segmentation.currentNode() is one
-    panel._shown(Result("B", {}, segmentation=other))
+    panel._shown(Result("B", {}, segmentation=other, notes=("B was moved.",)))
     assert panel.corrections.segmentation.currentNode() is one
+    assert "of B.<br>" in panel.results.title.text() and "B was moved." in panel.results.title.text()
 
 
 def test_a_segmentation_of_no_known_volume_is_refused(panel: Any, tmp_path: Path) -> None:
