@@ -27,8 +27,8 @@ def on_scan(path: Path, scan: Volume, case: str, table: LabelTable | None = None
         table: what the numbers of a label map mean; None: the file says so.
 
     Raises:
-        Refusal: another grid, numbers or channels that nothing explains, a table for a file that has its own, two
-            segments of one name, or no voxel of any label.
+        Refusal: another grid, numbers or channels that nothing explains or that mean two things, a table for a file
+            that has its own, two segments of one name, or no voxel of any label.
     """
     labels = read(path)
     if table is not None and labels.source.notes.get("labels"):
@@ -47,18 +47,7 @@ def on_scan(path: Path, scan: Volume, case: str, table: LabelTable | None = None
             remedy="give one of these",
         )
     placed = _placed(path, labels, scan)
-    if len(placed.array) == 1:
-        unknown = table.unknown(placed.array)
-        if unknown:
-            raise Refusal(
-                path,
-                found=f"the numbers {', '.join(map(str, unknown[:10]))}",
-                needed=f"0 for background, and {', '.join(str(one.index) for one in table.labels[:20])}",
-                remedy="name the run that these labels are of with --labels, or correct them",
-            )
-        target = table.encode(placed.array[0].astype(np.int64))
-    else:
-        target = placed.array
+    target = _encoded(path, placed.array[0].astype(np.int64), table) if len(placed.array) == 1 else placed.array
     if not target.any():
         raise Refusal(
             path,
@@ -68,6 +57,39 @@ def on_scan(path: Path, scan: Volume, case: str, table: LabelTable | None = None
         )
     provenance = {**labels.source.notes.get("provenance", {}), "edited": HAND}
     return Prediction(case, table, scan.with_array(target), provenance, scan=scan, edited=True)
+
+
+def _encoded(path: Path, values: np.ndarray, table: LabelTable) -> np.ndarray:
+    """The network target of a label map (I, J, K). Of regions, it may hold the numbers that were trained on, or those
+    that a prediction is painted with; where it could be either, both have to mean the same."""
+    unknown = table.unknown(values)
+    painted = None if table.exclusive else _unpainted(values, table)
+    if unknown and painted is None:
+        raise Refusal(
+            path,
+            found=f"the numbers {', '.join(map(str, unknown[:10]))}",
+            needed=f"0 for background, and {', '.join(str(one.index) for one in table.labels[:20])}",
+            remedy="name the run that these labels are of with --labels, or correct them",
+        )
+    trained = table.encode(values)
+    if painted is None or np.array_equal(trained, painted):
+        return trained
+    if unknown:
+        return painted
+    raise Refusal(
+        path,
+        found="numbers that predictions are painted with, and that mean other regions where labels are trained on",
+        needed="a map whose numbers mean one thing",
+        remedy="give a .seg.nrrd, whose segments have names: `medseg predict --output seg_nrrd` makes one",
+    )
+
+
+def _unpainted(values: np.ndarray, table: LabelTable) -> np.ndarray | None:
+    """What was painted, (R, I, J, K): a region lies on top of those that it is a part of. None: other numbers."""
+    if set(np.unique(values).tolist()) - {0, *(label.index for label in table.labels)}:
+        return None
+    parts = [[one.index for one in table.labels if {*one.members} <= {*label.members}] for label in table.labels]
+    return np.stack([np.isin(values, numbers) for numbers in parts]).astype(np.uint8)
 
 
 def empty(made: Prediction) -> tuple[str, ...]:

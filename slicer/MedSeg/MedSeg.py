@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -30,7 +31,9 @@ class MedSeg(ScriptedLoadableModule):
     def __init__(self, parent: Any) -> None:
         super().__init__(parent)
         parent.title = "MedSeg"
-        parent.categories = ["Segmentation"]
+        parent.categories = [
+            translate("qSlicerAbstractCoreModule", "Segmentation")
+        ]  # as Slicer calls it in its language
         parent.dependencies = []
         parent.contributors = ["The medseg authors"]
         parent.helpText = HELP

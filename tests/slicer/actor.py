@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from MedSegLib.remote import Remote
+from MedSegLib.service.call import Limits
+from tests.slicer.heard import TOKEN
 from tests.slicer.rude import Reply
 
 RESULT = b"a result"
 NAME = "case.seg.nrrd"
+SHORT = Limits(connect=2, silence=1, patience=1, pause=0.1)
 
 
 def job(state: str = "done", **more: Any) -> dict[str, Any]:
@@ -42,3 +46,7 @@ def json_error(status: int, **words: str) -> tuple[int, Any]:
 
 def html(status: int, more: str = "") -> bytes:
     return f"HTTP/1.1 {status} Said\r\n{more}Content-Type: text/html\r\n\r\n<html>Welcome</html>".encode()
+
+
+def remote(address: str, **more: Any) -> Remote:
+    return Remote(address, TOKEN, limits=SHORT, **more)

@@ -15,6 +15,7 @@ from medseg.labels import LabelTable
 from medseg.readers import read
 from MedSegLib import cases
 from MedSegLib.background import Background
+from MedSegLib.cases import Correction
 from MedSegLib.models import Label, Model
 from MedSegLib.work import Event, Outcome
 from tests import tiny
@@ -107,9 +108,8 @@ def saved(place: Path, run: Path, masks: dict[str, np.ndarray], **how: object) -
         images.append((channel, scan(place / "volumes" / f"{channel}.nrrd", voxels)))
     start = how.get("start", (0, 0, 0))
     labels = segmentation(place / "volumes" / "labels.seg.nrrd", masks, start)  # type: ignore[arg-type]
-    case, patient = str(how.get("case", "")), str(how.get("patient", ""))
-    known = {key: how[key] for key in ("identity", "absent") if key in how}
-    return cases.save_case(place / "data", case, patient, images, labels, told, **known)  # type: ignore[arg-type]
+    said = {key: str(how[key]) for key in ("case", "patient", "identity") if key in how}
+    return cases.save_case(place / "data", Correction(images, labels, **said), told)
 
 
 def box(*slices: slice, shape: tuple[int, ...] = SHAPE) -> np.ndarray:

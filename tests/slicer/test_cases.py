@@ -12,6 +12,7 @@ from medseg.datasets import folder
 from medseg.labels import LabelTable
 from medseg.readers import read
 from MedSegLib import cases, cohort, labeltable
+from MedSegLib.cases import Correction
 from MedSegLib.trouble import Trouble
 from tests import tiny
 from tests.slicer import corrected
@@ -55,14 +56,14 @@ def test_scans_of_other_programs(place: Path) -> None:
     lines += ["space directions: (-1.5,0,0) (0,1.5,0) (0,0,2)", "space origin: (20,-30,5.5)", "owner:=Mr Smith", "", ""]
     scan, labels = place / "CT.nrrd", corrected.segmentation(place / "l.seg.nrrd", {"liver": box(slice(0, 2))})
     scan.write_bytes("\n".join(lines).encode() + voxels.T.tobytes())
-    cases.save_case(place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
+    cases.save_case(place / "data", Correction([("CT", scan)], labels, case="a"), corrected.model(run))
     kept = place / "data" / "images" / "a.nrrd"
     found = read(kept)
     assert np.array_equal(found.array[0], voxels) and np.allclose(found.affine, tiny.AFFINE)
     assert b"Smith" not in kept.read_bytes()
     scan.write_bytes(scan.read_bytes()[:-20])
     with pytest.raises(Trouble, match=r"CT\.nrrd is damaged"):
-        cases.save_case(place / "data", "", "", [("CT", scan)], labels, corrected.model(run))
+        cases.save_case(place / "data", Correction([("CT", scan)], labels), corrected.model(run))
 
 
 def test_the_name_says_nothing_and_is_that_of_the_voxels(place: Path) -> None:
@@ -232,7 +233,7 @@ def test_a_model_without_a_run_folder_here(place: Path) -> None:
     model = corrected.model(run)
     (run / "labels.json").unlink()
     with pytest.raises(Trouble, match="does not say what its labels are"):
-        cases.save_case(place / "data", "a", "", [("CT", place / "x.nrrd")], place / "y.nrrd", model)
+        cases.save_case(place / "data", Correction([("CT", place / "x.nrrd")], place / "y.nrrd", case="a"), model)
 
 
 def test_damaged_files_are_told(place: Path) -> None:
@@ -241,12 +242,12 @@ def test_damaged_files_are_told(place: Path) -> None:
     labels = corrected.segmentation(place / "l.seg.nrrd", {"liver": box(slice(0, 2))})
     labels.write_bytes(labels.read_bytes()[:-20])
     with pytest.raises(Trouble, match="damaged"):
-        cases.save_case(place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
+        cases.save_case(place / "data", Correction([("CT", scan)], labels, case="a"), corrected.model(run))
     labels = corrected.segmentation(place / "l.seg.nrrd", {"liver": box(slice(0, 2))})
     scan.write_bytes(scan.read_bytes()[:-8])
     with pytest.raises(Trouble, match=r"CT\.nrrd is damaged"):
-        cases.save_case(place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
+        cases.save_case(place / "data", Correction([("CT", scan)], labels, case="a"), corrected.model(run))
     assert not list((place / "data").rglob("a.nrrd"))
     scan.write_bytes(b"no image")
     with pytest.raises(Trouble, match="not an NRRD file"):
-        cases.save_case(place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
+        cases.save_case(place / "data", Correction([("CT", scan)], labels, case="a"), corrected.model(run))

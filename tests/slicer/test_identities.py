@@ -9,6 +9,7 @@ import pytest
 
 from medseg.labels import LabelTable
 from MedSegLib import cases, identities
+from MedSegLib.cases import Correction
 from MedSegLib.trouble import Trouble
 from tests import tiny
 from tests.slicer import corrected
@@ -42,8 +43,8 @@ def test_a_patient_id_is_told_by_what_stands_for_it(place: Path) -> None:
     run = run_with(place, LabelTable.of({"liver": 1}))
     scan = corrected.scan(place / "CT.nrrd", np.zeros(SHAPE, np.int16))
     labels = corrected.segmentation(place / "l.seg.nrrd", {"liver": box(slice(0, 2))})
-    given = (place / "data", "a", "", [("CT", scan)], labels, corrected.model(run))
-    outcome, _ = corrected.ended(cases.saving(*given, identity="MÜLLER 1950"))
+    correction = Correction([("CT", scan)], labels, case="a", identity="MÜLLER 1950")
+    outcome, _ = corrected.ended(cases.saving(place / "data", correction, corrected.model(run)))
     assert outcome.facts["saved"].patient == identities.pseudonym(place / "data", "MÜLLER 1950")
     text = "".join(path.read_text("utf-8") for path in (place / "data").iterdir() if path.is_file())
     assert "1950" not in text and "LLER" not in text
@@ -74,6 +75,29 @@ def test_columns_of_a_table_of_patients_stay(place: Path) -> None:
     saved(place, run, {"liver": box(slice(0, 2))}, case="new", patient="p")
     text = (place / "data" / "patients.csv").read_text(encoding="utf-8")
     assert text == "case,patient,centre\nnew,p,\nold,p,Ulm\n"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"case;patient\na;P1\n",
+        "case,patient\na,Jörg\n".encode("cp1252"),
+        b"case,patient\na,P1\na,P2\n",
+        b"case,patient\na,\n",
+        b"case,patient\n,P1\n",
+        b"case,patient\na,P1,Ulm\n",
+    ],
+    ids=["semicolons", "no UTF-8", "twice", "no patient", "no case", "a cell too many"],
+)
+def test_a_table_that_a_spreadsheet_has_spoilt_is_not_written_over(place: Path, run: Path, table: bytes) -> None:
+    """What cannot be read of it would be lost."""
+    saved(place, run, MASKS, case="a", patient="P1")
+    (place / "data" / "patients.csv").write_bytes(table)
+    with pytest.raises(Trouble, match=r"patients\.csv lacks .* with commas between the columns"):
+        saved(place, run, MASKS, case="b", seed=1)
+    assert (place / "data" / "patients.csv").read_bytes() == table
+    (place / "data" / "patients.csv").write_bytes(b"\xef\xbb\xbfcase,patient\r\na,P1\r\n,\r\n")
+    assert saved(place, run, MASKS, case="b", patient="P1", seed=1).patients == 1
 
 
 def test_who_was_named_once_is_known_by_the_patient_id(place: Path, run: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,44 @@ def test_nothing_else_is_taken_for_one_that_was_left(place, monkeypatch):
     (place / ".medseg-other" / private.LOCK).write_bytes(private._machine())
     private.sweep(place)
     assert not (place / ".medseg-other").exists()
+
+
+def test_a_folder_that_was_made_anew_without_its_lock_goes_when_it_is_old(place):
+    """Something wrote on while it was removed; links, and folders with names of people's own, stay."""
+    made, empty, used, notes = (place / f".medseg-{end}" for end in ("abcd_123", "abcd1234", "abcdefgh", "notes"))
+    for folder in (made / "more", empty, used / "more", notes, place / "own"):
+        folder.mkdir(parents=True)
+        (folder / "half.nii").write_bytes(b"voxels")
+    (empty / private.LOCK).touch()
+    (place / ".medseg-link1234").symlink_to(place / "own", target_is_directory=True)
+    private.sweep(place)
+    assert made.exists() and empty.exists()
+    before = time.time() - private.OLD_S - 60
+    for path in [place, *place.rglob("*")]:
+        os.utime(path, (before, before), follow_symlinks=False)
+    os.utime(used / "more" / "half.nii")
+    private.sweep(place)
+    left = sorted(path.name for path in place.iterdir())
+    assert left == [".medseg-abcdefgh", ".medseg-link1234", ".medseg-notes", "own"]
+    assert list((place / "own").iterdir()) == [place / "own" / "half.nii"]
+
+
+def test_what_cannot_be_removed_yet_goes_at_the_next_sweep(place, monkeypatch):
+    """As on Windows, where a file that is open stays; or because something makes the folder anew."""
+    real, folders = shutil.rmtree, [private.make(place), place / ".medseg-abcd1234"]
+    folders[1].mkdir()
+    (folders[1] / private.LOCK).write_bytes(private._machine())
+
+    def made_anew(folder, **how):
+        real(folder, **how)
+        (folder / "more").mkdir(parents=True)
+
+    monkeypatch.setattr(shutil, "rmtree", made_anew)
+    private.remove(folders[0])
+    private.sweep(place)
+    assert all((folder / "more").exists() for folder in folders)
+    monkeypatch.undo()
+    assert swept(place)
 
 
 def test_a_folder_is_private_and_leaves_nothing_open(place):

@@ -13,6 +13,7 @@ from medseg import config
 from medseg.engine.run import Run
 from medseg.readers import read
 from MedSegLib import cases, training
+from MedSegLib.cases import Correction
 from MedSegLib.trouble import Trouble
 from MedSegLib.work import CANCELLED, DONE, FAILED, Line, Progress
 from tests import tiny
@@ -45,7 +46,7 @@ def corrected_cases(place: Path, run: Path, patients: tuple[str, ...] = ("p1", "
         voxels, label = tiny.phantom(seed)
         images = [(channel, corrected.scan(place / f"{n}.nrrd", voxels)) for n, channel in enumerate(model.channels)]
         labels = corrected.segmentation(place / "labels.seg.nrrd", {"whole": label > 0, "core": label == 2})
-        cases.save_case(place / "data", "abc"[seed], patient, images, labels, model)
+        cases.save_case(place / "data", Correction(images, labels, case="abc"[seed], patient=patient), model)
     return place / "data"
 
 
@@ -74,7 +75,7 @@ def test_a_model_learns_from_cases_is_stopped_and_goes_on(place: Path) -> None:
 
     model = corrected.model(start)
     scans = [(channel, place / f"{n}.nrrd") for n, channel in enumerate(CHANNELS)]
-    cases.save_case(data, "later", "p3", scans, place / "labels.seg.nrrd", model)
+    cases.save_case(data, Correction(scans, place / "labels.seg.nrrd", case="later", patient="p3"), model)
     outcome, heard = corrected.ended(training.fine_tune(PROGRAM, start, data, out, **how))  # type: ignore[arg-type]
     assert outcome.state == DONE, outcome
     assert "Saved since it began, and not in it: later. A new training takes them in." in lines(heard)
@@ -98,8 +99,11 @@ def test_a_model_learns_from_cases_is_stopped_and_goes_on(place: Path) -> None:
     result = next((place / "result").glob("*.nii.gz"))
     assert read(result).array.shape[1:] == tiny.SHAPE
 
+    (out / ".medseg-cache").mkdir()  # it had been cancelled just before the end
+    (out / ".medseg-cache" / "scan").write_bytes(b"voxels")
     again = corrected.ended(training.fine_tune(PROGRAM, start, data, out, **how))[0]  # type: ignore[arg-type]
     assert "The training in besser is complete." in str(again.failure)
+    assert not (out / ".medseg-cache").exists()
 
 
 def test_cases_that_do_not_fit_are_told_before_anything_is_trained(place: Path) -> None:
@@ -145,7 +149,9 @@ def test_what_goes_on_is_as_it_was_however_many_cases_were_saved_since(place: Pa
     (out / "split.json").write_text("{}", encoding="utf-8")
     scans = [(channel, place / f"{n}.nrrd") for n, channel in enumerate(CHANNELS)]
     for n in range(training.FEW):  # with one more, several processes prepare; with a second patient, one is held back
-        cases.save_case(data, f"later{n}", "p2", scans, place / "labels.seg.nrrd", corrected.model(start))
+        cases.save_case(
+            data, Correction(scans, place / "labels.seg.nrrd", case=f"later{n}", patient="p2"), corrected.model(start)
+        )
     again = training.recipe_words(start, data, out, **how)  # type: ignore[arg-type]
     assert config.dump(config.load(Path(again[0]), again[1:])) == config.dump(before)
     new = training.recipe_words(start, data, place / "newer", **how)  # type: ignore[arg-type]
@@ -196,7 +202,7 @@ def test_scans_of_another_kind_are_learned_from_three(place: Path) -> None:
         images = [(model.channels[0], corrected.scan(place / "scan.nrrd", voxels))]
         masks = {"left": label == 1, "right": label == 2}
         labels = corrected.segmentation(place / "labels.seg.nrrd", masks)
-        cases.save_case(place / "data", f"c{seed}", "", images, labels, model)
+        cases.save_case(place / "data", Correction(images, labels, case=f"c{seed}"), model)
     run = training.fine_tune(PROGRAM, place / "begin", place / "data", place / "after", epochs=8, device="cpu")
     outcome, _ = corrected.ended(run, patience_s=3000)
     assert outcome.state == DONE, outcome

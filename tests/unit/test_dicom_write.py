@@ -16,10 +16,12 @@ import SimpleITK as sitk
 
 from medseg import codes, readers
 from medseg.dicom import seg
+from medseg.engine.drawn import on_scan
 from medseg.geometry import axis_map
 from medseg.labels import Code, Coded, Label, LabelTable
 from medseg.outputs import nifti, seg_nrrd
 from medseg.prediction import Prediction
+from medseg.refusal import Refusal
 from medseg.volume import Volume
 from tests import dicom_series as ds
 from tests import judges, tiny
@@ -174,6 +176,55 @@ def test_a_label_map_needs_to_be_told_what_its_numbers_mean(series: Path, tmp_pa
     assert at(read, 1) == places(made.mask(1), made.target.affine)
     nifti.write(drawn(series), tmp_path / "c.nii.gz", nifti.Options())
     assert "the numbers 4, 9, 300" in refused(tmp_path / "c.nii.gz", series, tmp_path / "d.dcm", "--labels", run)
+
+
+BRATS = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
+
+
+@pytest.mark.parametrize(
+    ("names", "paint", "meant"),
+    [
+        (BRATS, [2, 1, 4], True),
+        (BRATS, [11, 12, 13], True),
+        (BRATS, None, True),  # 3 is no number that it was trained on
+        ({"WT": [1, 2], "TC": [1]}, None, False),
+        ({"artery": [1], "vein": [2]}, [7, 9], True),
+        ({"artery": [1], "vein": [2]}, [2, 1], False),
+    ],
+)
+def test_regions_are_read_as_they_were_painted_or_not_at_all(
+    series: Path, tmp_path: Path, names: dict[str, list[int]], paint: list[int] | None, meant: bool
+) -> None:
+    """The numbers of a prediction may be other ones than those of the maps that it was trained on."""
+    table = LabelTable.of(names, paint=paint)
+    made = drawn(series, table)
+    target = np.zeros_like(made.target.array)
+    for position in range(len(table.labels)):  # each within the one before, or beside it
+        target[position, 2:7, 3 : 9 - 2 * position, 1:6] = 1
+    if "artery" in names:
+        target[0, :, :5] = 0
+        target[1, :, 5:] = 0
+    made = replace(made, target=made.target.with_array(target))
+    nifti.write(made, tmp_path / "a.nii.gz", nifti.Options())
+    scan = readers.read(series)
+    if meant:
+        found = on_scan(tmp_path / "a.nii.gz", scan, "case", table)
+        assert np.array_equal(found.target.array, target)
+        return
+    with pytest.raises(Refusal, match="mean other regions where labels are trained on"):
+        on_scan(tmp_path / "a.nii.gz", scan, "case", table)
+
+
+def test_the_numbers_that_regions_were_trained_on_are_read_too(series: Path, tmp_path: Path) -> None:
+    table, scan = LabelTable.of(BRATS, paint=[11, 12, 13]), readers.read(series)
+    values = np.zeros((1, *scan.shape), np.uint8)
+    values[0, 2:5, 3:6, 1:4] = [[[1]], [[2]], [[4]]]
+    made = Prediction(
+        "case", LabelTable.of({"a": 1, "b": 2, "c": 4}), scan.with_array(np.where(values == 4, 3, values))
+    )
+    nifti.write(made, tmp_path / "a.nii.gz", nifti.Options())
+    found = on_scan(tmp_path / "a.nii.gz", scan, "case", table)
+    assert np.array_equal(found.target.array, table.encode(values[0]))
 
 
 def test_two_segments_of_one_name_are_refused(series: Path, tmp_path: Path) -> None:

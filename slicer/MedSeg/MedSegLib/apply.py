@@ -20,8 +20,7 @@ from MedSegLib.work import Backend, Line, Order, Outcome, Run
 SEGMENTATION, CLASSES, UNCERTAINTY = "seg_nrrd", "scores", "entropy"
 ENDS = {SEGMENTATION: ".seg.nrrd", CLASSES: ".csv", UNCERTAINTY: ".entropy.nii.gz"}
 """How the names of files of these outputs end."""
-
-
+CHANGED = "The volume was changed or moved while the run went on: the result belongs to what it was when the run began."
 Ask = Callable[[Sequence[str]], Run]
 
 
@@ -57,6 +56,7 @@ class Result:
         facts: see `work.Outcome`.
         segmentation, uncertainty, table: nodes, where there are such.
         folder: of the files, where they were wanted in place of nodes.
+        notes: sentences that the user ought to read.
     """
 
     title: str
@@ -65,6 +65,7 @@ class Result:
     uncertainty: Any = None
     table: Any = None
     folder: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Apply:
@@ -101,11 +102,18 @@ class Apply:
         first = next(iter(nodes.values()))
         title, about = f"{first.GetName()}: {model.name}", About(model)
 
+        sent: list[Any] = []
+
         def begin(folder: Path) -> Run:
             about.order, lines = self._order(nodes, model, choices, Order(title, model.ask, (), folder))
+            sent.extend(map(scene.stamp, nodes.values()))
             return steps.Before([Line(line) for line in lines if line], self._backend.start(about.order))
 
-        return self._queue(title, begin, lambda done: self._into_scene(title, done, first, model, choices), about)
+        def end(done: Outcome) -> Result:
+            notes = () if sent == list(map(scene.stamp, nodes.values())) else (CHANGED,)
+            return replace(self._into_scene(title, done, first, model, choices), notes=notes)
+
+        return self._queue(title, begin, end, about)
 
     def batch(self, cases: Sequence[Mapping[str, Any]], model: Model, choices: Choices) -> tuple[int, ...]:
         """The same for several cases, one run each.
@@ -127,9 +135,7 @@ class Apply:
         """
         return tuple(self._one_dicom(database, case, model, choices, into) for case in cases)
 
-    def export(
-        self, segmentation: Any, volume: Any, database: Any, ask: Callable[[Sequence[str]], Run], out: Path
-    ) -> int:
+    def export(self, segmentation: Any, volume: Any, database: Any, ask: Ask, out: Path) -> int:
         """Write the segmentation node as DICOM SEG that refers to the files of the volume node; gives the run's number.
 
         Args:
@@ -177,12 +183,15 @@ class Apply:
         def ended(outcome: Outcome) -> None:
             job.clear()
             if job.result is not None:
+                for note in job.result.notes:
+                    self._runs.entries[number - 1].say(note)
                 self._shown(job.result)
 
         job = Job(begin, end, within or self._temporary)
         self._jobs = [one for one in self._jobs if one.folder is not None]
         self._jobs.append(job)
-        return self._runs.add(title, job.start, ended, about)
+        number = self._runs.add(title, job.start, ended, about)
+        return number
 
     def _order(self, nodes: Mapping[str, Any], model: Model, choices: Choices, order: Order) -> tuple[Order, list[str]]:
         """Write the images; the order for them, and lines for the log."""

@@ -36,6 +36,27 @@ DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
+class Correction:
+    """A case as it was put right, in files.
+
+    Attributes:
+        images: an NRRD file for each of the model's channels, in its order.
+        labels: segmentation (.seg.nrrd, segments named as the labels) or label map with the model's numbers (.nrrd), on
+            the grid of the first image or a part of it.
+        case: its name; empty: one that is made from the voxels, so that the same scan has the same name again.
+        patient: who it is of; empty: whoever the identity is in this data set, else a patient of its own.
+        identity: the Patient ID, where it is known. Cases of one are of one patient, whatever `patient` says. Only what
+            stands for it is kept.
+    """
+
+    images: Sequence[tuple[str, Path]]
+    labels: Path
+    case: str = ""
+    patient: str = ""
+    identity: str = ""
+
+
+@dataclass(frozen=True)
 class SavedCase:
     """A training case on the disk.
 
@@ -53,62 +74,33 @@ class SavedCase:
     patients: int
 
 
-def saving(
-    data: Path,
-    case: str,
-    patient: str,
-    images: Sequence[tuple[str, Path]],
-    labels: Path,
-    model: Model,
-    *,
-    identity: str = "",
-) -> Background:
+def saving(data: Path, correction: Correction, model: Model) -> Background:
     """`save_case` in the background; `facts["saved"]` is its `SavedCase`."""
-    return working(lambda errand: {"saved": save_case(data, case, patient, images, labels, model, identity=identity)})
+    return working(lambda errand: {"saved": save_case(data, correction, model)})
 
 
-def save_case(
-    data: Path,
-    case: str,
-    patient: str,
-    images: Sequence[tuple[str, Path]],
-    labels: Path,
-    model: Model,
-    *,
-    identity: str = "",
-    absent: bool = False,
-) -> SavedCase:
+def save_case(data: Path, correction: Correction, model: Model) -> SavedCase:
     """Put a corrected case into a data set. One of the same name and patient is replaced, and kept in `replaced`.
 
     Args:
         data: folder of the data set; made if it is not there.
-        case: its name; empty: one that is made from the voxels, so that the same scan has the same name again.
-        patient: who it is of; empty: whoever the identity is in this data set, else a patient of its own.
-        images: an NRRD file for each of the model's channels, in its order.
-        labels: segmentation (.seg.nrrd, segments named as the labels) or label map with the model's numbers (.nrrd), on
-            the grid of the first image or a part of it.
         model: whose run folder lies on this computer.
-        identity: the Patient ID, where it is known. Cases of one are of one patient, whatever `patient` says. Only what
-            stands for it is kept.
-        absent: whether a label without a segment may be taught as not there, though some segment is no label of the
-            model, and so may be this one under another name.
 
     Raises:
-        Trouble: they do not fit each other, or the data set, whose cases are as they were. The code `absent` is a
-            question: once the user agrees, the same call with `absent=True` saves.
+        Trouble: they do not fit each other, or the data set, whose cases are as they were.
     """
     table = labeltable.of_run(Path(model.ask))
-    _refuse_other_channels(images, model)
-    scans = {channel: nrrd.header(path) for channel, path in images}
-    case = case.strip() or name_of([path for _, path in images])
+    _refuse_other_channels(correction.images, model)
+    scans = {channel: nrrd.header(path) for channel, path in correction.images}
+    case = correction.case.strip() or name_of([path for _, path in correction.images])
     _refuse_unsafe(case, "case")
     for channel in scans if len(scans) > 1 else ():
         _refuse_unsafe(channel.replace(" ", "_"), "channel")
     first = next(iter(scans.values()))
-    values, notes = drawn.values(table, nrrd.header(labels), first, absent=absent)
+    values, notes = drawn.values(table, nrrd.header(correction.labels), first)
     cohort.describe(data, table, model.channels)
     rows = cohort.people(data)
-    patient, told = identities.patient_of(data, rows, case, patient.strip(), identity)
+    patient, told = identities.patient_of(data, rows, case, correction.patient.strip(), correction.identity)
     rows[case] = {**rows.get(case, {}), "case": case, "patient": patient}
     cohort.write_people(data, rows)
     several = len(scans) > 1

@@ -88,15 +88,25 @@ def _looks_like(data: Path) -> list[str]:
 
 
 def people(data: Path) -> Rows:
-    """Rows of patients.csv by case; cases that came without one are patients of their own."""
+    """Rows of patients.csv by case; cases that came without one are patients of their own.
+
+    Raises:
+        Trouble: not all of the table can be read, as when a spreadsheet has saved it: it would be written anew without
+            the rest.
+    """
     path = data / "patients.csv"
-    rows: Rows = {}
     if path.exists():
-        text = path.read_text(encoding="utf-8-sig")
-        rows = {row["case"]: dict(row) for row in csv.DictReader(io.StringIO(text)) if row.get("case")}
-        if text.strip() and not all(row.get("patient") for row in rows.values()):
-            what = "The data set's patients.csv lacks the column case or patient, or a cell of it."
-            raise Trouble(what, "Correct it, or choose another folder.", "patients")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        table = csv.DictReader(io.StringIO(text))
+        given = [dict(row) for row in table if any(row.values())]
+        rows: Rows = {row["case"]: row for row in given if row.get("case") and row.get("patient") and None not in row}
+        readable = {"case", "patient"} <= {*(table.fieldnames or ())} and "\ufffd" not in text
+        if text.strip() and not (readable and len(rows) == len(given)):
+            what = "The data set's patients.csv lacks the column case or patient or a cell of it, or has a case twice."
+            remedy = (
+                "Correct it, and save it as CSV in UTF-8 with commas between the columns; or choose another folder."
+            )
+            raise Trouble(what, remedy, "patients")
         return rows
     found = sorted((data / "labels").iterdir()) if (data / "labels").is_dir() else []
     names = [_case_of(path) for path in found if not path.name.startswith(".")]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -167,10 +169,18 @@ def gather(files: Sequence[Path], folder: Path, stopped: Callable[[], bool]) -> 
         if stopped():
             return
         place = folder / f"{number:06}.dcm"
-        try:
-            os.link(file, place)
-        except OSError:  # another disk, or one without such names
+        if not _named(file, place):
             _copied(file, place)
+
+
+def _named(file: Path, place: Path) -> bool:
+    """Whether the data got a further name: not on another disk, and not where they may not be changed, as of a CD: on
+    Windows such a name could not be removed."""
+    with contextlib.suppress(OSError):
+        if file.stat().st_mode & stat.S_IWRITE:
+            os.link(file, place)
+            return True
+    return False
 
 
 def _copied(file: Path, place: Path) -> None:

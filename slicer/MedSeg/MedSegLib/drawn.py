@@ -17,19 +17,16 @@ SAME = 0.01
 MOST_NAMED = 8
 
 
-def values(table: Table, file: Header, scan: Header, *, absent: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+def values(table: Table, file: Header, scan: Header) -> tuple[np.ndarray, tuple[str, ...]]:
     """Label map (I, J, K) of a segmentation or of a label map, and sentences that the user ought to read.
 
-    Args:
-        absent: whether a label without a segment is not there, though a segment that is no label may be it.
-
     Raises:
-        Trouble: they do not fit each other; of the code `absent`, which is a question, where only the user can tell.
+        Trouble: they do not fit each other.
     """
     place = _place(file, scan)
     layers = nrrd.voxels(file)
     if "Segment0_ID" in file.notes:
-        return _of_segments(table, file, layers, place, absent)
+        return _of_segments(table, file, layers, place)
     if len(layers) > 1:
         raise Trouble(
             "The label map has several layers.",
@@ -45,9 +42,7 @@ def values(table: Table, file: Header, scan: Header, *, absent: bool) -> tuple[n
     return whole.astype(np.uint8 if max(table.known) < 256 else np.uint16), notes
 
 
-def _of_segments(
-    table: Table, file: Header, layers: np.ndarray, place: _Place, absent: bool
-) -> tuple[np.ndarray, tuple[str, ...]]:
+def _of_segments(table: Table, file: Header, layers: np.ndarray, place: _Place) -> tuple[np.ndarray, tuple[str, ...]]:
     drawn, strange = {}, []
     for name, value, layer in _segments(file, len(layers)):
         if name not in table.names:
@@ -60,8 +55,7 @@ def _of_segments(
     if not drawn:
         what = f"None of the segments ({', '.join(strange)}) has the name of one of the model's labels."
         raise Trouble(what, f"Name them: {', '.join(table.names)}.", "labels")
-    if not absent:
-        _refuse_renamed(strange, [name for name in table.names if name not in drawn])
+    _refuse_renamed(strange, [name for name in table.names if name not in drawn])
     masks = {name: place.whole(mask) for name, mask in drawn.items()}
     cut = _cut({name: (mask, masks[name]) for name, mask in drawn.items()})
     made, notes = labeltable.numbers(table, masks)
@@ -82,14 +76,15 @@ def _refuse_renamed(unknown: Sequence[str], missing: Sequence[str]) -> None:
         missing: names of labels that have no segment.
 
     Raises:
-        Trouble: of the code `absent`, which is a question: the user may agree.
+        Trouble: only the user can tell.
     """
     if unknown and missing:
         what = (
             f"The model has no label {_listed(unknown)}, and there is no segment {_listed(missing)}: "
             "the case would teach that this is not there."
         )
-        raise Trouble(what, "If it is there, give the segment the label's name first.", "absent")
+        remedy = "If it is there, give the segment the label's name; else remove the segment."
+        raise Trouble(what, remedy, "absent")
 
 
 def _segments(file: Header, layers: int) -> list[tuple[str, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ TAIL = 60
 """Lines that are kept to say why the program ended."""
 LONGEST_ANSWER = 1 << 26
 """Characters; a program that says more than that to a question is taken for one gone wrong."""
+BLOCK, PIECE = 1 << 20, 1 << 24
+"""Bytes of a result that are read, and unpacked, in one go: threads of Slicer get few turns."""
 RESULT, SCRATCH = "result", "scratch"
 """Within an order's folder."""
 STAGES = {
@@ -170,8 +173,33 @@ def _of_record(result: Path) -> Outcome | None:
     files = {name: result / name for case in cases for name in case["files"]}
     if not files:
         return None
+    damaged = next((file for file in files.values() if not _whole(file)), None)
+    if damaged:
+        what = f"The result {damaged.name} is cut short or damaged."
+        return Outcome(FAILED, failure=Failure(what, "Look whether the disk has room, and run it again.", "result"))
     facts = {**cases[0]["facts"], "seconds": cases[0]["seconds"], "stages": cases[0]["stages"]}
     return Outcome(DONE, files, facts)
+
+
+def _whole(path: Path) -> bool:
+    """Whether all that is packed in a file of voxels can be unpacked. Of a segmentation that is cut short, Slicer's own
+    reader would end Slicer; of a volume, it would show what is left. Not looked into at a service: it has checksums."""
+    unpack = zlib.decompressobj(wbits=31)  # gzip
+    with path.open("rb") as file:
+        if path.suffix == ".nrrd":  # its voxels come after an empty line
+            while file.readline(BLOCK) not in (b"\n", b""):
+                pass
+        elif path.suffix != ".gz":
+            return True
+        try:
+            while block := file.read(BLOCK):
+                while block:
+                    unpack = zlib.decompressobj(wbits=31) if unpack.eof else unpack
+                    unpack.decompress(block, PIECE)
+                    block = unpack.unconsumed_tail or unpack.unused_data
+        except zlib.error:
+            return False
+    return unpack.eof
 
 
 def _refused(case: dict[str, Any]) -> Outcome:

@@ -2,7 +2,8 @@
 
 On Linux and macOS a small shell watches over them, and removes them when this program is gone. Where it cannot (it was
 killed as well, the machine was switched off, or this is Windows), the next start does: each folder holds a file that is
-locked while its owner lives, on every system.
+locked while its owner lives, on every system. What wrote on while its folder was removed may have made it anew, without
+that file: such a one goes once nothing in it has changed for a day.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
+import stat
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
 NAME, LOCK = ".medseg-", "in-use"
+MADE = re.compile(re.escape(NAME) + r"[a-z0-9_]{8}")
+"""Names that `tempfile` makes of it: all that is ever removed without a lock that says whose it is."""
+OLD_S = 86400.0
 KEEPER = r"""
 while IFS= read -r folder; do
     set -- "$@" "$folder"
@@ -67,7 +74,7 @@ def remove(folder: Path) -> None:
         held = _held.pop(folder, None)
     if held is not None:
         os.close(held)
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
 
 
 def tidy(place: Path | None = None) -> None:
@@ -85,8 +92,16 @@ def sweep(place: Path) -> None:
     """Remove what programs of this machine and this user have left in a place, and are not there any more."""
     for folder in place.glob(f"{NAME}*"):
         with contextlib.suppress(OSError, ValueError):
-            if _left(folder / LOCK):
-                shutil.rmtree(folder, ignore_errors=True)
+            if _left(folder):
+                _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove it. What cannot be removed yet, as somebody writes into it or holds it open, is left for a later sweep."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(folder.lstat().st_mode):
+            (folder / LOCK).write_bytes(_machine())
 
 
 def _hold(folder: Path) -> None:
@@ -98,14 +113,21 @@ def _hold(folder: Path) -> None:
         os.write(held, _machine())
 
 
-def _left(file: Path) -> bool:
-    if not file.stat().st_size:  # just made: its owner is about to lock it, and must not find it locked
-        return False
+def _left(folder: Path) -> bool:
+    file = folder / LOCK
+    if not file.exists() or not file.stat().st_size:  # just made: its owner is about to lock it, and must find it free
+        return MADE.fullmatch(folder.name) is not None and time.time() - _changed(folder) > OLD_S
     held = os.open(file, os.O_RDWR)
     try:
         return _locked(held) and os.read(held, 1000) == _machine()
     finally:
         os.close(held)
+
+
+def _changed(folder: Path) -> float:
+    """When something in it, or the folder itself, was changed last."""
+    inside = (Path(place, name) for place, folders, files in os.walk(folder) for name in folders + files)
+    return max(path.lstat().st_mtime for path in (folder, *inside))
 
 
 def _locked(held: int) -> bool:

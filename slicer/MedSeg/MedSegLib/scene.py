@@ -5,8 +5,6 @@ All matrices are 4 x 4 and take voxels i, j, k to millimetres, RAS. "As shown" i
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ import slicer
 from MedSegLib import box
 from MedSegLib.trouble import Trouble
 
-PIECE = 1 << 20
 UNCERTAINTY_COLOURS = "vtkMRMLColorTableNodeIron"
 
 
@@ -63,6 +60,16 @@ def shown(volume: Any, *, harden: bool = True) -> np.ndarray:
             "transform",
         )
     return to_world(volume) @ own_matrix(volume)
+
+
+def stamp(volume: Any) -> tuple[int, bytes]:
+    """Is another one once the volume node has other voxels, as of the next image of a sequence, or another place."""
+    scalars = volume.GetImageData().GetPointData().GetScalars() if volume.GetImageData() else None
+    try:
+        place = shown(volume).tobytes()
+    except Trouble:  # bent meanwhile
+        place = b""
+    return scalars.GetMTime() if scalars else 0, place
 
 
 def write_volume(volume: Any, path: Path, *, harden: bool = True) -> str:
@@ -137,6 +144,7 @@ def adding(scene: Any) -> Iterator[None]:
 
 def add_segmentation(scene: Any, path: Path, name: str, volume: Any) -> Any:
     """Read a .seg.nrrd as a segmentation node on the grid of the volume node, and beside it in the subject hierarchy.
+    The file has to be whole, see `local`: Slicer's reader would end Slicer.
 
     Raises:
         Trouble: it cannot be read.
@@ -231,26 +239,10 @@ def to_world(node: Any) -> np.ndarray:
 def _read(storage: Any, path: Path, node: Any) -> None:
     # The storage node is not kept: the file is gone soon, and Slicer would offer to save there.
     storage.SetFileName(str(path))
-    if not _whole(path) or not storage.ReadData(node):
+    if not storage.ReadData(node):
         raise Trouble(
             f"The result {path.name} could not be read.", "Run it again; see Slicer's error log.", "result", str(path)
         )
-
-
-def _whole(path: Path) -> bool:
-    """Whether all that is packed in the file can be unpacked. Of a segmentation that is cut short, Slicer's own reader
-    would end Slicer; of a volume, it would show what is left."""
-    try:
-        with path.open("rb") as raw:
-            if path.suffix != ".gz":  # the voxels of an NRRD file come after an empty line
-                while raw.readline(PIECE) not in (b"\n", b""):
-                    pass
-            with gzip.GzipFile(fileobj=raw) as voxels:
-                while voxels.read(PIECE):
-                    pass
-    except (OSError, EOFError, zlib.error):
-        return False
-    return True
 
 
 def _beside(scene: Any, volume: Any, node: Any) -> None:

@@ -15,11 +15,8 @@ from typing import Any
 
 from MedSegLib import cohort, labeltable, words
 from MedSegLib.background import Background
-from MedSegLib.cases import SavedCase, save_case, saving
 from MedSegLib.errand import Ended, Errand, clear, working
 from MedSegLib.trouble import Trouble
-
-__all__ = ["SavedCase", "fine_tune", "recipe_words", "save_case", "saving"]
 
 PINNED = (
     *("orientation", "spacing_mm", "size", "antialias", "steps", "patch", "normalisation", "crop", "order"),
@@ -57,7 +54,7 @@ def fine_tune(
     Args:
         program: words that start medseg.
         run: folder of the model; of a cross-validation the first fold is taken.
-        data: folder that `save_case` fills.
+        data: folder that `cases.save_case` fills.
         out: folder of the model that comes out; new, or the same again.
         epochs, steps: there are `steps` in each epoch; both must be as before where it goes on.
         device: auto, cpu, cuda or mps.
@@ -86,9 +83,13 @@ def _tuned(
     errand.at(CHECKED, "preparing the cases")
     ended = errand.run([*program, "train", *said, "--out", str(out)], heard=lambda text: _heard(errand, text))
     _refuse_bad_end(ended)
+    _clear_cache(errand, out)
+    return _facts(out)
+
+
+def _clear_cache(errand: Errand, out: Path) -> None:
     if (out / CACHE).exists():
         clear(out / CACHE, errand)
-    return _facts(out)
 
 
 def _begun(out: Path) -> bool:
@@ -194,6 +195,7 @@ def _say_where_it_goes_on(errand: Errand, data: Path, out: Path, epochs: int) ->
     """
     done = len(_log(out))
     if done >= epochs:
+        _clear_cache(errand, out)  # it was cancelled, or Slicer ended, in the moment before
         what = f"The training in {out.name} is complete."
         raise Trouble(what, "Use that model, or give a new training another name.", "complete")
     errand.say(f"It goes on where it was, after epoch {done}.")

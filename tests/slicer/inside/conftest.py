@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from applied import Desk
+from shapes import nodes
 from trame_slicer.core import SlicerApp
 
 import slicer
+from MedSegLib.local import Local
 
 HERE = Path(__file__).parent
 
@@ -35,11 +38,8 @@ def scene(core: SlicerApp) -> Iterator[Any]:
         if node not in before:
             core.scene.RemoveNode(node)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(core.scene)
-    hierarchy.RemoveItemChildren(hierarchy.GetSceneItemID())
-
-
-def nodes(scene: Any) -> list[Any]:
-    return [scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes())]
+    # without their nodes: one that a failure's traceback still holds is out of the scene, and is tried without end
+    hierarchy.RemoveItemChildren(hierarchy.GetSceneItemID(), False)
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +68,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, medseg_environment: dict[str,
     done = subprocess.run(words, env=medseg_environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder
+
+
+@pytest.fixture
+def local(program: list[str], medseg_environment: dict[str, str]) -> Local:
+    return Local(program, environment=medseg_environment)
+
+
+@pytest.fixture
+def desk(scene: Any, local: Local, tmp_path: Path) -> Desk:
+    return Desk(scene, local, tmp_path / "läuft hier")

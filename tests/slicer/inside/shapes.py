@@ -15,6 +15,10 @@ import slicer
 NUMBERS = {"liver": 1, "spleen": 2, "Gefäß": 7}
 
 
+def nodes(scene: Any) -> list[Any]:
+    return [scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes())]
+
+
 def matrix(array: np.ndarray) -> Any:
     made = vtk.vtkMatrix4x4()
     made.DeepCopy(array.ravel().tolist())

@@ -30,6 +30,7 @@ def test_the_module_opens_and_closes(core: Any, scene: Any, tmp_path: Path) -> N
     described = types.SimpleNamespace()
     MedSeg.MedSeg(described)
     assert described.title == "MedSeg"
+    assert described.categories == ["Segmentierung"]  # else a Slicer in German had two of them
     widget = MedSeg.MedSegWidget()
     assert "Choose an environment, or make one" in widget.panel.place.state.text()
     assert not widget.panel.running.apply.isEnabled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ import shapes
 from opened import wait
 
 import slicer
-from MedSegLib import nrrd
+from MedSegLib import cases, nrrd
 from MedSegLib.apply import Apply, Result
+from MedSegLib.cases import Correction
 from MedSegLib.models import Label, Model
 
 NUMBERS = {"liver": 1, "spleen": 2, "Gefäß": 7}
@@ -79,8 +81,9 @@ def test_a_result_never_takes_the_place_of_what_is_chosen(panel: Any) -> None:
     one, other = drawn(scan("A", 1), "of A"), drawn(scan("B", 2), "of B")
     panel._shown(Result("A", {}, segmentation=one))
     assert panel.corrections.segmentation.currentNode() is one
-    panel._shown(Result("B", {}, segmentation=other))
+    panel._shown(Result("B", {}, segmentation=other, notes=("B was moved.",)))
     assert panel.corrections.segmentation.currentNode() is one
+    assert "of B.<br>" in panel.results.title.text() and "B was moved." in panel.results.title.text()
 
 
 def test_a_segmentation_of_no_known_volume_is_refused(panel: Any, tmp_path: Path) -> None:
@@ -107,6 +110,20 @@ def test_volumes_of_several_channels_belong_to_the_segmentation(panel: Any, made
     assert not (tmp_path / "fälle").exists()
 
 
+def test_a_case_waits_for_the_one_that_is_being_saved(panel: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    """Both at once would each write the list of patients without the other's row."""
+    real, go_on = cases.save_case, threading.Event()
+    monkeypatch.setattr(cases, "save_case", lambda *given: go_on.wait(20) and real(*given))
+    panel.corrections.segmentation.setCurrentNode(drawn(scan("A", 1)))
+    panel.corrections.save.click()
+    panel.corrections.segmentation.setCurrentNode(drawn(scan("B", 2)))
+    panel.corrections.save.click()
+    assert "The former case is still being saved" in panel.corrections.state.text()
+    go_on.set()
+    wait(lambda: "1 case of 1 patient" in panel.corrections.state.text(), "the first is saved", 20)
+    assert "2 cases of 2 patients" in saved(panel)
+
+
 def in_hierarchy(volume: Any, number: str) -> None:
     """The volume in a study of a patient, as it is when it comes from the DICOM database."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
@@ -127,12 +144,13 @@ def test_the_patient_id_is_that_of_the_first_file(panel: Any, monkeypatch: Any) 
     )
     monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
     known: list[str] = []
-    from MedSegLib import training
+    real = cases.saving
 
-    real = training.saving
-    monkeypatch.setattr(
-        training, "saving", lambda *given, identity="", **more: known.append(identity) or real(*given, **more)
-    )
+    def saving(data: Path, correction: Correction, model: Model) -> Any:
+        known.append(correction.identity)
+        return real(data, correction, model)
+
+    monkeypatch.setattr(cases, "saving", saving)
     panel.corrections.segmentation.setCurrentNode(drawn(volume))
     assert "The data set has 1 case of 1 patient." in saved(panel)
     assert known == ["4711"]

@@ -122,6 +122,16 @@ def test_label_maps_are_not_offered_as_scans(panel: Any) -> None:
     assert "old labels" not in [box.itemText(n) for n in range(box.count())]
 
 
+def test_what_other_modules_hide_is_no_scan(panel: Any) -> None:
+    """The Segment Editor keeps a volume of its own in the scene, under the name of the scan."""
+    hidden, volume = scan("CT masked"), scan("Bauch")
+    hidden.SetHideFromEditors(True)
+    wait(lambda: panel.inputs.volumes() == {"image": volume}, "the scan is chosen")
+    panel.batch.section.collapsed = False
+    wait(lambda: [item.text(0) for item in panel.batch._items()] == ["Bauch"], "it alone is listed")
+    panel.batch.section.collapsed = True
+
+
 def test_the_check_hears_of_what_is_moved_elsewhere(panel: Any) -> None:
     volume = scan("CT")
     wait(lambda: panel.inputs.volumes() == {"image": volume} and panel.checked.ok, "it fits")

@@ -15,6 +15,9 @@ from shiboken6 import isValid
 
 import slicer
 
+GERMAN = {("qSlicerAbstractCoreModule", "Segmentation"): "Segmentierung"}
+"""What Slicer calls its own categories of modules in another language."""
+
 
 class qMRMLNodeComboBox(QComboBox):  # Slicer's own name
     """A list of the scene's nodes of some classes, which follows the scene."""
@@ -130,6 +133,9 @@ def install(scene: Any) -> QApplication:
     ):
         setattr(module, each.__name__, each)
     sys.modules[module.__name__] = module
+    words = types.ModuleType("slicer.i18n")
+    words.translate = lambda context, text: GERMAN.get((context, text), text)
+    sys.modules[words.__name__] = words
     slicer.ScriptedLoadableModule = module
     slicer.qMRMLNodeComboBox = qMRMLNodeComboBox
     slicer.mrmlScene = scene

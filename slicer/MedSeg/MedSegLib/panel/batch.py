@@ -14,7 +14,7 @@ from MedSegLib import dicom
 from MedSegLib.dicom import Patient, Series
 from MedSegLib.panel import pieces
 from MedSegLib.panel.desk import Desk
-from MedSegLib.panel.input import VOLUMES
+from MedSegLib.panel.input import scans
 
 SLICE_S = 0.02
 """For which patients of the database are listed in one go: there may be thousands, and the window must not wait."""
@@ -90,9 +90,8 @@ class Batch:
                 break
 
     def _list_volumes(self, ticked: set[str]) -> None:
-        for node in slicer.util.getNodesByClass(VOLUMES[0]):
-            if node.GetClassName() in VOLUMES:
-                self.tree.addTopLevelItem(_item(node.GetName(), node.GetID(), ticked=node.GetID() in ticked))
+        for node in scans():
+            self.tree.addTopLevelItem(_item(node.GetName(), node.GetID(), ticked=node.GetID() in ticked))
 
     def _find_patients(self) -> None:
         database = getattr(slicer, "dicomDatabase", None)

@@ -53,8 +53,7 @@ class Inputs:
 
     def guess(self) -> None:
         """Fill in what is empty."""
-        volumes = {node.GetID(): node.GetName() for node in slicer.util.getNodesByClass(VOLUMES[0])}
-        volumes = {key: name for key, name in volumes.items() if not _label_map(key)}
+        volumes = {node.GetID(): node.GetName() for node in scans()}
         taken = {node.GetID() for node in self.volumes().values()}
         if not self.volumes() or len(taken) < len(self.volumes()):
             taken = set()
@@ -78,8 +77,10 @@ class Inputs:
             self.changed()
 
 
-def _label_map(key: str) -> bool:
-    return slicer.mrmlScene.GetNodeByID(key).IsA("vtkMRMLLabelMapVolumeNode")
+def scans() -> list[Any]:
+    """Volume nodes that may be segmented: no label maps, and none that other modules hide from the user."""
+    found = [node for node in slicer.util.getNodesByClass(VOLUMES[0]) if not node.GetHideFromEditors()]
+    return [node for node in found if node.GetClassName() in VOLUMES]
 
 
 def _shown() -> str:

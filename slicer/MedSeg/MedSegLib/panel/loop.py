@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from MedSegLib import dicom, private, scene, segments
+from MedSegLib import cases, dicom, private, scene, segments
 from MedSegLib.apply import Apply
+from MedSegLib.cases import Correction
 from MedSegLib.panel import pieces
 from MedSegLib.panel.asks import Removing
 from MedSegLib.panel.desk import Desk
@@ -42,11 +43,11 @@ class Loop:
         Raises:
             Trouble: something is not chosen, or no segment is one of the model's.
         """
-        from MedSegLib import training
-
         model = self.desk.model
         if model is None or segmentation is None or not case.data:
             raise Trouble("Something is not chosen.", "Choose a model, the segmentation and a data set.", "choice")
+        if self.desk.asks.busy("save"):  # two at once would write the data set's tables over one another
+            raise Trouble("The former case is still being saved.", "Press the button again in a moment.", "busy")
         volumes, who = _matching(segmentation, volumes, model.channels)
         folder = private.make()
         try:
@@ -59,8 +60,9 @@ class Loop:
         except BaseException:
             private.remove(folder)
             raise
-        run = training.saving(Path(case.data), case.name, case.patient, images, labels, model, identity=who)
+        correction = Correction(images, labels, case.name, case.patient, who)
         said("", "Saving…")
+        run = cases.saving(Path(case.data), correction, model)
         self.desk.asks.ask("save", Removing(run, folder), lambda event: _saved(event, written.notes, said))
 
     def tune(self, data: str, out: str, epochs: int, said: Said) -> None:

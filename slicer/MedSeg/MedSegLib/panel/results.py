@@ -46,7 +46,8 @@ class Results:
         nodes = [node for node in (result.segmentation, result.uncertainty, result.table) if node is not None]
         names = ", ".join(node.GetName() for node in nodes)
         where = f"In the scene: {names}." if names else f"In the folder {result.folder}."
-        self.title.setText(f"<b>{pieces.escaped(result.title)}</b><br>{pieces.escaped(where)}")
+        told = "".join(f"<br>{pieces.marked('look', note)}" for note in result.notes)
+        self.title.setText(f"<b>{pieces.escaped(result.title)}</b><br>{pieces.escaped(where)}{told}")
         quality = result.facts.get("quality") or {}
         level = str(quality.get("verdict", ""))
         lines = [pieces.marked(LEVELS.get(level, ""), WORDS.get(level, "The model has no quality control."))]
