@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from medseg.labels import LabelTable
+from medseg.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,35 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseSet:
-    """What a data set adapter yields: its cases, the names of their channels and their label table."""
+    """What a data set adapter yields: its cases, the names of their channels and their label table.
+
+    Raises:
+        Refusal: two patients that differ only in how they are written, which would be one on two sides of a split.
+    """
 
     cases: tuple[Case, ...]
     channels: tuple[str, ...]
     labels: LabelTable
+
+    def __post_init__(self) -> None:
+        first: dict[str, Case] = {}
+        for case in self.cases:
+            other = first.setdefault(person(case.patient), case)
+            if other.patient != case.patient:
+                raise Refusal(
+                    f"case '{case.id}'",
+                    found=f"patient {case.patient!a}, and {other.patient!a} for case '{other.id}'",
+                    needed="each patient written in one way: letters in one case, spaces and accents alike",
+                    remedy="write both alike if they are one, else give them ids that differ in more than that",
+                )
+
+
+def person(patient: str) -> str:
+    """Whom a patient id means, however it is written: in small or capital letters, accents in one sign or in two, with
+    whatever spaces.
+
+    Example:
+        >>> person(" P01 ") == person("p01")
+        True
+    """
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", patient).casefold()).split())
