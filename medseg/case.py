@@ -47,7 +47,8 @@ class CaseSet:
     """What a data set adapter yields: its cases, the names of their channels and their label table.
 
     Raises:
-        Refusal: two patients that differ only in how they are written, which would be one on two sides of a split.
+        Refusal: two patients that differ only in how they are written, or that share an image: that would be one
+            patient on two sides of a split.
     """
 
     cases: tuple[Case, ...]
@@ -55,16 +56,23 @@ class CaseSet:
     labels: LabelTable
 
     def __post_init__(self) -> None:
-        first: dict[str, Case] = {}
+        first: dict[str | Path, Case] = {}
         for case in self.cases:
-            other = first.setdefault(person(case.patient), case)
-            if other.patient != case.patient:
-                raise Refusal(
-                    f"case '{case.id}'",
-                    found=f"patient {case.patient!a}, and {other.patient!a} for case '{other.id}'",
-                    needed="each patient written in one way: letters in one case, spaces and accents alike",
-                    remedy="write both alike if they are one, else give them ids that differ in more than that",
-                )
+            keys: list[str | Path] = [person(case.patient), *case.images.values()]
+            for other in (first.setdefault(key, case) for key in keys):
+                if other.patient != case.patient:
+                    raise _of_two(case, other)
+
+
+def _of_two(case: Case, other: Case) -> Refusal:
+    same = sorted(set(case.images.values()) & set(other.images.values()))
+    return Refusal(
+        same[0] if same else f"case '{case.id}'",
+        found=f"patient {case.patient!a} for case '{case.id}', and {other.patient!a} for case '{other.id}'",
+        needed="one patient for an image, and one way of writing each patient",
+        remedy="write both alike if they are one, else give them ids that differ in more than small and capital "
+        "letters, spaces or accents, and images of their own",
+    )
 
 
 def person(patient: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,12 @@ def test_accents_in_one_sign_or_in_two_are_one_patient() -> None:
     with pytest.raises(Refusal, match=r"M\\xfcller"):
         CaseSet((Case("a", composed, {}), Case("b", apart, {})), ("image",), LabelTable.of({"liver": 1}))
     CaseSet((Case("a", "P1", {}), Case("b", "P01", {})), ("image",), LabelTable.of({"liver": 1}))
+
+
+def test_one_image_of_two_patients_is_refused() -> None:
+    """Lines of a table for each lesion, with the case's name as the patient's."""
+    table, image = LabelTable.of({"liver": 1}), Path("scans/1.nii.gz")
+    a, b = (Case(name, name, {"image": image}) for name in ("lesion1", "lesion2"))
+    with pytest.raises(Refusal, match=r"scans/1\.nii\.gz: found patient 'lesion2' .* 'lesion1' for case"):
+        CaseSet((a, b), ("image",), table)
+    CaseSet((a, replace(b, patient="lesion1")), ("image",), table)
