@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,9 +33,11 @@ class Learned:
     def __or__(self, other: Learned) -> Learned:
         return Learned(self.cases | other.cases, self.people | other.people, self.by_name or other.by_name)
 
-    def met(self, case: Case) -> bool:
-        """Whether a case of this name, or of this patient, was among them."""
-        return case.id in self.cases or person(case.patient) in self.people
+    def met(self, cases: Iterable[Case]) -> frozenset[str]:
+        """The patients of these cases who were among them, or one of whose cases has the name of one that was."""
+        cases = tuple(cases)
+        people = self.people | {person(case.patient) for case in cases if case.id in self.cases}
+        return frozenset(case.patient for case in cases if person(case.patient) in people)
 
 
 def by(run: Run) -> Learned:
@@ -50,7 +53,7 @@ def before(recipe: Recipe) -> Learned:
 def stamped(split: Split, cases: CaseSet, recipe: Recipe) -> Split:
     """The split, stamped if the weights that training begins with have learned from patients that validate."""
     known, side = before(recipe), set(split.validation)
-    met = sorted({case.patient for case in cases.cases if case.id in side and known.met(case)})
+    met = sorted(known.met(cases.cases) & {case.patient for case in cases.cases if case.id in side})
     some = ", ".join(met[:3]) + ", ..." * (len(met) > 3)
     told = f"{BEGUN} {len(met)} of the patients that validate, by their names ({some})" if met else ""
     other = "" if split.stamp.startswith(BEGUN) else split.stamp  # that of another fold says nothing about this one

@@ -97,7 +97,8 @@ def _elsewhere(run: Run, recipe: config.Recipe) -> Sample:
                 remedy="name a data set, or labels=..., with the same ones in the same order",
             )
     learned_from = learned.by(run)
-    known = sorted(case.id for case in cases.cases if learned_from.met(case))
+    met = learned_from.met(cases.cases)
+    known = sorted(case.id for case in cases.cases if case.patient in met)
     if known:
         raise Refusal(
             f"data set {recipe.dataset.name}",

@@ -62,11 +62,12 @@ def test_weights_remember_the_trainings_that_they_began_with(data: Path, tmp_pat
 
 def test_without_its_data_names_of_cases_are_all_there_is(tmp_path: Path) -> None:
     known = learned.by(run(tmp_path / "first", ["p1_b"]))
-    assert known.by_name and known.met(Case("p1_b", "x", {})) and not known.met(Case("p1_a", "p1", {}))
+    cases = Case("p1_b", "x", {}), Case("p1_c", "x", {}), Case("p1_a", "p1", {})
+    assert known.by_name and known.met(cases) == {"x"} and not known.met(cases[1:])
 
 
 def test_a_patient_written_otherwise_is_met(data: Path, tmp_path: Path) -> None:
-    assert learned.by(run(tmp_path / "first", ["p1_b"])).met(Case("new", " P1", {}))
+    assert learned.by(run(tmp_path / "first", ["p1_b"])).met([Case("new", " P1", {})]) == {" P1"}
 
 
 def test_training_says_it_and_another_fold_forgets_it(data: Path, tmp_path: Path) -> None:
