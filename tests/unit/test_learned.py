@@ -11,8 +11,9 @@ import pytest
 from medseg import config
 from medseg.case import Case
 from medseg.data.splits import STAMP
-from medseg.engine import learned, material
+from medseg.engine import crossvalidation, learned, material
 from medseg.engine.run import Run
+from medseg.refusal import Refusal
 from tests import tiny
 
 FOLDS = [(["p1_a", "p1_b", "p2_a"], ["p3_a"]), (["p1_a", "p1_b", "p3_a"], ["p2_a"]), (["p2_a", "p3_a"], ["p1_a"])]
@@ -79,3 +80,12 @@ def test_training_says_it_and_another_fold_forgets_it(data: Path, tmp_path: Path
     train, validation = (tuple(side) for side in FOLDS[0])
     other = replace(made.split, train=train, validation=validation)
     assert learned.stamped(other, made.cases, given).stamp == ""
+
+
+def test_each_fold_is_stamped_by_who_validates_in_it(data: Path, tmp_path: Path) -> None:
+    first = run(tmp_path / "first", ["p1_b"])
+    given = recipe(data, f"init.weights={first.folder}")
+    with pytest.raises(Refusal, match="its training"):
+        crossvalidation.train_folds(given, tmp_path / "all", announce=[].append, train=lambda folder: 1)
+    stamps = [Run(tmp_path / "all" / f"fold{n}").read("split.json")["stamp"] for n in range(3)]
+    assert stamps[:2] == ["", ""] and stamps[2].startswith(STAMP)
