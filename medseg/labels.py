@@ -191,7 +191,7 @@ class LabelTable:
 
     def unknown(self, values: np.ndarray) -> list[int]:
         """Numbers in `values` that the table does not know, sorted."""
-        return sorted(set(np.unique(values).tolist()) - self.known_values)
+        return sorted(set(np.unique(values.ravel(order="K")).tolist()) - self.known_values)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Label map (I, J, K) as in files -> network target: (1, I, J, K) class numbers when exclusive, else
