@@ -104,7 +104,7 @@ def numbers_of(cell: str, table: LabelTable, path: Path, case: str, *, between: 
     by_name = {label.name: label.index for label in table.labels}
     known = {number for label in table.labels for number in label.members}
     named = any(name.isdecimal() and int(name) != number for name, number in by_name.items())
-    words = [word.strip() for word in cell.split(between) if word.strip()]
+    words = [cell] if cell in by_name else [word.strip() for word in cell.split(between) if word.strip()]
     found = tuple(by_name.get(word, int(word) if word.isdecimal() and not named else -1) for word in words)
     if not set(found) <= known or (table.exclusive and sum(table.holding(found)) != 1):
         listed = ", ".join(f"{label.name} ({'/'.join(map(str, label.members))})" for label in table.labels)

@@ -341,6 +341,11 @@ def test_names_that_are_numbers_are_names(work):
     assert [one.truth.ravel().tolist() for one in found.evidence] == [[1, 0, 0], [0, 0, 1]] and found.table.exclusive
     with pytest.raises(Refusal, match=r"class '0' of case 'x'; needed any of 1 \(0\), 2 \(1\), 3 \(2\)"):
         class_table.of_probabilities(csv(work, text + "x,0,0.8,0.1,0.1\n"))
+    plus = "case,truth,probability HER2+,probability HER2-\nx,HER2+,0.8,0.2\ny,HER2-,0.1,0.9\n"
+    assert [one.truth.ravel().tolist() for one in class_table.of_probabilities(csv(work, plus)).evidence] == [
+        [1, 0],
+        [0, 1],
+    ]
     same = "case,truth,probability 0,probability 1\nx,01,0.2,0.8\n"
     assert class_table.of_probabilities(csv(work, same)).evidence[0].truth.ravel().tolist() == [0, 1]
 
