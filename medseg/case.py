@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from medseg.labels import LabelTable
+from medseg.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,43 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseSet:
-    """What a data set adapter yields: its cases, the names of their channels and their label table."""
+    """What a data set adapter yields: its cases, the names of their channels and their label table.
+
+    Raises:
+        Refusal: two patients that differ only in how they are written, or that share an image: that would be one
+            patient on two sides of a split.
+    """
 
     cases: tuple[Case, ...]
     channels: tuple[str, ...]
     labels: LabelTable
+
+    def __post_init__(self) -> None:
+        first: dict[str | Path, Case] = {}
+        for case in self.cases:
+            keys: list[str | Path] = [person(case.patient), *case.images.values()]
+            for other in (first.setdefault(key, case) for key in keys):
+                if other.patient != case.patient:
+                    raise _of_two(case, other)
+
+
+def _of_two(case: Case, other: Case) -> Refusal:
+    same = sorted(set(case.images.values()) & set(other.images.values()))
+    return Refusal(
+        same[0] if same else f"case '{case.id}'",
+        found=f"patient {case.patient!a} for case '{case.id}', and {other.patient!a} for case '{other.id}'",
+        needed="one patient for an image, and one way of writing each patient",
+        remedy="write both alike if they are one, else give them ids that differ in more than small and capital "
+        "letters, spaces or accents, and images of their own",
+    )
+
+
+def person(patient: str) -> str:
+    """Whom a patient id means, however it is written: in small or capital letters, accents in one sign or in two, with
+    whatever spaces.
+
+    Example:
+        >>> person(" P01 ") == person("p01")
+        True
+    """
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", patient).casefold()).split())

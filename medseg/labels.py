@@ -191,7 +191,7 @@ class LabelTable:
 
     def unknown(self, values: np.ndarray) -> list[int]:
         """Numbers in `values` that the table does not know, sorted."""
-        return sorted(set(np.unique(values).tolist()) - self.known_values)
+        return sorted(set(np.unique(values.ravel(order="K")).tolist()) - self.known_values)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Label map (I, J, K) as in files -> network target: (1, I, J, K) class numbers when exclusive, else
@@ -219,6 +219,10 @@ class LabelTable:
             return self.encode(values)
         return np.stack([np.isin(values, label.members) for label in self.labels]).astype(np.uint8)
 
+    def holding(self, numbers: tuple[int, ...]) -> list[bool]:
+        """Which labels have one of these numbers."""
+        return [not set(numbers).isdisjoint(label.members) for label in self.labels]
+
     def encode_classes(self, numbers: tuple[int, ...]) -> np.ndarray:
         """The classes of an image, as numbers -> network target (1, 1, 1, 1) with the channel of its class when
         exclusive, else (R, 1, 1, 1) of 0 and 1.
@@ -226,7 +230,7 @@ class LabelTable:
         Raises:
             Refusal: a number that no class has, or several where classes exclude each other.
         """
-        found = [any(number in label.members for number in numbers) for label in self.labels]
+        found = self.holding(numbers)
         unknown = set(numbers) - {member for label in self.labels for member in label.members}
         if unknown or (self.exclusive and sum(found) != 1):
             raise Refusal(

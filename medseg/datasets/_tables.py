@@ -94,18 +94,25 @@ def with_unknown(table: LabelTable, unknown: Mapping[str, list[int]], *, ignore:
     return replace(table, labels=labels, ignore=ignore)
 
 
-def numbers_of(cell: str, table: LabelTable, path: Path, case: str) -> tuple[int, ...]:
-    """Classes of an image from a cell of a table: a number or a class's name; several separated by semicolons."""
+def numbers_of(cell: str, table: LabelTable, path: Path, case: str, *, between: str = ";") -> tuple[int, ...]:
+    """Classes of an image from a cell of a table: numbers or names of classes, with `between` between several. Where
+    names are numbers, and other ones than those of the classes (grades 1 to 5 as classes 0 to 4), names alone count.
+
+    Raises:
+        Refusal: a word that is no class, or other than one class where they exclude each other.
+    """
     by_name = {label.name: label.index for label in table.labels}
     known = {number for label in table.labels for number in label.members}
-    words = [word.strip() for word in cell.split(";") if word.strip()]
-    found = tuple(by_name[word] if word in by_name else int(word) if word.isdecimal() else -1 for word in words)
-    if not set(found) <= known or (table.exclusive and len(found) != 1):
+    named = any(name.isdecimal() and int(name) != number for name, number in by_name.items())
+    words = [cell] if cell in by_name else [word.strip() for word in cell.split(between) if word.strip()]
+    found = tuple(by_name.get(word, int(word) if word.isdecimal() and not named else -1) for word in words)
+    if not set(found) <= known or (table.exclusive and sum(table.holding(found)) != 1):
         listed = ", ".join(f"{label.name} ({'/'.join(map(str, label.members))})" for label in table.labels)
         raise Refusal(
             path,
             found=f"class '{cell}' of case '{case}'",
-            needed=f"{'one' if table.exclusive else 'any'} of {listed}",
+            needed=f"{'one' if table.exclusive else 'any'} of {listed}"
+            + ("" if table.exclusive else f", joined by {between} where several hold"),
             remedy="correct the table of classes, or the labels",
         )
     return found

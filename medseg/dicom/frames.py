@@ -13,6 +13,8 @@ from medseg.volume import Instance
 
 LIMIT_MM = 1e6
 """Nothing lies a kilometre from the scanner: larger numbers, NaN and infinity are damage."""
+RESCALING = "PixelValueTransformationSequence"
+"""Secondary captures of many frames have its attributes in the file itself, for all frames (DICOM PS3.3 A.8.4)."""
 LARGEST_SIDE = 65535
 """Rows and Columns have 16 bits."""
 
@@ -77,7 +79,7 @@ def _frame(path: Path, dataset: Any, own: Any, common: Any, number: int | None) 
             items = functional.get(group) if functional is not None else None
             if items and items[0].get(name) is not None:
                 return items[0].get(name)
-        return None
+        return dataset.get(name) if group == RESCALING else None
 
     vectors = []
     for group, name, length in (
@@ -94,8 +96,8 @@ def _frame(path: Path, dataset: Any, own: Any, common: Any, number: int | None) 
     size = (int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0))
     if not all(1 <= side <= LARGEST_SIDE for side in size):
         return f"{size[0]} rows and {size[1]} columns"
-    slope = _number(attribute("PixelValueTransformationSequence", "RescaleSlope"))
-    intercept = _number(attribute("PixelValueTransformationSequence", "RescaleIntercept"))
+    slope = _number(attribute(RESCALING, "RescaleSlope"))
+    intercept = _number(attribute(RESCALING, "RescaleIntercept"))
     if not all(value is None or math.isfinite(value) for value in (slope, intercept)):
         return f"rescale slope {slope} and intercept {intercept}"
     thickness = _number(attribute("PixelMeasuresSequence", "SliceThickness"))

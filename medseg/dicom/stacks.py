@@ -3,7 +3,7 @@ slices that belong to none (localisers, copies)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,7 +105,8 @@ def split(series: Series) -> Split:
         for direction, _, parts in divided
         for name, members in parts
     ]
-    findings = [*_mixtures(series), *(_left_out(one) for one in dropped)]
+    half = [finding for _, members in volumes for finding in _half_rescaled(members)]
+    findings = [*_mixtures(series), *half, *(_left_out(one) for one in dropped)]
     if len(volumes) > 1:
         ways = dict.fromkeys(way for direction, way, _ in divided if way)
         findings.append(_several([name for name, _ in volumes], [*(["orientation"] * (len(groups) > 1)), *ways]))
@@ -198,6 +199,17 @@ def _mixtures(series: Series) -> list[Finding]:
             text = f"{len(values)} {words} in one series ({listed([value or 'none' for value in values])})"
             found.append(Finding(kind, text, Verdict.REFUSED, remedy="separate them into folders of their own"))
     return found
+
+
+def _half_rescaled(frames: Sequence[Frame]) -> Iterator[Finding]:
+    """Slices of a volume that lost their rescaling: their values would be off by what it does to the others."""
+    lacking = [frame.instance.path.name for frame in frames if not frame.rescaled]
+    others = {(frame.slope, frame.intercept) for frame in frames if frame.rescaled}
+    if lacking and others - {(1.0, 0.0)}:
+        text = (
+            f"{images(len(lacking))} without the rescale slope and intercept that the others have ({listed(lacking)})"
+        )
+        yield Finding("rescale", text, Verdict.REFUSED, remedy="export the series again, or repair these headers")
 
 
 def _left_out(dropped: Dropped) -> Finding:

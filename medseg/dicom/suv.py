@@ -45,6 +45,11 @@ DRUG = (
     *("RadionuclideTotalDose", "RadionuclideHalfLife"),
     *("RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime"),
 )
+SAME = (
+    *("Units", "SUVType", "DecayCorrection", "PatientWeight", "PhilipsSUVScaleFactor", "PhilipsActivityScaleFactor"),
+    *DRUG[:2],
+)
+"""What holds for a whole series: its values get one factor."""
 UNITS = {"Bq/ml": ("BQML", ""), "{SUVbw}g/ml": ("GML", "BW"), "{SUVbsa}cm2/ml": ("CM2ML", "BSA")}
 """UCUM code of enhanced PET -> Units and SUVType of the classic kind."""
 TYPES: dict[str, Kind] = {"BW": "bw", "BSA": "bsa", "LBMJANMA": "lbm"}
@@ -114,11 +119,15 @@ def factor(instances: Sequence[dict[str, Any]], kind: Kind = "bw") -> float:
     """What to multiply the rescaled values of a series by to get SUV, in g/ml for bw and lbm, in cm2/ml for bsa.
 
     Args:
-        instances: `facts` of every instance of one series; the first one's drug and patient count.
+        instances: `facts` of every instance of one series.
 
     Raises:
         Refusal: the header lacks something, or says something impossible; the message names it.
     """
+    for name in SAME:
+        given = sorted({str(one.get(name, "none")).strip() for one in instances})
+        if len(given) > 1:
+            _refuse(f"images with {name} {' and '.join(given)}", "one for all images of a series")
     first = instances[0]
     units = str(_needed(first, "Units")).strip()
     if units in ("GML", "CM2ML"):

@@ -212,7 +212,7 @@ def _target(
         return None
     if image is not None and pasted(reoriented(volume, image[1]), image[1]) is None:
         problems += _other_grid(case, path, volume, *image, problem="label map on another grid")
-    values = np.unique(volume.array)
+    values = np.unique(volume.array.ravel(order="K"))
     broken = values[~np.isfinite(values) | (values != np.rint(values)) | (values < 0)]
     if broken.size:
         listed = ", ".join(f"{value:g}" for value in broken[:5])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.datasets import _files
+from medseg.datasets import _files, _tables
 from medseg.engine.inputs import notes, patient, refuse_twice, table_rows
 from medseg.labels import LabelTable
 from medseg.prediction import Evidence
@@ -85,18 +85,7 @@ def of_probabilities(path: Path, labels: LabelTable | None = None) -> Classes:
 
 def _classes(path: Path, row: Mapping[str, str], table: LabelTable) -> list[bool]:
     """Which classes hold in a line."""
-    said = [word.strip() for word in row["truth"].split("+") if word.strip()]
-    found = [any(word in (label.name, *map(str, label.members)) for word in said) for label in table.labels]
-    known = {word for label in table.labels for word in (label.name, *map(str, label.members))}
-    if not set(said) <= known or (table.exclusive and sum(found) != 1):
-        listed = ", ".join(f"{label.name} ({'/'.join(map(str, label.members))})" for label in table.labels)
-        raise Refusal(
-            path,
-            found=f"truth '{row['truth']}' of case '{row['case']}'",
-            needed=f"{'one' if table.exclusive else 'any'} of {listed}, joined by + where several hold",
-            remedy="correct the table",
-        )
-    return found
+    return table.holding(_tables.numbers_of(row["truth"], table, path, row["case"], between="+"))
 
 
 def _chance(path: Path, row: Mapping[str, str], name: str) -> float:

@@ -14,7 +14,7 @@ from medseg.case import CaseSet
 from medseg.config import Recipe
 from medseg.data import splits
 from medseg.data.splits import Split
-from medseg.engine import apart, folds, journal, material, members, state
+from medseg.engine import apart, folds, journal, learned, material, members, state
 from medseg.engine.claim import alone, claim, refuse_another
 from medseg.engine.folds import Fold, Folds
 from medseg.engine.material import Announce
@@ -174,7 +174,7 @@ def _share(
         if number not in started:
             training, validation = split.folds[number]
             own = replace(split, train=training, validation=validation, settings=_of_fold(recipe, number).split)
-            own.save(folder / "split.json")
+            learned.stamped(own, cases, recipe).save(folder / "split.json")
         for name in PLANNED:
             if (source / name).exists() and not (folder / name).exists():
                 with atomic.replacing(folder / name) as temporary:

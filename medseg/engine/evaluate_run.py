@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def of_run(
     wanted = sample(run, changes)
     summary.refuse_unknown(by, _facts(wanted))
     predictor = Predictor.load([run.folder], device=device, changes=_inference(changes))
-    stamp = "; ".join(filter(None, [wanted.split.stamp, _met(gate.learned, wanted) if gate else ""]))
+    stamp = "; ".join(filter(None, [wanted.split.stamp, _met(gate, wanted) if gate else ""]))
     seen = _Seen(wanted, predictor.plan, gate, stamp, run.recipe.prepare.unknown_labels == "refuse")
     outcomes = predict_all(
         predictor,
@@ -109,11 +109,10 @@ def _inference(changes: Sequence[str]) -> list[str]:
     return [change.removeprefix("predict.") for change in changes if change.startswith("predict.")]
 
 
-def _met(learned: Collection[str], sample: Sample) -> str:
-    """A stamp if a gate has learned from cases of the names that the scored patients' cases have."""
-    patients = {case.id: case.patient for case in sample.cases.cases}
-    scored = {patients[case] for case in sample.split.validation}
-    met = sorted(scored & {patients[case] for case in learned if case in patients})
+def _met(gate: Gate, sample: Sample) -> str:
+    """A stamp if a gate has learned from the scored patients, as far as names tell."""
+    side = set(sample.split.validation)
+    met = sorted(gate.learned.met(sample.cases.cases) & {c.patient for c in sample.cases.cases if c.id in side})
     if not met:
         return ""
     some = ", ".join(met[:3]) + ", ..." * (len(met) > 3)

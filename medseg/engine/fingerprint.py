@@ -151,9 +151,9 @@ def _look(
     encoded = np.zeros((0, *image.shape), np.uint8)
     if labels is not None:
         encoded = table.structures(labels.array[0])
-        target = np.ascontiguousarray(axes.apply(encoded))
-        voxels = [int(np.count_nonzero(table.mask(target, position))) for position in range(len(table.labels))]
-        foreground = np.flatnonzero(((target != 0) & (target != IGNORE)).any(axis=0))
+        voxels = [int(np.count_nonzero(table.mask(encoded, position))) for position in range(len(table.labels))]
+        marked = ((encoded != 0) & (encoded != IGNORE)).any(axis=0, keepdims=True)
+        foreground = np.flatnonzero(axes.apply(marked)[0])
     generator = np.random.default_rng(SEED)
     if not len(foreground):
         foreground = generator.integers(canonical[0].size, size=min(VOXELS_PER_CASE, canonical[0].size))

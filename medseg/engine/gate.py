@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 
 from medseg import scratch
 from medseg.case import Case
+from medseg.engine import learned
+from medseg.engine.learned import Learned
 from medseg.engine.memory import FREE, Limits
 from medseg.engine.predict import Predictor
 from medseg.engine.region import ROWS
@@ -28,13 +30,13 @@ class Gate:
     """A loaded slice classifier and the probability from which a slice is flagged (for any of its classes).
 
     Attributes:
-        learned: the cases that it has learned from; empty where that is not known (an exported run does not say).
+        learned: whom it has learned from; nobody where that is not known (an exported run does not say).
         cost: what it is known to lose, in a sentence.
     """
 
     predictor: Predictor
     threshold: float = 0.5
-    learned: frozenset[str] = frozenset()
+    learned: Learned = field(default_factory=Learned)
     cost: str = ""
 
     @classmethod
@@ -53,7 +55,7 @@ class Gate:
             )
         if not 0 <= threshold <= 1:
             raise Refusal("--gate-threshold", found=f"{threshold:g}", needed="0 to 1", remedy="correct it")
-        return cls(predictor, threshold, opened.learned_from, _known_cost(opened, threshold))
+        return cls(predictor, threshold, learned.by(opened), _known_cost(opened, threshold))
 
     def __call__(self, case: Case, scan: Volume, prediction: Prediction) -> tuple[Prediction, dict[str, Any]]:
         """The prediction without what lies outside flagged slices, and facts for the record."""

@@ -13,7 +13,7 @@ from medseg.config import Recipe
 from medseg.cores import available_cores
 from medseg.data import splits
 from medseg.data.splits import Split
-from medseg.engine import curriculum, gather, networks, plausible, rehearsal
+from medseg.engine import curriculum, gather, learned, networks, plausible, rehearsal
 from medseg.engine.check import examine
 from medseg.engine.fingerprint import fingerprint
 from medseg.engine.load import Read
@@ -45,6 +45,8 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
     so that a resumed run has the same split and plan; without one, nothing is written but the cache."""
     cases = suitable(recipe)
     split = divide(recipe, cases, folder)
+    if split.stamp:
+        announce(f"split: {split.stamp}")
     used = {*split.train, *split.validation}
     training = CaseSet(tuple(c for c in cases.cases if c.id in set(split.train)), cases.channels, cases.labels)
     wanted = CaseSet(tuple(c for c in cases.cases if c.id in used), cases.channels, cases.labels)
@@ -134,7 +136,7 @@ def divide(recipe: Recipe, cases: CaseSet, folder: Path | None) -> Split:
     if path and path.exists():
         return splits.load(path, cases.cases)
     found = examine(cases).presence if recipe.split.stratify == "classes" else None
-    split = splits.make(cases.cases, recipe.split, presence=found)
+    split = learned.stamped(splits.make(cases.cases, recipe.split, presence=found), cases, recipe)
     if path:
         split.save(path)
     return split

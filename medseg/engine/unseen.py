@@ -11,7 +11,7 @@ from medseg.case import CaseSet
 from medseg.config import Chosen
 from medseg.data import splits
 from medseg.data.split import Split
-from medseg.engine import checkpoint, gather
+from medseg.engine import checkpoint, gather, learned
 from medseg.engine.evaluate import metrics_of
 from medseg.engine.run import Run
 from medseg.labels import LabelTable
@@ -96,8 +96,9 @@ def _elsewhere(run: Run, recipe: config.Recipe) -> Sample:
                 needed=f"those of the network: {needed}",
                 remedy="name a data set, or labels=..., with the same ones in the same order",
             )
-    patients = _patients_learned_from(run)
-    known = sorted(case.id for case in cases.cases if case.id in run.learned_from or case.patient in patients)
+    learned_from = learned.by(run)
+    met = learned_from.met(cases.cases)
+    known = sorted(case.id for case in cases.cases if case.patient in met)
     if known:
         raise Refusal(
             f"data set {recipe.dataset.name}",
@@ -106,17 +107,8 @@ def _elsewhere(run: Run, recipe: config.Recipe) -> Sample:
             remedy="choose another part or data set; rename cases and patients that are others in truth",
         )
     everything = Split((), tuple(case.id for case in cases.cases))
-    note = BY_NAME if run.learned_from and not patients else ELSEWHERE
+    note = BY_NAME if learned_from.by_name else ELSEWHERE
     return Sample(cases, everything, metrics_of(recipe.metrics, table), note)
-
-
-def _patients_learned_from(run: Run) -> set[str]:
-    """Patients that a run was trained on; empty where its data are not here any more."""
-    try:
-        own = gather.cases(run.recipe).cases
-    except Refusal:
-        return set()
-    return {case.patient for case in own if case.id in run.learned_from}
 
 
 def _said(table: LabelTable) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medseg.boundary import parsing, refuse_not_finite
+from medseg.geometry import grid_distance_mm
 from medseg.readers import _voxels
 from medseg.refusal import Refusal
 from medseg.settings import Settings
@@ -19,8 +20,9 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgh", ".mgz")
 MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-DISAGREEMENT_MM = 0.1
-"""sform and qform may differ by single precision and by a shear that a qform cannot hold; more is worth a line."""
+DISAGREEMENT = 0.5
+"""Voxels that the sform and the rest of the header may put a corner apart: single precision, and a shear that a qform
+cannot hold; more is worth a line."""
 HEADER_BYTES = 1024
 
 
@@ -119,11 +121,24 @@ def _affine(path: Path, header: Any, pixdim: np.ndarray) -> np.ndarray:
     affine = np.array(header.get_best_affine(), dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise Refusal(path, found=f"a singular affine {affine.tolist()}", needed=needed, remedy=remedy)
-    if sform_code > 0 and qform_code > 0:
-        difference = float(np.abs(affine - header.get_qform()).max())
-        if difference > DISAGREEMENT_MM:
-            log.warning("%s: sform and qform differ by up to %.3g; the sform is used", path, difference)
+    if sform_code > 0:
+        _warn_of_another(path, affine, None if qform_code <= 0 else header.get_qform(), header.get_data_shape(), pixdim)
     return affine
+
+
+def _warn_of_another(
+    path: Path, affine: np.ndarray, qform: np.ndarray | None, shape: tuple[int, ...], pixdim: np.ndarray
+) -> None:
+    """Say so where the qform, or without one the voxel sizes, contradict the sform: other programs go by these."""
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    name, other = "qform", qform
+    if other is None:
+        name, other = "pixdim", affine.copy()
+        other[:3, :3] *= np.where(pixdim == 0, sides, np.abs(pixdim)) / sides
+    first, second, third, *_ = (*map(int, shape), 1, 1, 1)
+    apart = grid_distance_mm(affine, other, (first, second, third)) / float(sides.min())
+    if apart > DISAGREEMENT:
+        log.warning("%s: sform and %s put voxels up to %.3g voxels apart; the sform is used", path, name, apart)
 
 
 def _read_mgh(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""NRRD (.nrrd, .nhdr, .seg.nrrd), MetaImage (.mha, .mhd), GIPL and VTK images, through SimpleITK."""
+"""NRRD (.nrrd, .nhdr, .seg.nrrd) and MetaImage (.mha, .mhd), through SimpleITK."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from medseg.boundary import parsing, refuse_not_finite
 from medseg.geometry import LPS_FROM_RAS
 from medseg.labels import Code, Coded, Label
+from medseg.readers import _itk
 from medseg.refusal import Refusal
 from medseg.settings import Settings
 from medseg.volume import Source, Volume
@@ -19,7 +20,8 @@ OPTIONAL = ("Color", "Tags")
 """Fields of a segment that other programs may leave out."""
 LONGEST_SCHEME, LONGEST_MEANING = 16, 64
 TERMINOLOGY, OWN = "TerminologyEntry:", "medseg_"
-SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz", ".vtk")
+NRRD = (".nrrd", ".nhdr")
+SUFFIXES = (*NRRD, ".mha", ".mhd")
 
 
 class Options(Settings):
@@ -39,13 +41,19 @@ def read(path: Path, options: Options) -> Volume:
     `Label` for each with its colour and codes, and `notes["provenance"]` what medseg wrote into the file.
 
     Raises:
-        Refusal: damaged, complex, not 3-D or 4-D, or with NaN or infinite voxels; or segments without a layer.
+        Refusal: damaged, complex, not 3-D or 4-D, or with NaN or infinite voxels; segments without a layer; an NRRD
+            whose space is not the patient's, or not in millimetres.
     """
     import SimpleITK as sitk
 
     with parsing(path, needed="an image that SimpleITK can read", remedy="copy or convert the file again"):
         image = sitk.ReadImage(str(path))
         array = sitk.GetArrayFromImage(image)  # (..., K, J, I) and the vector's components last
+        space = image.GetMetaData("NRRD_space") if image.HasMetaDataKey("NRRD_space") else ""
+    if path.name.lower().endswith(NRRD):
+        _itk.refuse_unplaced(path, space)
+    else:
+        _itk.refuse_damaged(path, array.nbytes)
     dimension, components = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
     if dimension == 4 and (components == 1 or image.GetSize()[3] == 1):
         channels = array.reshape(-1, *array.shape[1:]) if components == 1 else np.moveaxis(array[0], -1, 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from medseg.geometry import LPS_FROM_RAS, axis_map, orientation
+from medseg.geometry import LPS_FROM_RAS, axis_map, orientation, same_grid
 from medseg.refusal import Refusal
 from medseg.volume import Volume
 
@@ -72,7 +72,7 @@ def same_place(volume: Volume, other: Volume) -> bool:
     Headers store rounded numbers, which moves corners by some thousandths of a millimetre; a wrong grid is off by more.
     """
     tolerance_mm = 0.1 * min(1.0, float(other.spacing_mm.min()))
-    return volume.shape == other.shape and distance_mm(volume, other) <= tolerance_mm
+    return same_grid(volume.affine, volume.shape, other.affine, other.shape, tolerance_mm=tolerance_mm)
 
 
 def distance_mm(volume: Volume, other: Volume) -> float:

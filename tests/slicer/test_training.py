@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -227,3 +228,10 @@ def worst_dice(place: Path, run: str) -> float:
             one, other = made == number, label == number
             found.append(2 * (one & other).sum() / (one.sum() + other.sum()))
     return float(min(found))
+
+
+@pytest.mark.parametrize("stamp", ["", "not an estimate of generalisation: init.weights have learned from 1"])
+def test_whom_the_first_weights_had_seen_are_not_called_unseen(tmp_path: Path, stamp: str) -> None:
+    fold = {"train": ["a"], "validation": ["b"]}
+    (tmp_path / "split.json").write_text(json.dumps({"stamp": stamp, "fold": 0, "folds": [fold]}), encoding="utf-8")
+    assert training._facts(tmp_path)["unseen"] == (not stamp)

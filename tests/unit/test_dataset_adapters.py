@@ -328,8 +328,9 @@ def test_table_of_photographs(tmp_path: Path) -> None:
 
 def test_table_of_classes(tmp_path: Path) -> None:
     _examples.write_nifti(tmp_path / "x.nii.gz", 0)
+    _examples.write_nifti(tmp_path / "z.nii.gz", 1)
     (tmp_path / "c.csv").write_text(
-        "case,patient,image,class\nx,p,x.nii.gz,HGG\ny,p,x.nii.gz,0\nz,q,x.nii.gz,\n", encoding="utf-8"
+        "case,patient,image,class\nx,p,x.nii.gz,HGG\ny,p,x.nii.gz,0\nz,q,z.nii.gz,\n", encoding="utf-8"
     )
     options = table.Options(root=tmp_path / "c.csv", labels={"LGG": 0, "HGG": 1}, unit="image")
     data = table.cases(options)

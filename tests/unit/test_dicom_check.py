@@ -170,7 +170,6 @@ def test_help_teaches() -> None:
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted", "MONOCHROME1"),
         ({"RescaleSlope": 2}, "rescale", "its own rescale slope (1 to 2)"),
         ({"RescaleSlope": 0}, "rescale", "a rescale slope of 0 (IM0005.dcm)"),
-        ({"RescaleSlope": None, "RescaleIntercept": None}, "rescale", "no rescale slope and intercept in 1 of 6"),
         ({"RescaleType": "US"}, "units", "RescaleType none, US"),
         ({"SOPInstanceUID": "1.2.77"}, "identifier", "share a SOPInstanceUID"),
         ({"StudyInstanceUID": "1.2.78"}, "identifier", "2 StudyInstanceUIDs in one series"),

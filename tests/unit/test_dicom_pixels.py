@@ -270,6 +270,20 @@ def test_a_rescaling_that_all_frames_share(tmp_path: Path) -> None:
     np.testing.assert_array_equal(planes, [(SIGNED + n) * 2 + 5 for n in range(3)])
 
 
+def test_a_rescaling_in_the_file_itself_is_that_of_its_frames(tmp_path: Path) -> None:
+    """As secondary captures of many frames have it; what a frame says of its own goes first."""
+    dataset = enhanced(PLANES, [1, 0, 2], shared_rescale=True)
+    del dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+    dataset.RescaleSlope, dataset.RescaleIntercept = 3, -7
+    own = Dataset()
+    own.RescaleSlope, own.RescaleIntercept = 2, 5
+    dataset.PerFrameFunctionalGroupsSequence[0].PixelValueTransformationSequence = [own]  # plane 1
+    dataset.save_as(tmp_path / "e", enforce_file_format=True)
+    planes = readers.read(tmp_path / "e").array[0].transpose(2, 1, 0)
+    expected = [SIGNED * 3 - 7, (SIGNED + 1) * 2 + 5, (SIGNED + 2) * 3 - 7]
+    np.testing.assert_array_equal(planes, expected)
+
+
 def packed(syntax: uid.UID, **changes: object) -> Dataset:
     dataset = slice_(**bits(12), PixelData=RAMP.tobytes())
     dataset.compress(syntax, generate_instance_uid=False)

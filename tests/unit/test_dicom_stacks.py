@@ -306,6 +306,7 @@ def test_three_planes_are_three_volumes(tmp_path: Path) -> None:
         ({"PatientID": "P2"}, "patient"),
         ({"FrameOfReferenceUID": "1.9"}, "frame of reference"),
         ({"Modality": "MR"}, "modality"),
+        ({"RescaleSlope": None, "RescaleIntercept": None}, "rescale"),
     ],
 )
 def test_mixtures_are_refused(tmp_path: Path, change: dict[str, object], kind: str) -> None:
@@ -313,6 +314,13 @@ def test_mixtures_are_refused(tmp_path: Path, change: dict[str, object], kind: s
     found = split(ds.write(tmp_path, slices))
     assert [finding.kind for finding in found.stacks[0].findings] == [kind]
     assert verdict(found) is Verdict.REFUSED
+
+
+def test_no_rescaling_is_fine_where_it_would_change_nothing(tmp_path: Path) -> None:
+    one: dict[str, object] = {"RescaleSlope": 1, "RescaleIntercept": 0}
+    none = dict.fromkeys(one)
+    slices = [ds.slice_(place, **(none if n == 3 else one)) for n, place in enumerate(PLACES)]  # type: ignore[arg-type]
+    assert verdict(split(ds.write(tmp_path, slices))) is Verdict.GOOD
 
 
 def enhanced(attributes: Sequence[dict[str, object]], places: np.ndarray = PLACES) -> Dataset:

@@ -334,6 +334,22 @@ def test_numbers_and_several_classes_in_a_cell(work):
     assert found.notes == (inputs.NO_PATIENTS,)
 
 
+def test_names_that_are_numbers_are_names(work):
+    """Grades 1 to 3 are classes 0 to 2: a truth of 1 is the grade, and not class 1 as well."""
+    text = "case,truth,probability 1,probability 2,probability 3\n"
+    found = class_table.of_probabilities(csv(work, text + "x,1,0.8,0.1,0.1\ny,3,0.1,0.2,0.7\n"))
+    assert [one.truth.ravel().tolist() for one in found.evidence] == [[1, 0, 0], [0, 0, 1]] and found.table.exclusive
+    with pytest.raises(Refusal, match=r"class '0' of case 'x'; needed any of 1 \(0\), 2 \(1\), 3 \(2\)"):
+        class_table.of_probabilities(csv(work, text + "x,0,0.8,0.1,0.1\n"))
+    plus = "case,truth,probability HER2+,probability HER2-\nx,HER2+,0.8,0.2\ny,HER2-,0.1,0.9\n"
+    assert [one.truth.ravel().tolist() for one in class_table.of_probabilities(csv(work, plus)).evidence] == [
+        [1, 0],
+        [0, 1],
+    ]
+    same = "case,truth,probability 0,probability 1\nx,01,0.2,0.8\n"
+    assert class_table.of_probabilities(csv(work, same)).evidence[0].truth.ravel().tolist() == [0, 1]
+
+
 def test_slices_of_a_case_belong_together(work):
     text = "case,patient,slice,truth,probability a\nx,P,0,a,0.6\nx,P,1,,0.2\ny,Q,0,,0.1\n"
     first, second = class_table.of_probabilities(csv(work, text)).evidence
@@ -364,7 +380,7 @@ def test_what_is_no_probability(work, cell):
 
 
 def test_classes_that_the_table_or_its_labels_do_not_know(work):
-    with pytest.raises(Refusal, match=r"truth 'middle' of case 'a'; needed any of low \(0\), high \(1\)"):
+    with pytest.raises(Refusal, match=r"class 'middle' of case 'a'; needed any of low \(0\), high \(1\)"):
         class_table.of_probabilities(csv(work, HEAD + "a,p,A,middle,0.9,0.1\n"))
     path = csv(work, HEAD + "a,p,A,7,0.9,0.1\n")
     known = LabelTable.classes({"high": 7, "low": 3})
@@ -372,7 +388,7 @@ def test_classes_that_the_table_or_its_labels_do_not_know(work):
     assert one.truth.ravel().tolist() == [1, 0] and one.probabilities.ravel().tolist() == pytest.approx([0.1, 0.9])
     with pytest.raises(Refusal, match="probabilities of low, high; needed those of the label table: none"):
         class_table.of_probabilities(path, LabelTable.classes({"none": 0}))
-    with pytest.raises(Refusal, match=r"truth '' of case 'a'; needed one of high \(7\)"):
+    with pytest.raises(Refusal, match=r"class '' of case 'a'; needed one of high \(7\)"):
         class_table.of_probabilities(csv(work, HEAD + "a,p,A,,0.9,0.1\n"), known)
     said = tiny.medseg_command("evaluate", csv(work, HEAD + "a,p,A,low,0.9,0.1\n"), "metrics=[dice]")
     assert said.code == 2 and "dice; needed metrics over a whole set" in said.err

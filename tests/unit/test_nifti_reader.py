@@ -91,6 +91,34 @@ def test_qform_is_taken_when_there_is_no_sform(tmp_path: Path) -> None:
     np.testing.assert_allclose(readers.read(tmp_path / "a.nii").affine, AFFINE, atol=1e-5)
 
 
+def turned(degrees: float) -> np.ndarray:
+    """`AFFINE` turned about the patient's long axis."""
+    sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
+    return np.array([[cosine, -sine, 0, 0], [sine, cosine, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ AFFINE
+
+
+@pytest.mark.parametrize(("degrees", "said"), [(0.0, False), (0.01, False), (2.0, True), (180.0, True)])
+def test_a_qform_elsewhere_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, degrees: float, said: bool
+) -> None:
+    """Two degrees change no entry of the affine by more than 0.08 mm, and move the far corner by 7."""
+    image = nib.Nifti1Image(np.zeros((60, 50, 100), np.int16), AFFINE)
+    image.set_sform(AFFINE, code=1)
+    image.set_qform(turned(degrees), code=1)
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_array_equal(readers.read(tmp_path / "a.nii").affine, AFFINE)
+    assert ("sform and qform put voxels up to" in caplog.text) == said
+
+
+def test_voxel_sizes_that_the_sform_contradicts_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    array = np.zeros((20, 20, 20), np.int16)
+    readers.read(save(tmp_path / "a.nii", array, {"pixdim": [1, -0.5, 1.5, 2, 1, 1, 1, 1]}))
+    assert "sform and" not in caplog.text
+    volume = readers.read(save(tmp_path / "b.nii", array, {"pixdim": [1, 0.5, 1.5, 2.5, 1, 1, 1, 1]}))
+    assert "b.nii: sform and pixdim put voxels up to 19 voxels apart; the sform is used" in caplog.text
+    np.testing.assert_array_equal(volume.spacing_mm, [0.5, 1.5, 2])
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

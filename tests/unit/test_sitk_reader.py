@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +51,73 @@ def test_damaged_and_flat_files_are_refused(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 3), np.uint8)), str(tmp_path / "flat.mha"))
     with pytest.raises(Refusal, match="2 axes"):
         readers.read(tmp_path / "flat.mha")
+
+
+NRRD = ("type: short", "dimension: 3", "sizes: 2 2 2", "encoding: raw", "endian: little")
+PLACE = ("space directions: (2,0,0) (0,3,0) (0,0,4)", "space origin: (10,20,30)")
+
+
+def nrrd(path: Path, *lines: str) -> Path:
+    path.write_bytes("\n".join(("NRRD0004", *NRRD, *lines, "", "")).encode() + bytes(16))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("space", "places"),
+    [
+        ("left-posterior-superior", [-10, -20, 30]),
+        ("RAS", [10, 20, 30]),
+        ("LAS", [-10, 20, 30]),
+    ],
+)
+def test_spaces_of_nrrd(tmp_path: Path, space: str, places: list[float]) -> None:
+    units = 'space units: "mm" "mm" "mm"'
+    volume = readers.read(nrrd(tmp_path / "a.nrrd", f"space: {space}", *PLACE, units))
+    np.testing.assert_array_equal(volume.affine[:3, 3], places)
+    np.testing.assert_array_equal(volume.spacing_mm, [2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ((), "no space, so left and right are unknown"),
+        (("space dimension: 3", *PLACE), "no space, so"),
+        (("space: scanner-xyz", *PLACE), "space 'scanner-xyz', so left and right"),
+        (("space: 3D-right-handed", *PLACE), "space '3D-right-handed'"),
+        (("space: LPS",), "no space directions, so the size of a voxel"),
+        (("space: LPS", *PLACE, 'space units: "um" "um" "um"'), "space units 'um'"),
+        (("space: LPS", *PLACE, 'Space Units: "mm" "mm" "cm"'), "space units 'cm'"),
+    ],
+)
+def test_an_nrrd_that_does_not_tell_its_place_is_refused(tmp_path: Path, lines: tuple[str, ...], found: str) -> None:
+    """SimpleITK takes any space for LPS, and any unit for millimetres."""
+    with pytest.raises(Refusal, match=re.escape(found)):
+        readers.read(nrrd(tmp_path / "a.nrrd", *lines))
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd"])
+@pytest.mark.parametrize("kind", ["flipped", "short", "cut"])
+def test_a_compressed_metaimage_that_is_damaged_is_refused(tmp_path: Path, suffix: str, kind: str) -> None:
+    """SimpleITK reads what is before the damage; behind it is whatever was in memory."""
+    array = np.random.default_rng(0).integers(0, 1000, (30, 20, 10), dtype=np.int16)
+    path = tmp_path / f"scan{suffix}"
+    sitk.WriteImage(image(array), str(path), useCompression=True)
+    np.testing.assert_array_equal(readers.read(path).array[0], array.T)
+    data = path if suffix == ".mha" else tmp_path / "scan.zraw"
+    head, local, packed = data.read_bytes().rpartition(b"LOCAL\n")
+    middle = len(packed) // 2
+    if kind == "flipped":
+        packed = packed[:middle] + bytes([packed[middle] ^ 0xFF]) + packed[middle + 1 :]
+    else:  # as long as the header says, and too little
+        less = zlib.compress(array.tobytes()[:1000]) if kind == "short" else packed[:middle]
+        packed = less + bytes(len(packed) - len(less))
+    data.write_bytes(head + local + packed)
+    with pytest.raises(Refusal, match=r"bytes of voxels, packed"):
+        readers.read(path)
+
+
+@pytest.mark.parametrize("suffix", [".gipl", ".vtk"])
+def test_formats_without_left_and_right_are_not_read(tmp_path: Path, suffix: str) -> None:
+    sitk.WriteImage(image(np.zeros((4, 3, 2), np.int16)), str(tmp_path / f"a{suffix}"))
+    with pytest.raises(Refusal, match="no reader knows"):
+        readers.read(tmp_path / f"a{suffix}")

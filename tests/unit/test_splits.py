@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from medseg.case import Case
+from medseg.case import Case, CaseSet
 from medseg.data.splits import STAMP, Split, SplitSettings, leaks, load, make
+from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 
 CASES = [Case(name, name[0], {}) for name in ("a1", "a2", "b1", "c1", "c2", "d1")]
@@ -171,3 +174,27 @@ def test_settings_are_held_in_bounds() -> None:
         with pytest.raises(ValidationError):
             SplitSettings(**wrong)  # type: ignore[arg-type]
     assert Split(("a",), ("b",)).settings == SplitSettings()
+
+
+@pytest.mark.parametrize("other", ["p01", " P01", "Ｐ01", "P01\u00a0"])
+def test_a_patient_written_in_two_ways_is_refused(other: str) -> None:
+    table = LabelTable.of({"liver": 1})
+    with pytest.raises(Refusal, match="'P01' for case 'a'") as refused:
+        CaseSet((Case("a", "P01", {}), Case("b", other, {})), ("image",), table)
+    assert ascii(other) in str(refused.value)
+
+
+def test_accents_in_one_sign_or_in_two_are_one_patient() -> None:
+    composed, apart = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
+    with pytest.raises(Refusal, match=r"M\\xfcller"):
+        CaseSet((Case("a", composed, {}), Case("b", apart, {})), ("image",), LabelTable.of({"liver": 1}))
+    CaseSet((Case("a", "P1", {}), Case("b", "P01", {})), ("image",), LabelTable.of({"liver": 1}))
+
+
+def test_one_image_of_two_patients_is_refused() -> None:
+    """Lines of a table for each lesion, with the case's name as the patient's."""
+    table, image = LabelTable.of({"liver": 1}), Path("scans/1.nii.gz")
+    a, b = (Case(name, name, {"image": image}) for name in ("lesion1", "lesion2"))
+    with pytest.raises(Refusal, match=r"scans/1\.nii\.gz: found patient 'lesion2' .* 'lesion1' for case"):
+        CaseSet((a, b), ("image",), table)
+    CaseSet((a, replace(b, patient="lesion1")), ("image",), table)

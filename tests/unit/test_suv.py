@@ -97,6 +97,21 @@ def test_what_vendors_write(kind: suv.Kind, changes: dict[str, Any], factor: flo
     assert suv.factor([changed(**changes)], kind) == pytest.approx(factor)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"Units": "GML"}, "images with Units BQML and GML"),
+        ({"DecayCorrection": "ADMIN"}, "images with DecayCorrection ADMIN and START"),
+        ({"PhilipsSUVScaleFactor": 0.25}, "images with PhilipsSUVScaleFactor 0.25 and none"),
+        ({"RadionuclideTotalDose": 7e7}, "images with RadionuclideTotalDose"),
+    ],
+)
+def test_images_that_would_need_different_factors_get_none(change: dict[str, Any], words: str) -> None:
+    assert suv.factor([changed(), changed(AcquisitionTime="121500")]) == suv.factor([changed()])
+    with pytest.raises(Refusal, match=words):
+        suv.factor([changed(), changed(**change)])
+
+
 def pet(**changes: Any) -> pydicom.Dataset:
     """A PET slice with the facts of HEADER."""
     drug = pydicom.Dataset()

@@ -255,7 +255,7 @@ def _facts(out: Path) -> dict[str, Any]:
         "run": out,
         "dice": max(scores, default=None),
         "validated": fold["validation"],
-        "unseen": not set(fold["validation"]) & set(fold["train"]),
+        "unseen": not split["stamp"],
     }
 
 
