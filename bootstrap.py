@@ -25,7 +25,7 @@ CHECKS = (
     ("mypy",),
     ("lint-imports",),
 )
-TOGETHER = ("--numprocesses", str(min(2, os.cpu_count() or 1)), "--dist", "loadfile")
+TOGETHER = ("--numprocesses", str(min(2, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder")
 """Half of the tests wait for one core, for a disk or for other programs; more than two at once want much memory."""
 
 
