@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from medseg.interrupts import AGAIN
+from medseg.service import logs
 from medseg.service.journal import Journal
-from medseg.service.work import pool
+from medseg.service.work import pool, post
 from medseg.service.work import supervisor as supervisors
 from medseg.service.work.parameters import Parameters
 from medseg.service.work.supervisor import Supervisor
@@ -107,6 +109,31 @@ def test_a_kill_for_want_of_memory_is_told_from_others(kills, fault, tmp_path, m
     pool.VMSTAT.write_text(f"oom_kill {kills}\n")
     child.kill()
     assert child.fault() == fault
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OperationalError("x", {}, Exception("disk is full")), AGAIN, "disk is full"),
+        (ProgrammingError("x", {}, Exception({"C": "53100", "M": "no space"})), AGAIN, "no space (53100)"),
+        (ProgrammingError("x", {}, Exception({"C": "22P02", "M": "no JSON", "D": "Mueller"})), 1, "no JSON (22P02)"),
+        (RuntimeError("Mueller"), 1, "RuntimeError < "),
+    ],
+)
+def test_only_what_is_nobodys_fault_is_not_counted_and_no_patient_is_named(
+    error, code, said, tmp_path, monkeypatch, caplog
+):
+    def serve(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(post, "serve", serve)
+    monkeypatch.setattr(post.logs, "begin", lambda: None)
+    monkeypatch.setattr(post.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(post, "_end_with_parent", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        post.main("clerk", sites.site(tmp_path), "clerk@here#1", {})
+    [line] = map(logs.Lines().format, caplog.records)
+    assert ended.value.code == code and said in line and "Mueller" not in line
 
 
 def test_who_dies_at_once_is_started_later_and_later(tmp_path, monkeypatch):

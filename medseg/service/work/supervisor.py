@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 
+from medseg.service import logs
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 from medseg.service.work import liveness
@@ -99,7 +100,7 @@ class Supervisor:
             self.tick()
             between()
         except DBAPIError as error:
-            log.error("the journal cannot be used", extra={"facts": {"why": str(error.orig)}})
+            log.error("the journal cannot be used", extra={"facts": {"why": logs.why(error)}})
         return False
 
     def tick(self) -> None:
@@ -166,6 +167,6 @@ class Supervisor:
         try:
             self._jobs.take_back(hand.owner, self._owner, code, reason, tries=self._site.work.tries, counts=counts)
         except DBAPIError as error:
-            log.error("the journal cannot be used", extra={"facts": {"why": str(error.orig)}})
+            log.error("the journal cannot be used", extra={"facts": {"why": logs.why(error)}})
             return False
         return True
