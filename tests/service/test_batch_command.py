@@ -190,7 +190,7 @@ def job(journal: Journal, name: str, *states: str, **facts: object) -> int:
 
 def test_jobs_are_listed_explained_and_counted(journal, tmp_path):
     good = job(journal, "good", "running", "written", "proven", "sent", "done")
-    bad = job(journal, "bad", "running", "failed", reason_code="unproven", reason="cut off")
+    bad = job(journal, "bad", "running", "failed", reason_code="unproven", reason="cut off:\n series 1\n series 2")
     job(journal, "later")
     site = tmp_path / "site.yaml"
     listed = medseg_command("jobs", "list", site)
@@ -199,6 +199,7 @@ def test_jobs_are_listed_explained_and_counted(journal, tmp_path):
         ["2", "failed", "bad"],
         ["1", "done", "good"],
     ]
+    assert "unproven: cut off: ..." in listed.out
     only = json.loads(medseg_command("jobs", "list", site, "--state", "failed", "--json").out)
     assert [one["id"] for one in only] == [bad]
     assert medseg_command("jobs", "list", site, "--state", "faild").code == 2

@@ -159,6 +159,34 @@ def test_who_dies_at_once_is_started_later_and_later(tmp_path, monkeypatch):
     journal.close()
 
 
+def test_a_journal_that_is_away_is_told_of_a_dead_process_less_and_less_often(tmp_path, monkeypatch):
+    """The log of a night without it fills no disk."""
+    monkeypatch.setattr(supervisors, "LONGEST_PAUSE_S", 3.0)
+    journal, now, told = Journal(tmp_path / "journal.sqlite"), 0.0, []
+    take_back = journal.jobs.take_back
+
+    def away(*words: object, **more: object) -> int:
+        told.append(now)
+        raise OperationalError("UPDATE", {}, Exception("it is away"))
+
+    supervisor = Supervisor(sites.site(tmp_path), journal, [("clerk", 0)], owner="here", start=Puppet, now=lambda: now)
+    supervisor.tick()
+    dead = supervisor._seats[0].hand
+    dead.lives, now = False, 100.0
+    monkeypatch.setattr(journal.jobs, "take_back", away)
+    while now < 110:
+        supervisor.tick()
+        now += 0.25
+    assert [later - one for one, later in pairwise(told)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    monkeypatch.setattr(journal.jobs, "take_back", take_back)
+    while supervisor._seats[0].hand is dead and now < 120:
+        supervisor.tick()
+        now += 0.25
+    supervisor.tick()
+    assert supervisor._seats[0].hand is not dead and now < 114
+    journal.close()
+
+
 def test_a_journal_that_cannot_be_used_for_a_while_ends_nothing(tmp_path):
     journal, looks = Journal(tmp_path / "journal.sqlite"), []
     supervisor = Supervisor(sites.site(tmp_path), journal, [("worker", 0)], owner="here", start=Puppet)
@@ -277,7 +305,7 @@ def test_children_end_with_a_supervisor_that_is_killed_and_the_next_goes_on(tmp_
         first.communicate(timeout=sites.PATIENCE_S)  # there is an end of it only when all who share it have ended
     second = subprocess.Popen(command, env=tiny.ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     try:
-        sites.until(lambda: journal.jobs.counts()["proven"] == 2)
+        sites.until(lambda: journal.jobs.counts()["done"] == 2)
     finally:
         second.send_signal(signal.SIGTERM)
         _, said = second.communicate(timeout=sites.PATIENCE_S)

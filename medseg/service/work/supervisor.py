@@ -37,7 +37,7 @@ class Seat:
 
     Attributes:
         since: when it was taken.
-        due: when it may be taken again.
+        due: when it may be taken again, or the journal told that who held it is dead.
         jobs, changed: those of who holds it at the last look, and when they were others.
     """
 
@@ -106,7 +106,7 @@ class Supervisor:
     def tick(self) -> None:
         """Look after everybody once."""
         for seat in self._seats:
-            if seat.hand and not seat.hand.alive():
+            if seat.hand and not seat.hand.alive() and self._now() >= seat.due:
                 self._replace(seat, seat.hand)
             if seat.hand is None and self._now() >= seat.due:
                 seat.hand, seat.since = self._start(self._site, seat.role, seat.number), self._now()
@@ -131,12 +131,14 @@ class Supervisor:
 
     def _replace(self, seat: Seat, dead: Hand) -> None:
         """Free the jobs of who died, and let the seat be taken again, later and later if that happens at once."""
-        fault, lived = dead.fault(), self._now() - seat.since
+        fault, now = dead.fault(), self._now()
         code = "memory" if fault == STARVED else "crashed" if fault else ""
-        if not self._free(dead, code, f"its process: {fault}", counts=bool(fault)):
+        freed, early = self._free(dead, code, f"its process: {fault}", counts=bool(fault)), now - seat.since < SOON_S
+        seat.pause_s = min(max(2 * seat.pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S) if early or not freed else 0.0
+        seat.due = now + seat.pause_s
+        if not freed:
             return
-        seat.pause_s = 0.0 if lived >= SOON_S else min(max(2 * seat.pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-        seat.hand, seat.due = None, self._now() + seat.pause_s
+        seat.hand = None
         facts = {"owner": dead.owner, "how": fault or "in good order", "pause_s": seat.pause_s}
         log.warning("a process has ended", extra={"facts": facts})
 
