@@ -19,6 +19,9 @@ def command(
         ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be fetched.")] = False,
+    partly: Annotated[
+        bool, typer.Option("--partly", help="A study of which the archive does not give all becomes a job as it is.")
+    ] = False,
 ) -> None:
     """Fetch studies from an archive, by C-FIND and C-GET (or C-MOVE to `medseg listen`), or by QIDO-RS and WADO-RS.
 
@@ -42,7 +45,7 @@ def command(
         if dry_run or not studies:
             print(f"{len(studies)} studies would be fetched" if studies else "no study fits")
             return
-        ended = fetching.fetch(loaded, source, keys, studies, getpass.getuser())
+        ended = fetching.fetch(loaded, source, keys, studies, getpass.getuser(), partly=partly)
     for fetched in ended:
         became = f"job {fetched.job}" if fetched.job else "nothing new, all of it was here"
         print(f"{fetched.study.study_uid}: {fetched.problem or became}")

@@ -35,6 +35,16 @@ def place(error: BaseException) -> str:
     return " < ".join([type(error).__name__, *places])
 
 
+def why(error: BaseException) -> str:
+    """What a database or the system says is wrong; not the statement, the file, or what it was about, which may be a
+    patient."""
+    cause = getattr(error, "orig", None) or error
+    told = cause.args[0] if cause.args else ""
+    if isinstance(told, dict):  # of PostgreSQL, whose message (M) names things, where detail and place (D, W) quote
+        return f"{told.get('M', '')} ({told.get('C', '')})"
+    return getattr(cause, "strerror", None) or (str(told) if cause is not error else type(error).__name__)
+
+
 class Lines(logging.Formatter):
     """A record as one line of JSON; what was given as `extra={"facts": {...}}` is in it."""
 

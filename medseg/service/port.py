@@ -18,11 +18,13 @@ log = logging.getLogger(__name__)
 HANDSHAKE_S = 10.0
 """For TLS."""
 BESIDE = 20
-"""Connections more than there may be associations, to be told that they are too many; more are closed at once."""
+"""Associations more than there may be, each the only one of its address; and so many connections more again, to be told
+that they are too many. What comes beyond is closed at once."""
 
 
 class Server(ThreadedAssociationServer):
-    """Connections of one address that were not let in take no more than half of the places.
+    """Connections of one address that were not let in never take more places than they leave free, so that each
+    address finds some.
 
     Attributes:
         visits: connections that have not been concluded yet, each from its first byte on.
@@ -44,9 +46,9 @@ class Server(ThreadedAssociationServer):
         return self.socket.accept()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        here, most = list(self.visits), self.associations + BESIDE
+        here = list(self.visits)
         waiting = sum(not visit.accepted and visit.address == str(client_address[0]) for visit in here)
-        return waiting < most and len(here) < 2 * most
+        return waiting < 2 * (self.associations + BESIDE) - len(here)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()

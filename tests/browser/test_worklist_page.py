@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from medseg.service import models
 from medseg.service.journal import Journal
 from medseg.service.journal.job import Asked, Identity
 from medseg.service.web import tokens
@@ -28,7 +28,7 @@ NAMES = ("CT Abdomen, portal venous", "CT Thorax", "CT Abdomen nativ", "MR Liver
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     folder = tmp_path_factory.mktemp("worklist")
-    shutil.copytree(liver(), folder / "liver")
+    models.install(folder / "data" / "models", liver(), "liver", "1.0")
     with process(folder, name="Radiology, campus west") as running:
         with running.journal() as journal:
             fill(journal, folder)
@@ -83,7 +83,7 @@ def job(number: int, folder: Path, identity: Identity = MARKED) -> Asked:
         source={"all": str(scan)},
         digest=f"{number:064x}",
         case=f"case-{number}",
-        model=str(folder / "liver"),
+        model=str(models.find(folder / "data" / "models", "liver")),
         route="abdomen",
         parameters={"outputs": ["nifti"]},
         identity=identity,
@@ -124,6 +124,7 @@ def test_a_stranger_comes_no_further_than_the_login(browser: Browser, started: P
 def test_the_worklist_shows_every_job_and_its_summary_adds_up(page: Page) -> None:
     assert page.locator("#jobs tr").count() == 12
     assert "MS0003" in row(page, 3) and "missing-slices" in row(page, 3) and "gap of 27 mm" in row(page, 3)
+    assert "liver@1.0" in row(page, 12) and "route abdomen" in row(page, 12)
     assert "42 %, network" in row(page, 10) and "? look" in row(page, 8)
     whole, parts = page.locator("#sum").inner_text().split(" jobs = ")
     assert int(whole) == 12 == sum(int(part.split()[0]) for part in parts.split(" + "))

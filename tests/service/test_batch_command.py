@@ -190,7 +190,7 @@ def job(journal: Journal, name: str, *states: str, **facts: object) -> int:
 
 def test_jobs_are_listed_explained_and_counted(journal, tmp_path):
     good = job(journal, "good", "running", "written", "proven", "sent", "done")
-    bad = job(journal, "bad", "running", "failed", reason_code="unproven", reason="cut off")
+    bad = job(journal, "bad", "running", "failed", reason_code="unproven", reason="cut off:\n series 1\n series 2")
     job(journal, "later")
     site = tmp_path / "site.yaml"
     listed = medseg_command("jobs", "list", site)
@@ -199,6 +199,7 @@ def test_jobs_are_listed_explained_and_counted(journal, tmp_path):
         ["2", "failed", "bad"],
         ["1", "done", "good"],
     ]
+    assert "unproven: cut off: ..." in listed.out
     only = json.loads(medseg_command("jobs", "list", site, "--state", "failed", "--json").out)
     assert [one["id"] for one in only] == [bad]
     assert medseg_command("jobs", "list", site, "--state", "faild").code == 2
@@ -214,10 +215,13 @@ def test_jobs_are_listed_explained_and_counted(journal, tmp_path):
     ]
 
 
+HELD = ("running", "written", "proven", "held")
+
+
 def test_jobs_are_tried_again_cancelled_and_released(journal, tmp_path):
     site = tmp_path / "site.yaml"
     bad = [job(journal, name, "running", "failed", reason_code="error", reason="x") for name in ("one", "two")]
-    held = job(journal, "held", "running", "written", "proven", "held")
+    held = job(journal, "held", *HELD)
     journal.jobs.submit(Asked({"all": "/in/w"}, "w", "waiting", "/m"), who="CT")
     dry = medseg_command("jobs", "retry", site, "--state", "failed", "--dry-run")
     assert "2 jobs, nothing was changed" in dry.out and journal.jobs.get(bad[0]).state == "failed"
@@ -244,7 +248,7 @@ def test_no_state_but_done_counts_as_done(state, journal):
     assert not summary.is_good(ended) and summary.counts([ended])[0]["became"] not in summary.GOOD
 
 
-def test_one_that_cannot_be_tried_again_does_not_keep_others_from_it(journal, tmp_path):
+def test_one_that_cannot_be_changed_does_not_keep_others_from_it(journal, tmp_path):
     journal.jobs.submit(Asked({"all": "/in/gone"}, "gone", "gone"), who="CT")
     gone = journal.jobs.take("received", "clerk")
     journal.jobs.move(gone.id, "clerk", "failed", reason_code="lost-input", reason="some files are gone")
@@ -253,3 +257,7 @@ def test_one_that_cannot_be_tried_again_does_not_keep_others_from_it(journal, tm
     assert (said.code, said.out.splitlines()[-1]) == (2, "1 jobs") and f"job {gone.id}" in said.err
     assert [journal.jobs.get(one).state for one in (gone.id, bad)] == ["failed", "queued"]
     assert [entry.about for _, entry in journal.audit.entries() if entry.what == "retry"] == [f"job {bad}"]
+    for what, state in (("cancel", "cancelled"), ("release", "proven")):
+        other = bad if what == "cancel" else job(journal, "held", *HELD)
+        said = medseg_command("jobs", what, tmp_path / "site.yaml", gone.id, other)
+        assert said.code == 2 and f"job {gone.id}" in said.err and journal.jobs.get(other).state == state

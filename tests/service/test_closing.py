@@ -9,8 +9,10 @@ import pytest
 from pydicom import dcmread
 
 from medseg.refusal import Refusal
+from medseg.service.intake import closing as closings
 from medseg.service.intake.closing import Closing
 from medseg.service.journal import Journal
+from medseg.service.journal.arrivals import Received
 from medseg.service.journal.job import Identity
 from tests.service.intake_sites import STUDY, hand_in, image, site_in, store_in
 
@@ -64,6 +66,39 @@ def test_a_study_is_whole_when_nothing_has_come_for_a_while(parts):
     assert STUDY not in job.case
     assert job.identity == Identity(STUDY, "", "P1", "A7", "20261105", "CT <b>Abdomen", "CT")
     assert sorted(folder_of(job)) == [f"{STUDY}.1/{STUDY}.1.{n}.dcm" for n in (1, 2)]
+
+
+@pytest.mark.parametrize("left", [b"", b"no DICOM"])
+def test_a_file_that_the_disk_has_damaged_does_not_keep_its_study_open(left, parts, tmp_path):
+    journal, store, clock, closing, _ = parts
+    for number in (1, 2):
+        hand_in(store, image(number))
+    first, _ = journal.arrivals.current(STUDY)
+    (tmp_path / "data" / first.path).write_bytes(left)
+    closing.step()
+    clock.now += 11
+    assert closing.step() == 1 and journal.jobs.find()[0].identity.patient_id == "P1"
+
+
+def test_a_study_whose_files_cannot_be_laid_out_keeps_no_other_open(parts, monkeypatch):
+    journal, store, clock, closing, _ = parts
+    for study in (STUDY, f"{STUDY}9"):
+        hand_in(store, image(1, study=study))
+    closing.step()
+    clock.now += 11
+
+    def lay(data: Path, objects: list[Received], folder: Path) -> int:
+        if objects[0].study_uid == STUDY:
+            raise PermissionError(13, "Permission denied")
+        return lay_out(data, objects, folder)
+
+    lay_out = closings.lay
+    monkeypatch.setattr(closings, "lay", lay)
+    with pytest.raises(PermissionError):
+        closing.step()
+    assert [job.identity.study_uid for job in journal.jobs.find()] == [f"{STUDY}9"]
+    monkeypatch.setattr(closings, "lay", lay_out)
+    assert closing.step() == 1
 
 
 def test_after_a_restart_quiet_begins_anew(parts, tmp_path):

@@ -21,7 +21,7 @@ from medseg.dicom import codec
 from medseg.service import models
 from medseg.service.journal import Journal
 from medseg.service.operations import doctor
-from medseg.service.operations.checks import machine, network, software
+from medseg.service.operations.checks import installation, machine, network, software
 from medseg.service.operations.checks.finding import Finding, trying
 from medseg.service.settings.keep import Keep
 from medseg.service.settings.receivers import FolderReceiver, StoreReceiver, WebReceiver
@@ -210,6 +210,24 @@ def test_a_clock_that_is_wrong(journal, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: now)
     monkeypatch.setattr(machine, "_kept_by_a_server", lambda: False)
     assert verdicts(machine.clock(journal)) == {"clock": "look"}
+
+
+def test_a_journal_that_can_only_be_read(journal):
+    """A disk that the system has mounted anew after an error; a standby, or a database that was closed for repair."""
+    assert said(installation.journal(journal))["journal"][0] == "ok"
+    if journal.database.is_file:
+        closed = journal
+        with journal.database.read() as connection:
+            connection.execute(text("PRAGMA query_only = ON"))
+    else:
+        with journal.database.write() as connection:
+            connection.execute(
+                text(f"ALTER DATABASE {journal.database.url.database} SET default_transaction_read_only = on")
+            )
+        closed = Journal(journal.database.url.render_as_string(hide_password=False), upgrade=False)
+    [found] = installation.journal(closed)
+    closed.close()
+    assert found.verdict == "bad" and "it cannot be written (" in found.found
 
 
 def test_a_journal_of_a_later_medseg_and_one_with_failures(tmp_path):

@@ -369,6 +369,19 @@ def test_a_study_that_comes_in_part_is_no_success(tmp_path):
         assert len(list(Path(job.source["all"]).rglob("*.dcm"))) == 3
 
 
+def test_a_study_that_an_archive_never_gives_whole_is_taken_as_it_is_when_somebody_says_so(tmp_path):
+    uid = image(1).StudyInstanceUID
+    with unreliable(2) as port:
+        dimse_archive(tmp_path, port)
+        words = ("fetch", tmp_path / "site.yaml", "pacs", f"StudyInstanceUID={uid}")
+        assert medseg_command(*words).code == 1
+        done = medseg_command(*words, "--partly")
+    assert done.code == 0 and f"{uid}: job 1" in done.out, done.out + done.err
+    with journal_of(tmp_path) as journal:
+        [job] = journal.jobs.find()
+        assert len(list(Path(job.source["all"]).rglob("*.dcm"))) == 2 and not journal.arrivals.open()
+
+
 def test_a_study_that_was_removed_is_fetched_again_and_is_a_job_again(tmp_path):
     uid = image(1).StudyInstanceUID
     with unreliable(3) as port:

@@ -9,12 +9,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 
 from medseg import readers
 from medseg.dicom.settings import DicomSettings
 from medseg.refusal import Refusal
 from medseg.service.intake import dicomweb
 from medseg.service.work import batch, inputs
+from medseg.service.work.facts import of_path
 from medseg.service.work.inputs import Input, Needs
 from tests import dicom_series, dicom_study
 from tests.service import site as sites
@@ -70,6 +72,40 @@ def test_the_same_is_found_the_same_and_what_changed_is_another(disc, tmp_path):
     file.write_bytes(file.read_bytes() + b"\0" * 8)
     changed = found(tmp_path, disc)
     assert {name for name in first if facts(first[name]) != facts(changed[name])} == {"alone"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "voxels"),
+    [(".mhd", "{}.raw"), (".mhd", "{}.zraw"), (".nhdr", "{}.raw"), (".nhdr", "{}.raw.gz"), (".hdr", "{}.img")],
+)
+def test_other_voxels_under_the_same_header_are_another_input(suffix, voxels, tmp_path):
+    """The header is written again with the same bytes, and here not at all."""
+    first, header = tmp_path / "scans" / "a.nii.gz", tmp_path / "scans" / f"a{suffix}"
+    image = sitk.ReadImage(sites.scan(first))
+    sitk.WriteImage(image, header, "z" in voxels)
+    first.unlink()
+    raw = header.parent / voxels.format("a")
+    [(name, before)] = found(tmp_path, header.parent).items()
+    assert (name, found(tmp_path, header.parent)) == ("a", {"a": before})
+    raw.write_bytes(raw.read_bytes() + b"\0")
+    assert facts(found(tmp_path, header.parent)["a"]) != facts(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("a.mhd", "ElementDataFile = LIST\nv1.raw\nv2.raw\n"),
+        ("a.mhd", "ElementDataFile = v%d.raw 1 2 1\n"),
+        ("a.nhdr", "data file: LIST 2\nv1.raw\nv2.raw\n"),
+        ("a.nhdr", "data file: v%01d.raw 1 2 1 2\n"),
+    ],
+)
+def test_voxels_in_several_files_each_count(name, field, tmp_path):
+    header, raws = tmp_path / name, [tmp_path / "v1.raw", tmp_path / "v2.raw"]
+    header.write_text(f"NDims = 3\n{field}")
+    for raw in raws:
+        raw.write_bytes(b"0")
+    assert [Path(one[0]) for one in of_path(header)] == [header, *raws]
 
 
 def test_a_zip_is_looked_into_wherever_it_lies(disc, tmp_path):

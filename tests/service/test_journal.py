@@ -132,6 +132,18 @@ def ready(journal: Journal, name: str) -> Job:
     return job
 
 
+def test_what_a_device_has_written_into_a_header_stops_nothing(journal):
+    """NUL, which PostgreSQL has in no text; NaN, which JSON has not; names of files that are not UTF-8."""
+    odd = replace(ARRIVED, identity=Identity(study_uid="1.2.3", patient_id="P\0X"), case="a\0b", out="/out/\udcff")
+    job, _ = journal.jobs.submit(odd, who="CT\0")
+    journal.jobs.take("received", "clerk")
+    journal.jobs.move(job.id, "clerk", "failed", "C\0T", reason="C\0T", facts={"hu": [float("nan"), 1.5]})
+    journal.audit.add("A\0B at 10.0.0.1", "association", "", "refused: it calls \0")
+    [found] = journal.jobs.find(text="p\0x")
+    assert (found.identity.patient_id, found.case, found.out, found.reason) == ("P X", "a b", "/out/?", "C T")
+    assert found.facts == {"hu": [None, 1.5]}
+
+
 def test_results_that_never_came_are_not_waited_for(journal):
     job, _ = journal.jobs.submit(replace(ASKED, receivers=("pacs",)), who="a")
     assert journal.deliveries.counts() == {"pacs": {"waiting": 1}}

@@ -74,10 +74,14 @@ def rig(tmp_path) -> Iterator[Callable[..., Rig]]:
 
 
 @contextlib.contextmanager
-def calling(rig: Rig, *contexts: object, title: str = "CT1", called: str = "MEDSEG") -> Iterator[object]:
+def calling(
+    rig: Rig, *contexts: object, title: str = "CT1", called: str = "MEDSEG", address: str = "127.0.0.1"
+) -> Iterator[object]:
     entity = AE(title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
-    association = entity.associate("127.0.0.1", rig.port, contexts=list(contexts), ae_title=called)
+    association = entity.associate(
+        "127.0.0.1", rig.port, contexts=list(contexts), ae_title=called, bind_address=(address, 0)
+    )
     try:
         yield association
     finally:
@@ -356,14 +360,27 @@ def test_whoever_asks_for_no_association_is_in_the_log_alone(rig, caplog):
     assert len(made.outcomes()) == 1 and len(logged(caplog)) == 3
 
 
-def test_connections_of_one_address_leave_room_for_others(rig):
+def test_connections_of_some_addresses_leave_room_for_others(rig, monkeypatch):
+    monkeypatch.setattr(wire, "ASK_S", 60.0)  # none of them goes by itself
     made = rig(associations=2)
+    places, taken = 2 * (2 + port.BESIDE), 0
     with contextlib.ExitStack() as stack:
-        for _ in range(3 * port.BESIDE):
-            stack.enter_context(socket.create_connection(("127.0.0.1", made.port), source_address=("127.0.0.2", 0)))
-        until(lambda: len(made.listener._server.visits) >= 2 + port.BESIDE, "they are there", within_s=60)
+        for address in ("127.0.0.2", "127.0.0.3"):
+            taken += (places - taken) // 2
+            for _ in range(3 * port.BESIDE):
+                stack.enter_context(socket.create_connection(("127.0.0.1", made.port), source_address=(address, 0)))
+            until(lambda taken=taken: len(made.listener._server.visits) >= taken, "they are there", within_s=60)
         with calling(made, CT) as another:
             assert another.is_established
+
+
+def test_two_addresses_with_all_associations_leave_one_for_each_other(rig):
+    made = rig(associations=2)
+    with calling(made, CT, address="127.0.0.2") as first, calling(made, CT, address="127.0.0.3") as second:
+        assert first.is_established and second.is_established
+        with calling(made, CT) as other, calling(made, CT) as more:
+            assert other.is_established and other.send_c_store(image(1)).Status == 0 and more.is_rejected
+    made.ends("refused: 3 associations already")
 
 
 def test_who_is_not_let_in_yet_is_waited_for_less_long(rig, monkeypatch):

@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 
-from medseg.service.logs import pseudonym
+import pytest
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from medseg.service.logs import pseudonym, why
 from tests.tiny import ENVIRONMENT
 
 SCRIPT = """
@@ -44,3 +47,24 @@ def test_words_are_for_people():
 
 def test_a_pseudonym_is_the_same_for_the_same_and_short():
     assert pseudonym("a") == pseudonym("a") != pseudonym("b") and pseudonym("") == "" and len(pseudonym("a")) == 12
+
+
+OF_POSTGRES = {
+    "C": "22P05",
+    "M": "unsupported Unicode escape",
+    "D": "Mueller^Anna",
+    "W": "JSON data, line 1: Mueller^Anna",
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ProgrammingError("insert", {}, Exception(OF_POSTGRES)), "unsupported Unicode escape (22P05)"),
+        (OperationalError("insert", {}, Exception("database is locked")), "database is locked"),
+        (OSError(28, "No space left on device", "/in/Mueller^Anna.dcm"), "No space left on device"),
+        (RuntimeError("Mueller^Anna"), "RuntimeError"),
+    ],
+)
+def test_why_something_cannot_be_used_is_said_without_what_it_was_about(error, said):
+    assert why(error) == said

@@ -155,6 +155,8 @@ def test_models_are_called_by_their_names(tmp_path, runs):
     models.install(folder, runs["a"], "liver", "1.1")
     assert models.called(folder, str(models.find(folder, "liver"))) == "liver@1.1"
     assert models.called(folder, str(models.find(folder, str(runs["a"])))) == "run"
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert models.called(tmp_path / "link" / "models", str(models.find(folder, "liver"))) == "liver@1.1"
     assert models.called(folder, "liver") == "liver" and models.called(folder, "") == ""
 
 

@@ -265,6 +265,23 @@ def test_a_model_that_is_not_there_is_told_of_and_found_later(journal, installed
     assert (again.state, again.model) == ("queued", str(other.with_suffix(".zip")))
 
 
+def test_a_job_whose_model_went_while_it_waited_is_routed_anew_when_it_is_tried_again(
+    journal, installed, tmp_path, runs
+):
+    old = tmp_path / "old.zip"
+    export(Run.open(runs["plain"]), old)
+    [job] = routed(journal, installed({"model": str(old)}), ds.write(tmp_path / "s", studies.series(1)))
+    assert job.model == str(old)
+    journal.jobs.take("queued", "w", becomes="running")
+    journal.jobs.give_back(job.id, "w", "model", "it is gone", tries=1)
+    assert journal.jobs.retry(job.id, "me") == "received"
+    journal.jobs.cancel(job.id, "me")
+    assert journal.jobs.retry(job.id, "me") == "received", "and does not go back to the one that is gone"
+    step(journal, installed({"model": "plain"}))
+    again = journal.jobs.get(job.id)
+    assert (again.state, again.model, again.out) == ("queued", str(runs["plain"]), job.out)
+
+
 def test_a_study_that_is_cancelled_while_it_is_looked_at_is_not_routed(journal, installed, tmp_path, monkeypatch):
     folder, look = ds.write(tmp_path / "s", studies.series(1)), reading.Reading.look
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from medseg.interrupts import AGAIN
+from medseg.service import logs
 from medseg.service.journal import Journal
-from medseg.service.work import pool
+from medseg.service.work import pool, post
 from medseg.service.work import supervisor as supervisors
 from medseg.service.work.parameters import Parameters
 from medseg.service.work.supervisor import Supervisor
@@ -109,6 +111,31 @@ def test_a_kill_for_want_of_memory_is_told_from_others(kills, fault, tmp_path, m
     assert child.fault() == fault
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OperationalError("x", {}, Exception("disk is full")), AGAIN, "disk is full"),
+        (ProgrammingError("x", {}, Exception({"C": "53100", "M": "no space"})), AGAIN, "no space (53100)"),
+        (ProgrammingError("x", {}, Exception({"C": "22P02", "M": "no JSON", "D": "Mueller"})), 1, "no JSON (22P02)"),
+        (RuntimeError("Mueller"), 1, "RuntimeError < "),
+    ],
+)
+def test_only_what_is_nobodys_fault_is_not_counted_and_no_patient_is_named(
+    error, code, said, tmp_path, monkeypatch, caplog
+):
+    def serve(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(post, "serve", serve)
+    monkeypatch.setattr(post.logs, "begin", lambda: None)
+    monkeypatch.setattr(post.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(post, "_end_with_parent", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        post.main("clerk", sites.site(tmp_path), "clerk@here#1", {})
+    [line] = map(logs.Lines().format, caplog.records)
+    assert ended.value.code == code and said in line and "Mueller" not in line
+
+
 def test_who_dies_at_once_is_started_later_and_later(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisors, "LONGEST_PAUSE_S", 3.0)
     journal, now, started = Journal(tmp_path / "journal.sqlite"), 0.0, []
@@ -129,6 +156,34 @@ def test_who_dies_at_once_is_started_later_and_later(tmp_path, monkeypatch):
         supervisor.tick()
         now += 0.25
     assert len(started) == 7, "who lived long is replaced at once"
+    journal.close()
+
+
+def test_a_journal_that_is_away_is_told_of_a_dead_process_less_and_less_often(tmp_path, monkeypatch):
+    """The log of a night without it fills no disk."""
+    monkeypatch.setattr(supervisors, "LONGEST_PAUSE_S", 3.0)
+    journal, now, told = Journal(tmp_path / "journal.sqlite"), 0.0, []
+    take_back = journal.jobs.take_back
+
+    def away(*words: object, **more: object) -> int:
+        told.append(now)
+        raise OperationalError("UPDATE", {}, Exception("it is away"))
+
+    supervisor = Supervisor(sites.site(tmp_path), journal, [("clerk", 0)], owner="here", start=Puppet, now=lambda: now)
+    supervisor.tick()
+    dead = supervisor._seats[0].hand
+    dead.lives, now = False, 100.0
+    monkeypatch.setattr(journal.jobs, "take_back", away)
+    while now < 110:
+        supervisor.tick()
+        now += 0.25
+    assert [later - one for one, later in pairwise(told)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    monkeypatch.setattr(journal.jobs, "take_back", take_back)
+    while supervisor._seats[0].hand is dead and now < 120:
+        supervisor.tick()
+        now += 0.25
+    supervisor.tick()
+    assert supervisor._seats[0].hand is not dead and now < 114
     journal.close()
 
 
@@ -250,7 +305,7 @@ def test_children_end_with_a_supervisor_that_is_killed_and_the_next_goes_on(tmp_
         first.communicate(timeout=sites.PATIENCE_S)  # there is an end of it only when all who share it have ended
     second = subprocess.Popen(command, env=tiny.ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     try:
-        sites.until(lambda: journal.jobs.counts()["proven"] == 2)
+        sites.until(lambda: journal.jobs.counts()["done"] == 2)
     finally:
         second.send_signal(signal.SIGTERM)
         _, said = second.communicate(timeout=sites.PATIENCE_S)

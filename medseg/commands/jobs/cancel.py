@@ -15,8 +15,12 @@ def command(
     from medseg.service.operations import journals, person
 
     journal = journals.opened(where)
-    for number in jobs:
+
+    def change(number: int) -> str:
         state = journal.jobs.cancel(number, person.here())
-        journal.audit.add(person.here(), "cancel", f"job {number}")
-        print(f"job {number}: {state if state == 'cancelled' else f'{state}, and asked to stop'}")
+        return f"job {number}: {state if state == 'cancelled' else f'{state}, and asked to stop'}"
+
+    refused = person.does("cancel", jobs, change, journal)
     journal.close()
+    if refused:
+        raise typer.Exit(2)

@@ -34,7 +34,8 @@ def command(
         return
     for one in found:
         share = f" {100 * one.share:.0f} %" if one.state == "running" else ""
-        why = f"  {one.reason_code}: {one.reason}" if one.reason_code else ""
+        first, *more = one.reason.splitlines() or [""]
+        why = f"  {one.reason_code}: {first}{' ...' if more else ''}" if one.reason_code else ""
         verdict = f"  quality control: {one.verdict}" if one.verdict else ""
         print(f"{one.id:6}  {one.state}{share}  {one.case}{verdict}{why}")
     if limit and len(found) == limit:

@@ -15,8 +15,12 @@ def command(
     from medseg.service.operations import journals, person
 
     journal = journals.opened(where)
-    for number in jobs:
+
+    def change(number: int) -> str:
         journal.jobs.release(number, person.here())
-        journal.audit.add(person.here(), "release", f"job {number}")
-        print(f"job {number}: released")
+        return f"job {number}: released"
+
+    refused = person.does("release", jobs, change, journal)
     journal.close()
+    if refused:
+        raise typer.Exit(2)

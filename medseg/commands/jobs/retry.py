@@ -30,21 +30,17 @@ def command(
     journal = journals.opened(where)
     if state:
         again: tuple[State, ...] = ("failed", "quarantined", "unmatched", "cancelled")
-        wanted = journal.jobs.find(states=[journals.state(state, again)])
+        numbers = [job.id for job in journal.jobs.find(states=[journals.state(state, again)])][::-1]
     else:
-        wanted = [journal.jobs.get(number) for number in jobs or ()]
-    refused = 0
-    for one in sorted(wanted, key=lambda job: job.id):
-        try:
-            now = "would be tried again" if dry_run else journal.jobs.retry(one.id, person.here())
-        except Refusal as refusal:  # of one; the others are tried
-            typer.echo(f"error: {refusal}", err=True)
-            refused += 1
-            continue
-        if not dry_run:
-            journal.audit.add(person.here(), "retry", f"job {one.id}")
-        print(f"job {one.id}: {one.case}: {one.state} before, {now}")
+        numbers = sorted(jobs or ())
+
+    def change(number: int) -> str:
+        job = journal.jobs.get(number)
+        now = "would be tried again" if dry_run else journal.jobs.retry(number, person.here())
+        return f"job {number}: {job.case}: {job.state} before, {now}"
+
+    refused = person.does("" if dry_run else "retry", numbers, change, journal)
     journal.close()
-    print(f"{len(wanted) - refused} jobs" + (", nothing was changed" if dry_run else ""))
+    print(f"{len(numbers) - refused} jobs" + (", nothing was changed" if dry_run else ""))
     if refused:
         raise typer.Exit(2)

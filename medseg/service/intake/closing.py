@@ -13,6 +13,7 @@ from pathlib import Path
 
 import filelock
 
+from medseg.refusal import Refusal
 from medseg.service import logs
 from medseg.service.intake import head
 from medseg.service.intake.store import sync
@@ -50,8 +51,13 @@ class Closing:
         self._last: dict[int, tuple[tuple[int, int], float]] = {}
 
     def step(self) -> int:
-        """Close what is whole by now; how many studies that were."""
+        """Close what is whole by now; how many studies that were.
+
+        Raises:
+            OSError: the files of a study cannot be laid out; all others were closed.
+        """
         waiting, busy, closed = self._journal.arrivals.open(), self._busy(), 0
+        failed: OSError | None = None
         self._last = {one.id: self._last[one.id] for one in waiting if one.id in self._last}
         for one in waiting:
             now = self._clock()
@@ -60,7 +66,12 @@ class Closing:
                 self._last[one.id] = (one.mark, since := now)
             quiet = now - since >= self._site.listen.quiet_s
             if one.expected <= one.objects if one.expected else quiet:
-                closed += self.close(one) is not None
+                try:
+                    closed += self.close(one) is not None
+                except OSError as error:
+                    failed = error
+        if failed:
+            raise failed
         return closed
 
     def close(self, arrival: Arrival) -> Job | None:
@@ -122,6 +133,8 @@ def _link(source: Path, place: Path) -> None:
 
 
 def _identity(folder: Path, study_uid: str) -> Identity:
-    """By its first object that is there."""
-    first = min(folder.rglob("*.dcm"), default=None)
-    return head.read(first).identity if first else Identity(study_uid=study_uid)
+    """By its first object that is there, and is as it was when it came: the clerk says of those that are not."""
+    for path in sorted(folder.rglob("*.dcm")):
+        with contextlib.suppress(Refusal):
+            return head.read(path).identity
+    return Identity(study_uid=study_uid)

@@ -47,9 +47,14 @@ class Fetched:
     job: int = 0
 
 
-def fetch(site: Site, name: str, keys: Mapping[str, str], studies: Sequence[Found], who: str) -> list[Fetched]:
+def fetch(
+    site: Site, name: str, keys: Mapping[str, str], studies: Sequence[Found], who: str, *, partly: bool = False
+) -> list[Fetched]:
     """Bring studies here; one that cannot be had does not keep the others away. Each is closed as soon as it is whole:
     nobody waits for more.
+
+    Args:
+        partly: close those also of which the archive does not give all.
 
     Raises:
         Refusal: see `archive`; there is no room.
@@ -66,21 +71,22 @@ def fetch(site: Site, name: str, keys: Mapping[str, str], studies: Sequence[Foun
         for study in studies:
             if why := room.full():
                 raise Refusal(site.at(site.data), found=why, needed="room", remedy="make room, then fetch again")
-            ended.append(_one(source, study, store, journal, closing))
+            ended.append(_one(source, study, store, journal, closing, partly))
             done()
         good = sum(not one.problem for one in ended)
         journal.audit.add(who, "fetch", f"{len(studies)} studies of {name} by {asked}", f"{good} came whole")
     return ended
 
 
-def _one(source: Archive, study: Found, store: Store, journal: Journal, closing: Closing) -> Fetched:
+def _one(source: Archive, study: Found, store: Store, journal: Journal, closing: Closing, partly: bool) -> Fetched:
     facts = {"study": logs.pseudonym(study.study_uid)}
-    before = _jobs(journal, study.study_uid)
+    before, objects = _jobs(journal, study.study_uid), 0
     try:
         objects = source.fetch(study.study_uid, store, journal)
     except Refusal as refusal:
         log.warning("study not fetched", extra={"facts": {**facts, "why": refusal.code}})
-        return Fetched(study, 0, problem=str(refusal))
+        if not partly or refusal.code != "incomplete" or not journal.arrivals.open(study.study_uid):
+            return Fetched(study, 0, problem=str(refusal))
     for arrival in journal.arrivals.open(study.study_uid):
         closing.close(arrival)
     log.info("study fetched", extra={"facts": {**facts, "objects": objects}})

@@ -21,6 +21,7 @@ from medseg.service.intake.spool import Limits
 from medseg.service.intake.store import MIB, Store
 from medseg.service.journal import Journal
 from medseg.service.logs import place
+from medseg.service.port import BESIDE
 from medseg.service.settings.site import Site
 from medseg.service.strangers import Counted
 from medseg.service.wire import LOST, TICK_S, Visit, never_began
@@ -126,7 +127,7 @@ class Listener:
         visit.asked = True
         visit.calling = str(primitive.calling_ae_title).strip()
         with self._lock:
-            reply, why = self._verdict(visit.calling, str(primitive.called_ae_title).strip())
+            reply, why = self._verdict(visit, str(primitive.called_ae_title).strip())
             visit.accepted = reply is None
         if reply:
             visit.outcome = f"refused: {why}"
@@ -136,18 +137,19 @@ class Listener:
             visit.ended(LOST)
             association.acceptor.supported_contexts = server.offered(primitive)
 
-    def _verdict(self, calling: str, called: str) -> tuple[Reply | None, str]:
-        listen = self._site.listen
+    def _verdict(self, visit: Visit, called: str) -> tuple[Reply | None, str]:
+        listen, here = self._site.listen, self._visitors()
         if called != listen.ae_title:
             return CALLED, f"it calls {called}"
-        if listen.allow and calling not in listen.allow:
+        if listen.allow and visit.calling not in listen.allow:
             return CALLING, "not allowed"
         if self._draining:
             return CONGESTED, "medseg stops"
         if why := self._room.full():
             return CONGESTED, why
-        if len(self._visitors()) >= listen.associations:
-            return TOO_MANY, f"{listen.associations} associations already"
+        kept = 0 if any(one.address == visit.address for one in here) else BESIDE  # for who has none yet
+        if len(here) >= listen.associations + kept:
+            return TOO_MANY, f"{len(here)} associations already"
         return None, ""
 
     def _released(self, event: Any) -> None:

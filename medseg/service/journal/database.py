@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,16 @@ BUSY_MS = 60_000
 """How long SQLite waits for another process to end its change; each takes milliseconds."""
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+pg8000", "postgres": "postgresql+pg8000"}
 READING = "medseg_reading"
+
+
+def _json(value: Any) -> str:
+    """Of headers and results as they are: NaN, which JSON does not have, becomes null."""
+    return json.dumps(
+        _each(value, lambda one: None if isinstance(one, float) and not math.isfinite(one) else _word(one))
+    )
+
+
+COMMON: dict[str, Any] = {"hide_parameters": True, "json_serializer": _json}
 
 
 class Database:
@@ -41,8 +53,9 @@ class Database:
         self._engine = (
             _sqlite(self.url)
             if self.url.drivername.startswith("sqlite")
-            else create_engine(self.url, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
+            else create_engine(self.url, pool_pre_ping=True, isolation_level="READ COMMITTED", **COMMON)
         )
+        event.listen(self._engine, "before_cursor_execute", _told, retval=True)
         (schema.upgrade if upgrade else schema.refuse_other)(self._engine, self.name)
 
     @property
@@ -71,6 +84,27 @@ class Database:
         self._engine.dispose()
 
 
+def _told(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> tuple[str, Any]:
+    """What a device has written into a header, or a stranger calls himself, never makes a change impossible."""
+    return statement, _each(parameters, lambda one: _encodable(_word(one)))
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _each(one, change) for name, one in value.items()}
+    return [_each(one, change) for one in value] if isinstance(value, list | tuple) else change(value)
+
+
+def _word(value: Any) -> Any:
+    """PostgreSQL has no text with NUL."""
+    return value.replace("\0", " ") if isinstance(value, str) else value
+
+
+def _encodable(value: Any) -> Any:
+    """Names of files need not be UTF-8."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
 def _url(where: str | Path) -> URL:
     text = str(where)
     if "://" not in text:
@@ -97,7 +131,7 @@ def _refused(where: str, found: str) -> Refusal:
 def _sqlite(url: URL) -> Engine:
     assert url.database  # given by `_url`
     private(Path(url.database).parent)
-    engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, **COMMON)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:

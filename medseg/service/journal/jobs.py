@@ -249,14 +249,15 @@ class Jobs:
             return rows.stop(connection, rows.known(connection, job), "cancelled", who)
 
     def retry(self, job: int, who: str) -> State:
-        """Try a job again that ended badly.
+        """Try a job again that ended badly. One that lacked its model is routed anew: another version may be there.
 
         Raises:
             Refusal: no such job, or it has not.
         """
         with self.database.write() as connection:
             found = rows.known(connection, job)
-            state: State = "queued" if found.model else "received"
+            lacking = found.reason_code == "model" and found.route and found.arrival
+            state: State = "queued" if found.model and not lacking else "received"
             if found.reason_code == "refused-by-receiver":  # the results are there, and only have to be sent
                 state = "proven"
             if state not in NEXT[found.state] or found.state not in ENDS:
@@ -264,7 +265,8 @@ class Jobs:
             if found.superseded_by:
                 raise rows.superseded(found)
             rows.refuse_removed(connection, found)
-            rows.change(connection, job, state=state, owner=None, kept="yes", **rows.FRESH)
+            model = "" if state == "received" else found.model
+            rows.change(connection, job, state=state, owner=None, kept="yes", model=model, **rows.FRESH)
             again = (deliveries.c.job == job) & (deliveries.c.state == "refused")
             connection.execute(update(deliveries).where(again).values(state="waiting", changed_at=time.time()))
             rows.note(connection, job, state, who, "tried again")

@@ -105,9 +105,10 @@ def broken(folder: Path) -> list[Broken]:
 
 
 def called(folder: Path, path: str) -> str:
-    """What people call a model by the path that `find` has given: NAME@VERSION, or the name of a run folder."""
+    """What people call a model by the path that `find` has given, in this program or in one that came to the folder
+    another way: NAME@VERSION, or the name of a run folder."""
     version = Path(path)
-    inside = version.parent.parent == folder.absolute()
+    inside = version.parent.parent.resolve() == folder.resolve()
     return f"{version.parent.name}@{version.name}" if inside else version.name
 
 

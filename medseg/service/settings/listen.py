@@ -22,7 +22,7 @@ class Listen(Settings):
     """AE titles that may send; none: any."""
     tls: Tls | None = None
     associations: Annotated[int, Field(ge=1)] = 50
-    """At once; more are refused with the status that says to come again."""
+    """At once; more are refused with the status that says to come again, but for the first of an address."""
     quiet_s: Annotated[float, Field(gt=0)] = 30
     """A study to which nothing was added for so long is complete."""
     idle_s: Annotated[float, Field(gt=0)] = 60

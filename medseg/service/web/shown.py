@@ -21,7 +21,7 @@ REMEDIES = {
     "crashed": "retry it; if it fails again, this case kills its worker: look at the log of `medseg work`",
     "timeout": "retry it, or raise work.limit_s in site.yaml",
     "memory": "retry it on a machine with more memory, or ask for quality fast",
-    "model": "see that the model is installed and whole: `medseg models list`",
+    "model": "see that the model, or another version, is installed and whole (`medseg models list`), then retry it",
     "no-route": "see `medseg route --explain` for why, add a route in site.yaml, then retry it",
     "lost-input": "send the study again",
     "unproven": "retry it, and look after the disk",

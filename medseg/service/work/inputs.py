@@ -23,7 +23,7 @@ from medseg.engine import scans
 from medseg.progress import counting
 from medseg.refusal import Refusal
 from medseg.service.journal.job import Identity
-from medseg.service.work import proof
+from medseg.service.work import facts, proof
 
 LINKS = "inputs"
 LONGEST_NAME = 100
@@ -108,7 +108,7 @@ def _refuse_around(path: Path, out: Path) -> None:
 def _refuse_in_place(found: Sequence[Input], out: Path) -> None:
     """Results are named like scans, and would take their places."""
     for path in (Path(path) for one in found for path in one.source.values()):
-        _refuse_around(_around(path), out)
+        _refuse_around(facts.folder_around(path), out)
         if path.is_file() and path.resolve().parent == out.resolve():
             raise Refusal(
                 path,
@@ -189,10 +189,10 @@ class _Tree:
             where = folder
         else:
             where = self._linked(name, inside)
-        facts = tuple(_fact(file, timed=self._timed) for file in inside)
+        told = tuple(facts.of_file(file, timed=self._timed) for file in inside)
         if self._packed:
-            facts += (_fact(self._path, timed=True),)
-        return Input(name, {"all": str(where)}, facts, "", _identity(head) if head else Identity())
+            told += (facts.of_file(self._path, timed=True),)
+        return Input(name, {"all": str(where)}, told, "", _identity(head) if head else Identity())
 
     def _linked(self, name: str, files: Sequence[Path]) -> Path:
         """A folder with these files alone, for later attempts, too; what was unpacked does not stay, and is copied.
@@ -246,31 +246,11 @@ def _safe(name: str) -> str:
     return UNSAFE.sub("_", name).strip("._")[-LONGEST_NAME:] or "case"
 
 
-def _fact(path: Path, *, timed: bool) -> tuple[object, ...]:
-    """What tells a file from what it was before."""
-    try:
-        status = path.stat()
-        return (str(path.absolute()), status.st_size, status.st_mtime_ns) if timed else (path.name, proof.sha256(path))
-    except OSError:
-        return (str(path),)
-
-
-def _facts(path: Path) -> list[tuple[object, ...]]:
-    """A folder is told by all files in it."""
-    files = sorted(file for file in _around(path).rglob("*") if file.is_file())
-    return [_fact(file, timed=True) for file in files or [path]]
-
-
-def _around(path: Path) -> Path:
-    """The folder that a DICOMDIR stands for, else the path."""
-    return path.parent if path.name.upper() == archive.DICOMDIR else path
-
-
 def _of_case(case: Case, series: str = "") -> Input:
     source = {name: str(path.absolute()) for name, path in case.images.items()}
     source = {"all": next(iter(source.values()))} if len(source) == 1 else source
-    facts = tuple(fact for path in case.images.values() for fact in _facts(path))
-    return Input(_safe(case.id), source, facts, series)
+    told = tuple(fact for path in case.images.values() for fact in facts.of_path(path))
+    return Input(_safe(case.id), source, told, series)
 
 
 def _table(path: Path, needs: Needs) -> list[Input]:

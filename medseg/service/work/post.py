@@ -14,12 +14,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.interrupts import AGAIN
 from medseg.service import logs
 from medseg.service.settings.site import Site
 from medseg.service.work import liveness
+
+if TYPE_CHECKING:  # see above
+    from sqlalchemy.exc import DBAPIError
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +50,19 @@ def main(role: str, site: Site, owner: str, environment: dict[str, str]) -> None
     try:
         with liveness.alive(liveness.folder(site.at(site.data)), owner):
             serve(role, site, owner, lambda: bool(asked))
-    except (DBAPIError, OSError) as error:  # the journal's disk is full, or its server is away: nobody's fault
-        log.error("the journal or the disk cannot be used", extra={"facts": {"role": role, "why": _words(error)}})
-        sys.exit(AGAIN)
+    except (DBAPIError, OSError) as error:
+        log.error("the journal or the disk cannot be used", extra={"facts": {"role": role, "why": logs.why(error)}})
+        sys.exit(AGAIN if not isinstance(error, DBAPIError) or passes(error) else 1)
+    except Exception as error:  # whose words the interpreter would print
+        log.critical("a process cannot go on", extra={"facts": {"role": role, "error": logs.place(error)}})
+        sys.exit(1)
+
+
+def passes(error: DBAPIError) -> bool:
+    """Whether an error of the journal is nobody's fault: its disk is full, or its server is away. What PostgreSQL will
+    never take (SQLSTATE 22 and 23) is the fault of a job, which else would be begun for ever, uncounted."""
+    told = error.orig.args[0] if error.orig and error.orig.args else ""
+    return not (isinstance(told, dict) and str(told.get("C", "")).startswith(("22", "23")))
 
 
 def serve(role: str, site: Site, owner: str, asked: Callable[[], bool], **more: Any) -> None:
@@ -90,8 +103,3 @@ def _end_with_parent() -> None:
     if parent:
         parent.join()
         os._exit(AGAIN)
-
-
-def _words(error: Exception) -> str:
-    """Without the statement and what it was about, which may be a patient."""
-    return str(getattr(error, "orig", error))

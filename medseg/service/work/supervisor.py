@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 
+from medseg.service import logs
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 from medseg.service.work import liveness
@@ -36,7 +37,7 @@ class Seat:
 
     Attributes:
         since: when it was taken.
-        due: when it may be taken again.
+        due: when it may be taken again, or the journal told that who held it is dead.
         jobs, changed: those of who holds it at the last look, and when they were others.
     """
 
@@ -99,13 +100,13 @@ class Supervisor:
             self.tick()
             between()
         except DBAPIError as error:
-            log.error("the journal cannot be used", extra={"facts": {"why": str(error.orig)}})
+            log.error("the journal cannot be used", extra={"facts": {"why": logs.why(error)}})
         return False
 
     def tick(self) -> None:
         """Look after everybody once."""
         for seat in self._seats:
-            if seat.hand and not seat.hand.alive():
+            if seat.hand and not seat.hand.alive() and self._now() >= seat.due:
                 self._replace(seat, seat.hand)
             if seat.hand is None and self._now() >= seat.due:
                 seat.hand, seat.since = self._start(self._site, seat.role, seat.number), self._now()
@@ -130,12 +131,14 @@ class Supervisor:
 
     def _replace(self, seat: Seat, dead: Hand) -> None:
         """Free the jobs of who died, and let the seat be taken again, later and later if that happens at once."""
-        fault, lived = dead.fault(), self._now() - seat.since
+        fault, now = dead.fault(), self._now()
         code = "memory" if fault == STARVED else "crashed" if fault else ""
-        if not self._free(dead, code, f"its process: {fault}", counts=bool(fault)):
+        freed, early = self._free(dead, code, f"its process: {fault}", counts=bool(fault)), now - seat.since < SOON_S
+        seat.pause_s = min(max(2 * seat.pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S) if early or not freed else 0.0
+        seat.due = now + seat.pause_s
+        if not freed:
             return
-        seat.pause_s = 0.0 if lived >= SOON_S else min(max(2 * seat.pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-        seat.hand, seat.due = None, self._now() + seat.pause_s
+        seat.hand = None
         facts = {"owner": dead.owner, "how": fault or "in good order", "pause_s": seat.pause_s}
         log.warning("a process has ended", extra={"facts": facts})
 
@@ -166,6 +169,6 @@ class Supervisor:
         try:
             self._jobs.take_back(hand.owner, self._owner, code, reason, tries=self._site.work.tries, counts=counts)
         except DBAPIError as error:
-            log.error("the journal cannot be used", extra={"facts": {"why": str(error.orig)}})
+            log.error("the journal cannot be used", extra={"facts": {"why": logs.why(error)}})
             return False
         return True

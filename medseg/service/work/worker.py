@@ -34,9 +34,9 @@ STAGING = ".staging"
 ROW = 20
 """Jobs of one kind that are done in a row while older ones of another kind may wait."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+"""After a disk that was full, before the next job is tried."""
 AWAY_S = 60.0
 """After which a model is looked for again that is not where it was, and then twice that: shares come and go."""
-"""After a disk that was full, before the next job is tried."""
 
 
 class Unwanted(Exception):

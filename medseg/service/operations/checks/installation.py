@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from medseg.service import models
+from sqlalchemy import update
+from sqlalchemy.exc import DBAPIError
+
+from medseg.service import logs, models
 from medseg.service.journal import Journal, schema
+from medseg.service.journal.tables import age
 from medseg.service.operations.checks.finding import Finding
 from medseg.service.settings.site import Site
 
@@ -13,9 +17,16 @@ UNLICENSED = "not stated"
 
 
 def journal(found: Journal) -> Iterator[Finding]:
-    """Whether it answers, and which version its tables are of."""
+    """Whether it answers and can be written, and which version its tables are of."""
     with found.database.read() as connection:
         at = schema.version(connection)
+    try:
+        with found.database.write() as connection:
+            connection.execute(update(age).values(at=age.c.at))  # as it is
+    except DBAPIError as error:
+        remedy = "see whose its file and its folder are, and whether its disk, or the database, is set to be read alone"
+        yield Finding("journal", "bad", f"{found.database.name}: it cannot be written ({logs.why(error)})", remedy)
+        return
     counts = found.jobs.counts()
     waiting = counts["received"] + counts["checked"] + counts["queued"]
     total = sum(counts.values())
