@@ -157,12 +157,13 @@ def _step(
     norm = fabric.clip_gradients(computing.whole, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
     facts = torch.cat((torch.stack((losses.sum(), _whole(norm).to(losses))), fits.flatten()))
     value, length, *counts = batches.meanwhile(facts)
-    # with "16" the scale of the loss is too high at times, and is lowered
-    finite = math.isfinite(value) and (settings.precision == "16" or math.isfinite(length))
+    finite = math.isfinite(value) and (math.isfinite(length) or step.scale_can_fall(fabric))
     failed, stop, due = _agreed(fabric, not finite, *requests())
     if failed:
         kept = str(parts.run.folder)
-        refusal = step.not_finite(samples, losses, length, at_once=at_once, step=position.step, kept=kept)
+        refusal = step.not_finite(
+            samples, losses, length, at_once=at_once, step=position.step, kept=kept, precision=settings.precision
+        )
         raise _told_by_one(fabric, refusal, first=not math.isfinite(value))
     if not optimiser.state:  # made now, and should not have to fit between what the gradient left
         devices.give_back()

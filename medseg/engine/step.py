@@ -21,6 +21,8 @@ from medseg.refusal import Refusal
 
 Samples = tuple[Tensor, Tensor, Sequence[str]]
 """Images, targets and names of cases of one step, as far as this process computes it."""
+LEAST_SCALE = 1e-4
+"""Of the loss in float16: below, it is no scale that makes gradients infinite, and no step would ever be done."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,22 @@ def mixing(recipe: Recipe, network: nn.Module, table: LabelTable) -> list[str]:
     return [reason for reason, holds in reasons.items() if holds]
 
 
-def not_finite(samples: Samples, losses: Tensor, norm: float, *, at_once: int, step: int, kept: str) -> Refusal:
+def scale_can_fall(fabric: lightning_fabric.Fabric) -> bool:
+    """Whether the loss has a scale, as with float16, that is lowered where gradients are not finite: it is too high at
+    times, and such a step is passed over."""
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    return scaler is not None and scaler.get_scale() > LEAST_SCALE
+
+
+def not_finite(
+    samples: Samples, losses: Tensor, norm: float, *, at_once: int, step: int, kept: str, precision: str
+) -> Refusal:
     """What to say of a step whose loss, or the norm of whose gradient, is not finite.
 
     Args:
         losses: of the parts.
         kept: where the last good state is.
+        precision: `train.precision`; what float16 cannot hold, others can.
     """
     images, _, names = samples
     parts = range(0, len(names), at_once)
@@ -150,7 +162,9 @@ def not_finite(samples: Samples, losses: Tensor, norm: float, *, at_once: int, s
         found=f"{'loss' if bad else 'gradient'} {float(losses.sum()) if bad else norm} on the cases "
         f"{', '.join(dict.fromkeys(names[place] for place in broken or suspects))}",
         needed="a finite one",
-        remedy=f"look at these cases with `medseg check`, or lower train.lr; the last good state is in {kept}",
+        remedy="look at these cases with `medseg check`, "
+        + ("set train.precision=bf16 or 32, " if precision == "16" else "")
+        + f"or lower train.lr; the last good state is in {kept}",
     )
 
 
