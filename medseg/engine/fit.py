@@ -24,7 +24,6 @@ from medseg.engine import (
     groups,
     journal,
     loggers,
-    objective,
     schedule,
     shard,
     step,
@@ -37,7 +36,7 @@ from medseg.engine.display import TrainingDisplay
 from medseg.engine.held_out import HeldOut
 from medseg.engine.run import Run
 from medseg.engine.samples import Samples
-from medseg.engine.state import Keeper, Position, State, average, started
+from medseg.engine.state import Keeper, Position, State, started
 from medseg.interrupts import Interrupted
 from medseg.labels import LabelTable
 from medseg.losses import Loss
@@ -73,20 +72,15 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
         Refusal: the loss is not a number any more, or disk or memory are full. The last good state is kept.
     """
     settings = parts.recipe.train
-    # first, because sharding makes other parameters
-    computing = objective.set_up(fabric, parts.network, parts.loss, parts.table, settings, parts.announce)
-    trained = groups.trained(parts.network, parts.recipe, parts.plan, parts.table)
-    # not for "16", whose gradients are scaled back before they are clipped, nor for parts of weights
-    fused = fabric.device.type == "cuda" and settings.precision != "16" and not settings.shard
-    optimiser = fabric.setup_optimizers(schedule.optimiser(trained, settings, fused=fused))
-    state = State(parts.network, optimiser, average(parts.network, settings.ema), Position())
+    gradient, state = step.set_up(
+        fabric, parts.network, parts.loss, parts.recipe, parts.plan, parts.table, parts.announce
+    )
     keeper = Keeper(parts.run.folder, fabric, minutes=settings.save_minutes)
     total = settings.epochs * settings.steps
     if started(parts.run.folder):
         keeper.restore(state, parts.announce)
         parts.announce(_where(state.position, total, settings.patience))
     position = state.position
-    gradient = step.Gradient(fabric, computing, parts.announce)
     batches = _batches(parts, fabric, position.step, total)
     measure = validate.measure(parts.table)
     display = TrainingDisplay(
