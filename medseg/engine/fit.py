@@ -172,13 +172,13 @@ def _step(
 
 def _at_once(parts: Parts, position: Position) -> int:
     """Samples that are computed at once."""
-    wanted = parts.recipe.train.micro_batch or parts.plan.batch
+    wanted = step.at_once(parts.recipe.train, parts.plan.batch)
     return min(wanted, position.micro_batch or wanted)
 
 
 def _say_what_mixes(parts: Parts, fabric: lightning_fabric.Fabric, position: Position) -> None:
     samples = parts.plan.batch * parts.recipe.train.accumulate
-    at_once = min(samples, _at_once(parts, position))
+    at_once = _at_once(parts, position)
     reasons = step.mixing(parts.recipe, parts.network, parts.table)
     if at_once < samples * fabric.world_size and reasons:
         parts.announce(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from medseg.config import Recipe
+from medseg.config import Recipe, TrainSettings
 from medseg.engine import device as devices
 from medseg.engine import groups, memory, objective, schedule
 from medseg.engine.objective import Computing
@@ -144,6 +144,11 @@ def set_up(
     fused = fabric.device.type == "cuda" and settings.precision != "16" and not settings.shard
     optimiser = fabric.setup_optimizers(schedule.optimiser(trained, settings, fused=fused))
     return Gradient(fabric, computing, announce), State(network, optimiser, average(network, settings.ema), Position())
+
+
+def at_once(settings: TrainSettings, batch: int) -> int:
+    """Samples of a step that a device computes at once, as long as memory does not run out."""
+    return min(batch * settings.accumulate, settings.micro_batch or batch)
 
 
 def _normalisations(network: nn.Module) -> Iterator[nn.Module]:
