@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from medseg.case import Case
+    from medseg.engine.gate import Gate
     from medseg.engine.predict import Predictor
     from medseg.engine.runner import Outcome
 
@@ -140,10 +141,10 @@ def command(
     by_study = by_channel or predictor.dicom.select is not None
     found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study, by_channel=by_channel)
     cases = [replace(case, centre=centre) for case in found]
-    if dry_run:
-        _dry_run(predictor, cases, out, formats=output or [], series=series, roi=roi, progress=progress)
-        return
     gating = Gate.load(gate, threshold=gate_threshold, device=device, limits=limits) if gate else None
+    if dry_run:
+        _dry_run(predictor, cases, out, formats=output or [], series=series, roi=roi, gate=gating, progress=progress)
+        return
     with interrupts.by_sigterm(), showing.cases(progress) as show:
         if gating:
             show(gating.cost)
@@ -202,6 +203,7 @@ def _dry_run(
     formats: Sequence[str],
     series: str | None,
     roi: str | None,
+    gate: Gate | None,
     progress: str,
 ) -> None:
     """Exit code 1 when any case would be refused."""
@@ -215,7 +217,7 @@ def _dry_run(
     needs_one_scan(roi, len(cases))
     found = []
     with showing.cases(progress) as show:
-        bench = Bench.of(predictor, formats, announce=show, roi=roi)
+        bench = Bench.of(predictor, formats, announce=show, roi=roi, gate=gate)
         for one in outlook.look(bench, cases, out, series=series):
             found.append(one)
             if progress == "people":

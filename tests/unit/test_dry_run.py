@@ -64,6 +64,13 @@ def test_people_get_a_line_a_case(run: Path, tmp_path: Path) -> None:
     assert said.code == 0
 
 
+def test_a_gate_that_is_none_is_refused_as_the_prediction_would(run: Path, tmp_path: Path) -> None:
+    words = ("predict", run, scan(tmp_path / "a.nii.gz"), tmp_path / "out", "--gate", run, "--device", "cpu")
+    said, real = medseg_command(*words, "--dry-run"), medseg_command(*words)
+    assert said.code == real.code == 2
+    assert said.err == real.err and "needed a slice classifier" in said.err
+
+
 def test_what_would_be_refused_is_told_with_its_reason_and_the_others_go_on(run: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     scan(images / "good.nii.gz")
