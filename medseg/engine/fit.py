@@ -144,6 +144,7 @@ def _step(
     groups.hold(computing.network, settings.freeze)
     wanted = _at_once(parts, position)
     chance = (parts.recipe.seed * 1_000_003 + position.step) * fabric.world_size + fabric.global_rank
+    chance %= 2**63  # torch takes no larger ones, and somebody's seed is the time in nanoseconds
     losses, fits, at_once = gradient.of(samples, at_once=wanted, seed=chance, where=f"training step {position.step}")
     if at_once < wanted:
         position.micro_batch = at_once

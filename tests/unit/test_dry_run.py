@@ -149,6 +149,7 @@ def test_the_piece_lies_where_it_was_cut_from(run: Path, affine: np.ndarray) -> 
     middle = np.array(corner) + np.array(piece.shape) / 2
     np.testing.assert_allclose(middle, np.array(shape) / 2, atol=1.1)
     trial, tiles = predictor.trial(1), []
+    assert trial.planner.need is predictor.planner.need, "a network is not measured twice"
     trial.predict_volume(piece, "a", lambda done, total: tiles.append(total))
     assert tiles[-1] == outlook.PASSES
 
