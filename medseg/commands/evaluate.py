@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from medseg.engine.inputs import Material
-    from medseg.labels import LabelTable
-    from medseg.report import Drawn
-
 
 RUN, TABLE, FOLDER = "a run", "a table", "a folder of label maps"
 FITTING = {
@@ -92,22 +87,62 @@ def command(
     Exit code 1 when a case could not be scored; all numbers are then over the others. What an empty mask scores is in
     each metric's entry of `medseg list metrics`.
     """
-    from dataclasses import replace
-
-    from medseg.engine import class_table, evaluate, evaluate_run, inputs, reporting, worst
+    from medseg.engine.evaluate_files import of_files
+    from medseg.engine.evaluate_run import of_run
     from medseg.engine.gate import Gate
-    from medseg.engine.scores import save
     from medseg.engine.scores_text import as_text
     from medseg.refusal import Refusal
 
     changes, by = changes or [], by or []
-    table = predictions.suffix.lower() == ".csv"
-    of_run = (
-        any((predictions / name).exists() for name in ("recipe.yaml", "folds.json")) or predictions.suffix == ".zip"
-    )
-    kind = RUN if of_run else TABLE if table else FOLDER
+    kind = _kind(predictions)
     files = {"--truth": truth, "--labels": labels, "--cases": cases, "--scans": scans, "--gate": gate}
-    given = {**files, "--resample": resample, "--workers": workers}
+    _refuse_idle(predictions, kind, {**files, "--resample": resample, "--workers": workers})
+    folder = out or (predictions.parent / predictions.stem if kind == TABLE else predictions)
+    if kind == RUN:
+        if changes and out is None:
+            raise Refusal(
+                "--out", found="none", needed="a folder for the scores on other data", remedy="name one with --out"
+            )
+        gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
+        scores = of_run(predictions, folder, changes=changes, device=device, gate=gating, by=by)
+    else:
+        scores = of_files(
+            predictions,
+            folder,
+            changes=changes,
+            truth=truth,
+            labels=labels,
+            cases=cases,
+            scans=scans,
+            resample=resample,
+            workers=workers,
+            by=by,
+        )
+    print(as_text(scores))
+    print(f"written: {folder / 'metrics.json'}", file=sys.stderr)
+    if scores.missing:
+        raise typer.Exit(1)
+
+
+def _kind(predictions: Path) -> str:
+    from medseg.refusal import Refusal
+
+    if not predictions.exists():
+        raise Refusal(
+            predictions,
+            found="no such file or folder",
+            needed=f"{RUN}, {FOLDER} or {TABLE} (.csv)",
+            remedy="check the path",
+        )
+    if any((predictions / name).exists() for name in ("recipe.yaml", "folds.json")) or predictions.suffix == ".zip":
+        return RUN
+    return TABLE if predictions.suffix.lower() == ".csv" else FOLDER
+
+
+def _refuse_idle(predictions: Path, kind: str, given: Mapping[str, object]) -> None:
+    """Refuse options that would say nothing."""
+    from medseg.refusal import Refusal
+
     idle = [name for name, value in given.items() if value and name not in FITTING[kind]]
     if idle:
         raise Refusal(
@@ -116,53 +151,3 @@ def command(
             needed=f"{kind} with {', '.join(FITTING[kind])} at most",
             remedy="leave it out, or name what was meant",
         )
-    folder = out or (predictions.parent / predictions.stem if table else predictions)
-    if of_run:
-        if changes and out is None:
-            raise Refusal(
-                "--out", found="none", needed="a folder for the scores on other data", remedy="name one with --out"
-            )
-        gating = Gate.load(gate, threshold=gate_threshold, device=device) if gate else None
-        scores = evaluate_run.of_run(predictions, folder, changes=changes, device=device, gate=gating, by=by)
-    else:
-        metrics = evaluate.metrics_named(changes)
-        pictures: list[Drawn] = []
-        if table and class_table.holds_probabilities(predictions):
-            known = inputs.table_from(labels) if labels else None
-            scores = evaluate.of_classes(class_table.of_probabilities(predictions, known), metrics, by=by)
-        else:
-            known, material = _label_maps(predictions, truth, labels, cases, scans)
-            scores = evaluate.of_pairs(material, known, metrics, by=by, resample=resample, workers=workers)
-            pictures, remarks = worst.of_files(material.pairs, scores, known, resample=resample)
-            scores = replace(scores, notes=(*scores.notes, *remarks))
-        save(scores, folder)
-        facts = {"predictions": str(predictions), **({"truth": str(truth)} if truth else {})}
-        reporting.write_scores(
-            folder / "report.html",
-            title=f"Evaluation of {predictions.name}",
-            scores=scores,
-            facts=facts,
-            overlays=pictures,
-        )
-    print(as_text(scores))
-    print(f"written: {folder / 'metrics.json'}", file=sys.stderr)
-    if scores.missing:
-        raise typer.Exit(1)
-
-
-def _label_maps(
-    predictions: Path, truth: Path | None, labels: Path | None, cases: Path | None, scans: Path | None
-) -> tuple[LabelTable, Material]:
-    from medseg.engine import inputs
-    from medseg.refusal import Refusal
-
-    table = predictions.suffix.lower() == ".csv"
-    if labels is None or not (truth or table):
-        raise Refusal(
-            predictions,
-            found="a table of label maps" if table else "a folder that is no run",
-            needed="--labels with it" if table else "--truth and --labels with it",
-            remedy="add it" if table else "add both, or name a run folder",
-        )
-    material = inputs.of_folders(predictions, truth, cases, scans) if truth else inputs.of_table(predictions)
-    return inputs.table_from(labels), material

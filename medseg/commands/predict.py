@@ -10,7 +10,9 @@ import typer
 
 if TYPE_CHECKING:
     from medseg.case import Case
+    from medseg.engine.gate import Gate
     from medseg.engine.predict import Predictor
+    from medseg.engine.runner import Outcome
 
 Quality = Literal["fast", "standard", "best"]
 
@@ -134,18 +136,15 @@ def command(
     predictor = Predictor.load(
         [run, *(fold or [])], device=device, changes=changes, quality=quality, labels=wanted, limits=limits
     )
-    for text in channel or []:
-        if "=" not in text:
-            raise Refusal("--channel", found=f"'{text}'", needed="NAME=FILE", remedy="write it so")
-    named = {name: Path(file) for name, _, file in (text.partition("=") for text in channel or [])}
+    named = _named(channel or [])
     by_channel = bool(predictor.dicom.channels) and series is None
     by_study = by_channel or predictor.dicom.select is not None
     found = scans.find(inputs, predictor.plan.channels, named, by_study=by_study, by_channel=by_channel)
     cases = [replace(case, centre=centre) for case in found]
-    if dry_run:
-        _dry_run(predictor, cases, out, formats=output or [], series=series, roi=roi, progress=progress)
-        return
     gating = Gate.load(gate, threshold=gate_threshold, device=device, limits=limits) if gate else None
+    if dry_run:
+        _dry_run(predictor, cases, out, formats=output or [], series=series, roi=roi, gate=gating, progress=progress)
+        return
     with interrupts.by_sigterm(), showing.cases(progress) as show:
         if gating:
             show(gating.cost)
@@ -161,14 +160,39 @@ def command(
             roi=roi,
             ahead=predictor.device.type == "cuda" and max_memory is None if ahead is None else ahead,
         )
+    if not _all_done(outcomes, out):
+        raise typer.Exit(1)
+
+
+def _named(channels: Sequence[str]) -> dict[str, Path]:
+    """The file of each channel, from NAME=FILE."""
+    from medseg.refusal import Refusal
+
+    named: dict[str, Path] = {}
+    for text in channels:
+        name, equals, file = text.partition("=")
+        if not equals:
+            raise Refusal("--channel", found=f"'{text}'", needed="NAME=FILE", remedy="write it so")
+        if name in named:
+            raise Refusal(
+                "--channel",
+                found=f"{name} twice",
+                needed="a file for each channel of one case",
+                remedy="predict further cases by calls of their own, or name a folder of scans",
+            )
+        named[name] = Path(file)
+    return named
+
+
+def _all_done(outcomes: Sequence[Outcome], out: Path) -> bool:
+    """Whether they are, which is said."""
     failed = sum(outcome.state != "done" for outcome in outcomes)
     verdicts = [outcome.facts["quality"]["verdict"] for outcome in outcomes if "quality" in outcome.facts]
     if verdicts:
         counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "look", "fail")}
         print(f"quality control without truth: {', '.join(f'{count} {word}' for word, count in counts.items())}")
     print(f"{len(outcomes) - failed} done, {failed} not; see {out / 'predict.json'}")
-    if failed:
-        raise typer.Exit(1)
+    return not failed
 
 
 def _dry_run(
@@ -179,6 +203,7 @@ def _dry_run(
     formats: Sequence[str],
     series: str | None,
     roi: str | None,
+    gate: Gate | None,
     progress: str,
 ) -> None:
     """Exit code 1 when any case would be refused."""
@@ -192,7 +217,7 @@ def _dry_run(
     needs_one_scan(roi, len(cases))
     found = []
     with showing.cases(progress) as show:
-        bench = Bench.of(predictor, formats, announce=show, roi=roi)
+        bench = Bench.of(predictor, formats, announce=show, roi=roi, gate=gate)
         for one in outlook.look(bench, cases, out, series=series):
             found.append(one)
             if progress == "people":

@@ -24,7 +24,6 @@ from medseg.engine import (
     groups,
     journal,
     loggers,
-    objective,
     schedule,
     shard,
     step,
@@ -37,7 +36,7 @@ from medseg.engine.display import TrainingDisplay
 from medseg.engine.held_out import HeldOut
 from medseg.engine.run import Run
 from medseg.engine.samples import Samples
-from medseg.engine.state import Keeper, Position, State, average, started
+from medseg.engine.state import Keeper, Position, State, started
 from medseg.interrupts import Interrupted
 from medseg.labels import LabelTable
 from medseg.losses import Loss
@@ -73,20 +72,15 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
         Refusal: the loss is not a number any more, or disk or memory are full. The last good state is kept.
     """
     settings = parts.recipe.train
-    # first, because sharding makes other parameters
-    computing = objective.set_up(fabric, parts.network, parts.loss, parts.table, settings, parts.announce)
-    trained = groups.trained(parts.network, parts.recipe, parts.plan, parts.table)
-    # not for "16", whose gradients are scaled back before they are clipped, nor for parts of weights
-    fused = fabric.device.type == "cuda" and settings.precision != "16" and not settings.shard
-    optimiser = fabric.setup_optimizers(schedule.optimiser(trained, settings, fused=fused))
-    state = State(parts.network, optimiser, average(parts.network, settings.ema), Position())
+    gradient, state = step.set_up(
+        fabric, parts.network, parts.loss, parts.recipe, parts.plan, parts.table, parts.announce
+    )
     keeper = Keeper(parts.run.folder, fabric, minutes=settings.save_minutes)
     total = settings.epochs * settings.steps
     if started(parts.run.folder):
         keeper.restore(state, parts.announce)
         parts.announce(_where(state.position, total, settings.patience))
     position = state.position
-    gradient = step.Gradient(fabric, computing, parts.announce)
     batches = _batches(parts, fabric, position.step, total)
     measure = validate.measure(parts.table)
     display = TrainingDisplay(
@@ -150,6 +144,7 @@ def _step(
     groups.hold(computing.network, settings.freeze)
     wanted = _at_once(parts, position)
     chance = (parts.recipe.seed * 1_000_003 + position.step) * fabric.world_size + fabric.global_rank
+    chance %= 2**63  # torch takes no larger ones, and somebody's seed is the time in nanoseconds
     losses, fits, at_once = gradient.of(samples, at_once=wanted, seed=chance, where=f"training step {position.step}")
     if at_once < wanted:
         position.micro_batch = at_once
@@ -157,12 +152,13 @@ def _step(
     norm = fabric.clip_gradients(computing.whole, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
     facts = torch.cat((torch.stack((losses.sum(), _whole(norm).to(losses))), fits.flatten()))
     value, length, *counts = batches.meanwhile(facts)
-    # with "16" the scale of the loss is too high at times, and is lowered
-    finite = math.isfinite(value) and (settings.precision == "16" or math.isfinite(length))
+    finite = math.isfinite(value) and (math.isfinite(length) or step.scale_can_fall(fabric))
     failed, stop, due = _agreed(fabric, not finite, *requests())
     if failed:
         kept = str(parts.run.folder)
-        refusal = step.not_finite(samples, losses, length, at_once=at_once, step=position.step, kept=kept)
+        refusal = step.not_finite(
+            samples, losses, length, at_once=at_once, step=position.step, kept=kept, precision=settings.precision
+        )
         raise _told_by_one(fabric, refusal, first=not math.isfinite(value))
     if not optimiser.state:  # made now, and should not have to fit between what the gradient left
         devices.give_back()
@@ -177,13 +173,13 @@ def _step(
 
 def _at_once(parts: Parts, position: Position) -> int:
     """Samples that are computed at once."""
-    wanted = parts.recipe.train.micro_batch or parts.plan.batch
+    wanted = step.at_once(parts.recipe.train, parts.plan.batch)
     return min(wanted, position.micro_batch or wanted)
 
 
 def _say_what_mixes(parts: Parts, fabric: lightning_fabric.Fabric, position: Position) -> None:
     samples = parts.plan.batch * parts.recipe.train.accumulate
-    at_once = min(samples, _at_once(parts, position))
+    at_once = _at_once(parts, position)
     reasons = step.mixing(parts.recipe, parts.network, parts.table)
     if at_once < samples * fabric.world_size and reasons:
         parts.announce(

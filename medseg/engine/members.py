@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg.engine import backends, tuning
+from medseg.engine import backends, networks, tuning
 from medseg.engine.forward import Forward
 from medseg.engine.run import Run
 from medseg.plan import Plan
@@ -63,7 +63,23 @@ def refuse_different(runs: Sequence[Run]) -> Run:
                 needed="runs of one recipe, for example its folds",
                 remedy="predict with each alone; with prepare.spacing_mm given in the recipe, all folds share one",
             )
+        _refuse_other_tiles(other, first)
     return first
+
+
+def _refuse_other_tiles(run: Run, first: Run) -> None:
+    """Refuse a network that cannot see the tiles of the first run, which are those of all."""
+    model, patch = run.recipe.model, first.plan.patch
+    steps = model.module().divisor(model.options)
+    flat, first_flat = (networks.context(one.recipe.model) is not None for one in (run, first))
+    if flat != first_flat or any(side % step for side, step in zip(patch, steps, strict=True)):
+        raise Refusal(
+            run.folder,
+            found=f"a {'2-D' if flat else '3-D'} network, {model.name}, for sides in multiples of {list(steps)}",
+            needed=f"one that takes the first run's tiles, {'single slices of ' if first_flat else ''}{list(patch)}",
+            remedy="predict with each alone"
+            + ("" if flat != first_flat else ", or name first the run of larger tiles"),
+        )
 
 
 def _grid(plan: Plan) -> tuple[Any, ...]:

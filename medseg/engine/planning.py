@@ -86,8 +86,6 @@ def make_plan(
     )
     in_mm = np.median([case.spacing_mm for case in fingerprint.cases.values()], axis=0)
     step = in_mm if spacing == "native" else np.array(spacing)
-    voxels = (memory_gib * 2**30 - need.fixed) / need.per_voxel if need.per_voxel else math.inf
-    batch = BATCH if settings.batch == "auto" else settings.batch
     if context is not None:
         if whole and by_image and shapes[:, 2].max() > 1:
             raise Refusal(
@@ -101,22 +99,12 @@ def make_plan(
     if whole:
         patch = _whole_patch(shapes.max(axis=0), settings.patch, divisor)
     elif settings.patch == "auto":
-        patch = _patch(np.median(shapes, axis=0), step, divisor, voxels / batch)
-        if settings.batch == "auto" and math.prod(patch) * batch > voxels:
-            batch = 1
-        if math.prod(patch) * batch > voxels:
-            raise Refusal(
-                "prepare.memory_gib",
-                found=f"{memory_gib:.3g} GiB",
-                needed=f"{need.of(patch, batch) / 2**30:.3g} GiB for the smallest patch {patch} with batch {batch}",
-                remedy="choose a smaller model or batch, or a machine with more memory",
-            )
+        patch = _fitting_patch(shapes, step, divisor, settings.batch, need, memory_gib)
     else:
         patch = _checked_patch(settings.patch, divisor)
-    if settings.batch == "auto" and batch == BATCH:
-        by_data = DATA_SHARE * float(shapes.prod(axis=1).sum())
-        batch = max(1 if settings.patch != "auto" else BATCH, int(min(voxels, by_data) // math.prod(patch)))
-        batch = min(batch, LARGEST_BATCH)
+    batch = settings.batch
+    if batch == "auto":
+        batch = _batch(patch, shapes, _room(need, memory_gib), pinned=settings.patch != "auto", whole=whole)
     return Plan(
         orientation=fingerprint.orientation,
         spacing_mm=spacing,
@@ -199,6 +187,43 @@ def _patch(median: np.ndarray, step_mm: np.ndarray, divisor: Sizes, voxels: floa
         axis = int(covered.argmax())
         patch[axis] -= unit[axis]
     return int(patch[0]), int(patch[1]), int(patch[2])
+
+
+def _room(need: Need, memory_gib: float) -> float:
+    """Voxels of a batch that fit into memory."""
+    return (memory_gib * 2**30 - need.fixed) / need.per_voxel if need.per_voxel else math.inf
+
+
+def _fitting_patch(
+    shapes: np.ndarray,
+    step_mm: np.ndarray,
+    divisor: Sizes,
+    batch: int | Literal["auto"],
+    need: Need,
+    memory_gib: float,
+) -> Sizes:
+    """The largest patch of which a batch fits into memory, or of which a single one does where the batch is open."""
+    room, wanted = _room(need, memory_gib), BATCH if batch == "auto" else batch
+    patch = _patch(np.median(shapes, axis=0), step_mm, divisor, room / wanted)
+    least = 1 if batch == "auto" else batch
+    if math.prod(patch) * least > room:
+        raise Refusal(
+            "prepare.memory_gib",
+            found=f"{memory_gib:.3g} GiB",
+            needed=f"{need.of(patch, least) / 2**30:.3g} GiB for the smallest patch {patch} with batch {least}",
+            remedy="choose a smaller model or batch, or a machine with more memory",
+        )
+    return patch
+
+
+def _batch(patch: Sizes, shapes: np.ndarray, room: float, *, pinned: bool, whole: bool) -> int:
+    """As many as fit, but no large part of the data set; two at least, or one where two do not fit or the patch is
+    given."""
+    size = math.prod(patch)
+    if not pinned and not whole and size * BATCH > room:
+        return 1
+    by_data = DATA_SHARE * float(shapes.prod(axis=1).sum())
+    return min(max(1 if pinned else BATCH, int(min(room, by_data) // size)), LARGEST_BATCH)
 
 
 def _checked_patch(patch: Sizes, divisor: Sizes) -> Sizes:

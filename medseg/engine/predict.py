@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,19 +16,19 @@ from medseg import config, scratch
 from medseg.case import Case
 from medseg.config import PredictSettings, Recipe
 from medseg.dicom.settings import DicomSettings
-from medseg.engine import budget, calibration, folds, members, memory, need, plausible, precision, region, stages, tiles
+from medseg.engine import calibration, folds, members, plausible, precision, region, seen, stages, tiles
 from medseg.engine import device as devices
 from medseg.engine import quality as qualities
 from medseg.engine.clean import Clean
-from medseg.engine.forecast import Forecast, Task
-from medseg.engine.forward import Forward, forward, mirrored
+from medseg.engine.forecast import Forecast
+from medseg.engine.forward import mirrored
 from medseg.engine.keep import Wanted
 from medseg.engine.load import load_scan, load_valid
 from medseg.engine.members import Member
 from medseg.engine.memory import FREE, Limits
+from medseg.engine.planner import Planner
 from medseg.engine.run import Run
-from medseg.engine.segment import Layout, count_tiles, segment, tiling
-from medseg.engine.skipping import over_air
+from medseg.engine.segment import Layout, segment, tiling
 from medseg.labels import LabelTable
 from medseg.plan import AXIS_OF, Plan
 from medseg.prediction import Classification, Prediction
@@ -102,39 +101,25 @@ class Predictor:
         Raises:
             Refusal: a run is incomplete or damaged, the runs do not share plan and labels, or a label is unknown.
         """
-        exact = devices.tune_allocator(exact=limits.host is not None) and limits.host is not None
+        exact = _keep_no_blocks(limits)
         runs = qualities.runs(quality, folds.run_folders(runs))
         opened = [Run.open(path) for path in runs]
         loaded = [run.load_network() for run in opened]  # first, for only the weights say that they are a part
         first = members.refuse_different(opened)
         chosen = devices.choose(device)
-        of_dicom = [text.removeprefix(DICOM) for text in changes if text.startswith(DICOM)]
-        usual = qualities.settings(quality, first.recipe, first.table)
-        settings = config.changed(usual, [text for text in changes if not text.startswith(DICOM)])
-        reading = config.changed(first.recipe.dicom, of_dicom, key=DICOM)
+        settings, reading = _settings(first, changes, quality)
         devices.check_precision(chosen, settings.precision, where="precision")
         pinned = [run.plan.inference_precision for run in opened]
         number_format, why = precision.chosen(settings.precision, pinned, chosen)
         limits.enforce(chosen)
         coarse = cls._load_coarse(first, settings, labels, device, limits)
-        _check_channels(reading, first.plan)
-        temperature, calibrated = calibration.of_runs(opened, [sha256 for _, sha256 in loaded])
+        hashes = [sha256 for _, sha256 in loaded]
+        temperature, calibrated = calibration.of_runs(opened, hashes)
         found, computed_by = members.of_runs(opened, loaded, settings.backend, number_format, chosen)
-        provenance = {
-            "model": first.recipe.name,
-            "network": first.recipe.model.name,
-            "weights sha256": ", ".join(sha256 for _, sha256 in loaded),
-            "medseg": medseg.__version__,
-            "seed": ", ".join(str(run.recipe.seed) for run in opened),
-            "precision": f"{number_format} ({why})",
-            "backend": computed_by,
-            "licence of the weights": first.recipe.licence,
-            "intended use": first.recipe.intended_use,
-            **({} if calibrated is None else {"temperature": calibrated}),
-            **({} if quality == "standard" else {"quality": quality}),
-            **({"labels asked for": ", ".join(labels)} if labels else {}),
-            **({} if coarse is None else {f"coarse {key}": coarse.provenance[key] for key in OF_COARSE}),
-        }
+        provenance = _provenance(opened, hashes, {"precision": f"{number_format} ({why})", "backend": computed_by})
+        also = {"temperature": calibrated, "quality": "" if quality == "standard" else quality}
+        also |= {"labels asked for": ", ".join(labels)}
+        also |= {f"coarse {key}": coarse.provenance[key] for key in OF_COARSE} if coarse else {}
         return cls(
             members=found,
             recipe=first.recipe,
@@ -142,7 +127,7 @@ class Predictor:
             settings=settings.model_copy(update={"precision": number_format}),
             dicom=reading,
             device=chosen,
-            provenance=provenance,
+            provenance=provenance | {name: text for name, text in also.items() if text},
             reference=plausible.of_run(first),
             temperature=temperature,
             labels=tuple(labels),
@@ -174,7 +159,7 @@ class Predictor:
 
     def limited(self, limits: Limits) -> Predictor:
         """The same, planning with other limits of memory."""
-        exact = devices.tune_allocator(exact=limits.host is not None) and limits.host is not None
+        exact = _keep_no_blocks(limits)
         return replace(self, limits=limits, exact=exact, coarse=self.coarse and self.coarse.limited(limits))
 
     @property
@@ -183,89 +168,30 @@ class Predictor:
         return self.members[0].plan
 
     @cached_property
-    def _need(self) -> need.Need:
-        """Of memory, as the allocator is set at first."""
-        return self._measured(exact=self.exact)
-
-    @cached_property
-    def _exact_need(self) -> need.Need:
-        """The same where it keeps no freed blocks."""
-        return self._measured(exact=True)
-
-    def _measured(self, *, exact: bool) -> need.Need:
-        """By a forward pass of the first member; the others have the same layers."""
-        member, chosen = self.members[0], self.recipe.model
-        tensors = member.network.parameters()
-        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
-        return need.measure(  # of the network itself: other back ends compile for one size of tile
-            forward(member.network, passes=passes, precision=self.settings.precision, device=self.device),
-            channels=self.plan.in_channels,
-            tile=self.plan.patch,
-            context=self.plan.context,
-            divisor=chosen.module().divisor(chosen.options),
-            exact=exact,
-            casts=0 if self.settings.precision == "32" else sum(one.nbytes // 2 for one in tensors),
-            device=self.device,
-        )
-
-    def _task(self, undo: transform.Undo, wanted: Wanted) -> Task:
-        """What decides how the work on a scan is cut up, before anything of it is made."""
-        kept = wanted.numbers(self.table)
-        channels, exclusive = self.table.network_channels, self.table.exclusive
-        return Task(
-            undo,
-            self.plan.orientation,
-            tiling(undo.prepared, self.plan, self.settings),
-            self._need,
-            channels,
-            self.device,
-            images=(self._image_size(undo),) * len(self.members),
-            results=budget.result_sizes(undo, channels, exclusive=exclusive, kept=tuple(kept.values())),
-            kept=kept.get("probabilities", channels if wanted.draw else 0),
-            entropy="entropy" in kept,
-            disputed="disagreement" in kept,
-            judged=plausible.footprint(undo, self.plan.in_channels) if wanted.certainty else 0,
-            several=len(self.members) > 1,
-            batch=budget.most(self.settings),
-        )
-
-    def _image_size(self, undo: transform.Undo) -> int:
-        """Bytes of what a member sees."""
-        return 4 * self.plan.in_channels * math.prod(undo.prepared)
+    def planner(self) -> Planner:
+        """How the work on a scan is cut up."""
+        return Planner(self.members, self.recipe.model, self.table, self.settings, self.device, self.limits, self.exact)
 
     def _image(
         self, member: Member, scan: Volume, valid: np.ndarray | None, centre: str, *, slowest: int = 0
     ) -> tuple[torch.Tensor, transform.Undo]:
         """What a member sees of a scan, (C, i, j, k), and the way back."""
-        prepare = partial(
-            transform.image,
+        return seen.image(
             scan,
             member.plan,
             valid=valid,
+            centre=centre,
             square=self.table.unit == "image",
-            planes=transform.centre_code(centre, member.plan.centres) if member.plan.centres else (),
             slowest=slowest,
+            device=self.device,
+            room=seen.room(self.limits, self.device, len(self.members)),
         )
-        with stages.stage("prepare"):
-            found = _unless_full(partial(prepare, device=self.device))
-            if found is None:  # others took the room on the GPU; the CPU gives the same to the last digits
-                devices.give_back(after_error=True)
-                found = prepare(device=torch.device("cpu"))
-            image, undo = found
-            return devices.near(torch.from_numpy(image), self.device, room=self._room_for_image()), undo
-
-    def _room_for_image(self) -> int:
-        """Bytes of the GPU that a member's image may take: of what nobody plans with, and none under a limit."""
-        return 0 if self.limits.gpu is not None else self.limits.gpu_bytes(self.device) // (16 * len(self.members))
 
     def prepared(self, case: Case) -> np.ndarray:
         """A case as the first member's network sees it, float32 (C, i, j, k)."""
         scan = self.read_scan(case)
         image, _ = self._image(self.members[0], scan, load_valid(case, scan, read), case.centre)
         return image.cpu().numpy()
-
-    def _forward(self, member: Member, passes: Sequence[tuple[int, ...]]) -> Forward:
-        return mirrored(member.run, passes)
 
     def predict(
         self,
@@ -308,15 +234,14 @@ class Predictor:
         """Probabilities of the classes of a scan, or of each of its slices; and how far mirrored images and folds
         disagree."""
         each: list[torch.Tensor] = []
-        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         for member in self.members:
             image, undo = self._image(member, scan, None, centre)
-            for axes in passes:
-                seen = tiles.Seen(image, self._forward(member, [axes]))
+            for axes in self.planner.passes:
+                once = tiles.Seen(image, mirrored(member.run, [axes]))
                 with stages.stage("network"):
-                    each.append(tiles.answers(seen, tiling(image.shape[1:], self.plan, self.settings)))
+                    each.append(tiles.answers(once, tiling(image.shape[1:], self.plan, self.settings)))
                 if on_tile:
-                    on_tile(len(each), len(self.members) * len(passes))
+                    on_tile(len(each), self.answers)
         scores = torch.stack(each).mean(dim=0)
         found = self._chances(scores)
         spread = np.std([self._chances(one) for one in each], axis=0) if len(each) > 1 else None
@@ -353,7 +278,7 @@ class Predictor:
             on_tile: called with (tiles done, tiles in all); what it raises, such as `progress.Cancelled`, ends the work
                 and lets go of everything.
             valid: boolean (1, I, J, K) of the pixels that count, for photographs; None: found in the image.
-            centre: see `scores`.
+            centre: where it was taken, for models that are told.
             probabilities: keep them too, all classes at once on the scan's grid.
             uncertainty: maps that are kept, of `transforms.kept.UNCERTAINTY`.
             draw: voxels of which the scores are kept.
@@ -365,52 +290,50 @@ class Predictor:
         Raises:
             Refusal: no way to cut it up stays within the limits of memory; or there are no members that could disagree.
         """
-        passes = tiles.flips(self.settings.mirror, self.plan.orientation)
         wanted = self._wanted(probabilities, uncertainty, draw, whole=roi is None)
         with stages.stage("plan"):
             where = self._region(scan, roi, on_tile, valid, centre)
             undo = transform.way_back(scan, self.plan)
-            course = self._course(undo, where.blocks(undo), on_forecast, wanted)
-        layout, axis = course.forecast.layout, course.forecast.layout.axis
-        seen = []
-        for member in self.members:
-            slowest = axis if self._image_size(undo) > scratch.threshold() else 0
-            image, undo = self._image(member, scan, valid, centre, slowest=slowest)
-            each = [self._forward(member, [axes]) for axes in passes]
-            seen.append(tiles.Seen(image, self._forward(member, passes), each))
-        kept = wanted.arrays(self.table, undo, axis, self.temperature)
+            course = self.planner.course(undo, where.blocks(undo), wanted, on_forecast)
+        layout = course.forecast.layout
+        images, undo = self._images(scan, valid, centre, undo, layout)
+        kept = wanted.arrays(self.table, undo, layout.axis, self.temperature)
         with stages.stage("plan"):
-            places, facts = self._tiling(scan, undo, layout)
-        ran = 0
-
-        def count(done: int, total: int) -> None:
-            nonlocal ran
-            ran = done
-            if on_tile:
-                on_tile(done, total)
-
+            places, facts = self.planner.worthwhile(scan, undo, layout)
+        counted = _Counted(on_tile)
         target = segment(
-            seen,
+            images,
             places,
             undo,
             layout,
             channels=self.table.network_channels,
             exclusive=self.table.exclusive,
-            on_tile=count,
+            on_tile=counted,
             kept=kept,
             smaller=course.smaller,
         )
         steps = Clean(self.table, self.labels, bool(self.plan.steps), self.recipe.postprocess)
         target = steps.up(target, kept, scan, valid)
-        warnings = [*where.facts.get("warnings", ()), *facts.get("warnings", ())]
-        facts["tiles"] = ran  # more than were planned, where memory ran out and some were seen again
-        facts = {**where.facts, **facts, **course.forecast.to_json(), **({"warnings": warnings} if warnings else {})}
+        facts["tiles"] = counted.done  # more than were planned, where memory ran out and some were seen again
+        facts = _together(where.facts, facts, course.forecast.to_json())
         told = {**self.provenance, **{name: str(facts[name]) for name in ("region",) if name in facts}}
         made = Prediction(case, self.table, scan.with_array(target), told, scan=scan, facts=facts, **kept.maps)
         if not wanted.certainty:
             return made
         with stages.stage("judge"):
             return plausible.judged(made, self.reference, kept.promised(len(self.table.labels)), self.labels)
+
+    def _images(
+        self, scan: Volume, valid: np.ndarray | None, centre: str, undo: transform.Undo, layout: Layout
+    ) -> tuple[list[tiles.Seen], transform.Undo]:
+        """What each member sees, and the way back."""
+        slowest = layout.axis if self.planner.image_size(undo) > scratch.threshold() else 0
+        each = []
+        for member in self.members:
+            image, undo = self._image(member, scan, valid, centre, slowest=slowest)
+            alone = [mirrored(member.run, [axes]) for axes in self.planner.passes]
+            each.append(tiles.Seen(image, mirrored(member.run, self.planner.passes), alone))
+        return each, undo
 
     def _wanted(self, probabilities: bool, uncertainty: Collection[str], draw: Draw | None, *, whole: bool) -> Wanted:
         """What is kept beside labels; a result is judged only where all of the scan gets labels."""
@@ -420,7 +343,7 @@ class Predictor:
     @property
     def answers(self) -> int:
         """Of all members and mirrored passes, for each tile."""
-        return len(self.members) * len(tiles.flips(self.settings.mirror, self.plan.orientation))
+        return self.planner.answers
 
     def forecast(
         self, scan: Volume, *, probabilities: bool = False, uncertainty: Collection[str] = (), roi: region.Roi | None
@@ -434,37 +357,19 @@ class Predictor:
         wanted = self._wanted(probabilities, uncertainty, None, whole=roi is None)
         where = region.Region() if roi is None else region.given(roi, scan)
         undo = transform.way_back(scan, self.plan)
-        found = self._course(undo, where.blocks(undo), None, wanted).forecast
-        return found, self._tiling(scan, undo, found.layout)[1]
+        found = self.planner.course(undo, where.blocks(undo), wanted).forecast
+        return found, self.planner.worthwhile(scan, undo, found.layout)[1]
 
     def memory_of_classes(self, scan: Volume) -> tuple[int, int]:
         """Tiles of one answer of a classifier, and bytes that its work on a scan takes beside what is held already."""
-        undo = transform.way_back(scan, self.plan)
-        count = math.prod(len(side) for side in tiling(undo.prepared, self.plan, self.settings).corners)
-        return count, self._image_size(undo) + self._need.of(self.plan.patch)
+        return self.planner.of_classes(transform.way_back(scan, self.plan))
 
     def trial(self, batch: int) -> Predictor:
         """The same with one network and no mirrored passes, for timing: all tiles are seen, so many at once."""
         settings = self.settings.model_copy(update={"mirror": (), "skip_air": False, "batch": batch})
         made = replace(self, members=self.members[:1], settings=settings, coarse=None)
-        vars(made)["_need"] = self._need  # where cached_property keeps it: a pass takes the same
+        vars(made.planner)["need"] = self.planner.need  # where cached_property keeps it: a pass takes the same
         return made
-
-    def _course(
-        self,
-        undo: transform.Undo,
-        boxes: Sequence[transform.Slices] | None,
-        tell: Callable[[Forecast], None] | None,
-        wanted: Wanted,
-    ) -> budget.Course:
-        """How the work is cut up. Where there is no room for holes in memory, from here on none are left."""
-        task = self._task(undo, wanted)
-        devices.give_back()  # what is kept of the last scan, and of measuring, would be counted twice
-        if self.limits.host is None:
-            roomy = budget.roomy(task, self.limits, boxes=boxes)
-            if devices.tune_allocator(exact=not roomy) and not roomy:
-                task = replace(task, need=self._exact_need)
-        return budget.Course(task, self.limits, boxes=boxes, tell=tell)
 
     def _region(
         self,
@@ -483,24 +388,6 @@ class Predictor:
         found = self.coarse.predict_volume(scan, "coarse pass", waiting, valid=valid, centre=centre)
         return region.around(found, self.labels, margin_mm=self.settings.coarse_margin_mm)
 
-    def _tiling(self, scan: Volume, undo: transform.Undo, layout: Layout) -> tuple[tiles.Tiling, dict[str, Any]]:
-        """The tiles that are worth a network's while, and facts about the others."""
-        places = tiling(undo.prepared, self.plan, self.settings)
-        total = count_tiles(places, undo, layout)
-        if not self.settings.skip_air:
-            return places, {"tiles": total}
-        plans = [member.plan for member in self.members]
-        skipping, warning = over_air(scan, undo, plans, self.table.network_channels, exclusive=self.table.exclusive)
-        if skipping and self.settings.fit_body:
-            places = tiling(undo.prepared, self.plan, self.settings, skipping.box)
-        places = replace(places, skipping=skipping)
-        seen = count_tiles(places, undo, layout)
-        return places, {
-            "tiles": seen,
-            "tiles skipped": max(0, total - seen),
-            **({"warnings": [warning]} if warning else {}),
-        }
-
     def read_scan(self, case: Case, *, series: str | Mapping[str, str] | None = None) -> Volume:
         """The scans of a case as one volume with the channels of the plan.
 
@@ -514,14 +401,54 @@ class Predictor:
         return load_scan(case, partial(read, series=series, dicom=self.dicom), self.plan, readers=readers)
 
 
-def _unless_full(prepare: Callable[[], tuple[np.ndarray, transform.Undo]]) -> tuple[np.ndarray, transform.Undo] | None:
-    """What it gives; None where a GPU's memory ran out. A function of its own, so that what it held is gone then."""
-    try:
-        return prepare()
-    except (MemoryError, RuntimeError) as error:
-        if not (memory.ran_out(error) and memory.on_gpu(error)):
-            raise
-    return None
+class _Counted:
+    """Tells of tiles, and knows how many are done."""
+
+    def __init__(self, tell: TileCallback | None):
+        self._tell, self.done = tell, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        self.done = done
+        if self._tell:
+            self._tell(done, total)
+
+
+def _together(*facts: Mapping[str, Any]) -> dict[str, Any]:
+    """All of them, with the warnings of all."""
+    found = {name: value for some in facts for name, value in some.items() if name != "warnings"}
+    warnings = [warning for some in facts for warning in some.get("warnings", ())]
+    return {**found, **({"warnings": warnings} if warnings else {})}
+
+
+def _keep_no_blocks(limits: Limits) -> bool:
+    """Set the allocator as the limit of memory wants it; whether it keeps no freed blocks from here on."""
+    limited = limits.host is not None
+    return devices.tune_allocator(exact=limited) and limited
+
+
+def _settings(run: Run, changes: Sequence[str], quality: qualities.Quality) -> tuple[PredictSettings, DicomSettings]:
+    """How a run predicts and how it reads DICOM, with what was changed of either."""
+    of_dicom = [text.removeprefix(DICOM) for text in changes if text.startswith(DICOM)]
+    usual = qualities.settings(quality, run.recipe, run.table)
+    settings = config.changed(usual, [text for text in changes if not text.startswith(DICOM)])
+    reading = config.changed(run.recipe.dicom, of_dicom, key=DICOM)
+    _check_channels(reading, run.plan)
+    return settings, reading
+
+
+def _provenance(runs: Sequence[Run], hashes: Sequence[str], computed: Mapping[str, str]) -> dict[str, str]:
+    """What every result says of the model that made it."""
+    recipe = runs[0].recipe
+    return {
+        "model": recipe.name,
+        "network": recipe.model.name,
+        "weights sha256": ", ".join(hashes),
+        "medseg": medseg.__version__,
+        "seed": ", ".join(str(run.recipe.seed) for run in runs),
+        **computed,
+        "licence of the weights": recipe.licence,
+        "intended use": recipe.intended_use,
+    }
 
 
 def _check_channels(dicom: DicomSettings, plan: Plan) -> None:

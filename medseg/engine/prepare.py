@@ -74,7 +74,7 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            log.info("another run is preparing cases in %s; waiting for it", folder)
+            log.warning("another run is preparing cases in %s; waiting for it", folder)
             lock.acquire()
     try:
         yield

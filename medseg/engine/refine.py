@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +56,8 @@ def refine_all(
     chosen = devices.choose(device)
     network.to(chosen)
     step = run.recipe.model.module().divisor(run.recipe.model.options)[:2]
-    files = [maps] if maps.is_file() else scans.files(maps)
     masks = {scans.stem(file): file for file in scans.files(valid)} if valid else {}
-    if not files:
-        raise Refusal(maps, found="no picture", needed="probability maps as PNG", remedy="check the path")
-    names = [scans.stem(file) for file in files]
-    inputs = {path.resolve() for path in (*files, *masks.values())}
-    double = [name for name in names if names.count(name) > 1]
-    if double or any((out / f"{name}.png").resolve() in inputs for name in names):
-        raise Refusal(
-            out,
-            found=f"two maps named {double[0]}" if double else "the folder of the maps or masks themselves",
-            needed="a file of its own for each refined map",
-            remedy="rename one" if double else "choose another folder for the results",
-        )
+    files = _pictures(maps, masks, out)
     out.mkdir(parents=True, exist_ok=True)
 
     def work(case: Case) -> runner.Steps:
@@ -91,6 +79,28 @@ def refine_all(
         told = ", ".join(outcome.files) if outcome.state == "done" else outcome.reason
         announce(f"[{number}/{len(cases)}] {outcome.case}: {outcome.state} in {outcome.seconds:.1f} s: {told}")
     return outcomes
+
+
+def _pictures(maps: Path, masks: Mapping[str, Path], out: Path) -> list[Path]:
+    """The maps, each of which gets a file of its own in `out`.
+
+    Raises:
+        Refusal: there is none, or a result would take the place of another one, of a map or of a mask.
+    """
+    files = [maps] if maps.is_file() else scans.files(maps)
+    if not files:
+        raise Refusal(maps, found="no picture", needed="probability maps as PNG", remedy="check the path")
+    names = [scans.stem(file) for file in files]
+    inputs = {path.resolve() for path in (*files, *masks.values())}
+    double = [name for name in names if names.count(name) > 1]
+    if double or any((out / f"{name}.png").resolve() in inputs for name in names):
+        raise Refusal(
+            out,
+            found=f"two maps named {double[0]}" if double else "the folder of the maps or masks themselves",
+            needed="a file of its own for each refined map",
+            remedy="rename one" if double else "choose another folder for the results",
+        )
+    return files
 
 
 def _read_map(path: Path) -> Volume:

@@ -21,6 +21,7 @@ from medseg.engine import device as devices
 from medseg.engine import footprint, memory
 from medseg.engine.memory import GIB, MIB, text
 from medseg.engine.need import Need
+from medseg.engine.step import at_once
 from medseg.engine.trial import Peaks, Trial, measurable
 from medseg.labels import LabelTable
 from medseg.plan import Plan, Sizes, StepMemory
@@ -99,17 +100,14 @@ def _hint(recipe: Recipe, wished: Plan, plan: Plan, *, too_large: bool) -> str |
     """What to do about it, where memory is what limits the plan."""
     options = recipe.model.options
     saving = next((name for name in ("checkpointing", "use_checkpoint") if getattr(options, name, True) is False), None)
-    ways = [f"train.micro_batch={_at_once(recipe, plan) // 2}"] * (too_large and _at_once(recipe, plan) > 1)
+    fewer = at_once(recipe.train, plan.batch) // 2
+    ways = [f"train.micro_batch={fewer}"] * (too_large and fewer > 0)
     ways += [f"model.{saving}=true"] if saving else []
     if too_large:
         return f"plan: it may not fit; {' or '.join([*ways, 'a smaller prepare.patch'])} takes less"
     if plan.patch != wished.patch and saving:
         return f"plan: memory limits the patch, which could be {wished.patch}; with {ways[-1]} a step takes less"
     return None
-
-
-def _at_once(recipe: Recipe, plan: Plan) -> int:
-    return min(plan.batch, recipe.train.micro_batch or plan.batch)
 
 
 class Rehearsal:
@@ -153,7 +151,7 @@ class Rehearsal:
             return Taken(self._fixed + self._factor * counted, self._fixed, "estimated")
         grows = MARGIN[self._device.type] * self._factor * counted
         foretold = max(self._fixed + grows, self._update)
-        samples = _at_once(self._recipe, plan)
+        samples = at_once(self._recipe.train, plan.batch)
         peaks = self._tried.get((plan.patch, samples))
         if peaks is None and self._device.type == "cuda" and foretold <= self._limit:
             peaks = self._trial.peaks(footprint.sides(self._recipe, plan), samples)
@@ -165,12 +163,12 @@ class Rehearsal:
 
     def _count(self, plan: Plan) -> float:
         one = footprint.kept(self._recipe, plan, out_channels=self._table.network_channels)
-        return one * _at_once(self._recipe, plan)
+        return one * at_once(self._recipe.train, plan.batch)
 
     def _begin(self, plan: Plan) -> None:
         """Do two moderate steps: the first makes what stays, the second tells by how much the count is wrong."""
         small = self._small(plan)
-        sides, samples = footprint.sides(self._recipe, small), _at_once(self._recipe, small)
+        sides, samples = footprint.sides(self._recipe, small), at_once(self._recipe.train, small.batch)
         with progress.counting("measuring the memory of a step", total=2) as done:
             trial = Trial(self._recipe, self._table, self._plan, self._device)
             first = trial.peaks(sides, samples)

@@ -201,6 +201,7 @@ def study_folders(folder: Path) -> list[Path]:
 
 def _grouped(folder: Path, files: list[Path], channels: tuple[str, ...]) -> list[Case]:
     endings = [(f"_{name}", name) for name in channels] + [(f"_{n:04d}", name) for n, name in enumerate(channels)]
+    endings.sort(key=lambda ending: -len(ending[0]))  # or x_T2_FLAIR would be the FLAIR of a case x_T2
     groups: dict[str, dict[str, Path]] = {}
     for file in files:
         name = stem(file)

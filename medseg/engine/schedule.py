@@ -12,14 +12,15 @@ from medseg.config import TrainSettings
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Rate for optimiser step `step` (0, 1, ...) of `settings.epochs * settings.steps`.
+    """Rate for optimiser step `step` (0, 1, ...) of `settings.epochs * settings.steps`; beyond, where a run was resumed
+    with fewer, that of the end.
 
     poly is nnU-Net's (1 - progress)^0.9, cosine is half a period down to 0 (Loshchilov and Hutter 2017).
     """
     if step < settings.warmup_steps:
         return settings.lr * (step + 1) / (settings.warmup_steps + 1)
     total = settings.epochs * settings.steps - settings.warmup_steps
-    progress = (step - settings.warmup_steps) / max(1, total)
+    progress = min(1.0, (step - settings.warmup_steps) / max(1, total))
     if settings.schedule == "poly":
         return settings.lr * (1 - progress) ** 0.9
     if settings.schedule == "cosine":

@@ -1,4 +1,5 @@
-"""The gradient of one optimiser step: in as many parts as memory needs, and nothing stays of one that failed."""
+"""What an optimiser step is made of, and its gradient: in as many parts as memory needs, and nothing stays of one that
+failed."""
 
 from __future__ import annotations
 
@@ -6,21 +7,29 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import lightning_fabric
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from medseg.config import Recipe
+from medseg.config import Recipe, TrainSettings
 from medseg.engine import device as devices
-from medseg.engine import memory
+from medseg.engine import groups, memory, objective, schedule
 from medseg.engine.objective import Computing
+from medseg.engine.state import Position, State, average
 from medseg.labels import LabelTable
+from medseg.losses import Loss
+from medseg.plan import Plan
 from medseg.refusal import Refusal
 
 Samples = tuple[Tensor, Tensor, Sequence[str]]
 """Images, targets and names of cases of one step, as far as this process computes it."""
+PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+"""What lightning-fabric calls the values of `train.precision`."""
+LEAST_SCALE = 1e-4
+"""Of the loss in float16: below, it is no scale that makes gradients infinite, and no step would ever be done."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Gradient:
         while True:
             torch.manual_seed(seed)
             try:
-                return *self._sum(samples, at_once), at_once
+                return *self.once(samples, at_once), at_once
             except (RuntimeError, MemoryError) as error:
                 if not memory.ran_out(error):
                     raise
@@ -73,7 +82,8 @@ class Gradient:
                     buffer.copy_(value)
             at_once = self._fewer(min(at_once, len(samples[0])), said, where)
 
-    def _sum(self, samples: Samples, at_once: int) -> tuple[Tensor, Tensor]:
+    def once(self, samples: Samples, at_once: int) -> tuple[Tensor, Tensor]:
+        """The same without a second attempt: losses of the parts, and the sum of their counts."""
         images, targets = samples[0].split(at_once), samples[1].split(at_once)
         losses, counts = [], []
         for number, (image, target) in enumerate(zip(images, targets, strict=True), start=1):
@@ -112,6 +122,35 @@ class Gradient:
         return fewer
 
 
+def set_up(
+    fabric: lightning_fabric.Fabric,
+    network: nn.Module,
+    loss: Loss,
+    recipe: Recipe,
+    plan: Plan,
+    table: LabelTable,
+    announce: Callable[[str], None],
+) -> tuple[Gradient, State]:
+    """What makes a recipe's gradients, and all that its steps change, on the device of `fabric`.
+
+    Raises:
+        Refusal: settings that do not go together.
+    """
+    settings = recipe.train
+    # first, because sharding makes other parameters
+    computing = objective.set_up(fabric, network, loss, table, settings, announce)
+    trained = groups.trained(network, recipe, plan, table)
+    # not for "16", whose gradients are scaled back before they are clipped, nor for parts of weights
+    fused = fabric.device.type == "cuda" and settings.precision != "16" and not settings.shard
+    optimiser = fabric.setup_optimizers(schedule.optimiser(trained, settings, fused=fused))
+    return Gradient(fabric, computing, announce), State(network, optimiser, average(network, settings.ema), Position())
+
+
+def at_once(settings: TrainSettings, batch: int) -> int:
+    """Samples of a step that a device computes at once, as long as memory does not run out."""
+    return min(batch * settings.accumulate, settings.micro_batch or batch)
+
+
 def _normalisations(network: nn.Module) -> Iterator[nn.Module]:
     return (module for module in network.modules() if isinstance(module, _BatchNorm))
 
@@ -133,12 +172,22 @@ def mixing(recipe: Recipe, network: nn.Module, table: LabelTable) -> list[str]:
     return [reason for reason, holds in reasons.items() if holds]
 
 
-def not_finite(samples: Samples, losses: Tensor, norm: float, *, at_once: int, step: int, kept: str) -> Refusal:
+def scale_can_fall(fabric: lightning_fabric.Fabric) -> bool:
+    """Whether the loss has a scale, as with float16, that is lowered where gradients are not finite: it is too high at
+    times, and such a step is passed over."""
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    return scaler is not None and scaler.get_scale() > LEAST_SCALE
+
+
+def not_finite(
+    samples: Samples, losses: Tensor, norm: float, *, at_once: int, step: int, kept: str, precision: str
+) -> Refusal:
     """What to say of a step whose loss, or the norm of whose gradient, is not finite.
 
     Args:
         losses: of the parts.
         kept: where the last good state is.
+        precision: `train.precision`; what float16 cannot hold, others can.
     """
     images, _, names = samples
     parts = range(0, len(names), at_once)
@@ -150,7 +199,9 @@ def not_finite(samples: Samples, losses: Tensor, norm: float, *, at_once: int, s
         found=f"{'loss' if bad else 'gradient'} {float(losses.sum()) if bad else norm} on the cases "
         f"{', '.join(dict.fromkeys(names[place] for place in broken or suspects))}",
         needed="a finite one",
-        remedy=f"look at these cases with `medseg check`, or lower train.lr; the last good state is in {kept}",
+        remedy="look at these cases with `medseg check`, "
+        + ("set train.precision=bf16 or 32, " if precision == "16" else "")
+        + f"or lower train.lr; the last good state is in {kept}",
     )
 
 

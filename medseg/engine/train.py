@@ -114,7 +114,7 @@ def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
         devices=settings.devices,
         num_nodes=int(os.environ.get(MACHINES, 1)),
         strategy=strategy(settings),
-        precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[settings.precision],
+        precision=step.PRECISIONS[settings.precision],
     )
     fabric.launch()
     return fabric

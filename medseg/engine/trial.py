@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import lightning_fabric
 import torch
-from torch import Tensor, nn
+from lightning_fabric.plugins import MixedPrecision
+from torch import Tensor
 
 from medseg.config import Recipe
 from medseg.engine import device as devices
-from medseg.engine import groups, memory, schedule, stages
+from medseg.engine import groups, memory, stages, step
 from medseg.engine.memory import MIB
-from medseg.engine.networks import answers
 from medseg.engine.run import build_loss, build_network
-from medseg.engine.state import Position, State, average
 from medseg.labels import LabelTable
 from medseg.plan import Plan, Sizes
 
@@ -34,19 +34,22 @@ class Peaks(NamedTuple):
 
 
 class Trial:
-    """Network, loss and optimiser of a recipe, and how much memory they take above what was there before it."""
+    """What a recipe's training steps are made of, and how much memory these take above what was there before it. The
+    compiler, which needs minutes and saves memory, is left out."""
 
     def __init__(self, recipe: Recipe, table: LabelTable, plan: Plan, device: torch.device):
         if device.type == "cpu":
             devices.tune_allocator()
         devices.give_back()
         self._device, self._before = device, self._now(device)
-        self._recipe, self._table, self._channels = recipe, table, plan.in_channels
-        network = build_network(recipe, plan, table).to(device)
-        groups.freeze(network, recipe, lambda text: None)
-        optimiser = schedule.optimiser(groups.trained(network, recipe, plan, table), recipe.train)
-        self._state = State(network, optimiser, average(network, recipe.train.ema), Position())
-        self._loss = build_loss(recipe, plan, table)
+        eager = recipe.train.model_copy(update={"compile": False, "shard": False})
+        self._recipe, self._table, self._plan = recipe.model_copy(update={"train": eager}), table, plan
+        network = build_network(recipe, plan, table)
+        groups.freeze(network, recipe, _say_nothing)
+        loss = build_loss(recipe, plan, table)
+        self._gradient, self._state = step.set_up(
+            _fabric(device, eager.precision), network, loss, self._recipe, plan, table, _say_nothing
+        )
 
     def held(self) -> float:
         """Bytes that stay between steps."""
@@ -59,7 +62,7 @@ class Trial:
     def peaks(self, sides: Sizes, samples: int) -> Peaks | None:
         """The most bytes that a step takes; None: more than there is."""
         try:
-            gradient = self._peak(lambda: self._gradient(sides, samples))
+            gradient = self._peak(lambda: self._learn(sides, samples))
             found = Peaks(gradient, self._peak(self._update))
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):
@@ -81,26 +84,39 @@ class Trial:
         work()
         return (stages.peak_mib() or 0.0) * MIB - self._before
 
-    def _gradient(self, sides: Sizes, samples: int) -> None:
-        settings, network = self._recipe.train, self._state.network
-        groups.hold(network.train(), settings.freeze)
-        images = torch.randn((samples, self._channels, *sides), device=self._device)
-        with devices.autocast(self._device, settings.precision):
-            outputs = answers(network(images))
-        outputs = [output.float() for output in outputs]
-        self._loss(outputs, self._target(outputs[0])).backward()
+    def _learn(self, sides: Sizes, samples: int) -> None:
+        computing = self._gradient.computing
+        computing.whole.train()
+        groups.hold(computing.network, self._recipe.train.freeze)
+        images = torch.randn((samples, self._plan.in_channels, *sides), device=self._device)
+        self._gradient.once((images, self._targets(sides, samples), ()), at_once=samples)
 
     def _update(self) -> None:
-        nn.utils.clip_grad_norm_(self._state.network.parameters(), self._recipe.train.clip_norm)
+        whole, limit = self._gradient.computing.whole, self._recipe.train.clip_norm
+        self._gradient.fabric.clip_gradients(whole, self._state.optimiser, max_norm=limit, error_if_nonfinite=False)
         self._state.optimiser.step()
         self._state.averaged()
 
-    def _target(self, output: Tensor) -> Tensor:
-        """Labels by chance: (B, 1, i, j, k) where they exclude each other, else (B, R, i, j, k)."""
-        exclusive, channels = self._table.exclusive, output.shape[1]
-        shape = (len(output), 1 if exclusive else channels, *output.shape[2:])
-        return torch.randint(channels if exclusive else 2, shape, dtype=torch.int32, device=self._device)
+    def _targets(self, sides: Sizes, samples: int) -> Tensor:
+        """Labels by chance, (B, 1, i, j, k) where they exclude each other, else (B, R, i, j, k); of classes, one for an
+        image or slice. Slices of context have none."""
+        count, exclusive = self._table.network_channels, self._table.exclusive
+        places = (*sides[:2], sides[2] - 2 * self._plan.context) if self._table.unit == "voxel" else (1, 1, 1)
+        shape = (samples, 1 if exclusive else count, *places)
+        return torch.randint(count if exclusive else 2, shape, dtype=torch.int32, device=self._device)
 
     @staticmethod
     def _now(device: torch.device) -> float:
         return torch.cuda.memory_reserved(device) if device.type == "cuda" else memory.resident()
+
+
+def _fabric(device: torch.device, precision: str) -> lightning_fabric.Fabric:
+    """Of one device. Losses in float16 have no scale: where it is too high, a step is passed over, and the first one is
+    to make what stays."""
+    scaler = torch.amp.GradScaler(device.type, enabled=False) if precision == "16" else None
+    mixed = [] if precision == "32" else [MixedPrecision(step.PRECISIONS[precision], device.type, scaler)]
+    return lightning_fabric.Fabric(accelerator=device.type, devices=1, plugins=mixed)
+
+
+def _say_nothing(text: str) -> None:
+    pass

@@ -238,7 +238,7 @@ def test_a_disk_too_full_for_the_labels(untrained, tmp_path):
         (["predict", "RUN", "SCAN", "OUT", "--device", "gpu"], "found 'gpu'; needed auto, or what this machine has: "),
         (["predict", "RUN", "SCAN", "OUT", "--with", "OUT"], "no such folder"),
         (["evaluate", "RUN", "--truth", "OUT", "--labels", "OUT"], "found a run, beside --truth and --labels"),
-        (["evaluate", "OUT", "--gate", "RUN"], "found a folder of label maps, beside --gate"),
+        (["evaluate", "FOLDER", "--gate", "RUN"], "found a folder of label maps, beside --gate"),
         (["list", "modles"], "did you mean 'models'"),
         (["export", "OUT", "x.zip"], "no such folder"),
         (["convert", "OUT", "x.nii"], "nothing there"),
@@ -246,7 +246,7 @@ def test_a_disk_too_full_for_the_labels(untrained, tmp_path):
 )
 def test_words_that_the_command_line_does_not_know(untrained, tmp_path, words, part):
     scan = tiny.nifti(tmp_path / "scan.nii.gz", tiny.phantom(0)[0])
-    places = {"RUN": untrained, "SCAN": scan, "OUT": tmp_path / "out"}
+    places = {"RUN": untrained, "SCAN": scan, "OUT": tmp_path / "out", "FOLDER": tmp_path}
     assert_refused(medseg_command(*(places.get(word, word) for word in words)), part)
     assert {file.name for file in tmp_path.iterdir()} == {"scan.nii.gz"}
 

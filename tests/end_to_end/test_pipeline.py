@@ -199,6 +199,8 @@ def test_several_channels(tmp_path):
     said = medseg_command("predict", run, t1, tmp_path / "c")
     assert said.code == 1 and "found 1 channels; needed 2: T1, T2" in said.err
     assert "needed NAME=FILE" in medseg_command("predict", run, tmp_path / "c", "--channel", "T1").err
+    said = medseg_command("predict", run, tmp_path / "c", "--channel", f"T1={t1}", "--channel", f"T1={t2}")
+    assert said.code == 2 and "--channel: found T1 twice" in said.err
 
 
 def test_regions_that_overlap(tmp_path):

@@ -184,8 +184,8 @@ def test_each_step_has_a_chance_of_its_own_and_the_same_again(trained, tmp_path,
         return network
 
     monkeypatch.setattr(training, "build_network", built)
-    for name, seed in (("run", 0), ("again", 0), ("other", 1)):
+    for name, seed in (("run", 0), ("again", 0), ("other", 1), ("the time in nanoseconds", 1_732_662_000_123_456_789)):
         trained_with(trained, tmp_path / name, f"seed={seed}")
-    first, again, other = seeds[:4], seeds[4:8], seeds[8:]
-    assert len(set(first)) == 4 and again == first
+    first, again, other, late = (seeds[start : start + 4] for start in range(0, 16, 4))
+    assert len(set(first)) == len(set(late)) == 4 and again == first
     assert not set(first) & set(other)

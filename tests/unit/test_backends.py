@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
-from medseg.engine import backends
-from medseg.engine.memory import Limits
+from medseg.engine import backends, seen
+from medseg.engine.memory import FREE, Limits
 from medseg.engine.predict import Predictor
 from medseg.readers import read
 from medseg.refusal import Refusal
@@ -142,12 +142,11 @@ def test_memory_is_planned_by_the_network_itself(tmp_path):
 
     predictor = Predictor.load([tiny.untrained_run(tmp_path / "run").folder], device="cpu")
     members = tuple(replace(member, run=unasked) for member in predictor.members)
-    assert replace(predictor, members=members)._need.of((16, 16, 16)) > 16**3 * 4
+    assert replace(predictor, members=members).planner.need.of((16, 16, 16)) > 16**3 * 4
 
 
-def test_an_image_takes_no_room_that_a_limit_on_the_gpu_grants(tmp_path):
-    predictor = Predictor.load([tiny.untrained_run(tmp_path / "run").folder], device="cpu")
-    assert replace(predictor, limits=Limits(gpu=2**40))._room_for_image() == 0 < predictor._room_for_image()
+def test_an_image_takes_no_room_that_a_limit_on_the_gpu_grants():
+    assert seen.room(Limits(gpu=2**40), CPU, 1) == 0 < seen.room(FREE, CPU, 2) < seen.room(FREE, CPU, 1)
 
 
 def test_a_scan_is_prepared_on_the_processor_where_the_gpu_has_no_room(tmp_path, monkeypatch):

@@ -64,6 +64,13 @@ def test_people_get_a_line_a_case(run: Path, tmp_path: Path) -> None:
     assert said.code == 0
 
 
+def test_a_gate_that_is_none_is_refused_as_the_prediction_would(run: Path, tmp_path: Path) -> None:
+    words = ("predict", run, scan(tmp_path / "a.nii.gz"), tmp_path / "out", "--gate", run, "--device", "cpu")
+    said, real = medseg_command(*words, "--dry-run"), medseg_command(*words)
+    assert said.code == real.code == 2
+    assert said.err == real.err and "needed a slice classifier" in said.err
+
+
 def test_what_would_be_refused_is_told_with_its_reason_and_the_others_go_on(run: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     scan(images / "good.nii.gz")
@@ -142,6 +149,7 @@ def test_the_piece_lies_where_it_was_cut_from(run: Path, affine: np.ndarray) -> 
     middle = np.array(corner) + np.array(piece.shape) / 2
     np.testing.assert_allclose(middle, np.array(shape) / 2, atol=1.1)
     trial, tiles = predictor.trial(1), []
+    assert trial.planner.need is predictor.planner.need, "a network is not measured twice"
     trial.predict_volume(piece, "a", lambda done, total: tiles.append(total))
     assert tiles[-1] == outlook.PASSES
 

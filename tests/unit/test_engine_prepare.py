@@ -1,15 +1,18 @@
 """Preparing a data set: what is read, what is refused, resuming, and that being killed leaves no trace."""
 
 import errno
+import logging
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -152,6 +155,32 @@ def test_a_full_disk_stops_everything_and_says_how_much_is_needed(tmp_path, monk
     with pytest.raises(Refusal, match=r"full disk .* needed 1 MiB"):
         prepare(cases, PLAN, folder=tmp_path / "cache", read=read)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_a_run_that_waits_for_another_one_says_so(tmp_path):
+    """On standard error, where nobody has set up logging: a wait without a word looks like a hang."""
+    cases, folder, said = data_set(tmp_path / "data", 1), tmp_path / "cache", []
+    folder.mkdir()
+    other = filelock.FileLock(folder / ".lock", thread_local=False)
+    other.acquire()
+
+    class Watching(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+            other.release()
+
+    watching, logger = Watching(), logging.getLogger("medseg.engine.prepare")
+    logger.addHandler(watching)
+    waits = threading.Thread(target=prepare, args=(cases, PLAN), kwargs={"folder": folder, "read": read}, daemon=True)
+    try:
+        waits.start()
+        waits.join(60)
+    finally:
+        logger.removeHandler(watching)
+        other.release(force=True)
+    assert said == [f"another run is preparing cases in {folder}; waiting for it"]
+    waits.join(60)
+    assert not waits.is_alive()
 
 
 def test_processes_give_the_same_bytes_and_the_same_refusals(tmp_path):

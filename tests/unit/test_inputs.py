@@ -441,3 +441,11 @@ def test_a_runs_truth_with_numbers_of_no_label_is_listed(tmp_path):
     assert {row["patient"] for row in written["patients"]} == {"p1", "p2", "p3"}
     assert any(row["over"].startswith("size up to") for row in written["statistics"])
     assert (tmp_path / "out" / "metrics.csv").read_text().count("\n") == 7
+
+
+@pytest.mark.parametrize("words", ["runs/typo", "runs/typo dataset.part=test --out scores", "typo.csv"])
+def test_a_path_where_nothing_is_said_so(work, words):
+    """And not taken for a folder of label maps that lacks options."""
+    name, *others = words.split()
+    said = tiny.medseg_command("evaluate", work / name, *others)
+    assert said.code == 2 and f"{name}: found no such file or folder; needed a run, " in said.err

@@ -282,7 +282,7 @@ def anonymous():
 
 run, scan, out = map(Path, sys.argv[1:])
 predictor = Predictor.load([run], device="cpu")
-predictor._need
+predictor.planner.need
 peak = before = 0.0
 
 def on_step(step):
@@ -393,7 +393,7 @@ def test_a_limit_decides_how_memory_is_kept(model, scan, monkeypatch, limit, exa
         monkeypatch.setattr(memory, "available", lambda: 3 * memory.resident() // 2)
         said: list[Forecast] = []
         predictor.predict_volume(read(scan), "x", roi="0:20,0:20,:", on_forecast=said.append)
-        assert asked[-1] and said[0].task.need.per_voxel < predictor._need.per_voxel
+        assert asked[-1] and said[0].task.need.per_voxel < predictor.planner.need.per_voxel
         monkeypatch.setattr(memory, "available", lambda: 64 * GIB)
         predictor.predict_volume(read(scan), "x", roi="0:20,0:20,:")
         assert not asked[-1], "as before, when there is room again"

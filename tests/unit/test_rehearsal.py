@@ -150,6 +150,14 @@ def test_fewer_samples_at_once_leave_room_for_larger_patches(trial):
     assert math.prod(one.patch) > 1.4 * math.prod(usual.patch)
 
 
+def test_more_samples_at_once_than_a_batch_leave_less_room(trial):
+    """Of the batches that are added up before a step."""
+    words = ("train.accumulate=4", "train.micro_batch=100")
+    usual, eight = (planned(recipe(*some), 2 * GIB)[0] for some in (words[:1], words))
+    assert eight.batch == usual.batch == 2
+    assert math.prod(eight.patch) < 0.5 * math.prod(usual.patch)
+
+
 def test_where_memory_limits_the_patch_checkpointing_is_named(trial):
     _, said = planned(recipe(), GIB)
     assert said[1] == (

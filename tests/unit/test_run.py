@@ -131,3 +131,21 @@ def test_an_ensemble_needs_runs_of_one_kind(run, tmp_path):
     other = tiny.untrained_run(tmp_path / "more" / "other", spacing=(3, 3, 3))
     with pytest.raises(Refusal, match=r"other: found another label table, channels, orientation, crop or spacing"):
         Predictor.load([run.folder, other.folder], device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (
+            "{name: residual_unet, channels: [4, 4, 4, 4, 4, 4], blocks: 1}",
+            r"a 3-D network, .* multiples of \[32, 32, 32",
+        ),
+        ("{name: rrwnet, variant: unet, base_channels: 4}", r"a 2-D network, rrwnet"),
+    ],
+)
+def test_an_ensemble_sees_the_tiles_of_its_first_run(run, tmp_path, model, found):
+    """Networks that cannot would fail at every scan, in the words of torch."""
+    labels = {"left": 1, "right": 2}
+    other = tiny.untrained_run(tmp_path / "more" / "other", labels=labels, changes=(f"model={model}",))
+    with pytest.raises(Refusal, match=rf"other: found {found}.* takes the first run's tiles, \[16, 16, 16\]"):
+        Predictor.load([run.folder, other.folder], device="cpu")

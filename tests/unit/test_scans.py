@@ -158,6 +158,12 @@ def test_channels_by_name_and_by_number(tmp_path):
         assert tuple(scans.find([tmp_path], order, {})[0].images) == order
 
 
+def test_a_channel_whose_name_ends_as_another_ones(tmp_path):
+    channels = ("FLAIR", "T2_FLAIR")
+    files(tmp_path, "a_FLAIR.nii.gz", "a_T2_FLAIR.nii.gz")
+    assert found([tmp_path], channels) == {"a": {"FLAIR": "a_FLAIR.nii.gz", "T2_FLAIR": "a_T2_FLAIR.nii.gz"}}
+
+
 def test_a_missing_channel_is_refused(tmp_path):
     files(tmp_path, "a_T1.nii.gz")
     with pytest.raises(Refusal, match=r"a: found channels T1; needed T1, T2.*add a_T2\.nii\.gz or a_0001\.nii\.gz"):

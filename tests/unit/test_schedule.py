@@ -31,6 +31,13 @@ def test_warmup_rises_evenly_and_the_schedule_begins_after_it():
     assert max(rates(warmup_steps=20)) < 1
 
 
+@pytest.mark.parametrize(("schedule", "end"), [("poly", 0), ("cosine", 0), ("constant", 1)])
+def test_beyond_the_end_the_rate_is_that_of_the_end(schedule, end):
+    """A run that was stopped after the last step of an epoch is resumed with fewer epochs."""
+    made = TrainSettings(epochs=2, steps=5, lr=1.0, schedule=schedule)
+    assert learning_rate(13, made) == pytest.approx(end)
+
+
 def test_optimisers_take_their_settings():
     weights = [torch.nn.Parameter(torch.ones(1))]
     sgd = optimiser(weights, TrainSettings(momentum=0.9, weight_decay=0.1, lr=0.5))

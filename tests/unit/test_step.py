@@ -113,8 +113,9 @@ def test_those_are_named_that_may_be_to_blame(losses, norm, spoilt, found):
     if spoilt is not None:
         images[spoilt, 0, 1, 1, 1] = nan
     samples = (images, *SAMPLES[1:])
-    refusal = step.not_finite(samples, torch.tensor(losses), norm, at_once=2, step=5, kept="run")
+    refusal = step.not_finite(samples, torch.tensor(losses), norm, at_once=2, step=5, kept="run", precision="32")
     assert f"training step 5: found {found}" in str(refusal) and "in run" in str(refusal)
+    assert "train.precision" not in str(refusal)
 
 
 def test_networks_and_labels_that_mix_samples_say_so(tmp_path):

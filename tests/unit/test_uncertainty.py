@@ -156,7 +156,7 @@ def test_what_is_kept_is_in_the_forecast(folders: list[Path]) -> None:
     undo = transform.way_back(scan((64, 64, 64)), predictor.plan)
 
     def forecast(*maps: str) -> object:
-        return budget.plan(predictor._task(undo, Wanted(frozenset(maps))), predictor.limits).host
+        return budget.plan(predictor.planner.task(undo, Wanted(frozenset(maps))), predictor.limits).host
 
     plain, doubt, disputed = forecast(), forecast("entropy"), forecast("disagreement")
     voxels = 64**3
