@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from medseg import config
@@ -65,6 +65,7 @@ OVERRIDES = some.fixed_dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # drawing is slow on a busy machine
 @given(OVERRIDES)
 def test_load_of_dump_is_the_same_recipe(tmp_path_factory, overrides):
     folder = tmp_path_factory.getbasetemp()
