@@ -154,6 +154,9 @@ def folders(root: Path, pattern: str) -> list[Path]:
 
 
 def _mapping(path: Path, language: str, parse: Any) -> dict[str, Any]:
+    if not path.parent.is_dir():
+        remedy = "correct the data set's root; it is taken from the folder that the command is called in"
+        raise Refusal(path.parent, found="no such folder", needed=f"one with {path.name}", remedy=remedy)
     try:
         content = parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
