@@ -15,8 +15,9 @@ def command(
     inputs: Annotated[
         list[str],
         typer.Argument(
+            metavar="INPUT... OUT",
             help="Folders, files, DICOMDIRs, zips, tables (.csv: a column scan, or one for each channel; case) or "
-            "DICOMweb addresses (https://HOST/dicom-web/studies?PatientID=...), then OUT."
+            "DICOMweb addresses (https://HOST/dicom-web/studies?PatientID=...); last, the folder for the results.",
         ),
     ],
     output: Annotated[

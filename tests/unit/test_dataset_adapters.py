@@ -114,7 +114,7 @@ def test_folder_asks_for_channels(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="gone: found no such folder; needed one with labels.yaml") as caught:
+    with pytest.raises(Refusal, match=r"gone: found no such folder; needed one with labels\.yaml") as caught:
         folder.cases(folder.Options(root=tmp_path / "gone"))
     assert "the folder that the command is called in" in caught.value.remedy
 
