@@ -7,6 +7,7 @@ import functools
 import importlib
 import io
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,13 +58,18 @@ def _add(app: typer.Typer, folder: Path, package: str) -> None:
     for path in sorted(folder.glob("[a-z]*")):
         name, module = path.stem.replace("_", "-"), f"{package}.{path.stem}"
         if path.suffix == ".py":
-            app.command(name=name)(_interruptible(importlib.import_module(module).command))
+            verb = importlib.import_module(module).command
+            app.command(name=name, short_help=_first_sentence(verb))(_interruptible(verb))
         elif path.is_dir():
-            group = typer.Typer(
-                help=importlib.import_module(module).__doc__, no_args_is_help=True, rich_markup_mode=None
-            )
+            verbs = importlib.import_module(module)
+            group = typer.Typer(help=verbs.__doc__, no_args_is_help=True, rich_markup_mode=None)
             _add(group, path, module)
-            app.add_typer(group, name=name)
+            app.add_typer(group, name=name, short_help=_first_sentence(verbs))
+
+
+def _first_sentence(told: object) -> str:
+    """Of the docstring, whole: what the list of verbs would take of it by itself is cut off after some words."""
+    return re.split(r"\.\s|\.$|\n\n", (told.__doc__ or "").strip(), maxsplit=1)[0]
 
 
 def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:

@@ -222,16 +222,18 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         Refusal: no such file, not YAML, or one or more mistakes (all are listed).
     """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise Refusal(path, found=found, needed="a recipe (YAML)", remedy="check the path")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise Refusal(path, found="no such file", needed="a recipe (YAML)", remedy="check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Refusal(
             path, found=" ".join(str(error).split()), needed="valid YAML", remedy="correct the line named"
         ) from error
     if not isinstance(data, dict):
-        raise Refusal(path, found=type(data).__name__, needed="a mapping of keys", remedy="see pipelines/ for examples")
+        found = "nothing" if data is None else "a list" if isinstance(data, list) else f"'{data}' alone"
+        raise Refusal(path, found=found, needed="keys with values", remedy="see pipelines/ for examples")
     for override in overrides:
         set_key(data, override)
     return parse(data, where=path)
@@ -371,7 +373,8 @@ def _sentences(error: ValidationError, model: type[Settings], prefix: str) -> li
             lines.append(prefix + item["msg"].removeprefix("Value error, "))
         else:
             said = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{place}: found {item['input']!r}; {said[0].lower()}{said[1:]}")
+            found = "nothing" if item["input"] is None else repr(item["input"])
+            lines.append(f"{place}: found {found}; {said[0].lower()}{said[1:]}")
     return lines
 
 

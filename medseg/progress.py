@@ -22,6 +22,7 @@ TILES = "network"
 """The stage of a case that comes in tiles."""
 ENDS = ("done", "refused", "failed", "cancelled")
 WORDS = {
+    "": "starting",
     "read": "reading",
     "plan": "planning",
     "prepare": "preparing",

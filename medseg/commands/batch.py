@@ -15,8 +15,9 @@ def command(
     inputs: Annotated[
         list[str],
         typer.Argument(
+            metavar="INPUT... OUT",
             help="Folders, files, DICOMDIRs, zips, tables (.csv: a column scan, or one for each channel; case) or "
-            "DICOMweb addresses (https://HOST/dicom-web/studies?PatientID=...), then OUT."
+            "DICOMweb addresses (https://HOST/dicom-web/studies?PatientID=...); last, the folder for the results.",
         ),
     ],
     output: Annotated[
@@ -53,6 +54,8 @@ def command(
     takes longer than --limit-s is tried again by itself, and put aside after --tries. `medseg jobs show OUT JOB` tells
     all that happened to one. Exit code 1 unless all are done.
     """
+    import logging
+
     from medseg import interrupts
     from medseg import progress as showing
     from medseg.refusal import Refusal
@@ -68,6 +71,7 @@ def command(
         raise Refusal(
             "medseg batch", found="one path", needed="scans, and a folder for the results", remedy="add the folder"
         )
+    logging.getLogger("medseg.service").setLevel(logging.WARNING)  # what becomes of each case is told as progress
     *paths, last = inputs
     out = Path(last)
     wanted = tuple(name.strip() for name in labels.split(",") if name.strip())

@@ -23,8 +23,9 @@ def command(
 
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
-    from medseg import config, progress
+    from medseg import atomic, config, progress
     from medseg.cores import available_cores
     from medseg.engine import gather
     from medseg.engine.check import examine, split_problems
@@ -43,19 +44,20 @@ def command(
         )
     problems = [*checked.problems, *split_problems(cases, loaded.split, checked.presence)]
     if json_file:
-        json_file.write_text(
-            json.dumps([asdict(one) for one in problems], indent=2, default=str) + "\n", encoding="utf-8"
-        )
+        text = json.dumps([asdict(one) for one in problems], indent=2, default=str) + "\n"
+        with atomic.replacing(json_file) as partial:
+            partial.write_text(text, encoding="utf-8")
     if not problems:
         print(f"{len(cases.cases)} cases, no problem")
         return
     columns = ("case", "problem", "found", "needed", "what to do", "file")
     table = Table(*(Column(name, overflow="fold") for name in columns), show_lines=True)  # no path is cut short
     for problem in problems:
-        table.add_row(problem.case, problem.problem, problem.found, problem.needed, problem.remedy, problem.file)
+        cells = (problem.case, problem.problem, problem.found, problem.needed, problem.remedy, problem.file)
+        table.add_row(*map(Text, cells))  # as they are: rich takes [words] for markup
     Console().print(table)
     named = {name for problem in problems for name in problem.case.split(" and ")}  # of identical images, both
     concerned = sum("all" in named or case.id in named for case in cases.cases)
-    print(f"{len(problems)} problems in {concerned} of {len(cases.cases)} cases")
+    print(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {concerned} of {len(cases.cases)} cases")
     if any(problem.fatal for problem in problems):
         raise typer.Exit(1)

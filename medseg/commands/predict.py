@@ -19,7 +19,13 @@ Quality = Literal["fast", "standard", "best"]
 
 def command(
     run: Annotated[Path, typer.Argument(help="Run folder (or one zipped), or a folder of folds: the model.")],
-    scan: Annotated[list[Path], typer.Argument(help="Scans (files or DICOM folders) or folders of scans, then OUT.")],
+    scan: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SCAN... OUT",
+            help="Scans (files or DICOM folders) or folders of scans; last, the folder for the results.",
+        ),
+    ],
     fold: Annotated[list[Path] | None, typer.Option("--with", help="Further run folders: an ensemble.")] = None,
     channel: Annotated[list[str] | None, typer.Option(help="NAME=FILE, once for each channel of one case.")] = None,
     output: Annotated[

@@ -29,6 +29,7 @@ def command(
     """
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
     from medseg import progress
     from medseg.engine import device as devices
@@ -50,7 +51,7 @@ def command(
             if one.seconds is not None:
                 numbers = (f"{one.seconds:.4f}", f"{one.largest_difference:.2g}", f"{one.equal:.4%}")
             remark = "fastest" if one.backend == tuned.backend else one.reason
-            table.add_row(one.precision, one.backend, *numbers, remark)
+            table.add_row(one.precision, one.backend, *numbers, Text(remark))
     Console().print(table)
     print("Differences are those from float32 as PyTorch computes it.", file=sys.stderr)
 

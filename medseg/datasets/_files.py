@@ -154,6 +154,9 @@ def folders(root: Path, pattern: str) -> list[Path]:
 
 
 def _mapping(path: Path, language: str, parse: Any) -> dict[str, Any]:
+    if not path.parent.is_dir():
+        remedy = "correct the data set's root; it is taken from the folder that the command is called in"
+        raise Refusal(path.parent, found="no such folder", needed=f"one with {path.name}", remedy=remedy)
     try:
         content = parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
@@ -183,17 +186,14 @@ def wanted(content: Mapping[str, Any], key: str, path: Path) -> Any:
     return content[key]
 
 
-def rows(path: Path, *, columns: Iterable[str], delimiter: str = ",") -> list[dict[str, str]]:
-    """Rows of a table with a header line; cells stripped. `columns` must be there. It may begin with a byte order mark,
-    as spreadsheets write it.
-
-    Args:
-        delimiter: between cells; "auto" sees whether the header has more commas or semicolons.
+def rows(path: Path, *, columns: Iterable[str]) -> list[dict[str, str]]:
+    """Rows of a table with a header line; cells stripped. `columns` must be there. Cells end with commas, semicolons or
+    tabs, whichever the header has most of; a byte order mark may come first. Spreadsheets write all of these.
 
     Raises:
         Refusal: no such file, no text in UTF-8, columns that are missing or there twice, lines of another length.
     """
-    header, lines = _table(path, delimiter)
+    header, lines = _table(path)
     lacking = [column for column in columns if column not in header]
     twice = [name for name in header if name and header.count(name) > 1]  # spreadsheets leave empty columns behind
     if lacking or twice:
@@ -217,19 +217,17 @@ def rows(path: Path, *, columns: Iterable[str], delimiter: str = ",") -> list[di
 
 
 def columns(path: Path) -> list[str]:
-    """Names in the header of a table, which may have commas or semicolons."""
-    return _table(path, "auto")[0]
+    """Names in the header of a table, as `rows` reads it."""
+    return _table(path)[0]
 
 
-def _table(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and each line that holds anything with its number."""
     if not path.is_file():
         raise Refusal(path, found="no such file", needed="a table with a header line", remedy="correct the path")
     with parsing(path, needed="a table with a header line, as text in UTF-8", remedy="save it as CSV in UTF-8"):
         text = path.read_text(encoding="utf-8-sig")
-        if delimiter == "auto":
-            first = text.partition("\n")[0]
-            delimiter = ";" if first.count(";") > first.count(",") else ","
+        delimiter = max("\t,;", key=text.partition("\n")[0].count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
     return (lines[0][1], lines[1:]) if lines else ([], [])

@@ -220,7 +220,7 @@ def _patient_and_eye(name: str, table: Path) -> tuple[str, str]:
 def _pairs(table: Path) -> dict[str, str]:
     """Patient by photograph (in small letters), from lines left;right: the name of the left one."""
     found: dict[str, str] = {}
-    for row in _files.rows(table, columns=("left", "right"), delimiter=";"):
+    for row in _files.rows(table, columns=("left", "right")):
         for cell in row.values():
             found[_stem(cell).lower()] = _stem(row["left"] or row["right"])
     return found

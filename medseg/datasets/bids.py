@@ -141,7 +141,7 @@ def _participants(path: Path) -> dict[str, dict[str, str]]:
     """Facts by subject folder; 'n/a' is BIDS for nothing."""
     if not path.exists():
         return {}
-    rows = _files.rows(path, columns=("participant_id",), delimiter="\t")
+    rows = _files.rows(path, columns=("participant_id",))
     return {row["participant_id"]: {key: "" if cell == "n/a" else cell for key, cell in row.items()} for row in rows}
 
 
@@ -151,7 +151,7 @@ def _labels(options: Options, labelled: Path) -> LabelTable:
     tables = [path for path in (labelled / "dseg.tsv", options.root / "dseg.tsv") if path.is_file()]
     path = tables[0] if tables else labelled / "dseg.tsv"
     names: dict[str, int] = {}
-    for row in _files.rows(path, columns=("index", "name"), delimiter="\t"):
+    for row in _files.rows(path, columns=("index", "name")):
         if not row["index"].isdecimal() or row["name"] in names:
             raise Refusal(
                 path,

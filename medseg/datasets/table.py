@@ -46,8 +46,6 @@ class Options(Settings):
     """Whether labels exclude each other. None: as labels.yaml says, or as the labels look."""
     ignore: int | None = None
     """Number in the label maps that means "not known". None: as labels.yaml says, or none."""
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-    """Between cells."""
 
 
 def cases(options: Options) -> CaseSet:
@@ -58,7 +56,7 @@ def cases(options: Options) -> CaseSet:
     """
     path = options.root
     columns = ("all",) if options.files_hold else options.channels
-    rows = _files.rows(path, columns=("case", "patient", *columns), delimiter=options.delimiter)
+    rows = _files.rows(path, columns=("case", "patient", *columns))
     if not rows:
         raise Refusal(path, found="no lines below the header", needed="a line for each case", remedy="fill the table")
     table = _labels(options)

@@ -16,6 +16,7 @@ from medseg.engine.predict import Predictor
 from medseg.engine.record import Record
 from medseg.engine.region import Roi, needs_one_scan
 from medseg.progress import Course, Step
+from medseg.refusal import Refusal
 from medseg.volume import Volume
 
 
@@ -58,6 +59,8 @@ def predict_all(
     bench = Bench.of(predictor, formats, announce=announce, probabilities=probabilities, gate=gate, roi=roi, use=use)
     bench.refuse_ahead(ahead)
     needs_one_scan(roi, len(cases))
+    if out.is_file():  # of the words of a command line OUT is the last
+        raise Refusal(out, found="a file", needed="a folder for the results", remedy="name it after the scans")
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out / "predict.json", predictor.provenance)
     tell = on_step or (lambda step: None)

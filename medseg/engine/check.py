@@ -117,6 +117,7 @@ def examine(
             if progress is not None:
                 progress(done, len(cases.cases), case.id)
     problems += [problem for same in digests.values() for problem in _identical(same)]
+    problems += _never(cases.labels, presence)
     return Checked(tuple(sorted(problems, key=lambda problem: problem.case)), presence)
 
 
@@ -173,7 +174,8 @@ def _look(case: Case, *, cases: CaseSet, read: Read, channels_may_differ: bool, 
     if cases.labels.unit == "image":
         presence = _classes(case, cases.labels, problems, needed=need_labels)
     elif case.target is None and need_labels:
-        problems.append(Problem(case.id, "", "no label map", "none", "one", "add the label map or leave the case out"))
+        image = str(next(iter(case.images.values()), ""))
+        problems.append(Problem(case.id, image, "no label map", "none", "one", "add the label map or leave it out"))
     return _Seen(problems, presence, digest.hexdigest() if readable and channels else "")
 
 
@@ -223,7 +225,7 @@ def _target(
     if unknown:
         listed = ", ".join(map(str, unknown[:10]))
         needed = f"only {', '.join(map(str, sorted(table.known_values)))}"
-        remedy = "add them to the label table, or correct the label map"
+        remedy = "add them to the label table, correct the label map, or have prepare.unknown_labels=background"
         problems.append(Problem(case.id, str(path), UNKNOWN_LABELS, listed, needed, remedy))
     present = frozenset(label.name for label in table.labels if np.isin(values, label.members).any())
     if not present:
@@ -310,6 +312,15 @@ def _leaking(cases: CaseSet, split: Split | None) -> Iterable[Problem]:
         remedy = "move one of them, or correct the data set's patient ids"
         needed = "all cases of a patient on one side"
         yield Problem(one if one == other else f"{one} and {other}", "", "patient on two sides", found, needed, remedy)
+
+
+def _never(table: LabelTable, presence: Mapping[str, frozenset[str]]) -> Iterable[Problem]:
+    """A label that not one readable case has: its number may be mistyped, and nobody could learn it."""
+    for label in table.labels if presence else ():
+        if not any(label.name in found for found in presence.values()):
+            found, needed = f"'{label.name}' ({', '.join(map(str, label.members))}) in no readable case", "some with it"
+            remedy = "correct its number in the label table, or leave it out"
+            yield Problem("all", "", "label that no case has", found, needed, remedy, fatal=False)
 
 
 def _identical(same: list[Case]) -> Iterable[Problem]:

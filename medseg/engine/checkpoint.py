@@ -88,7 +88,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
             metadata = handle.metadata() or {}
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:
-        raise Refusal(path, found="no such file", needed="a checkpoint", remedy="check the run folder") from error
+        raise Refusal(
+            path, found="no such file", needed="a checkpoint", remedy="train to the end, or check the path"
+        ) from error
     except (SafetensorError, OSError) as error:
         raise Refusal(path, found=f"a damaged file ({error})", needed="a whole checkpoint", remedy=remedy) from error
     if KEY not in metadata:

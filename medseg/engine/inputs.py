@@ -133,8 +133,8 @@ def table_from(path: Path) -> LabelTable:
 
 
 def table_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Lines of a CSV, of which there must be some, with commas or semicolons between cells."""
-    found = _files.rows(path, columns=columns, delimiter="auto")
+    """Lines of a CSV, of which there must be some."""
+    found = _files.rows(path, columns=columns)
     if not found:
         raise Refusal(path, found="no lines below the header", needed="a line for each case", remedy="fill the table")
     return found

@@ -80,15 +80,21 @@ def load_scan(case: Case, read: Read, plan: Plan, *, readers: Mapping[str, Read]
     scan = load_image(case, read, policy=plan.channels_on_other_grids, readers=readers)
     files = ", ".join(str(path) for path in case.images.values())
     if len(scan.array) != len(plan.channels):
-        several = len(case.images) == 1 and bool(scan.channels) and bool(scan.source.instances)
+        alone = len(case.images) == 1
+        several = alone and bool(scan.channels) and bool(scan.source.instances)
+        remedy = "name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder"
+        if several:
+            remedy = (
+                "choose one of the volumes in the series by its number or name: --series /1, or "
+                f"'/{scan.channels[0]}', and the number of the series before the slash where there are several"
+            )
+        elif alone and len(scan.array) > len(plan.channels):
+            remedy = "the file holds several channels or time points: give a file with those that the model needs"
         raise Refusal(
             files,
             found=f"{len(scan.array)} channels" + (f" ({'; '.join(scan.channels)})" if several else ""),
             needed=f"{len(plan.channels)}: {', '.join(plan.channels)}",
-            remedy="choose one of the volumes in the series by its number or name: --series /1, or "
-            f"'/{scan.channels[0]}', and the number of the series before the slash where there are several"
-            if several
-            else "name one file for each channel: --channel NAME=FILE, or <case>_<channel> files in a folder",
+            remedy=remedy,
             code="channels",
         )
     if plan.unit and scan.unit != plan.unit:

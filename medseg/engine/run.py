@@ -63,7 +63,7 @@ class Run:
         if not (path / "recipe.yaml").is_file():
             raise Refusal(
                 path,
-                found="no recipe.yaml in it" if path.is_dir() else "no such folder",
+                found="no recipe.yaml in it" if path.is_dir() else "a file" if path.exists() else "no such folder",
                 needed="a run folder as `medseg train` makes it, or one zipped",
                 remedy="check the path",
             )

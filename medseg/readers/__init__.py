@@ -26,6 +26,10 @@ def find(path: Path) -> ModuleType:
         raise Refusal(
             path, found="nothing there", needed="a file or folder to read", remedy="correct the path", code="lost-input"
         )
+    if path.is_file() and not path.stat().st_size:
+        raise Refusal(
+            path, found="an empty file", needed="an image", remedy="copy or download it again", code="unreadable"
+        )
     name = knows(path)
     if name:
         return plugins.find("readers", name)

@@ -17,6 +17,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from medseg import config
+from medseg.engine import gather
 from tests import dicom_series, tiny
 from tests.tiny import Said, medseg_command
 
@@ -78,8 +80,8 @@ def test_voxels_without_a_value(untrained, recipe, data, tmp_path):
         (medseg_command("train", recipe, "--out", tmp_path / "run"), 2),
     ):
         assert_refused(said, str(scan), "1 voxels that are NaN or infinite", "(0, 3, 4, 5)", code=code)
-    assert medseg_command("check", recipe, "--json", tmp_path / "problems.json").code == 1
-    [problem] = json.loads((tmp_path / "problems.json").read_text())
+    assert medseg_command("check", recipe, "--json", tmp_path / "new" / "problems.json").code == 1
+    [problem] = json.loads((tmp_path / "new" / "problems.json").read_text())
     assert problem["case"] == "p1_a" and "NaN" in problem["found"] and problem["fatal"]
     assert not (tmp_path / "out" / "p1_a.nii.gz").exists()
 
@@ -184,6 +186,22 @@ def test_a_patient_on_both_sides(recipe, tmp_path):
     assert said.code == 1 and "p1_a" in said.out and "p1_b" in said.out
 
 
+def test_a_patient_in_two_spellings_is_one(recipe, data, caplog):
+    (data / "patients.csv").write_text("case,patient\np1_a,P1\np1_b,p1\np2_a,P2\np3_a,P3\n")
+    found = gather.cases(config.load(recipe))
+    assert [case.patient for case in found.cases] == ["P1", "P1", "P2", "P3"]
+    assert "patients 'P1' and 'p1' are taken for one" in caplog.text
+
+
+def test_brackets_in_the_table_of_problems(recipe, data):
+    (data / "patients.csv").unlink()
+    (data / "images" / "p1_a.nii.gz").rename(data / "images" / "p[copy].nii.gz")
+    (data / "labels" / "p1_a.nii.gz").unlink()
+    tiny.nifti(data / "labels" / "p[copy].nii.gz", np.zeros(tiny.SHAPE, np.uint8))
+    said = medseg_command("check", recipe, "split.folds=2")
+    assert said.code == 0 and "p[copy]" in said.out and "1 problem in 1 of 4 cases" in said.out, said
+
+
 def limited(limit: int, *words: object) -> Said:
     """medseg in a process that may write no file longer than `limit` bytes: writes fail as on a full disk."""
     done = subprocess.run(
@@ -232,6 +250,8 @@ def test_a_disk_too_full_for_the_labels(untrained, tmp_path):
     ("words", "part"),
     [
         (["predict", "RUN", "SCAN"], "found one path"),
+        (["predict", "SCAN", "RUN", "OUT"], "scan.nii.gz: found a file; needed a run folder"),
+        (["predict", "RUN", "SCAN", "SCAN"], "scan.nii.gz: found a file; needed a folder for the results"),
         (["predict", "RUN", "SCAN", "OUT", "--output", "nift"], "did you mean 'nifti'"),
         (["predict", "RUN", "SCAN", "OUT", "--set", "overlap=2"], "overlap: found 2"),
         (["predict", "RUN", "SCAN", "OUT", "--set", "mirror=[left]"], "mirror"),
@@ -263,4 +283,4 @@ def test_a_photograph_where_a_volume_is_needed(untrained, tmp_path):
 def test_a_photograph_has_other_channels_than_a_scan(untrained, tmp_path):
     Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(tmp_path / "photo.png")
     said = predict(untrained, tmp_path / "photo.png", tmp_path / "out")
-    assert_refused(said, "photo.png", "3 channels", "1: image", code=1)
+    assert_refused(said, "photo.png", "3 channels", "1: image", "a file with those that the model needs", code=1)

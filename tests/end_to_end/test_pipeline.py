@@ -299,10 +299,10 @@ def test_check_cuts_no_path_short_and_says_how_photographs_are_read(tmp_path):
             picture = np.squeeze(np.ones((30, 40, channels), np.uint8))
             Image.fromarray(picture).save(data / folder / f"{case}.png")
     said = medseg_command("check", recipe)
-    assert "7 problems in 4 of 4 cases" in said.out  # channels, and three that are the same as the first
+    assert "8 problems in 4 of 4 cases" in said.out  # channels; three are the same as the first; a label that none has
     assert said.code == 1 and "1 (image)" in said.out and "\N{HORIZONTAL ELLIPSIS}" not in said.out
     said = medseg_command("check", recipe, "dataset.files_hold=[red,green,blue]")
-    assert "1 (image)" not in said.out and "3 problems in 4 of 4 cases" in said.out
+    assert "1 (image)" not in said.out and "4 problems in 4 of 4 cases" in said.out
 
 
 def test_the_printed_plan_can_be_pasted_into_the_recipe(trained, tmp_path):

@@ -48,13 +48,14 @@ def began(out: Path) -> int:
     return found
 
 
-def test_what_is_done_is_not_done_again_and_what_failed_only_when_asked(model, tmp_path):
+def test_what_is_done_is_not_done_again_and_what_failed_only_when_asked(model, tmp_path, capfd):
     for seed, name in enumerate("ab"):
         sites.scan(tmp_path / "in" / f"{name}.nii.gz", seed)
     (tmp_path / "in" / "c.nii.gz").write_bytes(b"no scan")
     out = tmp_path / "out"
     first = batch(model, tmp_path / "in", out)
     assert first.code == 1, first
+    assert '"level": "info"' not in capfd.readouterr().err, "the workers' log is for machines; people have progress"
     assert [line.split()[:2] for line in first.out.splitlines()[:3]] == [["2", "done"], ["1", "failed:"], ["3", "in"]]
     assert {name: line["became"] for name, line in lines(out).items()} == {"a": "done", "b": "done", "c": "failed"}
     assert lines(out)["c"]["code"] in first.out and lines(out)["c"]["reason"].startswith(str(tmp_path / "in"))

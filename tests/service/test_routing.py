@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from medseg.engine.run import Run, export
+from medseg.refusal import Refusal
 from medseg.service.journal import Journal
 from medseg.service.journal.job import Job
 from medseg.service.routing import reading
@@ -104,6 +105,15 @@ def _one_process_reads(shared, monkeypatch) -> None:
 @pytest.fixture(scope="module")
 def abdomen(tmp_path_factory) -> Path:
     return dicom_study.write(tmp_path_factory.mktemp("abdomen"), dicom_study.abdomen(), shuffled=1)
+
+
+def test_mistyped_settings_of_a_site_are_named_in_plain_words(tmp_path):
+    text = "listen: {prot: 104}\nreceivers: {pacs: {kind: dicom, host: pacs, port: 104}}\n"
+    (tmp_path / "site.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(Refusal) as caught:
+        sites.load(tmp_path / "site.yaml")
+    assert "listen.prot: no such setting\n" in caught.value.found
+    assert "receivers.pacs.dicom.ae_title: not there, and needed\n" in caught.value.found
 
 
 def test_a_study_becomes_a_job_for_each_route_that_wants_it(journal, installed, runs, abdomen):

@@ -99,6 +99,7 @@ def test_commands_are_the_files(tmp_path):
     )
     for file in (ROOT / "medseg" / "commands").glob("[a-z]*.py"):
         assert f"  {file.stem.replace('_', '-')} " in done.stdout
+    assert "..." not in done.stdout.partition("Commands:")[2], "what a verb does is told to its end"
 
 
 def test_what_goes_to_worker_processes_can_be_pickled():

@@ -160,9 +160,16 @@ def test_empty_label_map_is_no_reason_to_stop(data: CaseSet) -> None:
     assert examine(data, read=read).presence["a1"] == frozenset()
 
 
+def test_a_label_that_no_case_has(data: CaseSet) -> None:
+    mistyped = replace(data, labels=LabelTable.of({"left": 1, "right": 2, "tumour": 22}))
+    problem = only(mistyped)
+    assert problem.case == "all" and problem.found.startswith("'tumour' (22)") and not problem.fatal
+
+
 def test_no_label_map(data: CaseSet) -> None:
     without = replace(data, cases=(replace(data.cases[0], target=None), *data.cases[1:]))
-    assert only(without).problem == "no label map"
+    problem = only(without)
+    assert (problem.problem, problem.file) == ("no label map", str(image_of(data.cases[0])))
     assert examine(without, read=read, need_labels=False).problems == ()
 
 

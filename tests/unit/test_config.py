@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from medseg import config
@@ -65,6 +65,7 @@ OVERRIDES = some.fixed_dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # drawing is slow on a busy machine
 @given(OVERRIDES)
 def test_load_of_dump_is_the_same_recipe(tmp_path_factory, overrides):
     folder = tmp_path_factory.getbasetemp()
@@ -170,7 +171,7 @@ def test_a_component_from_outside_the_package(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a: [", "valid YAML"), (b"- 1", "found list"), (b"", "found NoneType"), (b"\xff\xfe\xff", "valid YAML")],
+    [(b"a: [", "valid YAML"), (b"- 1", "found a list"), (b"", "found nothing"), (b"\xff\xfe\xff", "valid YAML")],
 )
 def test_files_that_are_no_recipe(tmp_path, content, message):
     (tmp_path / "r.yaml").write_bytes(content)
@@ -178,6 +179,13 @@ def test_files_that_are_no_recipe(tmp_path, content, message):
         config.load(tmp_path / "r.yaml")
     with pytest.raises(Refusal, match="no such file"):
         config.load(tmp_path / "absent.yaml")
+    with pytest.raises(Refusal, match=r"found a folder; needed a recipe"):
+        config.load(tmp_path)
+
+
+def test_a_key_without_a_value(tmp_path):
+    with pytest.raises(Refusal, match=r"train\.lr: found nothing; input should be a valid number"):
+        load(tmp_path, "train.lr=")
 
 
 def test_inference_settings_alone():

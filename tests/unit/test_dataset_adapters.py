@@ -57,6 +57,14 @@ def test_patient_patterns() -> None:
 # --- folder ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_folder_patients_as_spreadsheets_write_them(tmp_path: Path, delimiter: str) -> None:
+    options = folder.example(tmp_path)
+    text = "case,patient,centre\na1,A,\na2,A,\nb1,B,Ulm\n".replace(",", delimiter)
+    (tmp_path / "patients.csv").write_text(text, encoding="utf-8-sig")
+    assert [(case.patient, case.centre) for case in folder.cases(options).cases] == [("A", ""), ("A", ""), ("B", "Ulm")]
+
+
 def test_folder_patients(tmp_path: Path) -> None:
     options = folder.example(tmp_path)
     (tmp_path / "patients.csv").write_text("case,patient,centre,age,fold\na1,A,Ulm,40,1\na2,A,Ulm,41,1\nb1,B,Bern,,0\n")
@@ -103,6 +111,12 @@ def test_folder_asks_for_channels(tmp_path: Path) -> None:
     _examples.write_nifti(tmp_path / "images/t1/a1.nii.gz", 0)
     with pytest.raises(Refusal, match=r"channels: \[t1\]"):
         folder.cases(options)
+
+
+def test_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"gone: found no such folder; needed one with labels\.yaml") as caught:
+        folder.cases(folder.Options(root=tmp_path / "gone"))
+    assert "the folder that the command is called in" in caught.value.remedy
 
 
 def test_folder_incomplete(tmp_path: Path) -> None:
@@ -284,7 +298,7 @@ def test_table_without_labels_and_with_labels_yaml(tmp_path: Path) -> None:
     _examples.write_nifti(tmp_path / "x.nii.gz", 0)
     (tmp_path / "c.csv").write_text("case;patient;image;label\nx;p;x.nii.gz;\n", encoding="utf-8")
     (tmp_path / "labels.yaml").write_text("labels: {liver: 1}\n", encoding="utf-8")
-    data = table.cases(table.Options(root=tmp_path / "c.csv", delimiter=";"))
+    data = table.cases(table.Options(root=tmp_path / "c.csv"))
     assert data.cases[0].target is None and data.labels.names == ("liver",)
 
 

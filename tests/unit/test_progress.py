@@ -92,6 +92,7 @@ def test_work_inside_of_other_work_shows_no_bar_of_its_own(clock, monkeypatch):
 def test_a_case_is_told_of_in_tiles_megabytes_and_seconds(clock):
     """The first tile takes 10 s, for it warms up; those after it 2 s each."""
     steps: list[Step] = []
+    assert str(Step("ct", 2, 3, "", 0, 100)) == "ct (2 of 3): starting, 0 %"  # a worker has it, and loads the model
     course = Course(steps.append, "ct", 2, 3)
     course.stage("read")
     course.megabytes = 80

@@ -113,8 +113,9 @@ def _tell(what: str, reasons: Mapping[Path, str]) -> None:
 def _tell_attributes(tally: Counter[tuple[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
     table = Table(Column("attribute", overflow="fold"), "what", Column("times", justify="right"))
     for (name, what), count in sorted(tally.items()):
-        table.add_row(name, what, str(count))
+        table.add_row(*map(Text, (name, what, str(count))))
     Console().print(table)

@@ -85,7 +85,9 @@ def load(path: Path) -> Site:
 
 
 def _told(error: ValidationError) -> str:
-    lines = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+    """A line a mistake, without the value, which may be a password."""
+    words = {"extra_forbidden": "no such setting", "missing": "not there, and needed"}
+    lines = (f"{'.'.join(map(str, one['loc']))}: {words.get(one['type'], one['msg'])}" for one in error.errors())
     return "\n  " + "\n  ".join(lines) + "\n"
 
 

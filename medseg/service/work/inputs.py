@@ -256,7 +256,7 @@ def _of_case(case: Case, series: str = "") -> Input:
 def _table(path: Path, needs: Needs) -> list[Input]:
     """Lines of a table: a column scan, or one for each channel; case (else the scan's name) and series where it has
     them. Paths are relative to the table."""
-    rows, columns = _files.rows(path, columns=(), delimiter="auto"), set(_files.columns(path))
+    rows, columns = _files.rows(path, columns=()), set(_files.columns(path))
     channels = needs.channels if set(needs.channels) <= columns and "scan" not in columns else ("scan",)
     if not set(channels) <= columns:
         raise Refusal(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -49,7 +50,9 @@ class Child:
     def __init__(self, site: Site, role: str, number: int):
         self.owner = liveness.name(role if role != "worker" else f"worker{number}")
         context = multiprocessing.get_context("spawn")
-        arguments = (role, shared_out(site), self.owner, environment(site, number) if role == "worker" else {})
+        own = environment(site, number) if role == "worker" else {}
+        level = logging.getLogger("medseg.service").getEffectiveLevel()
+        arguments = (role, shared_out(site), self.owner, own, level)
         self._starved = starved()
         self._process = context.Process(target=post.main, args=arguments, name=self.owner)
         self._process.start()

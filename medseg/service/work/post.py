@@ -37,14 +37,14 @@ IDLE_S = 0.5
 GLANCE_S = 0.2
 
 
-def main(role: str, site: Site, owner: str, environment: dict[str, str]) -> None:
-    """The whole of a child process. It ends with its parent, however that ends."""
+def main(role: str, site: Site, owner: str, environment: dict[str, str], level: int) -> None:
+    """The whole of a child process. It ends with its parent, however that ends, and logs what its parent would."""
     os.environ |= environment
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says what it means
     asked: list[int] = []  # an Event that the main thread waits for must not be set by a signal in the same thread
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    logs.begin()
+    logs.begin(level)
     from sqlalchemy.exc import DBAPIError
 
     try:
