@@ -17,8 +17,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from medseg import config
-from medseg.engine import gather
 from tests import dicom_series, tiny
 from tests.tiny import Said, medseg_command
 
@@ -184,13 +182,6 @@ def test_a_patient_on_both_sides(recipe, tmp_path):
     assert not (tmp_path / "run" / "split.json").exists() and not (tmp_path / "cache").exists()
     said = medseg_command("check", recipe, *words)
     assert said.code == 1 and "p1_a" in said.out and "p1_b" in said.out
-
-
-def test_a_patient_in_two_spellings_is_one(recipe, data, caplog):
-    (data / "patients.csv").write_text("case,patient\np1_a,P1\np1_b,p1\np2_a,P2\np3_a,P3\n")
-    found = gather.cases(config.load(recipe))
-    assert [case.patient for case in found.cases] == ["P1", "P1", "P2", "P3"]
-    assert "patients 'P1' and 'p1' are taken for one" in caplog.text
 
 
 def test_brackets_in_the_table_of_problems(recipe, data):

@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
+from medseg.service.association import Rejected, Unanswered, associated
 from medseg.service.delivery.commitment import Commitments
 from medseg.service.delivery.way import (
     AGAIN,
@@ -93,19 +94,20 @@ class StoreWay:
             wanted.setdefault(instance.sop_class, []).extend(syntaxes)
         offered = [build_context(name, [one]) for name, some in wanted.items() for one in dict.fromkeys(some)]
         offered.append(build_context(Verification, list(PLAIN)))  # else nobody could tell that all others were refused
-        association = self._entity.associate(
-            self._to.host,
-            self._to.port,
-            offered,
-            ae_title=self._to.ae_title,
-            tls_args=self._tls,
-            evt_handlers=self._commitments.handlers,
-        )
-        if association.is_rejected:
-            answer = association.acceptor.primitive
-            raise Again(f"{self._named} rejects the association: {answer.reason_str} ({answer.result_str})")
-        if not association.is_established:
-            raise Again(f"no association with {self._named}: nobody answers there, or not as expected")
+        try:
+            association = associated(
+                self._entity,
+                self._to.host,
+                self._to.port,
+                contexts=offered,
+                ae_title=self._to.ae_title,
+                tls_args=self._tls,
+                handlers=self._commitments.handlers,
+            )
+        except Rejected as error:
+            raise Again(f"{self._named} rejects the association: {error}") from None
+        except Unanswered:
+            raise Again(f"no association with {self._named}: nobody answers there, or not as expected") from None
         try:
             yield association
         finally:

@@ -18,6 +18,7 @@ from pynetdicom.sop_class import (
 )
 
 from medseg.refusal import Refusal
+from medseg.service.association import Rejected, Unanswered, associated
 from medseg.service.intake import asking, server
 from medseg.service.intake.asking import ANSWERED, Found
 from medseg.service.intake.room import Room
@@ -162,21 +163,22 @@ class Archive:
         entity.maximum_pdu_size = server.PDU_BYTES
         source = self._source
         security = {"tls_args": (certificates.client(self._site, source.tls), source.host)} if source.tls else {}
-        association = entity.associate(
-            source.host,
-            source.port,
-            contexts=contexts,
-            ae_title=source.ae_title,
-            ext_neg=roles,
-            evt_handlers=handlers,
-            **security,
-        )
-        if association.is_rejected:
-            answer = association.acceptor.primitive
-            reason = getattr(answer, "reason_str", "") or "it does not say why"
-            raise self._refused(f"no association: {reason}", remedy="check both AE titles, and who it lets in")
-        if not association.is_established:
-            raise self._refused("nobody who answers", remedy="check host, port, TLS and whether it runs")
+        try:
+            association = associated(
+                entity,
+                source.host,
+                source.port,
+                contexts=contexts,
+                ae_title=source.ae_title,
+                ext_neg=roles,
+                handlers=handlers,
+                **security,
+            )
+        except Rejected as error:
+            remedy = "check both AE titles, and who it lets in"
+            raise self._refused(f"no association: {error}", remedy=remedy) from None
+        except Unanswered:
+            raise self._refused("nobody who answers", remedy="check host, port, TLS and whether it runs") from None
         try:
             if not association.accepted_contexts:
                 raise self._refused("none of what was asked for", remedy="see what it can do (conformance statement)")

@@ -80,17 +80,19 @@ def _folder(what: str, folder: Path) -> Finding:
 def _echo(site: Site, what: str, where: tuple[str, int], calling: str, called: str, tls: Tls | None) -> Finding:
     """Verification (DICOM PS3.4 Annex A)."""
     pynetdicom = need("pynetdicom", extra="service", purpose="ask archives whether they answer")
+    from medseg.service.association import Rejected, Unanswered, associated
+
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in the finding
     entity = pynetdicom.AE(calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = WAIT_S
     entity.add_requested_context(VERIFICATION)
     secured = (contexts.client(site, tls), where[0]) if tls else None
     named = f"{called} at {where[0]}:{where[1]}"
-    association = entity.associate(*where, ae_title=called, tls_args=secured)
-    if association.is_rejected:
-        reason = association.acceptor.primitive.reason_str
-        return Finding(what, "bad", f"{named} rejects {calling}: {reason}", "let it know this AE title")
-    if not association.is_established:
+    try:
+        association = associated(entity, *where, ae_title=called, tls_args=secured)
+    except Rejected as error:
+        return Finding(what, "bad", f"{named} rejects {calling}: {error}", "let it know this AE title")
+    except Unanswered:
         return Finding(what, "bad", f"{named} does not answer", "see whether it runs; a firewall?")
     try:
         status = association.send_c_echo().get("Status")
