@@ -47,7 +47,7 @@ class CaseSet:
     """What a data set adapter yields: its cases, the names of their channels and their label table.
 
     Raises:
-        Refusal: two patients that differ only in how they are written, or that share an image: that would be one
+        Refusal: two patients that differ only in how they are written, or that share their images: that would be one
             patient on two sides of a split.
     """
 
@@ -56,18 +56,19 @@ class CaseSet:
     labels: LabelTable
 
     def __post_init__(self) -> None:
-        first: dict[str | Path, Case] = {}
+        first: dict[str | tuple[Path, ...], Case] = {}
         for case in self.cases:
-            keys: list[str | Path] = [person(case.patient), *case.images.values()]
-            for other in (first.setdefault(key, case) for key in keys):
+            # all images together: a single one may be an atlas, or zeros for what was not taken
+            keys: list[str | tuple[Path, ...]] = [person(case.patient), tuple(case.images.values())]
+            for other in (first.setdefault(key, case) for key in keys if key):
                 if other.patient != case.patient:
                     raise _of_two(case, other)
 
 
 def _of_two(case: Case, other: Case) -> Refusal:
-    same = sorted(set(case.images.values()) & set(other.images.values()))
+    same = case.images == other.images
     return Refusal(
-        same[0] if same else f"case '{case.id}'",
+        next(iter(case.images.values())) if same and case.images else f"case '{case.id}'",
         found=f"patient {case.patient!a} for case '{case.id}', and {other.patient!a} for case '{other.id}'",
         needed="one patient for an image, and one way of writing each patient",
         remedy="write both alike if they are one, else give them ids that differ in more than small and capital "

@@ -298,7 +298,7 @@ def _double_ids(cases: CaseSet) -> Iterable[Problem]:
 
 
 def _leaking(cases: CaseSet, split: Split | None) -> Iterable[Problem]:
-    if split is None or split.stamp:
+    if split is None or split.stamp == splits.STAMP:
         return
     known = {case.id for case in cases.cases}
     for side in (split.train, split.validation):

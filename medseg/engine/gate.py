@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,13 @@ class Gate:
     """A loaded slice classifier and the probability from which a slice is flagged (for any of its classes).
 
     Attributes:
-        learned: whom it has learned from; nobody where that is not known (an exported run does not say).
+        run: where it comes from.
         cost: what it is known to lose, in a sentence.
     """
 
     predictor: Predictor
     threshold: float = 0.5
-    learned: Learned = field(default_factory=Learned)
+    run: Run | None = None
     cost: str = ""
 
     @classmethod
@@ -55,7 +55,13 @@ class Gate:
             )
         if not 0 <= threshold <= 1:
             raise Refusal("--gate-threshold", found=f"{threshold:g}", needed="0 to 1", remedy="correct it")
-        return cls(predictor, threshold, learned.by(opened), _known_cost(opened, threshold))
+        return cls(predictor, threshold, opened, _known_cost(opened, threshold))
+
+    @property
+    def learned(self) -> Learned:
+        """Whom it has learned from, which its data set is listed for; nobody where that is not known (an exported run
+        does not say)."""
+        return learned.by(self.run) if self.run else Learned()
 
     def __call__(self, case: Case, scan: Volume, prediction: Prediction) -> tuple[Prediction, dict[str, Any]]:
         """The prediction without what lies outside flagged slices, and facts for the record."""

@@ -22,8 +22,8 @@ class Learned:
 
     Attributes:
         cases: their ids.
-        people: their patients, as `person` writes them; none of a run whose data are not here any more.
-        by_name: whether the patients of some are not known, so that names of cases alone can be compared.
+        people: their patients, as `person` writes them, as far as their data are here.
+        by_name: whether the patients of some are not known: names of cases alone can be compared then, or nothing.
     """
 
     cases: frozenset[str] = frozenset()
@@ -46,7 +46,11 @@ def by(run: Run) -> Learned:
 
 
 def before(recipe: Recipe) -> Learned:
-    """What the weights have learned from that `recipe.init` names; nothing where no run folder says."""
+    """What the weights have learned from that `recipe.init` names, as far as a run folder, or one zipped, says so.
+
+    Raises:
+        Refusal: there is no such run.
+    """
     return _beginning(recipe, frozenset())
 
 
@@ -66,15 +70,20 @@ def _chain(run: Run, seen: frozenset[Path]) -> Learned:
         return Learned()
     own = run.learned_from
     try:
-        people = frozenset(person(case.patient) for case in gather.cases(run.recipe).cases if case.id in own)
-    except Refusal:
-        people = frozenset()
-    return Learned(own, people, bool(own) and not people) | _beginning(run.recipe, seen | {folder})
+        found = [case for case in gather.cases(run.recipe).cases if case.id in own]
+    except (Refusal, OSError):  # somebody else's data, which may be gone or closed
+        found = []
+    known = Learned(own, frozenset(person(case.patient) for case in found), not own or len(found) < len(own))
+    try:
+        return known | _beginning(run.recipe, seen | {folder})
+    except (Refusal, OSError):
+        return known | Learned(by_name=True)
 
 
 def _beginning(recipe: Recipe, seen: frozenset[Path]) -> Learned:
     if recipe.init is None:
         return Learned()
     path = recipe.init.weights
-    folder = path.parent if path.suffix == ".safetensors" else path
-    return _chain(Run(folder), seen) if (folder / "recipe.yaml").is_file() else Learned()
+    if path.suffix == ".safetensors" and not (path.parent / "recipe.yaml").is_file():
+        return Learned(by_name=True)
+    return _chain(Run(path.parent) if path.suffix == ".safetensors" else Run.open(path), seen)

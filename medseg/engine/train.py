@@ -23,7 +23,7 @@ from medseg.case import Case
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource, rarest
-from medseg.data.splits import Split
+from medseg.data.splits import STAMP, Split
 from medseg.engine import curriculum, fit, groups, precision, shard, state, step, validate, weights
 from medseg.engine import device as devices
 from medseg.engine.claim import alone, claim
@@ -297,7 +297,7 @@ def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> No
             "training patients": str(len({case.patient for case in training})),
             "validation cases": str(len(split.validation)),
         },
-        split=f"{recipe.split.kind}, by patient" if not split.stamp else recipe.split.kind,
+        split=recipe.split.kind if split.stamp == STAMP else f"{recipe.split.kind}, by patient",
         metrics=[
             {"measured on": "validation cases, as prepared; they also chose the weights", f"mean {measure}": best}
         ],

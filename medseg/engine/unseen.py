@@ -23,8 +23,8 @@ CHOSEN = (
 )
 ELSEWHERE = "Other cases than the run's own: none is of a patient that it was trained on."
 BY_NAME = (
-    "Other cases than the run's own, as far as their names tell: the data that it was trained on are not here, and "
-    "patients could not be compared."
+    "Other cases than the run's own, as far as names tell: of some that it was trained on, or that its first weights "
+    "were, nothing says here whose they are, and patients could not be compared."
 )
 OF_DATA = ("dataset", "labels", "paint")
 """Parts of a recipe that say which cases are scored, and what their label maps mean."""
@@ -102,7 +102,8 @@ def _elsewhere(run: Run, recipe: config.Recipe) -> Sample:
     if known:
         raise Refusal(
             f"data set {recipe.dataset.name}",
-            found=f"{len(known)} cases, or cases of patients, that the run was trained on, such as {known[0]}",
+            found=f"{len(known)} cases, or cases of patients, that the run was trained on, or the weights that it "
+            f"began with, such as {known[0]}",
             needed="patients that it has not seen",
             remedy="choose another part or data set; rename cases and patients that are others in truth",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,3 +90,44 @@ def test_each_fold_is_stamped_by_who_validates_in_it(data: Path, tmp_path: Path)
         crossvalidation.train_folds(given, tmp_path / "all", announce=[].append, train=lambda folder: 1)
     stamps = [Run(tmp_path / "all" / f"fold{n}").read("split.json")["stamp"] for n in range(3)]
     assert stamps[:2] == ["", ""] and stamps[2].startswith(STAMP)
+
+
+def test_a_whole_run_zipped_says_it_too(data: Path, tmp_path: Path) -> None:
+    first = run(tmp_path / "first", ["p1_b"])
+    shutil.make_archive(str(tmp_path / "first"), "zip", first.folder)
+    given = recipe(data, f"init.weights={tmp_path / 'first.zip'}", "split.fold=2")
+    assert (
+        "(p1)"
+        in learned.stamped(
+            material.divide(given, material.suitable(given), None), material.suitable(given), given
+        ).stamp
+    )
+
+
+@pytest.mark.parametrize("left", ["nothing", "a part"])
+def test_where_some_are_not_known_it_says_so(data: Path, tmp_path: Path, left: str) -> None:
+    first = run(tmp_path / "first", ["p1_b", "gone"])
+    if left == "nothing":
+        first.path("split.json").unlink()
+    assert learned.by(first).by_name
+    second = run(tmp_path / "second", ["p2_a"], f"init.weights={first.folder}")
+    assert learned.by(second).by_name and "p2" in learned.by(second).people
+
+
+def test_data_that_may_not_be_listed_stop_nothing(data: Path, tmp_path: Path, monkeypatch) -> None:
+    def closed(recipe):
+        raise PermissionError(13, "Permission denied", "images")
+
+    first = run(tmp_path / "first", ["p1_b"])
+    second = run(tmp_path / "second", ["p2_a"], f"init.weights={first.folder}")
+    monkeypatch.setattr(learned.gather, "cases", closed)
+    assert learned.by(second) == learned.Learned(frozenset({"p1_b", "p2_a"}), frozenset(), True)
+    monkeypatch.undo()
+    first.path("recipe.yaml").write_text("train: [", encoding="utf-8")
+    assert learned.by(second) == learned.Learned(frozenset({"p1_b", "p2_a"}), frozenset({"p2"}), True)
+
+
+def test_weights_of_nobody_known(data: Path, tmp_path: Path) -> None:
+    first = run(tmp_path / "first", ["p1_b"])
+    bare = first.path("weights.safetensors").rename(tmp_path / "bare.safetensors")
+    assert learned.before(recipe(data, f"init.weights={bare}")) == learned.Learned(by_name=True)

@@ -198,3 +198,5 @@ def test_one_image_of_two_patients_is_refused() -> None:
     with pytest.raises(Refusal, match=r"scans/1\.nii\.gz: found patient 'lesion2' .* 'lesion1' for case"):
         CaseSet((a, b), ("image",), table)
     CaseSet((a, replace(b, patient="lesion1")), ("image",), table)
+    shared = [replace(case, images={**case.images, "own": Path(case.id)}) for case in (a, b)]
+    CaseSet(tuple(shared), ("image", "own"), table)
