@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
 from medseg import readers, scratch
-from medseg.dicom import codec, headers, pixels
+from medseg.dicom import codec, headers, parse, pixels
 from medseg.dicom.frames import Frame
 from medseg.refusal import Refusal
 from tests import dicom_series as ds
@@ -137,6 +138,19 @@ def test_floating_point_pixels(tmp_path: Path, keyword: str) -> None:
     found = written(tmp_path, dataset, uid.ExplicitVRLittleEndian)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, values.astype(np.float32))
+
+
+def test_a_deflated_file_is_read_whatever_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last piece may come out after all of the file is taken in."""
+    whole = zlib.compress(bytes(1000), wbits=-zlib.MAX_WBITS)
+    (tmp_path / "a").write_bytes(whole)
+    for size in (1000, *range(740, 1000)):
+        monkeypatch.setattr(parse, "CHUNK_BYTES", size)
+        with (tmp_path / "a").open("rb") as handle:
+            assert parse._inflated(tmp_path / "a", handle).read() == bytes(1000)
+    (tmp_path / "a").write_bytes(whole[:-1])
+    with (tmp_path / "a").open("rb") as handle, pytest.raises(EOFError):
+        parse._inflated(tmp_path / "a", handle)
 
 
 def test_deflated_and_big_endian(tmp_path: Path) -> None:
