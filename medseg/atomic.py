@@ -41,6 +41,16 @@ def replacing(path: Path, *, former: Path | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file that somebody named on the command line. What is no file (a pipe, /dev/stdout) or a link is not
+    replaced but written to."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_text(text, encoding="utf-8")
+        return
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """The same for a folder. A folder that is already at `path` is replaced."""

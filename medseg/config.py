@@ -222,7 +222,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         Refusal: no such file, not YAML, or one or more mistakes (all are listed).
     """
-    if not path.is_file():
+    if path.is_dir() or not path.exists():  # a pipe is as good as a file
         found = "a folder" if path.is_dir() else "no such file"
         raise Refusal(path, found=found, needed="a recipe (YAML)", remedy="check the path")
     try:

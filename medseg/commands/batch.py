@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +13,19 @@ import typer
 Quality = Literal["fast", "standard", "best"]
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """What becomes of each case is told as progress; the service's log has warnings alone, here and in the workers."""
+    logger = logging.getLogger("medseg.service")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@_quietly()
 def command(
     run: Annotated[Path, typer.Argument(help="Run folder (or one zipped), or a folder of folds: the model.")],
     inputs: Annotated[
@@ -54,8 +70,6 @@ def command(
     takes longer than --limit-s is tried again by itself, and put aside after --tries. `medseg jobs show OUT JOB` tells
     all that happened to one. Exit code 1 unless all are done.
     """
-    import logging
-
     from medseg import interrupts
     from medseg import progress as showing
     from medseg.refusal import Refusal
@@ -71,7 +85,6 @@ def command(
         raise Refusal(
             "medseg batch", found="one path", needed="scans, and a folder for the results", remedy="add the folder"
         )
-    logging.getLogger("medseg.service").setLevel(logging.WARNING)  # what becomes of each case is told as progress
     *paths, last = inputs
     out = Path(last)
     wanted = tuple(name.strip() for name in labels.split(",") if name.strip())

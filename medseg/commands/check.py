@@ -44,9 +44,7 @@ def command(
         )
     problems = [*checked.problems, *split_problems(cases, loaded.split, checked.presence)]
     if json_file:
-        text = json.dumps([asdict(one) for one in problems], indent=2, default=str) + "\n"
-        with atomic.replacing(json_file) as partial:
-            partial.write_text(text, encoding="utf-8")
+        atomic.write_text(json_file, json.dumps([asdict(one) for one in problems], indent=2, default=str) + "\n")
     if not problems:
         print(f"{len(cases.cases)} cases, no problem")
         return
@@ -57,7 +55,12 @@ def command(
         table.add_row(*map(Text, cells))  # as they are: rich takes [words] for markup
     Console().print(table)
     named = {name for problem in problems for name in problem.case.split(" and ")}  # of identical images, both
-    concerned = sum("all" in named or case.id in named for case in cases.cases)
-    print(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {concerned} of {len(cases.cases)} cases")
+    everywhere = any(problem.case == "all" and problem.fatal for problem in problems)
+    concerned = sum(everywhere or case.id in named for case in cases.cases)
+    count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+    if concerned:
+        print(f"{count} in {concerned} of {len(cases.cases)} cases")
+    else:
+        print(f"{count} of the data set as a whole; none of its {len(cases.cases)} cases has one")
     if any(problem.fatal for problem in problems):
         raise typer.Exit(1)

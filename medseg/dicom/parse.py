@@ -118,13 +118,13 @@ def _inflated(path: Path, handle: BinaryIO) -> BinaryIO:
     inflating, pieces, found = zlib.decompressobj(-zlib.MAX_WBITS), [], 1
     size = path.stat().st_size
     packed = handle.read(CHUNK_BYTES)
-    while packed and not inflating.eof:
+    while not inflating.eof:
         pieces.append(inflating.decompress(packed, CHUNK_BYTES))
+        if not packed and not pieces[-1]:  # what is taken in may come out later
+            raise EOFError("a deflated file that is cut")
         found += len(pieces[-1])
         refuse_absurd(path, found, size, "attributes", times=TIMES, unquestioned=SMALL_BYTES)
         packed = inflating.unconsumed_tail or handle.read(CHUNK_BYTES)
-    if not inflating.eof:
-        raise EOFError("a deflated file that is cut")
     return io.BytesIO(b"".join(pieces))
 
 

@@ -15,6 +15,7 @@ from medseg.dicom.frames import Frame
 from medseg.dicom.headers import Header
 from medseg.dicom.preflight import Finding, Verdict, images, listed
 from medseg.dicom.series import Series
+from medseg.dicom.values import changes_values
 
 LOCALIZER = "LOCALIZER"
 TURNED_DEGREES = 1.0
@@ -105,12 +106,14 @@ def split(series: Series) -> Split:
         for direction, _, parts in divided
         for name, members in parts
     ]
-    half = [finding for _, members in volumes for finding in _half_rescaled(members)]
-    findings = [*_mixtures(series), *half, *(_left_out(one) for one in dropped)]
+    findings = [*_mixtures(series), *(_left_out(one) for one in dropped)]
     if len(volumes) > 1:
         ways = dict.fromkeys(way for direction, way, _ in divided if way)
         findings.append(_several([name for name, _ in volumes], [*(["orientation"] * (len(groups) > 1)), *ways]))
-    stacks = (Stack(members, name, number, tuple(findings)) for number, (name, members) in enumerate(volumes, start=1))
+    stacks = (
+        Stack(members, name, number, (*findings, *_half_rescaled(members)))
+        for number, (name, members) in enumerate(volumes, start=1)
+    )
     return Split(tuple(stacks), tuple(dropped))
 
 
@@ -204,8 +207,7 @@ def _mixtures(series: Series) -> list[Finding]:
 def _half_rescaled(frames: Sequence[Frame]) -> Iterator[Finding]:
     """Slices of a volume that lost their rescaling: their values would be off by what it does to the others."""
     lacking = [frame.instance.path.name for frame in frames if not frame.rescaled]
-    others = {(frame.slope, frame.intercept) for frame in frames if frame.rescaled}
-    if lacking and others - {(1.0, 0.0)}:
+    if lacking and changes_values(frames):
         text = (
             f"{images(len(lacking))} without the rescale slope and intercept that the others have ({listed(lacking)})"
         )

@@ -41,6 +41,11 @@ def unit_of_ct(headers: Sequence[Header], frames: Sequence[Frame]) -> str:
     return "HU" if all(frame.rescaled for frame in frames) else "not stated"
 
 
+def changes_values(frames: Sequence[Frame]) -> bool:
+    """Whether a slice has a rescale that is not that of values as they are stored."""
+    return any(frame.rescaled and (frame.slope, frame.intercept) != (1.0, 0.0) for frame in frames)
+
+
 def _pictures(own: Sequence[Header]) -> Iterator[tuple[str, str, str]]:
     burned = [header.path.name for header in own if header.more["BurnedInAnnotation"].upper() == "YES"]
     if burned:
@@ -62,7 +67,7 @@ def _pictures(own: Sequence[Header]) -> Iterator[tuple[str, str, str]]:
 def _rescale(own: Sequence[Header], frames: Sequence[Frame]) -> Iterator[tuple[str, str, str]]:
     modality = own[0].modality
     without = [frame.instance.path.name for frame in frames if not frame.rescaled]
-    if without and modality == "CT":
+    if without and modality == "CT" and not changes_values(frames):  # else the stack is refused for it
         text = f"no rescale slope and intercept in {len(without)} of {len(frames)} slices ({listed(without)})"
         yield "rescale", text, "make sure that stored values are Hounsfield units"
     zero = [frame.instance.path.name for frame in frames if not frame.slope]

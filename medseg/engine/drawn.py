@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from medseg.transforms.channels import difference, reoriented, same_place
 from medseg.volume import Volume
 
 HAND = "corrected or drawn by a person, or left as it was: the file does not tell"
+
+
+SEGMENTS = "give a .seg.nrrd, whose segments have names: `medseg predict --output seg_nrrd` makes one"
 
 
 def on_scan(path: Path, scan: Volume, case: str, table: LabelTable | None = None) -> Prediction:
@@ -62,6 +66,14 @@ def on_scan(path: Path, scan: Volume, case: str, table: LabelTable | None = None
 def _encoded(path: Path, values: np.ndarray, table: LabelTable) -> np.ndarray:
     """The network target of a label map (I, J, K). Of regions, it may hold the numbers that were trained on, or those
     that a prediction is painted with; where it could be either, both have to mean the same."""
+    covering = None if table.exclusive else _covering(values, table)
+    if covering:
+        raise Refusal(
+            path,
+            found=f"the numbers that predictions are painted with, where {covering} overlap and a voxel shows only one",
+            needed="a map from which every region follows",
+            remedy=SEGMENTS,
+        )
     unknown = table.unknown(values)
     painted = None if table.exclusive else _unpainted(values, table)
     if unknown and painted is None:
@@ -80,13 +92,27 @@ def _encoded(path: Path, values: np.ndarray, table: LabelTable) -> np.ndarray:
         path,
         found="numbers that predictions are painted with, and that mean other regions where labels are trained on",
         needed="a map whose numbers mean one thing",
-        remedy="give a .seg.nrrd, whose segments have names: `medseg predict --output seg_nrrd` makes one",
+        remedy=SEGMENTS,
     )
+
+
+def _painted(values: np.ndarray, table: LabelTable) -> bool:
+    return set(np.unique(values).tolist()) <= {0, *(label.index for label in table.labels)}
+
+
+def _covering(values: np.ndarray, table: LabelTable) -> str:
+    """Of a map that may be painted, two regions of which one lies on the other without being a part of it."""
+    for one, other in combinations(table.labels, 2) if _painted(values, table) else ():
+        common = {*one.members} & {*other.members}
+        partly = common and common not in ({*one.members}, {*other.members})
+        if partly and np.isin(values, (one.index, other.index)).any():
+            return f"{one.name} and {other.name}"
+    return ""
 
 
 def _unpainted(values: np.ndarray, table: LabelTable) -> np.ndarray | None:
     """What was painted, (R, I, J, K): a region lies on top of those that it is a part of. None: other numbers."""
-    if set(np.unique(values).tolist()) - {0, *(label.index for label in table.labels)}:
+    if not _painted(values, table):
         return None
     parts = [[one.index for one in table.labels if {*one.members} <= {*label.members}] for label in table.labels]
     return np.stack([np.isin(values, numbers) for numbers in parts]).astype(np.uint8)

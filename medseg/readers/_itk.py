@@ -18,6 +18,7 @@ PATIENT = tuple(f"{side}-superior" for side in ("right-anterior", "left-anterior
 MILLIMETRE = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "")
 ZLIB, GZIPPED = 15, 31
 """`wbits`."""
+FOUR = "save it as a vector image (sitk.Compose) or as .mha, which keep where the patient's axes are"
 DAMAGED = "copy or download the file again"
 
 
@@ -31,8 +32,11 @@ def refuse_unplaced(path: Path, space: str) -> None:
     fields = _nrrd(path)
     units = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))[:3]
     other = [unit for unit in units if unit.lower() not in MILLIMETRE]
+    remedy = "correct the header's lines, or save it again in 3D Slicer where it is seen in its true place"
     if not space.startswith(PATIENT):
         found = f"{f'space {space!r}' if space else 'no space'}, so left and right are unknown"
+        if not space and fields.get("spacedimension") == "4":
+            found, remedy = f"{found}, as ITK writes every 4-D image", FOUR
     elif "spacedirections" not in fields:
         found = "no space directions, so the size of a voxel is unknown"
     elif other:
@@ -43,7 +47,7 @@ def refuse_unplaced(path: Path, space: str) -> None:
         path,
         found=found,
         needed="the axes of the patient (space: left-posterior-superior, ...), and space directions in millimetres",
-        remedy="correct the header's lines, or save it again in 3D Slicer where it is seen in its true place",
+        remedy=remedy,
     )
 
 
@@ -100,8 +104,9 @@ def _unpacked(handle: BinaryIO) -> Iterator[bytes]:
     """The bytes, some at a time; zlib's or gzip's checksum is compared."""
     packed = handle.read(_voxels.CHUNK_BYTES)
     inflating = isal_zlib.decompressobj(GZIPPED if packed.startswith(_voxels.GZIP) else ZLIB)
-    while packed and not inflating.eof:
-        yield inflating.decompress(packed, _voxels.CHUNK_BYTES)
+    while not inflating.eof:
+        piece = inflating.decompress(packed, _voxels.CHUNK_BYTES)
+        if not packed and not piece:  # what is taken in may come out later
+            raise EOFError("a stream that is cut")
+        yield piece
         packed = inflating.unconsumed_tail or handle.read(_voxels.CHUNK_BYTES)
-    if not inflating.eof:
-        raise EOFError("a stream that is cut")

@@ -42,7 +42,8 @@ def read(path: Path, options: Options) -> Volume:
 
     Raises:
         Refusal: damaged, complex, not 3-D or 4-D, or with NaN or infinite voxels; segments without a layer; an NRRD
-            whose space is not the patient's, or not in millimetres.
+            whose space is not the patient's, or not in millimetres. ITK writes none for a 4-D image, so that
+            SimpleITK's 4-D .nrrd are refused, and its 4-D .mha read.
     """
     import SimpleITK as sitk
 

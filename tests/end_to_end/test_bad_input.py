@@ -82,6 +82,15 @@ def test_voxels_without_a_value(untrained, recipe, data, tmp_path):
     [problem] = json.loads((tmp_path / "new" / "problems.json").read_text())
     assert problem["case"] == "p1_a" and "NaN" in problem["found"] and problem["fatal"]
     assert not (tmp_path / "out" / "p1_a.nii.gz").exists()
+    link, pipe = tmp_path / "link.json", tmp_path / "pipe"  # as /dev/stdout is one, or what a shell's >(...) gives
+    link.symlink_to(tmp_path / "linked.json")
+    os.mkfifo(pipe)
+    with pipe.open("r+b", buffering=0) as reading:
+        for target in (link, pipe):
+            medseg_command("check", recipe, "--json", target)
+        assert link.is_symlink() and pipe.is_fifo()
+        expected = (tmp_path / "new" / "problems.json").read_bytes()
+        assert link.read_bytes() == reading.read(2**16) == expected
 
 
 @pytest.mark.parametrize("verb", ["prepare", "train"])

@@ -288,6 +288,8 @@ def test_prepare_prints_the_plan_and_check_finds_no_problem(trained):
     plan = json.loads(succeed("prepare", trained.recipe).out)
     assert plan["patch"] == [16, 16, 16] and plan["spacing_mm"] == [1.5, 1.5, 2]
     assert "4 cases, no problem" in succeed("check", trained.recipe).out
+    said = succeed("check", trained.recipe, "labels={first: 1, second: 2, third: 7}")
+    assert "1 problem of the data set as a whole; none of its 4 cases has one" in said.out
 
 
 def test_check_cuts_no_path_short_and_says_how_photographs_are_read(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def test_what_is_done_is_not_done_again_and_what_failed_only_when_asked(model, t
     out = tmp_path / "out"
     first = batch(model, tmp_path / "in", out)
     assert first.code == 1, first
+    assert logging.getLogger("medseg.service").level == logging.NOTSET, "quiet for as long as the command lasts"
     assert '"level": "info"' not in capfd.readouterr().err, "the workers' log is for machines; people have progress"
     assert [line.split()[:2] for line in first.out.splitlines()[:3]] == [["2", "done"], ["1", "failed:"], ["3", "in"]]
     assert {name: line["became"] for name, line in lines(out).items()} == {"a": "done", "b": "done", "c": "failed"}

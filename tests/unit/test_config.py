@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,15 @@ def test_files_that_are_no_recipe(tmp_path, content, message):
         config.load(tmp_path / "absent.yaml")
     with pytest.raises(Refusal, match=r"found a folder; needed a recipe"):
         config.load(tmp_path)
+
+
+def test_a_recipe_from_a_pipe():
+    """As a shell's `<(...)` gives it."""
+    reading, writing = os.pipe()
+    os.write(writing, yaml.safe_dump(MINIMAL).encode())
+    os.close(writing)
+    assert config.load(Path(f"/dev/fd/{reading}")) == parse()
+    os.close(reading)
 
 
 def test_a_key_without_a_value(tmp_path):

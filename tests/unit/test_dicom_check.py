@@ -188,6 +188,17 @@ def test_what_is_said_of_values_but_stops_nothing(
     assert one["volumes"][0]["verdict"] == "good"
 
 
+@pytest.mark.parametrize("lost", [1, 6])
+def test_ct_that_has_lost_its_rescale_is_told_so_once(tmp_path: Path, lost: int) -> None:
+    """Refused where the other slices have one, noted where none has."""
+    none: dict[str, object] = {"RescaleSlope": None, "RescaleIntercept": None}
+    other: dict[str, object] = {"RescaleSlope": 1, "RescaleIntercept": -1024}
+    slices = [ds.slice_(place, **(none if n < lost else other)) for n, place in enumerate(PLACES)]  # type: ignore[arg-type]
+    (one,) = facts(ds.write(tmp_path, slices))["series"]
+    (finding,) = (one for one in one["volumes"][0]["findings"] if one["kind"] == "rescale" and one["remedy"])
+    assert finding["remedy"].startswith("export the series again" if lost == 1 else "make sure that stored values")
+
+
 def test_units_of_pet_and_absent_frames_of_reference(tmp_path: Path) -> None:
     more = {"SOPClassUID": PositronEmissionTomographyImageStorage, "Modality": "PT", "FrameOfReferenceUID": None}
     for units, expected in (("BQML", {"frame of reference"}), ("CNTS", {"frame of reference", "units"})):

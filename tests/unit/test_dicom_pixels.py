@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
 from medseg import readers, scratch
-from medseg.dicom import codec, headers, pixels
+from medseg.dicom import codec, headers, parse, pixels
 from medseg.dicom.frames import Frame
 from medseg.refusal import Refusal
 from tests import dicom_series as ds
@@ -137,6 +137,21 @@ def test_floating_point_pixels(tmp_path: Path, keyword: str) -> None:
     found = written(tmp_path, dataset, uid.ExplicitVRLittleEndian)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, values.astype(np.float32))
+
+
+def test_a_deflated_file_is_read_whatever_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last piece may come out after all of the file is taken in."""
+    whole = bytes.fromhex(
+        "63601805a321301a02c33d0400"
+    )  # by zlib, level 1: it ends within the byte in which the last copy begins
+    (tmp_path / "a").write_bytes(whole)
+    for size in (1000, *range(740, 1000)):
+        monkeypatch.setattr(parse, "CHUNK_BYTES", size)
+        with (tmp_path / "a").open("rb") as handle:
+            assert parse._inflated(tmp_path / "a", handle).read() == bytes(1000)
+    (tmp_path / "a").write_bytes(whole[:-1])
+    with (tmp_path / "a").open("rb") as handle, pytest.raises(EOFError):
+        parse._inflated(tmp_path / "a", handle)
 
 
 def test_deflated_and_big_endian(tmp_path: Path) -> None:

@@ -316,6 +316,21 @@ def test_mixtures_are_refused(tmp_path: Path, change: dict[str, object], kind: s
     assert verdict(found) is Verdict.REFUSED
 
 
+def test_a_rescaling_that_is_lost_is_held_against_its_own_volume(tmp_path: Path) -> None:
+    slices = [
+        ds.slice_(place, number=None, EchoTime=echo, RescaleIntercept=None if (n, echo) == (3, 4.6) else -1024, **lost)
+        for echo in (2.3, 4.6)
+        for n, place in enumerate(PLACES)
+        for lost in [{"RescaleSlope": None} if (n, echo) == (3, 4.6) else {}]
+    ]
+    found = split(ds.write(tmp_path, slices))
+    assert [[finding.kind for finding in stack.findings] for stack in found.stacks] == [
+        ["several"],
+        ["several", "rescale"],
+    ]
+    assert [verdict(found, n) for n in (0, 1)] == [Verdict.REPAIRABLE, Verdict.REFUSED]
+
+
 def test_no_rescaling_is_fine_where_it_would_change_nothing(tmp_path: Path) -> None:
     one: dict[str, object] = {"RescaleSlope": 1, "RescaleIntercept": 0}
     none = dict.fromkeys(one)

@@ -215,6 +215,33 @@ def test_regions_are_read_as_they_were_painted_or_not_at_all(
         on_scan(tmp_path / "a.nii.gz", scan, "case", table)
 
 
+@pytest.mark.parametrize("numbers", [{"A": [10, 20], "B": [20, 30]}, {"A": [1, 2], "B": [2, 3]}])
+def test_a_painted_map_that_hides_a_part_of_a_region_is_refused(
+    series: Path, tmp_path: Path, numbers: dict[str, list[int]]
+) -> None:
+    """Regions that overlap in part: of a voxel of both, the map has the number of one."""
+    made = drawn(series, LabelTable.of({**numbers, "C": [40]}, paint=[1, 2, 40]))
+    a, b, c = np.zeros_like(made.target.array)
+    a[2:7, 3:6], b[2:7, 5:9] = 1, 1
+    c[0] = 1
+    nifti.write(
+        replace(made, target=made.target.with_array(np.stack([a, b, c]))), tmp_path / "a.nii.gz", nifti.Options()
+    )
+    with pytest.raises(Refusal, match=r"where A and B overlap.*seg\.nrrd"):
+        on_scan(tmp_path / "a.nii.gz", readers.read(series), "case", made.table)
+    alone = made.target.with_array(np.stack([0 * a, 0 * b, c]))
+    nifti.write(replace(made, target=alone), tmp_path / "c.nii.gz", nifti.Options())
+    found = on_scan(tmp_path / "c.nii.gz", readers.read(series), "case", made.table)
+    assert np.array_equal(found.target.array, alone.array)
+    trained = np.where(a[None], numbers["A"][0], 0) + np.where(b[None], numbers["B"][1], 0)
+    trained[0, a & b == 1] = numbers["A"][1]
+    kept = LabelTable.of({"x": numbers["A"][0], "y": numbers["A"][1], "z": numbers["B"][1]})
+    shown = made.target.with_array(np.searchsorted([0, *(one.index for one in kept.labels)], trained).astype(np.uint8))
+    nifti.write(Prediction("case", kept, shown), tmp_path / "t.nii.gz", nifti.Options())
+    found = on_scan(tmp_path / "t.nii.gz", readers.read(series), "case", made.table)
+    assert np.array_equal(found.target.array, np.stack([a, b, 0 * c]))
+
+
 def test_the_numbers_that_regions_were_trained_on_are_read_too(series: Path, tmp_path: Path) -> None:
     table, scan = LabelTable.of(BRATS, paint=[11, 12, 13]), readers.read(series)
     values = np.zeros((1, *scan.shape), np.uint8)

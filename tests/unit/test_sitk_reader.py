@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg import readers
+from medseg.readers._voxels import CHUNK_BYTES
 from medseg.refusal import Refusal
 
 
@@ -114,6 +115,28 @@ def test_a_compressed_metaimage_that_is_damaged_is_refused(tmp_path: Path, suffi
     data.write_bytes(head + local + packed)
     with pytest.raises(Refusal, match=r"bytes of voxels, packed"):
         readers.read(path)
+
+
+@pytest.mark.parametrize("more", [0, 1, 257, 1000])
+def test_a_whole_compressed_metaimage_is_read_whatever_its_size(tmp_path: Path, more: int) -> None:
+    """The last piece may come out after all of the file is taken in."""
+    array = np.repeat(np.arange(5, dtype=np.uint8), CHUNK_BYTES)[-CHUNK_BYTES - more :].reshape(1, 1, -1)
+    sitk.WriteImage(image(array), str(tmp_path / "a.mha"), useCompression=True)
+    np.testing.assert_array_equal(readers.read(tmp_path / "a.mha").array[0], array.T)
+
+
+def test_four_axes_of_simpleitk(tmp_path: Path) -> None:
+    """ITK writes no space for them into an NRRD, and MetaImage needs none."""
+    array = np.arange(48, dtype=np.float32).reshape(2, 4, 3, 2)
+    made = sitk.GetImageFromArray(array, isVector=False)
+    sitk.WriteImage(made, str(tmp_path / "a.nrrd"))
+    with pytest.raises(Refusal, match=r"as ITK writes every 4-D image; .*vector image \(sitk\.Compose\) or as \.mha"):
+        readers.read(tmp_path / "a.nrrd")
+    channels = [made[:, :, :, n] for n in range(2)]
+    sitk.WriteImage(sitk.Compose(channels), str(tmp_path / "b.nrrd"))
+    sitk.WriteImage(made, str(tmp_path / "b.mha"))
+    for name in ("b.nrrd", "b.mha"):
+        np.testing.assert_array_equal(readers.read(tmp_path / name).array, array.transpose(0, 3, 2, 1))
 
 
 @pytest.mark.parametrize("suffix", [".gipl", ".vtk"])

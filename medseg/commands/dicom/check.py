@@ -62,8 +62,7 @@ def command(
         if json_file == "-":
             print(text, end="")
         else:
-            with atomic.replacing(Path(json_file)) as partial:
-                partial.write_text(text, encoding="utf-8")
+            atomic.write_text(Path(json_file), text)
     if json_file != "-":
         _print(result)
     if result.refused:

@@ -65,8 +65,7 @@ def command(
         if json_file == "-":
             print(text)
         else:
-            with atomic.replacing(Path(json_file)) as partial:
-                partial.write_text(text + "\n", encoding="utf-8")
+            atomic.write_text(Path(json_file), text + "\n")
     if json_file != "-":
         for (uid, channel), choice in choices.items():
             _show(uid, channel, choice)
