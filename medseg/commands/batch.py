@@ -75,6 +75,7 @@ def command(
     from medseg.refusal import Refusal
     from medseg.service.journal import Journal
     from medseg.service.operations import person
+    from medseg.service.settings.folders import refuse_unsayable
     from medseg.service.settings.work import Work
     from medseg.service.work import batch as batches
     from medseg.service.work import inputs as named
@@ -87,6 +88,8 @@ def command(
         )
     *paths, last = inputs
     out = Path(last)
+    for path in (run, out):
+        refuse_unsayable(path)
     wanted = tuple(name.strip() for name in labels.split(",") if name.strip())
     parameters = Parameters(outputs=tuple(output or ()), changes=tuple(set_ or ()), quality=quality, labels=wanted)
     work = Work(workers=workers, device=device, threads=threads, ahead=ahead, tries=tries, limit_s=limit_s, drain_s=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -142,6 +143,16 @@ def test_the_journal_of_a_site_is_no_place_for_a_batch(model, tmp_path):
     with pytest.raises(Refusal, match="the journal of a site"):
         batches.submit(batches.Batch(model, tmp_path, batches.Parameters()), journal, [], who="me")
     journal.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+@pytest.mark.parametrize("which", ["model", "results"])
+def test_a_path_that_the_journal_cannot_hold_is_refused(which, model, tmp_path):
+    """It would be another one in the journal, and results would go into another folder."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    run, out = (odd, tmp_path / "out") if which == "model" else (model, odd)
+    done = batch(run, sites.scan(tmp_path / "a.nii.gz"), out)
+    assert done.code and "found a name that is no UTF-8" in done.err and not odd.exists()
 
 
 @pytest.mark.slow

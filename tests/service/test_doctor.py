@@ -230,6 +230,17 @@ def test_a_journal_that_can_only_be_read(journal):
     assert found.verdict == "bad" and "it cannot be written (" in found.found
 
 
+def test_a_journal_that_another_writes_all_the_time_is_busy_and_read_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("medseg.service.journal.database.BUSY_MS", 10)
+    writing, looking = (Journal(tmp_path / "journal.sqlite") for _ in range(2))
+    with writing.database.write():
+        busy, counted = installation.journal(looking)
+    assert busy.verdict == "look" and busy.found.endswith("it is busy") and busy.remedy
+    assert counted.verdict == "ok" and "0 jobs" in counted.found
+    writing.close()
+    looking.close()
+
+
 def test_a_journal_of_a_later_medseg_and_one_with_failures(tmp_path):
     site = Site(folder=tmp_path, keep=FREE)
     journal = Journal(site.journal_at)

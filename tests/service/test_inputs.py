@@ -108,6 +108,39 @@ def test_voxels_in_several_files_each_count(name, field, tmp_path):
     assert [Path(one[0]) for one in of_path(header)] == [header, *raws]
 
 
+@pytest.mark.parametrize("place", ["", "with [brackets] and blanks/", "absolute"])
+@pytest.mark.parametrize("name", ["v{}.raw", "v[1] *{}.raw"])
+def test_numbered_voxels_count_wherever_they_lie(place, name, tmp_path):
+    around = tmp_path / "elsewhere" if place == "absolute" else tmp_path / place
+    header, raws = tmp_path / "a.mhd", [around / name.format(number) for number in (0, 1, 2)]
+    around.mkdir(exist_ok=True)
+    for raw in (*raws, around / "other.raw"):
+        raw.write_bytes(b"0")
+    written = f"{around}/" if place == "absolute" else place
+    header.write_text(f"NDims = 3\nElementDataFile = {written}{name.format('%d')} 0 2 1\n")
+    assert [Path(one[0]) for one in of_path(header)] == [header, *raws]
+
+
+@pytest.mark.parametrize(
+    ("field", "more"),
+    [
+        (b"ElementDataFile = v\0.raw", 0),
+        (b"ElementDataFile = v\0%d.raw 0 2 1", 0),
+        (b"ElementDataFile = LIST\nv\0.raw", 1),
+        (b"ElementDataFile = /%d/%d 0 2 1", 0),
+        (b"ElementDataFile = " + b"x" * 300 + b"/v%d.raw 0 2 1", 0),
+        (b"ElementDataFile =", 0),
+    ],
+)
+def test_a_header_that_names_no_file_keeps_no_other_case_from_its_turn(field, more, tmp_path):
+    header = tmp_path / "in" / "a.mhd"
+    sites.scan(header.with_name("b.nii.gz"))
+    header.write_bytes(b"NDims = 3\n" + field + b"\n")
+    assert set(found(tmp_path, header.parent)) == {"a", "b"}
+    first, *others = of_path(header)
+    assert Path(first[0]) == header and len(others) == more
+
+
 def test_a_zip_is_looked_into_wherever_it_lies(disc, tmp_path):
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as packed:
         for file in (disc / "alone").iterdir():

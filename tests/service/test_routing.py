@@ -116,6 +116,16 @@ def test_mistyped_settings_of_a_site_are_named_in_plain_words(tmp_path):
     assert "receivers.pacs.dicom.ae_title: not there, and needed\n" in caught.value.found
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+@pytest.mark.parametrize(("folder", "data"), [(b"caf\xe9", "data"), (b"site", r"/caf\uDCE9/data")])
+def test_a_site_in_a_folder_that_the_journal_cannot_hold_is_refused(folder, data, tmp_path):
+    path = tmp_path / os.fsdecode(folder) / "site.yaml"
+    path.parent.mkdir()
+    path.write_text(f'data: "{data}"\n', encoding="utf-8")
+    with pytest.raises(Refusal, match=r"caf\?.*found a name that is no UTF-8"):
+        sites.load(path)
+
+
 def test_a_study_becomes_a_job_for_each_route_that_wants_it(journal, installed, runs, abdomen):
     own = {"must": {"modality": "CT", "phase": "arterial"}}
     site = installed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -116,6 +117,12 @@ def test_a_kill_for_want_of_memory_is_told_from_others(kills, fault, tmp_path, m
     [
         (OperationalError("x", {}, Exception("disk is full")), AGAIN, "disk is full"),
         (ProgrammingError("x", {}, Exception({"C": "53100", "M": "no space"})), AGAIN, "no space (53100)"),
+        (
+            ProgrammingError("x", {}, Exception({"C": "23505", "M": "it is", "D": "Mueller"})),
+            AGAIN,
+            "it is (23505)",
+        ),
+        (ProgrammingError("x", {}, Exception({"C": "23503", "M": "no such job"})), 1, "no such job (23503)"),
         (ProgrammingError("x", {}, Exception({"C": "22P02", "M": "no JSON", "D": "Mueller"})), 1, "no JSON (22P02)"),
         (RuntimeError("Mueller"), 1, "RuntimeError < "),
     ],
@@ -127,11 +134,11 @@ def test_only_what_is_nobodys_fault_is_not_counted_and_no_patient_is_named(
         raise error
 
     monkeypatch.setattr(post, "serve", serve)
-    monkeypatch.setattr(post.logs, "begin", lambda: None)
+    monkeypatch.setattr(post.logs, "begin", lambda level: None)
     monkeypatch.setattr(post.signal, "signal", lambda *_: None)
     monkeypatch.setattr(post, "_end_with_parent", lambda: None)
     with pytest.raises(SystemExit) as ended:
-        post.main("clerk", sites.site(tmp_path), "clerk@here#1", {})
+        post.main("clerk", sites.site(tmp_path), "clerk@here#1", {}, logging.INFO)
     [line] = map(logs.Lines().format, caplog.records)
     assert ended.value.code == code and said in line and "Mueller" not in line
 

@@ -156,6 +156,44 @@ def test_a_folder_that_was_made_anew_without_its_lock_goes_when_it_is_old(place)
     assert list((place / "own").iterdir()) == [place / "own" / "half.nii"]
 
 
+def test_where_there_are_no_locks_no_folder_is_taken_for_one_that_was_left(place, monkeypatch):
+    """As on some shares; nor once there are locks, by this or another machine."""
+    monkeypatch.setattr(private, "_locked", lambda held: False)
+    folder = private.make(place)
+    before = time.time() - private.OLD_S - 60
+    for path in (folder / private.LOCK, folder):
+        os.utime(path, (before, before))
+    private.sweep(place)
+    monkeypatch.undo()
+    private.sweep(place)
+    assert folder.exists()
+    private.remove(folder)
+    assert not list(place.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders have no such owner")
+def test_a_folder_of_another_user_is_left_alone(place, monkeypatch):
+    folder, own = place / ".medseg-abcdefgh", os.getuid()
+    folder.mkdir()
+    (folder / private.LOCK).write_bytes(private._machine())
+    monkeypatch.setattr(os, "getuid", lambda: own + 1)
+    private.sweep(place)
+    assert folder.exists()
+    monkeypatch.undo()
+    assert swept(place)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="no such system")
+def test_nothing_is_written_through_a_link(place, monkeypatch):
+    """Where the folder that cannot be removed has one in the place of its file."""
+    folder, elsewhere = place / ".medseg-abcdefgh", place / "elsewhere"
+    folder.mkdir()
+    (folder / private.LOCK).symlink_to(elsewhere)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    private.remove(folder)
+    assert not elsewhere.exists() and (folder / private.LOCK).is_symlink()
+
+
 def test_what_cannot_be_removed_yet_goes_at_the_next_sweep(place, monkeypatch):
     """As on Windows, where a file that is open stays; or because something makes the folder anew."""
     real, folders = shutil.rmtree, [private.make(place), place / ".medseg-abcd1234"]

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from medseg import plugins
 from medseg.refusal import Refusal
 from medseg.service.settings.alerts import Alerts
+from medseg.service.settings.folders import refuse_unsayable
 from medseg.service.settings.keep import Keep
 from medseg.service.settings.listen import Listen
 from medseg.service.settings.receivers import FolderReceiver, Receiver, StoreReceiver
@@ -77,6 +78,8 @@ def load(path: Path) -> Site:
         site = Site.model_validate(values | {"folder": path.absolute().parent})
     except ValidationError as error:
         raise Refusal(path, found=_told(error), needed="settings that fit", remedy="see docs/hospital.md") from error
+    for one in (site.folder, site.at(site.data)):  # models may lie beside the one, results lie in the other
+        refuse_unsayable(one)
     _refuse_dangling(path, site)
     for route in site.routes:
         _refuse_nothing_to_send(path, site, route)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -15,7 +16,8 @@ HEADER_BYTES = 2**16
 ELSEWHERE = re.compile(
     rb"^[ \t]*(?:data ?file[ \t]*:|ElementDataFile[ \t]*=)[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE
 )
-NUMBER = re.compile(r"%\d*[diu]")
+NUMBERED = re.compile(r"(.*?)%\d*[diu](\S*)")
+"""What is before and after the number in names of files; after a blank follows which numbers there are."""
 PAIR = (".hdr", ".img")
 
 
@@ -34,7 +36,7 @@ def of_file(path: Path, *, timed: bool) -> Fact:
     try:
         status = path.stat()
         return (str(path.absolute()), status.st_size, status.st_mtime_ns) if timed else (path.name, proof.sha256(path))
-    except OSError:
+    except (OSError, ValueError):  # NUL, which a header may hold where it names a file
         return (str(path),)
 
 
@@ -57,13 +59,16 @@ def _voxels(path: Path) -> list[Path]:
         return []
     found = ELSEWHERE.search(header)
     name = os.fsdecode(found[1]).strip() if found else ""
-    if not found or name.upper() == "LOCAL":
+    if not (found and name) or "\0" in name or name.upper() == "LOCAL":
         return []
     if name.upper().startswith("LIST"):
         lines = os.fsdecode(header[found.end() :]).splitlines()
         return [path.parent / line.strip() for line in lines if line.strip()]
-    if NUMBER.search(name):
-        return sorted(path.parent.glob(NUMBER.sub("*", name.split()[0])))
+    if numbered := NUMBERED.match(name):
+        pattern = "*".join(map(glob.escape, numbered.groups()))
+        # the glob of a Path raises where a name is too long, or absolute
+        there = glob.glob(pattern, root_dir=path.parent)  # noqa: PTH207
+        return [path.parent / part for part in sorted(there)]
     return [path.parent / name]
 
 

@@ -35,6 +35,8 @@ POSTS = {
 IDLE_S = 0.5
 """Before a post with nothing to do looks again."""
 GLANCE_S = 0.2
+TWICE = "23505"
+"""SQLSTATE of what is there once already, and may be but once."""
 
 
 def main(role: str, site: Site, owner: str, environment: dict[str, str], level: int) -> None:
@@ -60,9 +62,11 @@ def main(role: str, site: Site, owner: str, environment: dict[str, str], level: 
 
 def passes(error: DBAPIError) -> bool:
     """Whether an error of the journal is nobody's fault: its disk is full, or its server is away. What PostgreSQL will
-    never take (SQLSTATE 22 and 23) is the fault of a job, which else would be begun for ever, uncounted."""
+    never take (SQLSTATE 22 and 23) is the fault of a job, which else would be begun for ever, uncounted. That two have
+    put the same on record at once (23505) is not: next time, the second finds it there."""
     told = error.orig.args[0] if error.orig and error.orig.args else ""
-    return not (isinstance(told, dict) and str(told.get("C", "")).startswith(("22", "23")))
+    code = str(told.get("C", "")) if isinstance(told, dict) else ""
+    return code == TWICE or not code.startswith(("22", "23"))
 
 
 def serve(role: str, site: Site, owner: str, asked: Callable[[], bool], **more: Any) -> None:

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import IO
 
 NAME, LOCK = ".medseg-", "in-use"
+WITHOUT = b"without a lock"
+"""In the file of a folder whose file system has none: no sweep can tell whether it is in use, and each leaves it."""
 MADE = re.compile(re.escape(NAME) + r"[a-z0-9_]{8}")
 """Names that `tempfile` makes of it: all that is ever removed without a lock that says whose it is."""
 OLD_S = 86400.0
@@ -101,7 +103,12 @@ def _clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(folder.lstat().st_mode):
-            (folder / LOCK).write_bytes(_machine())
+            how = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+            left = os.open(folder / LOCK, how, 0o600)
+            try:
+                os.write(left, _machine())
+            finally:
+                os.close(left)
 
 
 def _hold(folder: Path) -> None:
@@ -109,11 +116,12 @@ def _hold(folder: Path) -> None:
     held = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     with _lock:
         _held[folder] = held
-    if _locked(held):
-        os.write(held, _machine())
+    os.write(held, _machine() if _locked(held) else WITHOUT)
 
 
 def _left(folder: Path) -> bool:
+    if hasattr(os, "getuid") and folder.lstat().st_uid != os.getuid():
+        return False
     file = folder / LOCK
     if not file.exists() or not file.stat().st_size:  # just made: its owner is about to lock it, and must find it free
         return MADE.fullmatch(folder.name) is not None and time.time() - _changed(folder) > OLD_S

@@ -19,6 +19,8 @@ from MedSegLib import box
 from MedSegLib.trouble import Trouble
 
 UNCERTAINTY_COLOURS = "vtkMRMLColorTableNodeIron"
+FLAT = 1e9
+"""Condition of a matrix that leaves an axis no length, but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ def to_world(node: Any) -> np.ndarray:
     """What the node's parent transforms do, mm to mm.
 
     Raises:
-        Trouble: they bend space.
+        Trouble: they bend space, or press it flat.
     """
     transform, matrix = node.GetParentTransformNode(), vtk.vtkMatrix4x4()
     if transform is None:
@@ -233,7 +235,14 @@ def to_world(node: Any) -> np.ndarray:
             "transform",
         )
     transform.GetMatrixTransformToWorld(matrix)
-    return array_of(matrix)
+    found = array_of(matrix)
+    if not np.linalg.cond(found[:3, :3]) < FLAT:
+        raise Trouble(
+            f"{node.GetName()} is under the transform {transform.GetName()}, which presses space flat.",
+            "Look at its matrix (module Transforms): it scales an axis to nothing.",
+            "transform",
+        )
+    return found
 
 
 def _read(storage: Any, path: Path, node: Any) -> None:

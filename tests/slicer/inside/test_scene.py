@@ -136,6 +136,14 @@ def test_a_transform_that_is_not_wanted_or_bends_space_is_refused(scene: Any, tm
     assert "Atmung, which bends space" in tell(trouble)
 
 
+def test_a_transform_that_presses_space_flat_is_refused(scene: Any, tmp_path: Path) -> None:
+    volume = shapes.volume(scene, IMAGE, oblique())
+    shapes.transform(scene, turned(5, 10, 40) @ np.diag((1, 0, 1, 1)), volume)
+    with pytest.raises(work.Trouble) as trouble:
+        work.write_volume(volume, tmp_path / "x.nrrd")
+    assert "Verschiebung, which presses space flat" in tell(trouble) and not list(tmp_path.iterdir())
+
+
 def test_what_the_check_wants_to_know_of_a_volume(scene: Any) -> None:
     volume = shapes.volume(scene, IMAGE, oblique())
     scan = work.described(volume)

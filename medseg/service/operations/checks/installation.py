@@ -14,6 +14,8 @@ from medseg.service.operations.checks.finding import Finding
 from medseg.service.settings.site import Site
 
 UNLICENSED = "not stated"
+BUSY = "locked"
+"""In what SQLite says where another process writes for longer than is waited."""
 
 
 def journal(found: Journal) -> Iterator[Finding]:
@@ -24,9 +26,10 @@ def journal(found: Journal) -> Iterator[Finding]:
         with found.database.write() as connection:
             connection.execute(update(age).values(at=age.c.at))  # as it is
     except DBAPIError as error:
-        remedy = "see whose its file and its folder are, and whether its disk, or the database, is set to be read alone"
-        yield Finding("journal", "bad", f"{found.database.name}: it cannot be written ({logs.why(error)})", remedy)
-        return
+        if BUSY not in logs.why(error):
+            yield _unwritable(found, error)
+            return
+        yield Finding("journal", "look", f"{found.database.name}: it is busy", "ask again in a minute")
     counts = found.jobs.counts()
     waiting = counts["received"] + counts["checked"] + counts["queued"]
     total = sum(counts.values())
@@ -37,6 +40,11 @@ def journal(found: Journal) -> Iterator[Finding]:
         yield Finding("journal", "look", said, "see `medseg jobs list`")
     else:
         yield Finding("journal", "ok", said)
+
+
+def _unwritable(found: Journal, error: DBAPIError) -> Finding:
+    remedy = "see whose its file and its folder are, and whether its disk, or the database, is set to be read alone"
+    return Finding("journal", "bad", f"{found.database.name}: it cannot be written ({logs.why(error)})", remedy)
 
 
 def installed(site: Site) -> Iterator[Finding]:
