@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -127,11 +128,11 @@ def test_only_what_is_nobodys_fault_is_not_counted_and_no_patient_is_named(
         raise error
 
     monkeypatch.setattr(post, "serve", serve)
-    monkeypatch.setattr(post.logs, "begin", lambda: None)
+    monkeypatch.setattr(post.logs, "begin", lambda level: None)
     monkeypatch.setattr(post.signal, "signal", lambda *_: None)
     monkeypatch.setattr(post, "_end_with_parent", lambda: None)
     with pytest.raises(SystemExit) as ended:
-        post.main("clerk", sites.site(tmp_path), "clerk@here#1", {})
+        post.main("clerk", sites.site(tmp_path), "clerk@here#1", {}, logging.INFO)
     [line] = map(logs.Lines().format, caplog.records)
     assert ended.value.code == code and said in line and "Mueller" not in line
 
