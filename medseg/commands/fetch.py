@@ -48,8 +48,11 @@ def command(
         ended = fetching.fetch(loaded, source, keys, studies, getpass.getuser(), partly=partly)
     for fetched in ended:
         became = f"job {fetched.job}" if fetched.job else "nothing new, all of it was here"
+        became += f", in part: {fetched.partly}" if fetched.partly else ""
         print(f"{fetched.study.study_uid}: {fetched.problem or became}")
-    good = sum(not fetched.problem for fetched in ended)
-    print(f"{good} of {len(ended)} studies fetched, {sum(fetched.objects for fetched in ended)} objects")
-    if good < len(ended):
+    good = [fetched for fetched in ended if not fetched.problem]
+    parts = sum(bool(fetched.partly) for fetched in good)
+    ending = f"{len(good) - parts} of {len(ended)} studies fetched" + (f", {parts} in part" if parts else "")
+    print(f"{ending}, {sum(fetched.objects for fetched in ended)} objects")
+    if len(good) < len(ended):
         raise typer.Exit(1)

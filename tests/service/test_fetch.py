@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import (
     CTImageStorage,
@@ -26,6 +28,7 @@ from pynetdicom.sop_class import (
 from medseg.refusal import Refusal
 from medseg.service.intake import asking, dicomweb, fetching, query
 from medseg.service.intake.closing import Closing
+from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
 from medseg.service.journal.arrivals import Counts
 from medseg.service.operations import retention
@@ -209,9 +212,17 @@ def test_an_archive_that_passes_over_a_key_gives_no_study_of_another_patient():
 @contextmanager
 def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
     """A web server that always says the same."""
+    with web(lambda path: (status, kind, body)) as url:
+        yield url
 
-    class Same(http.server.BaseHTTPRequestHandler):
+
+@contextmanager
+def web(says: Callable[[str], tuple[int, str, bytes]]) -> Iterator[str]:
+    """A web server that answers paths: by a status, a kind of content, and this."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            status, kind, body = says(self.path)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
@@ -221,7 +232,7 @@ def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
         def log_message(self, *words: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Same)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -230,6 +241,28 @@ def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join(timeout=60)
+
+
+@contextmanager
+def serving(objects: list[Dataset]) -> Iterator[str]:
+    """A web archive of one study, which lists three objects and sends these."""
+    listed = [
+        {name: {"vr": "UI", "Value": [str(image(n)[name].value)]} for name in ("0020000D", "00080018")}
+        for n in (1, 2, 3)
+    ]
+    parts = b""
+    for one in objects:
+        written = io.BytesIO()
+        one.save_as(written, enforce_file_format=True)
+        parts += b"--x\r\nContent-Type: application/dicom\r\n\r\n" + written.getvalue() + b"\r\n"
+
+    def said(path: str) -> tuple[int, str, bytes]:
+        if path.partition("?")[0].endswith(("/studies", "/instances")):
+            return 200, JSON, json.dumps(listed).encode()
+        return 200, 'multipart/related; type="application/dicom"; boundary=x', parts + b"--x--"
+
+    with web(said) as url:
+        yield url
 
 
 @contextmanager
@@ -290,12 +323,18 @@ def dimse_archive(folder: Path, port: int, **more: object) -> fetching.Archive:
 
 
 @contextmanager
-def unreliable(kept: int, status: int = 0x0000, security: ssl.SSLContext | None = None) -> Iterator[int]:
-    """An archive that lists three objects and sends `kept` of them; `status` is its answer to a query."""
+def unreliable(
+    kept: int,
+    status: int = 0x0000,
+    security: ssl.SSLContext | None = None,
+    *,
+    sent: Callable[[int], Dataset] = image,
+    ends: int = 0x0000,
+) -> Iterator[int]:
+    """An archive that lists three objects and sends `kept` of them, as `sent` makes them; `status` is its answer to a
+    query, `ends` its last one to a C-GET."""
 
     def find(event):
-        from pydicom.dataset import Dataset
-
         if status:
             yield status, None
             return
@@ -310,9 +349,11 @@ def unreliable(kept: int, status: int = 0x0000, security: ssl.SSLContext | None 
         yield 0x0000, None
 
     def get(event):
-        yield kept
+        yield kept + bool(ends)
         for n in range(1, kept + 1):
-            yield 0xFF00, image(n)
+            yield 0xFF00, sent(n)
+        if ends:
+            yield ends, Dataset()
 
     entity = AE("PACS")
     entity.supported_contexts = [
@@ -376,10 +417,93 @@ def test_a_study_that_an_archive_never_gives_whole_is_taken_as_it_is_when_somebo
         words = ("fetch", tmp_path / "site.yaml", "pacs", f"StudyInstanceUID={uid}")
         assert medseg_command(*words).code == 1
         done = medseg_command(*words, "--partly")
-    assert done.code == 0 and f"{uid}: job 1" in done.out, done.out + done.err
-    with journal_of(tmp_path) as journal:
+    assert done.code == 0, done.out + done.err
+    assert done.out.splitlines()[-2:] == [
+        f"{uid}: job 1, in part: 1 of the 3 objects that it says to have did not come",
+        "0 of 1 studies fetched, 1 in part, 2 objects",
+    ]
+    in_part(tmp_path)
+
+
+def in_part(folder: Path) -> None:
+    """Of a study of three objects, two became a job, and the record does not say that it came whole."""
+    with journal_of(folder) as journal:
         [job] = journal.jobs.find()
         assert len(list(Path(job.source["all"]).rglob("*.dcm"))) == 2 and not journal.arrivals.open()
+        assert journal.audit.entries()[-1][1].outcome == "0 came whole"
+
+
+def wrong(number: int) -> Dataset:
+    """The second of three objects is one that can never be kept."""
+    made = image(number)
+    if number == 2:
+        made.StudyInstanceUID = "../../outside"
+    return made
+
+
+def large(number: int) -> Dataset:
+    """The second of three objects is larger than is allowed."""
+    made = image(number)
+    if number == 2:
+        made.add_new(0x7FE00010, "OW", bytes(150_000))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kept", "more", "why"),
+    [
+        (3, {"sent": wrong}, "StudyInstanceUID"),
+        (3, {"sent": large}, "an object of 0.1"),
+        (2, {"ends": 0xA702}, "status A702"),
+    ],
+)
+def test_what_can_never_be_had_by_c_get_is_passed_over_when_somebody_says_so(kept, more, why, tmp_path):
+    with unreliable(kept, **more) as port:
+        listen(tmp_path, {"kind": "dicom", "host": "127.0.0.1", "port": port, "ae_title": "PACS"})
+        passed_over(tmp_path, why)
+
+
+@pytest.mark.parametrize(("sent", "why"), [(wrong, "StudyInstanceUID"), (large, "an object of 0.1")])
+def test_what_can_never_be_had_by_wado_rs_is_passed_over_when_somebody_says_so(sent, why, tmp_path):
+    with serving([sent(n) for n in (1, 2, 3)]) as url:
+        listen(tmp_path, {"kind": "dicomweb", "url": url})
+        passed_over(tmp_path, why)
+
+
+def listen(folder: Path, source: dict[str, object]) -> None:
+    """A site that takes only small objects."""
+    about = {"sources": {"pacs": source}, "keep": {"free_gib": 0}, "listen": {"largest_mib": 0.1}}
+    (folder / "site.yaml").write_text(yaml.safe_dump(about))
+
+
+def passed_over(folder: Path, why: str) -> None:
+    words = ("fetch", folder / "site.yaml", "pacs", f"StudyInstanceUID={image(1).StudyInstanceUID}")
+    plain = medseg_command(*words)
+    assert plain.code == 1 and "1 of the 3 objects" in plain.out and why in plain.out, plain.out + plain.err
+    with journal_of(folder) as journal:
+        assert not journal.jobs.find() and journal.arrivals.counts().received == 2
+    done = medseg_command(*words, "--partly")
+    assert done.code == 0 and "job 1, in part: 1 of the 3" in done.out and why in done.out, done.out + done.err
+    in_part(folder)
+
+
+@pytest.mark.parametrize("way", ["dicom", "dicomweb"])
+def test_without_room_no_study_is_taken_in_part(way, tmp_path, monkeypatch):
+    keep, full = Store.keep, Refusal("it", found="no room at all", needed="room", remedy="make room", code="no-room")
+
+    def keeps(store: Store, path: Path, *words: object, **more: object) -> object:
+        if store._arrivals.counts().received:
+            raise full
+        return keep(store, path, *words, **more)
+
+    monkeypatch.setattr(Store, "keep", keeps)
+    uid = str(image(1).StudyInstanceUID)
+    with unreliable(3, sent=wrong) as port, serving([image(n) for n in (1, 2, 3)]) as url:
+        source = {"host": "127.0.0.1", "port": port, "ae_title": "PACS"} if way == "dicom" else {"url": url}
+        listen(tmp_path, {"kind": way, **source})
+        site = load(tmp_path / "site.yaml")
+        [one] = fetching.fetch(site, "pacs", {"StudyInstanceUID": uid}, [asking.Found(uid)], "me", partly=True)
+    assert "no room at all" in one.problem and not one.job and not one.partly
 
 
 def test_a_study_that_was_removed_is_fetched_again_and_is_a_job_again(tmp_path):

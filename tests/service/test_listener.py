@@ -383,6 +383,21 @@ def test_two_addresses_with_all_associations_leave_one_for_each_other(rig):
     made.ends("refused: 3 associations already")
 
 
+@pytest.mark.parametrize("others", [0, 2])
+def test_who_opens_an_association_for_each_object_is_let_in_whatever_is_on_record_by_then(rig, others, monkeypatch):
+    made = rig(associations=2)
+    monkeypatch.setattr(made.listener, "_conclude", lambda: None)  # of a journal that is slow
+    with contextlib.ExitStack() as stack:
+        for n in range(others):
+            assert stack.enter_context(calling(made, CT, address=f"127.0.0.{2 + n}")).is_established
+        for number in range(5):
+            with calling(made, CT) as one:
+                assert one.is_established and one.send_c_store(image(number + 1)).Status == 0
+            until(lambda: len(made.listener._visitors()) == others, "it has ended", within_s=20, every_s=0.01)
+    monkeypatch.undo()
+    made.ends("done, 1 objects")
+
+
 def test_who_is_not_let_in_yet_is_waited_for_less_long(rig, monkeypatch):
     monkeypatch.setattr(wire, "ASK_S", 0.2)
     made = rig()

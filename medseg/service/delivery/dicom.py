@@ -107,7 +107,8 @@ class StoreWay:
         except Rejected as error:
             raise Again(f"{self._named} rejects the association: {error}") from None
         except Unanswered:
-            raise Again(f"no association with {self._named}: nobody answers there, or not as expected") from None
+            why = "nobody answers there as expected; check host, port, TLS and both AE titles"
+            raise Again(f"no association with {self._named}: {why}") from None
         try:
             yield association
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from medseg.refusal import Refusal
@@ -20,6 +20,8 @@ KEYS = (
 )
 """Keys of a study that may be asked by; archives know all but the last (DICOM PS3.4 table C.6-5)."""
 ANSWERED = (*KEYS, "NumberOfStudyRelatedInstances")
+NO_ROOM = "no-room"
+"""Code of what could be kept later."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,17 @@ def studies(answers: Iterable[Mapping[str, str]], wanted: Mapping[str, str]) -> 
     return sorted(good, key=lambda one: (one.study_date, one.study_uid))
 
 
-def incomplete(where: str, lacking: int, wanted: int, remedy: str) -> Refusal:
+def incomplete(where: str, lacking: int, wanted: int, remedy: str, troubles: Sequence[Refusal] = ()) -> Refusal:
+    """
+    Args:
+        troubles: with objects; want of room here comes first, and gives its code, as it is not for the archive to mend.
+    """
+    first = sorted(troubles, key=lambda one: one.code != NO_ROOM)[:1]
     return Refusal(
         where,
-        found=f"{lacking} of the {wanted} objects that it says to have did not come",
+        found=f"{lacking} of the {wanted} objects that it says to have did not come"
+        + "".join(f" ({one.found})" for one in first),
         needed="all of them",
-        remedy=remedy,
-        code="incomplete",
+        remedy="; ".join(dict.fromkeys([*(one.remedy for one in first), remedy])),
+        code=NO_ROOM if any(one.code == NO_ROOM for one in first) else "incomplete",
     )

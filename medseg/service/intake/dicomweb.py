@@ -70,20 +70,27 @@ class WebArchive:
         """Bring all objects of a study here; how many it has.
 
         Raises:
-            Refusal: see `find`; no such study (code not-found); or not all came (incomplete).
+            Refusal: see `find`; no such study (code not-found); no room (no-room); or not all came, or could be kept
+                (incomplete).
         """
+        troubles: list[Refusal] = []
         part = store.incoming / f"{uuid.uuid4().hex}{PART}"
         listed = self._listed(study_uid)
         journal.arrivals.expect(study_uid, listed, self._name)
         try:
             for dataset in self._objects(study_uid):
                 dataset.save_as(part, enforce_file_format=True)
-                store.keep(part, f"{self._name} by WADO-RS", name="an object of it")
+                try:
+                    store.keep(part, f"{self._name} by WADO-RS", name="an object of it")
+                except Refusal as refusal:
+                    if refusal.code == asking.NO_ROOM:
+                        raise
+                    troubles.append(refusal)
         finally:
             part.unlink(missing_ok=True)
         lacking = listed - set(journal.arrivals.holds(listed))
         if lacking:
-            raise asking.incomplete(self._name, len(lacking), len(listed), AGAIN)
+            raise asking.incomplete(self._name, len(lacking), len(listed), AGAIN, troubles)
         return len(listed)
 
     def download(self, study_uid: str, folder: Path) -> None:

@@ -39,12 +39,14 @@ class Fetched:
 
     Attributes:
         job: that it became; 0: none, as all of it was here before.
+        partly: what is lacking, if it became one in part.
     """
 
     study: Found
     objects: int
     problem: str = ""
     job: int = 0
+    partly: str = ""
 
 
 def fetch(
@@ -73,27 +75,29 @@ def fetch(
                 raise Refusal(site.at(site.data), found=why, needed="room", remedy="make room, then fetch again")
             ended.append(_one(source, study, store, journal, closing, partly))
             done()
-        good = sum(not one.problem for one in ended)
-        journal.audit.add(who, "fetch", f"{len(studies)} studies of {name} by {asked}", f"{good} came whole")
+        whole = sum(not (one.problem or one.partly) for one in ended)
+        journal.audit.add(who, "fetch", f"{len(studies)} studies of {name} by {asked}", f"{whole} came whole")
     return ended
 
 
 def _one(source: Archive, study: Found, store: Store, journal: Journal, closing: Closing, partly: bool) -> Fetched:
     facts = {"study": logs.pseudonym(study.study_uid)}
-    before, objects = _jobs(journal, study.study_uid), 0
+    before, lacking = _jobs(journal, study.study_uid), ""
     try:
         objects = source.fetch(study.study_uid, store, journal)
     except Refusal as refusal:
         log.warning("study not fetched", extra={"facts": {**facts, "why": refusal.code}})
-        if not partly or refusal.code != "incomplete" or not journal.arrivals.open(study.study_uid):
+        opened = journal.arrivals.open(study.study_uid)
+        if not partly or refusal.code != "incomplete" or not opened:
             return Fetched(study, 0, problem=str(refusal))
+        lacking, objects = refusal.found, opened[0].objects
     for arrival in journal.arrivals.open(study.study_uid):
         closing.close(arrival)
     log.info("study fetched", extra={"facts": {**facts, "objects": objects}})
     made = [job for job in _jobs(journal, study.study_uid) if job.id > max((one.id for one in before), default=0)]
     first = made[-1] if made else None
     lost = f"job {first.id} failed: {first.reason}" if first and first.reason_code == "lost-input" else ""
-    return Fetched(study, objects, lost, first.id if first else 0)
+    return Fetched(study, objects, lost, first.id if first else 0, lacking)
 
 
 def _jobs(journal: Journal, study_uid: str) -> list[Job]:

@@ -116,7 +116,9 @@ class Listener:
                 log.error("associations cannot be put on record", extra={"facts": {"error": place(error)}})
 
     def _visitors(self) -> list[Visit]:
-        return [visit for visit in list(self._server.visits) if visit.accepted]
+        """Associations that have not ended, whether or not it is on record how others did."""
+        here = [visit for visit in list(self._server.visits) if visit.accepted]
+        return [visit for visit in here if visit.outcome == LOST and not visit.gone]
 
     def _requested(self, event: Any) -> None:
         """Let an association in, or say why not."""

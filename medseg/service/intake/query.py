@@ -67,7 +67,8 @@ class Archive:
         """Bring all objects of a study here; how many it has.
 
         Raises:
-            Refusal: see `find`; no such study (code not-found); or not all came (incomplete).
+            Refusal: see `find`; no such study (code not-found); or not all came, or could be kept (incomplete, or
+                no-room).
         """
         listed = self._objects(study_uid)
         if not listed:
@@ -76,12 +77,12 @@ class Archive:
             )
         journal.arrivals.expect(study_uid, listed, self._name)
         if self._source.by == "get":
-            self._get(study_uid, sorted(set(listed.values())), store)
+            troubles = self._get(study_uid, sorted(set(listed.values())), store)
         else:
-            self._move(study_uid)
+            troubles = self._move(study_uid)
         lacking = set(listed) - set(journal.arrivals.holds(listed))
         if lacking:
-            raise asking.incomplete(self._name, len(lacking), len(listed), self._way)
+            raise asking.incomplete(self._name, len(lacking), len(listed), self._way, troubles)
         return len(listed)
 
     def _objects(self, study_uid: str) -> dict[str, str]:
@@ -98,8 +99,12 @@ class Archive:
                         found[uid] = values.get("SOPClassUID", "")
         return found
 
-    def _get(self, study_uid: str, classes: list[str], store: Store) -> None:
-        """Every class in every transfer syntax that there is room for, so that nothing has to be repacked."""
+    def _get(self, study_uid: str, classes: list[str], store: Store) -> list[Refusal]:
+        """Every class in every transfer syntax that there is room for, so that nothing has to be repacked.
+
+        Returns:
+            What was wrong on the way.
+        """
         storable = [one for one in classes if one in server.STORABLE] or sorted(server.STORABLE)[: CONTEXTS // 2]
         each = max(1, CONTEXTS // len(storable))
         contexts = [build_context(one, [syntax]) for one in storable for syntax in SYNTAXES[:each]]
@@ -107,15 +112,15 @@ class Archive:
         visit = Visit(self._source.host, WAIT_S, calling=self._source.ae_title, accepted=True)
         room = Room(self._site)
         limits = Limits(store.incoming, int(self._site.listen.largest_mib * MIB), room.full)
-        troubles: list[str] = []
+        troubles: list[Refusal] = []
 
         def keep(event: Any) -> int:
             try:
                 store.keep(event.request.DataSet.whole(), f"{self._source.ae_title} by C-GET")
                 return SUCCESS
             except Refusal as refusal:
-                troubles.append(refusal.found)
-                return 0xA700 if refusal.code == "no-room" else 0xC000
+                troubles.append(refusal)
+                return 0xA700 if refusal.code == asking.NO_ROOM else 0xC000
             finally:
                 event.request.DataSet.discard()
 
@@ -123,26 +128,27 @@ class Archive:
         with self._association([build_context(GET), *contexts[:CONTEXTS]], roles, handlers) as association:
             association.dimse = Provider(association, visit, partial(Spool, limits=limits))
             wanted = _identifier("STUDY", {"StudyInstanceUID": study_uid})
-            self._retrieve(association.send_c_get(wanted, GET), troubles)
+            troubles += self._retrieve(association.send_c_get(wanted, GET))
             association.dimse.discard()
+        return troubles
 
-    def _move(self, study_uid: str) -> None:
+    def _move(self, study_uid: str) -> list[Refusal]:
         """To the listener, which has to run; it answers when it has what comes."""
         with self._association([build_context(MOVE)]) as association:
             wanted = _identifier("STUDY", {"StudyInstanceUID": study_uid})
-            self._retrieve(association.send_c_move(wanted, self._site.listen.ae_title, MOVE), [])
+            return self._retrieve(association.send_c_move(wanted, self._site.listen.ae_title, MOVE))
 
-    def _retrieve(self, answers: Any, troubles: list[str]) -> None:
-        """Hear the answers out; what did not come is found by what is here in the end."""
+    def _retrieve(self, answers: Any) -> list[Refusal]:
+        """Hear the answers out, and whether it says that it cannot; what did not come is found by what is here in the
+        end."""
         status = None
         for said, _ in answers:
             status = said.get("Status")
             if status is None:
                 raise self._silent()
         if status is not None and status not in PENDING and 0xA000 <= status < 0xB000:
-            raise self._refused(f"status {status:04X}: it cannot send", remedy=self._way)
-        if troubles:
-            raise self._refused(f"an object that cannot be kept: {troubles[0]}", remedy="see what it is")
+            return [self._refused(f"status {status:04X}: it cannot send", remedy=self._way)]
+        return []
 
     def _ask(self, association: Any, level: str, values: Mapping[str, str]) -> Iterator[dict[str, str]]:
         for said, answer in association.send_c_find(_identifier(level, values), FIND):
@@ -178,7 +184,8 @@ class Archive:
             remedy = "check both AE titles, and who it lets in"
             raise self._refused(f"no association: {error}", remedy=remedy) from None
         except Unanswered:
-            raise self._refused("nobody who answers", remedy="check host, port, TLS and whether it runs") from None
+            remedy = "check host, port, TLS, both AE titles and whether it runs"
+            raise self._refused("nobody who answers as expected", remedy=remedy) from None
         try:
             if not association.accepted_contexts:
                 raise self._refused("none of what was asked for", remedy="see what it can do (conformance statement)")

@@ -64,7 +64,7 @@ REASONS: dict[str, str] = CODES | {
     "model": "the model cannot be loaded",
     "source": "an archive that is asked for studies does not answer as it should",
     "not-found": "an archive has nothing of what it was asked for",
-    "incomplete": "an archive did not give all objects that it says to have",
+    "incomplete": "an archive did not give all objects that it says to have, or not all could be kept",
     "no-route": "no route wants any of its series",
     "unproven": "a result could not be read back as it was written",
     "refused-by-receiver": "a receiver will never take the results; those for others were sent",

@@ -93,7 +93,8 @@ def _echo(site: Site, what: str, where: tuple[str, int], calling: str, called: s
     except Rejected as error:
         return Finding(what, "bad", f"{named} rejects {calling}: {error}", "let it know this AE title")
     except Unanswered:
-        return Finding(what, "bad", f"{named} does not answer", "see whether it runs; a firewall?")
+        remedy = f"see whether it runs, and knows {calling}; a firewall?"
+        return Finding(what, "bad", f"{named} does not answer as expected", remedy)
     try:
         status = association.send_c_echo().get("Status")
     finally:
