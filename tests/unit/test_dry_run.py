@@ -80,7 +80,7 @@ def test_what_would_be_refused_is_told_with_its_reason_and_the_others_go_on(run:
     assert [case["state"] for case in cases.values()] == ["fits", "refused", "refused"]
     assert (cases["two"]["error"]["code"], cases["two"]["seconds"]) == ("channels", None)
     assert cases["two"]["error"]["found"] == "2 channels"
-    assert "--channel" in cases["two"]["error"]["remedy"]
+    assert "a file with those that the model needs" in cases["two"]["error"]["remedy"]
     assert cases["zut"]["error"]["found"]
 
 
