@@ -66,7 +66,8 @@ def on_scan(path: Path, scan: Volume, case: str, table: LabelTable | None = None
 def _encoded(path: Path, values: np.ndarray, table: LabelTable) -> np.ndarray:
     """The network target of a label map (I, J, K). Of regions, it may hold the numbers that were trained on, or those
     that a prediction is painted with; where it could be either, both have to mean the same."""
-    covering = None if table.exclusive else _covering(values, table)
+    may_be_painted = not table.exclusive and _maybe_painted(values, table)
+    covering = _covering(values, table) if may_be_painted else ""
     if covering:
         raise Refusal(
             path,
@@ -75,7 +76,7 @@ def _encoded(path: Path, values: np.ndarray, table: LabelTable) -> np.ndarray:
             remedy=SEGMENTS,
         )
     unknown = table.unknown(values)
-    painted = None if table.exclusive else _unpainted(values, table)
+    painted = _unpainted(values, table) if may_be_painted else None
     if unknown and painted is None:
         raise Refusal(
             path,
@@ -96,13 +97,14 @@ def _encoded(path: Path, values: np.ndarray, table: LabelTable) -> np.ndarray:
     )
 
 
-def _painted(values: np.ndarray, table: LabelTable) -> bool:
+def _maybe_painted(values: np.ndarray, table: LabelTable) -> bool:
+    """Whether all numbers are those that predictions are painted with."""
     return set(np.unique(values).tolist()) <= {0, *(label.index for label in table.labels)}
 
 
 def _covering(values: np.ndarray, table: LabelTable) -> str:
     """Of a map that may be painted, two regions of which one lies on the other without being a part of it."""
-    for one, other in combinations(table.labels, 2) if _painted(values, table) else ():
+    for one, other in combinations(table.labels, 2):
         common = {*one.members} & {*other.members}
         partly = common and common not in ({*one.members}, {*other.members})
         if partly and np.isin(values, (one.index, other.index)).any():
@@ -110,10 +112,8 @@ def _covering(values: np.ndarray, table: LabelTable) -> str:
     return ""
 
 
-def _unpainted(values: np.ndarray, table: LabelTable) -> np.ndarray | None:
-    """What was painted, (R, I, J, K): a region lies on top of those that it is a part of. None: other numbers."""
-    if not _painted(values, table):
-        return None
+def _unpainted(values: np.ndarray, table: LabelTable) -> np.ndarray:
+    """What was painted, (R, I, J, K): a region lies on top of those that it is a part of."""
     parts = [[one.index for one in table.labels if {*one.members} <= {*label.members}] for label in table.labels]
     return np.stack([np.isin(values, numbers) for numbers in parts]).astype(np.uint8)
 

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from medseg.service.operations.housekeeper import LOOK_S, Housekeeper
 from medseg.service.settings.alerts import Alerts
 from medseg.service.settings.keep import Keep
 from medseg.service.settings.site import Site
+from tests.service.answering import Answers, answered_by
 from tests.service.test_journal import ASKED
 from tests.service.test_retention import Place
 
@@ -70,7 +70,7 @@ def webhook() -> Iterator[tuple[str, list[dict], list[int]]]:
     posted: list[dict] = []
     codes = [200]
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answers):
         def do_POST(self) -> None:
             posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(codes.pop(0) if len(codes) > 1 else codes[0])
@@ -82,16 +82,8 @@ def webhook() -> Iterator[tuple[str, list[dict], list[int]]]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *words: object) -> None:
-            """Nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/hook", posted, codes
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answered_by(Handler) as url:
+        yield f"{url}/hook", posted, codes
 
 
 def tell(site: Site, journal: Journal, troubles: list[Trouble], *, age: float) -> int:

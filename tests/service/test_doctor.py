@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import filelock
@@ -29,6 +27,7 @@ from medseg.service.settings.routes import Route
 from medseg.service.settings.site import Site
 from medseg.service.settings.sources import DicomSource, WebSource
 from tests import judges
+from tests.service.answering import Answers, answered_by
 from tests.service.test_journal import ASKED
 from tests.tiny import medseg_command, untrained_run
 
@@ -285,24 +284,14 @@ def answering(status: int) -> Iterator[tuple[str, list[str]]]:
     """An address that answers everything so; and the tokens that it was shown."""
     shown: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answers):
         def do_GET(self) -> None:
             shown.append(self.headers.get("Authorization", ""))
             self.send_response(status)
             self.end_headers()
 
-        def log_message(self, *words: object) -> None:
-            """Nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", shown
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answered_by(Handler) as url:
+        yield url, shown
 
 
 @pytest.mark.parametrize(

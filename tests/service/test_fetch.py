@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import json
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +33,7 @@ from medseg.service.operations import retention
 from medseg.service.settings.site import load
 from tests import judges
 from tests.judges import free_port
+from tests.service.answering import Answers, answered_by
 from tests.service.certificates import certificates
 from tests.service.hospital import Hospital, hospital, until
 from tests.service.intake_sites import image, save
@@ -220,27 +219,12 @@ def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
 def web(says: Callable[[str], tuple[int, str, bytes]]) -> Iterator[str]:
     """A web server that answers paths: by a status, a kind of content, and this."""
 
-    class Answers(http.server.BaseHTTPRequestHandler):
+    class Archive(Answers):
         def do_GET(self) -> None:
-            status, kind, body = says(self.path)
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(*says(self.path))
 
-        def log_message(self, *words: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/dicom-web"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=60)
+    with answered_by(Archive) as url:
+        yield f"{url}/dicom-web"
 
 
 @contextmanager

@@ -29,3 +29,13 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "täst ordner"
     made.mkdir()
     return made
+
+
+@pytest.fixture
+def order(folder: Path, tmp_path: Path) -> Any:
+    """For a scan that no service really reads."""
+    from MedSegLib.work import Order
+
+    scan = tmp_path / "scän.nrrd"
+    scan.write_bytes(bytes(300_000))
+    return Order("Müller^Anna", "liver", (("image", scan),), folder)

@@ -22,15 +22,6 @@ EVENT = b'event: progress\ndata: {"job": 7, "stage": "network", "percent": 40}\n
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
 
-@pytest.fixture
-def order(tmp_path) -> Order:
-    folder = tmp_path / "täst ordner"
-    folder.mkdir()
-    scan = tmp_path / "scän.nrrd"
-    scan.write_bytes(bytes(300_000))
-    return Order("Müller^Anna", "liver", (("image", scan),), folder)
-
-
 @pytest.mark.parametrize(
     "events",
     [

@@ -17,15 +17,6 @@ from tests.slicer.heard import TOKEN, failure
 from tests.slicer.rude import stranger
 
 
-@pytest.fixture
-def order(tmp_path) -> Order:
-    folder = tmp_path / "täst ordner"
-    folder.mkdir()
-    scan = tmp_path / "scän.nrrd"
-    scan.write_bytes(bytes(300_000))
-    return Order("Müller^Anna", "liver", (("image", scan),), folder)
-
-
 @pytest.mark.parametrize(
     ("said", "code", "words"),
     [

@@ -188,6 +188,8 @@ def test_patients_on_two_sides(data: CaseSet) -> None:
         ("unknown case in the split", "zz"),
     ]
     assert check(data, patient_split=replace(split, stamp=STAMP), read=read) == []
+    begun = replace(split, stamp=f"{STAMP}: init.weights have learned from 1 of the patients")
+    assert check(data, patient_split=begun, read=read) == problems
     assert check(data, patient_split=Split(("a1", "a2"), ("b1",)), read=read) == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from medseg import config
 from medseg.case import Case
 from medseg.data.splits import STAMP
-from medseg.engine import crossvalidation, learned, material
+from medseg.engine import crossvalidation, learned, material, train
 from medseg.engine.run import Run
 from medseg.refusal import Refusal
 from tests import tiny
@@ -78,8 +78,11 @@ def test_training_says_it_and_another_fold_forgets_it(data: Path, tmp_path: Path
     heard: list[str] = []
     made = material.assemble(given, None, announce=heard.append)
     assert made.split.stamp and f"split: {made.split.stamp}" in heard
-    train, validation = (tuple(side) for side in FOLDS[0])
-    other = replace(made.split, train=train, validation=validation)
+    train._write_card(first, given, made, 0.5)
+    card = first.path("card.md").read_text(encoding="utf-8")
+    assert made.split.stamp in card and "file, by patient" in card
+    learning, validation = (tuple(side) for side in FOLDS[0])
+    other = replace(made.split, train=learning, validation=validation)
     assert learned.stamped(other, made.cases, given).stamp == ""
 
 
@@ -112,6 +115,11 @@ def test_where_some_are_not_known_it_says_so(data: Path, tmp_path: Path, left: s
     assert learned.by(first).by_name
     second = run(tmp_path / "second", ["p2_a"], f"init.weights={first.folder}")
     assert learned.by(second).by_name and "p2" in learned.by(second).people
+
+
+def test_where_the_first_run_is_gone_it_says_so(data: Path, tmp_path: Path) -> None:
+    second = run(tmp_path / "second", ["p2_a"], f"init.weights={tmp_path / 'gone'}")
+    assert learned.by(second) == learned.Learned(frozenset({"p2_a"}), frozenset({"p2"}), True)
 
 
 def test_data_that_may_not_be_listed_stop_nothing(data: Path, tmp_path: Path, monkeypatch) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from tests.service.answering import Answers, answered_by
 from tests.service.delivery.rig import problems, proven, sending, site_of, told
 
+DICOM_JSON = "application/dicom+json"
 STORED = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2.3"]}}]}}
 
 
@@ -25,36 +25,19 @@ def failed(reason: int) -> dict[str, Any]:
 def web(status: int, body: Any = STORED, *, other: bytes = b"", seen: list[str] | None = None) -> Iterator[str]:
     """A server that answers whatever is stored with a status, and whatever is asked for with 404, or with `other`."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answers):
         def do_POST(self) -> None:
             while self.rfile.read(int(self.headers.get("Content-Length") or 0)):
                 break
             if seen is not None:
                 seen.append(str(self.headers["Authorization"]))
-            self.answer(status, body if isinstance(body, bytes) else json.dumps(body).encode())
+            self.answer(status, DICOM_JSON, body if isinstance(body, bytes) else json.dumps(body).encode())
 
         def do_GET(self) -> None:
-            self.answer(200 if other else 404, other)
+            self.answer(200 if other else 404, DICOM_JSON, other)
 
-        def answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/dicom+json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/dicom-web"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answered_by(Handler) as url:
+        yield f"{url}/dicom-web"
 
 
 @pytest.mark.parametrize(
