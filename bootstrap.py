@@ -25,8 +25,9 @@ CHECKS = (
     ("mypy",),
     ("lint-imports",),
 )
-TOGETHER = ("--numprocesses", str(min(2, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder")
+TESTERS = min(2, os.cpu_count() or 1)
 """Half of the tests wait for one core, for a disk or for other programs; more than two at once want much memory."""
+TOGETHER = ("--numprocesses", str(TESTERS), "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def main(arguments):
@@ -40,6 +41,8 @@ def main(arguments):
         install("test")
         # a part of the tests was asked for: the checks of the whole tree can wait
         failed = [] if rest else [check[0] for check in CHECKS if run(*check)]
+        if not rest:  # or else each of them takes all cores, and waits for those that the others hold
+            os.environ.setdefault("OMP_NUM_THREADS", str((os.cpu_count() or 1) // TESTERS))
         if run("pytest", *(rest or TOGETHER)):
             failed.append("pytest")
         if failed:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 import medseg
+from medseg import cores
 from medseg.atomic import DISK_FULL
 from medseg.interrupts import Terminated
 from medseg.refusal import Refusal
@@ -88,6 +89,7 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
 
 def main() -> None:
     """Run the command line; what a user can mend is one message and exit code 2, without a traceback."""
+    cores.share()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("medseg").setLevel(logging.INFO)
     logging.getLogger().setLevel(logging.WARNING)

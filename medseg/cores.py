@@ -16,6 +16,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+SPIN, SPINS = "GOMP_SPINCOUNT", "10000"
+"""How often a thread of GNU's OpenMP, which PyTorch brings along, looks whether there is work before it sleeps. By
+itself it looks 300,000 times, some 10 ms."""
 SYSTEM = Path("/sys")
 PROCESS = Path("/proc/self")
 
@@ -33,6 +36,19 @@ def physical_cores() -> int:
         file = SYSTEM / f"devices/system/cpu/cpu{number}/topology/thread_siblings_list"
         siblings.add(file.read_text().strip() if file.exists() else str(number))
     return min(len(siblings), _quota() or len(siblings))
+
+
+def threads() -> int:
+    """For a computation: as many as OMP_NUM_THREADS says, which the schedulers of clusters set, else one a core."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return (int(said) if said.isdecimal() else 0) or physical_cores()
+
+
+def share() -> None:
+    """Let threads that have nothing to do sleep soon, so that programs that share cores do not wait for each other's
+    waiting. To be called before torch is imported; what the user has set stays."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault(SPIN, SPINS)
 
 
 def _allowed() -> set[int]:

@@ -29,7 +29,6 @@ class Described:
     Attributes:
         name: of its recipe.
         plan, table: None where it is a part of a network, to be trained on, which cannot predict.
-        modalities: of the channels, where the recipe says.
         weights_bytes: of all runs together; 0: it is not trained yet.
         runs: how many networks answer.
     """
@@ -37,7 +36,6 @@ class Described:
     name: str
     plan: Plan | None
     table: LabelTable | None
-    modalities: tuple[str, ...]
     licence: str
     intended_use: str
     weights_bytes: int
@@ -64,7 +62,6 @@ def model(path: Path, *, where: str | Path, needed: str, remedy: str) -> Describ
             str(recipe.get("name") or path.name),
             None if part else Plan.model_validate_json((runs[0] / "plan.json").read_text(encoding="utf-8")),
             None if part else LabelTable.from_json(json.loads((runs[0] / "labels.json").read_text(encoding="utf-8"))),
-            tuple((recipe.get("prepare") or {}).get("modalities") or ()),
             str(recipe.get("licence") or "not stated"),
             str(recipe.get("intended_use") or "not stated"),
             sum(sizes),
@@ -115,7 +112,7 @@ def entry(path: Path) -> dict[str, Any]:
         "path": str(path),
         "partial": plan is None,
         "channels": list(plan.channels) if plan else [],
-        "modalities": list(one.modalities),
+        "modalities": list(plan.modalities) if plan else [],
         "labels": [label(each) | {"numbers": list(each.members)} for each in table.labels] if table else [],
         "paint": None if table is None or table.exclusive else [each.index for each in table.labels],
         "exclusive": table is None or table.exclusive,

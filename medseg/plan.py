@@ -106,6 +106,8 @@ class Plan(Settings):
     crop: Literal["none", "nonzero", "field"]
     order: Literal[0, 1, 3]
     channels: tuple[str, ...]
+    modalities: tuple[Literal["CT", "MR", "PT", ""], ...] = ()
+    """One per channel: what scans must be where their files say it. Empty, or all of it: not known, and not checked."""
     unit: Literal["mm", "px"] | None = None
     """What the training images were measured in; px: photographs. None: not known, and not checked."""
     centres: tuple[str, ...] = ()

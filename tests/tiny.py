@@ -133,6 +133,7 @@ def untrained_run(
         crop="none",
         order=3,
         channels=channels,
+        modalities=made.prepare.modalities,
     )
     run.write("plan.json", plan.model_dump(mode="json"))
     run.write("labels.json", table.to_json())

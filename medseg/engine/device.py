@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from medseg.cores import physical_cores
+from medseg import cores
 from medseg.refusal import Refusal
 
 # mallopt parameter numbers of glibc: M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
@@ -81,8 +81,8 @@ def choose(wanted: str) -> torch.device:
 
 
 def set_threads(threads: int) -> None:
-    """CPU threads for torch; 0 = one for every core that this process may use."""
-    torch.set_num_threads(threads or physical_cores())
+    """CPU threads for torch; 0: see `cores.threads`."""
+    torch.set_num_threads(threads or cores.threads())
 
 
 @contextlib.contextmanager

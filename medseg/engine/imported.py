@@ -190,13 +190,14 @@ def _plan(recipe: Recipe, channels: tuple[str, ...]) -> Plan:
             needed=f"multiples of {list(divisor)}, by which the network shrinks its input",
             remedy="give the patch that the weights were trained with, and the options of that network",
         )
-    if len(asked.normalisation) != len(channels):
-        raise Refusal(
-            "prepare.normalisation",
-            found=f"{len(asked.normalisation)} entries",
-            needed=f"one for each of the {len(channels)} channels: {', '.join(channels)}",
-            remedy="list them in this order, or name the channels with --channels",
-        )
+    for key, given in (("normalisation", len(asked.normalisation)), ("modalities", len(asked.modalities))):
+        if given != len(channels) and (given or key == "normalisation"):
+            raise Refusal(
+                f"prepare.{key}",
+                found=f"{given} entries",
+                needed=f"one for each of the {len(channels)} channels: {', '.join(channels)}",
+                remedy="list them in this order, or name the channels with --channels",
+            )
     for how in asked.normalisation:
         intensity.scale([np.zeros(1, np.float32)], how)  # refuses one that lacks a number
     context = networks.context(recipe.model)
@@ -212,6 +213,7 @@ def _plan(recipe: Recipe, channels: tuple[str, ...]) -> Plan:
         crop="none" if asked.crop == "auto" else asked.crop,
         order=asked.order,
         channels=channels,
+        modalities=asked.modalities,
         centres=asked.centres,
         context=context or 0,
         unit="mm" if context is None else None,  # a 2-D network may be one for photographs

@@ -107,7 +107,22 @@ def load_scan(case: Case, read: Read, plan: Plan, *, readers: Mapping[str, Read]
             if scan.unit == "px"
             else "give the photograph as PNG, JPEG or TIFF",
         )
+    _refuse_other_modalities(scan, plan, files)
     return scan
+
+
+def _refuse_other_modalities(scan: Volume, plan: Plan, files: str) -> None:
+    """Numbers of a CT mean nothing to a model of MR, and it would draw something all the same."""
+    for name, found, needed in zip(plan.channels, scan.source.notes[MODALITIES], plan.modalities, strict=False):
+        if found and needed and found != needed:
+            raise Refusal(
+                files,
+                found=f"{found} as channel {name}",
+                needed=f"{needed}, as the model was trained on",
+                remedy=f"give the {needed} series, or another model; an image that is like {needed} though its header "
+                f"says {found} can be given as NIfTI (medseg convert)",
+                code="channels",
+            )
 
 
 def load_image(

@@ -22,7 +22,6 @@ from medseg.engine.bench import Bench, Order, Series
 from medseg.engine.budget import SCRATCH_SHARE
 from medseg.engine.forecast import Forecast
 from medseg.engine.predict import Predictor
-from medseg.measurements import MODALITIES
 from medseg.plan import AXIS_OF, Plan
 from medseg.progress import Course
 from medseg.refusal import Refusal
@@ -131,7 +130,9 @@ def _case(bench: Bench, order: Order) -> Outlook:
     started, predictor = time.perf_counter(), bench.predictor
     scan = bench.scan(order)
     reading = time.perf_counter() - started
-    seen = Outlook(order.id, None, scan.shape, tuple(scan.spacing_mm.tolist()), warnings=_warnings(scan, predictor))
+    seen = Outlook(
+        order.id, None, scan.shape, tuple(scan.spacing_mm.tolist()), warnings=_warnings(scan, predictor.plan)
+    )
     try:
         if predictor.table.unit == "voxel":
             return _segmented(seen, bench, order, scan, reading)
@@ -231,18 +232,10 @@ def _labelled(forecast: Forecast) -> int:
     return sum(math.prod(part.stop - part.start for part in block) for block in forecast.layout.blocks)
 
 
-def _warnings(scan: Volume, predictor: Predictor) -> tuple[str, ...]:
+def _warnings(scan: Volume, plan: Plan) -> tuple[str, ...]:
     """What a person would want to know of the scan before it is predicted."""
-    wanted, plan = predictor.recipe.prepare.modalities, predictor.plan
-    found = scan.source.notes.get(MODALITIES, ())
-    said = [
-        f"the channel {name} is {own}, and the model was trained on {its}"
-        for name, own, its in zip(plan.channels, found, wanted, strict=False)  # recipes need not say, nor files
-        if own and own != its
-    ]
-    if scan.source.notes.get(NOTE_OF_CHECK):
-        said.append(f"check of the series: {scan.source.notes[NOTE_OF_CHECK]}")
-    return (*said, *_coarse(scan, plan))
+    noted = scan.source.notes.get(NOTE_OF_CHECK)
+    return (*([f"check of the series: {noted}"] if noted else []), *_coarse(scan, plan))
 
 
 def _coarse(scan: Volume, plan: Plan) -> list[str]:

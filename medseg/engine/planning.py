@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -46,6 +46,8 @@ MODALITY_OF_NAME = {
     **dict.fromkeys(COLOURS, "colour"),
 }
 """What a channel's name says when neither recipe nor file does (NIfTI has no field for the modality)."""
+SCANNERS = ("CT", "MR", "PT")
+"""Modalities of which none can stand for another. Photographs have many names, which mean one thing."""
 
 
 def make_plan(
@@ -118,6 +120,7 @@ def make_plan(
         crop=crop,
         order=settings.order,
         channels=channels,
+        modalities=_modalities(fingerprint, settings, channels),
         unit=_unit(fingerprint),
         centres=settings.centres,
         channels_on_other_grids=settings.channels_on_other_grids,
@@ -244,14 +247,9 @@ def _normalisation(
     if settings.normalisation != "auto":
         _one_each("prepare.normalisation", len(settings.normalisation), channels)
         return settings.normalisation
-    if settings.modalities:
-        _one_each("prepare.modalities", len(settings.modalities), channels)
     result = []
-    for number, name in enumerate(channels):
-        said = settings.modalities[number] if settings.modalities else ""
-        counted = Counter(case.modalities[number] for case in fingerprint.cases.values() if case.modalities[number])
-        modality = said or (counted.most_common(1)[0][0] if counted else "") or name
-        match MODALITY_OF_NAME.get(modality.upper()):
+    for number, known in enumerate(_known(fingerprint, settings, channels)):
+        match known[0]:
             case "CT":
                 seen = fingerprint.intensities[number]
                 spread = seen.sd if seen.sd > 0 else 1.0
@@ -271,6 +269,31 @@ def _normalisation(
             case _:
                 result.append(Normalisation(kind="zscore_nonzero" if crop == "nonzero" else "zscore"))
     return tuple(result)
+
+
+def _modalities(
+    fingerprint: Fingerprint, settings: PrepareSettings, channels: tuple[str, ...]
+) -> tuple[Literal["CT", "MR", "PT", ""], ...]:
+    """Of each channel; empty where it is not known, or not one."""
+    return tuple(
+        cast(Literal["CT", "MR", "PT"], known[0]) if len(known) == 1 and known[0] in SCANNERS else ""
+        for known in _known(fingerprint, settings, channels)
+    )
+
+
+def _known(fingerprint: Fingerprint, settings: PrepareSettings, channels: tuple[str, ...]) -> list[list[str]]:
+    """What each channel is: as the recipe says, or its files (the most frequent first), or else its name."""
+    if settings.modalities:
+        _one_each("prepare.modalities", len(settings.modalities), channels)
+        return [[said] for said in settings.modalities]
+    own = [
+        [case.modalities[number] for case in fingerprint.cases.values() if case.modalities[number]]
+        for number in range(len(channels))
+    ]
+    return [
+        [MODALITY_OF_NAME.get(word.upper(), word) for word, _ in Counter(found or [name]).most_common()]
+        for name, found in zip(channels, own, strict=True)
+    ]
 
 
 def _one_each(where: str, given: int, channels: tuple[str, ...]) -> None:

@@ -91,6 +91,11 @@ def test_what_files_do_not_say_is_no_difference_and_pet_has_two_names() -> None:
     assert said(verdict(pet, [replace(T1, modality="PET"), replace(T2, modality="ct")]), LOOK) == []
 
 
+def test_a_dry_run_sees_noise_and_no_modality() -> None:
+    found = verdict(MR, [T1, replace(T2, modality="CT")], dry())
+    assert said(found, LOOK) == ["head 2 is CT, and the model's channel T2 is MR."]
+
+
 def test_a_part_of_a_network_cannot_predict() -> None:
     assert not verdict(replace(MR, partial=True), [T1, T2]).ok
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -51,6 +53,28 @@ def test_threads_of_one_core_count_once_where_cores_are_asked_for(machine, monke
     assert (available_cores(), physical_cores()) == (8, 4)
     monkeypatch.setattr(cores, "_allowed", lambda: {0, 4, 5})
     assert (available_cores(), physical_cores()) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_without_work_sleep_soon_unless_the_user_says_otherwise(environment, told, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    cores.share()
+    assert os.environ.get("GOMP_SPINCOUNT") == told
+
+
+def test_the_command_line_says_so_before_torch_reads_it():
+    """As a program that starts: torch's threads read the environment once."""
+    look = "import sys, os; from medseg import __main__ as it; it.application = lambda: lambda: print(os.environ"
+    look += "['GOMP_SPINCOUNT'], 'torch' in sys.modules); it.main()"
+    kept = {name: text for name, text in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    said = subprocess.run([sys.executable, "-c", look], env=kept, check=True, capture_output=True, text=True).stdout
+    assert said.split() == ["10000", "False"]
 
 
 def test_a_machine_that_does_not_tell_of_its_cores(tmp_path, monkeypatch):

@@ -142,10 +142,12 @@ def test_kernels_are_chosen_by_time_unless_runs_are_to_repeat(monkeypatch, deter
 def test_threads_are_the_real_cores_unless_a_number_is_given(monkeypatch):
     told = []
     monkeypatch.setattr(torch, "set_num_threads", told.append)
-    monkeypatch.setattr(device, "physical_cores", lambda: 5)
-    device.set_threads(0)
+    monkeypatch.setattr(device.cores, "physical_cores", lambda: 5)
+    for said in ("", "0", "many", "2", " 7,2 "):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        device.set_threads(0)
     device.set_threads(3)
-    assert told == [5, 3]
+    assert told == [5, 5, 5, 2, 7, 3]
 
 
 def settings() -> tuple[bool, ...]:

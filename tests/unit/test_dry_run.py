@@ -103,12 +103,18 @@ def test_voxels_far_coarser_than_the_models_are_worth_a_word(run: Path, tmp_path
     assert warning.startswith("voxels of 1.5 x 4.5 x 2 mm, and the model works at 1.5 x 1.5 x 2 mm")
 
 
-def test_another_modality_is_worth_a_word(tmp_path: Path) -> None:
+def test_another_modality_than_the_models_is_refused(tmp_path: Path) -> None:
     from tests import dicom_series as ds
 
     run = tiny.untrained_run(tmp_path / "run", changes=("prepare.modalities=[MR]",)).folder
-    [case] = told(run, ds.series(tmp_path / "scan", ds.places(8)), tmp_path / "out")["cases"]
-    assert any("the channel image is CT, and the model was trained on MR" in warning for warning in case["warnings"])
+    series = ds.series(tmp_path / "scan", ds.places(8))
+    [case] = told(run, series, tmp_path / "out", code=1)["cases"]
+    assert (case["state"], case["error"]["code"]) == ("refused", "channels")
+    said = tiny.medseg_command("predict", run, series, tmp_path / "out", "--threads", 1)
+    assert said.code == 1 and "found CT as channel image; needed MR, as the model was trained on" in said.err
+    assert tiny.medseg_command("convert", series, tmp_path / "like.nii.gz").code == 0  # NIfTI says no modality
+    [case] = told(run, tmp_path / "like.nii.gz", tmp_path / "out")["cases"]
+    assert case["state"] == "fits"
 
 
 def test_time_grows_with_tiles_networks_and_mirrored_passes(

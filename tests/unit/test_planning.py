@@ -137,6 +137,14 @@ def test_normalisation_follows_the_modality():
     assert plan(of(one(cropped=(190, 190, 100)))).crop == "none"
 
 
+def test_modalities_are_pinned_where_recipe_files_or_names_agree():
+    made = plan(of(one(modalities=("CT", "PT", "OP", "", "")), channels=("a", "b", "c", "mr", "x")))
+    assert made.modalities == ("CT", "PT", "", "MR", "")
+    both = of(one(modalities=("CT",)), one(modalities=("MR",)), one(modalities=("",)), channels=("CT",))
+    assert plan(both).modalities == ("",)
+    assert plan(both, modalities=("MR",)).modalities == ("MR",)
+
+
 def test_photographs_are_not_measured_in_millimetres():
     for unit in ("mm", "px"):
         found = of(replace(one(), unit=unit))

@@ -109,7 +109,7 @@ def _described(name: str, version: str, used: bool, path: Path, sha256: str, sit
         version=version,
         in_use=used,
         channels=one.plan.channels,
-        modalities=one.modalities,
+        modalities=one.plan.modalities,
         labels=tuple(Label.model_validate(label(each)) for each in one.table.labels),
         kind=one.table.unit,
         spacing_mm=spacing(one.plan),

@@ -192,7 +192,7 @@ class Model(Settings):
     channels: tuple[str, ...]
     """Files that a job needs, by these names."""
     modalities: tuple[str, ...]
-    """Of the channels, where the model says."""
+    """Of the channels: CT, MR, PT, or empty where it is not known. A scan whose header says another is refused."""
     labels: tuple[Label, ...]
     kind: Literal["voxel", "slice", "image"]
     """Structures in voxels, or classes of slices or of the whole image."""

@@ -56,14 +56,14 @@ def verdict(model: Model, inputs: Sequence[Input], dry_run: Mapping[str, Any] | 
     Args:
         inputs: one for each channel that has a volume, in any order.
         dry_run: the JSON of `medseg predict --dry-run --progress json` for this one case, where there is one; it has
-            seen the voxels, and knows memory and time. A service offers none.
+            seen an image of the same size, and knows memory and time. A service offers none.
     """
-    said = [*_of_model(model), *_of_channels(model, inputs), *_of_grids(model, inputs)]
+    said = [*_of_model(model), *_of_channels(model, inputs), *_of_grids(model, inputs), *_of_modalities(model, inputs)]
     cases = list((dry_run or {}).get("cases") or ())
     for case in cases:
         said += _of_case(case, str((dry_run or {}).get("device") or ""))
     if not cases:
-        said += [*_of_modalities(model, inputs), *_of_spacing(model, inputs)]
+        said += _of_spacing(model, inputs)
     unique = dict.fromkeys(said)
     ok = all(level != STOP for level, _ in unique)
     if ok and not any(level == OK for level, _ in unique):

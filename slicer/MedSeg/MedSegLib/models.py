@@ -26,7 +26,7 @@ class Model:
         name: for people.
         ask: what a backend asks for it by: the path of its run folder, or its name at the service.
         channels: names of the images that it needs, in their order.
-        modalities: of the channels, where the model says; else empty.
+        modalities: of the channels, each empty where the model does not say; or none at all.
         labels: what it finds.
         kind: `voxel` (structures), `slice` or `image` (classes).
         spacing_mm: voxel size that it works at; None: each scan's own.

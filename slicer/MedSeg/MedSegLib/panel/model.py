@@ -156,9 +156,10 @@ def described(model: Model) -> str:
     names = [label.name for label in model.labels]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     spacing = " × ".join(f"{size:g}" for size in model.spacing_mm) + " mm" if model.spacing_mm else "each scan's own"
+    known = dict(zip(model.channels, model.modalities))
     found = "Finds" if model.segments else "Tells apart"
     lines = [
-        ("Needs", ", ".join(model.channels) + (f" ({', '.join(model.modalities)})" if model.modalities else "")),
+        ("Needs", ", ".join(f"{name} ({known[name]})" if known.get(name) else name for name in model.channels)),
         (found, shown),
         ("Voxels", spacing),
         ("Licence", model.licence),
