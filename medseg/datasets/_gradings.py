@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medseg import tables
 from medseg.datasets import _files
 from medseg.refusal import Refusal
 
@@ -137,7 +138,7 @@ def read(root: Path, layout: Layout, part: str) -> list[Entry]:
 
 def _commas(table: Path, layout: Layout) -> list[dict[str, str]]:
     """Rows of a table with a header; empty ones, which spreadsheets leave behind, are passed over."""
-    rows = [row for row in _files.rows(table, columns=(layout.image,)) if any(row.values())]
+    rows = [row for row in tables.rows(table, columns=(layout.image,)) if any(row.values())]
     if rows and not set(layout.grade) & set(rows[0]):
         raise Refusal(
             table,
@@ -220,7 +221,7 @@ def _patient_and_eye(name: str, table: Path) -> tuple[str, str]:
 def _pairs(table: Path) -> dict[str, str]:
     """Patient by photograph (in small letters), from lines left;right: the name of the left one."""
     found: dict[str, str] = {}
-    for row in _files.rows(table, columns=("left", "right")):
+    for row in tables.rows(table, columns=("left", "right")):
         for cell in row.values():
             found[_stem(cell).lower()] = _stem(row["left"] or row["right"])
     return found
@@ -231,7 +232,7 @@ def _centres(root: Path, layout: Layout, part: str) -> dict[str, str]:
     if part not in layout.sources or not (root / layout.sources[part][0]).is_file():
         return {}
     table, column = layout.sources[part]
-    return {row[layout.image]: row[column] for row in _files.rows(root / table, columns=(layout.image, column))}
+    return {row[layout.image]: row[column] for row in tables.rows(root / table, columns=(layout.image, column))}
 
 
 def _leading_number(name: str, layout: Layout) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from medseg.datasets import _files
+from medseg import tables
 from medseg.refusal import Refusal
 
 TABLE = "patients.csv"
@@ -24,7 +24,7 @@ def people(
     """
     path = root / TABLE
     if pattern is None and path.exists():
-        return facts(_files.rows(path, columns=("case", "patient")), ids, path)
+        return facts(tables.rows(path, columns=("case", "patient")), ids, path)
     named = known if known is not None and pattern is None else {}
     return {case: {"patient": named.get(case) or patient_of(case, pattern)} for case in ids}
 

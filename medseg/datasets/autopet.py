@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from medseg import tables
 from medseg.case import Case, CaseSet
 from medseg.datasets import _examples, _files
 from medseg.labels import LabelTable
@@ -102,7 +103,7 @@ def _people(options: Options) -> dict[str, dict[str, str]] | None:
             )
         return None
     found: dict[str, Any] = {}
-    for row in _files.rows(options.metadata, columns=(SUBJECT, *FACTS)):
+    for row in tables.rows(options.metadata, columns=(SUBJECT, *FACTS)):
         found.setdefault(row[SUBJECT], {name: row[name] for name in FACTS})
     return found
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from medseg import tables
 from medseg.case import Case, CaseSet
 from medseg.datasets import _examples, _files, _tables
 from medseg.labels import LabelTable
@@ -141,17 +142,17 @@ def _participants(path: Path) -> dict[str, dict[str, str]]:
     """Facts by subject folder; 'n/a' is BIDS for nothing."""
     if not path.exists():
         return {}
-    rows = _files.rows(path, columns=("participant_id",))
+    rows = tables.rows(path, columns=("participant_id",))
     return {row["participant_id"]: {key: "" if cell == "n/a" else cell for key, cell in row.items()} for row in rows}
 
 
 def _labels(options: Options, labelled: Path) -> LabelTable:
     if options.labels:
         return _tables.label_table(options.labels, Path("data.labels"))
-    tables = [path for path in (labelled / "dseg.tsv", options.root / "dseg.tsv") if path.is_file()]
-    path = tables[0] if tables else labelled / "dseg.tsv"
+    given = [path for path in (labelled / "dseg.tsv", options.root / "dseg.tsv") if path.is_file()]
+    path = given[0] if given else labelled / "dseg.tsv"
     names: dict[str, int] = {}
-    for row in _files.rows(path, columns=("index", "name")):
+    for row in tables.rows(path, columns=("index", "name")):
         if not row["index"].isdecimal() or row["name"] in names:
             raise Refusal(
                 path,

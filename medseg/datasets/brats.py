@@ -26,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from medseg import tables
 from medseg.case import Case, CaseSet
 from medseg.datasets import _examples, _files, _people
 from medseg.labels import LabelTable
@@ -170,7 +171,7 @@ def _grades(root: Path, places: list[Path]) -> dict[Path, str]:
     if places[0].parent != root:
         return {place: place.parent.name for place in places}
     table = root / "name_mapping.csv"
-    rows = _files.rows(table, columns=("Grade", "BraTS_2020_subject_ID"))
+    rows = tables.rows(table, columns=("Grade", "BraTS_2020_subject_ID"))
     by_case = {row["BraTS_2020_subject_ID"]: row["Grade"] for row in rows}
     for place in places:
         if by_case.get(place.name) not in ("LGG", "HGG"):

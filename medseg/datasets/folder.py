@@ -29,6 +29,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
+from medseg import tables
 from medseg.case import Case, CaseSet
 from medseg.datasets import _examples, _files, _people, _tables
 from medseg.labels import LabelTable
@@ -136,7 +137,7 @@ def _extra(root: Path, table: LabelTable) -> Files:
 def _classes(path: Path, table: LabelTable) -> dict[str, tuple[int, ...]]:
     """Classes by case; lines without a class are passed over."""
     found: dict[str, tuple[int, ...]] = {}
-    for row in _files.rows(path, columns=("case", "class")):
+    for row in tables.rows(path, columns=("case", "class")):
         if row["case"] in found:
             raise Refusal(path, found=f"case '{row['case']}' twice", needed="one line a case", remedy="correct it")
         if row["class"]:

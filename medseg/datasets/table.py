@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from medseg import tables
 from medseg.case import Case, CaseSet
 from medseg.datasets import _examples, _files, _people, _tables
 from medseg.labels import LabelTable
@@ -56,7 +57,7 @@ def cases(options: Options) -> CaseSet:
     """
     path = options.root
     columns = ("all",) if options.files_hold else options.channels
-    rows = _files.rows(path, columns=("case", "patient", *columns))
+    rows = tables.rows(path, columns=("case", "patient", *columns))
     if not rows:
         raise Refusal(path, found="no lines below the header", needed="a line for each case", remedy="fill the table")
     table = _labels(options)

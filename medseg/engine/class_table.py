@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.datasets import _files, _tables
+from medseg import tables
+from medseg.datasets import _tables
 from medseg.engine.inputs import notes, patient, refuse_twice, table_rows
 from medseg.labels import LabelTable
 from medseg.prediction import Evidence
@@ -25,7 +26,7 @@ SUM = 1e-3
 
 def holds_probabilities(path: Path) -> bool:
     """Whether a CSV has a column of probabilities; otherwise it names label maps."""
-    return any(name.startswith(PROBABILITY) for name in _files.columns(path))
+    return any(name.startswith(PROBABILITY) for name in tables.columns(path))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from medseg import tables
 from medseg.boundary import parsing
-from medseg.datasets import _files
 from medseg.datasets._tables import described
 from medseg.engine import scans
 from medseg.engine.run import Run
@@ -134,7 +134,7 @@ def table_from(path: Path) -> LabelTable:
 
 def table_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Lines of a CSV, of which there must be some."""
-    found = _files.rows(path, columns=columns)
+    found = tables.rows(path, columns=columns)
     if not found:
         raise Refusal(path, found="no lines below the header", needed="a line for each case", remedy="fill the table")
     return found

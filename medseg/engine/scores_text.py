@@ -32,9 +32,8 @@ def as_text(scores: Scores) -> str:
     lines += [scores.stamp] * bool(scores.stamp) + list(scores.notes)
     if scores.missing and (scores.rows or scores.evidence):
         scored = {row.case for row in scores.rows} | {one.case for one in scores.evidence}
-        lines.append(
-            f"All numbers are over the {len(scored)} cases that were scored, and leave out {len(scores.missing)}:"
-        )
+        over = f"the {len(scored)} cases that were" if len(scored) != 1 else "the one case that was"
+        lines.append(f"All numbers are over {over} scored, and leave out {len(scores.missing)}:")
     return "\n".join([*lines, *(f"not scored: {case}" for case in scores.missing)])
 
 

@@ -270,7 +270,7 @@ def test_files_without_a_number_are_told_apart_by_name_or_study(tmp_path: Path) 
 
 def test_the_users_own_pseudonyms(tmp_path: Path) -> None:
     table = tmp_path / "names.csv"
-    table.write_text("patient_id,pseudonym\n4711,trial-001\n")
+    table.write_text("\ufeffpatient_id;pseudonym\n4711;trial-001\n", encoding="utf-8")  # as spreadsheets write it
     scan(tmp_path / "in" / "a")
     scan(tmp_path / "in" / "b", patient="4712", study="1.2.4")
     code, told = command(tmp_path / "in", tmp_path / "out", "--pseudonyms", str(table))
@@ -288,6 +288,9 @@ def test_the_users_own_pseudonyms(tmp_path: Path) -> None:
         with pytest.raises(Refusal) as refused:
             command(tmp_path / "in", tmp_path / "out", "--pseudonyms", str(table))
         assert refused.value.where == str(table)
+    table.write_text("patient,pseudonym\n4711,a\n")
+    with pytest.raises(Refusal, match="needed also patient_id"):
+        command(tmp_path / "in", tmp_path / "out", "--pseudonyms", str(table))
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:

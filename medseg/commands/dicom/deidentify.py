@@ -26,7 +26,7 @@ def command(
         Path | None, typer.Option(help="CSV file of more private attributes to keep: group, creator, element.")
     ] = None,
     pseudonyms: Annotated[
-        Path | None, typer.Option(help="CSV file of your own pseudonyms: patient_id, pseudonym.")
+        Path | None, typer.Option(help="Table (CSV) of your own pseudonyms, with the columns patient_id and pseudonym.")
     ] = None,
     accept_burned_in: Annotated[
         bool, typer.Option("--accept-burned-in", help="Copy pictures that may show names, too; look at each.")

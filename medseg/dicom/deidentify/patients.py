@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from medseg.boundary import parsing
+from medseg import tables
 from medseg.dicom.deidentify.secret import Secret
 from medseg.refusal import Refusal
 
@@ -83,17 +82,14 @@ def torn(patients: Iterable[tuple[Patient, tuple[str, ...]]]) -> set[str]:
 
 
 def read_pseudonyms(path: Path) -> dict[str, str]:
-    """Pseudonyms by patient number, from a CSV file with the columns patient_id and pseudonym.
+    """Pseudonyms by patient number, from a table with the columns patient_id and pseudonym.
 
     Raises:
-        Refusal: a column is missing, a pseudonym is no name for a folder or is a patient's number, or patients and
+        Refusal: from `tables.rows`; a pseudonym is no name for a folder or is a patient's number, or patients and
             pseudonyms do not go one to one.
     """
-    with (
-        parsing(path, needed="a CSV file with the columns patient_id and pseudonym", remedy="correct its first line"),
-        path.open(encoding="utf-8-sig", newline="") as lines,
-    ):
-        rows = [(row["patient_id"].strip(), row["pseudonym"].strip()) for row in csv.DictReader(lines)]
+    wanted = ("patient_id", "pseudonym")
+    rows = [(row["patient_id"], row["pseudonym"]) for row in tables.rows(path, columns=wanted)]
     numbers = {number.casefold() for number, _ in rows}
     given: dict[str, str] = {}
     owners: dict[str, str] = {}

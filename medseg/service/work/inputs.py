@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
-from medseg import atomic
+from medseg import atomic, tables
 from medseg.case import Case
 from medseg.cores import available_cores
-from medseg.datasets import _files
 from medseg.dicom import archive, survey, sweep
 from medseg.dicom.headers import Header
 from medseg.dicom.settings import DicomSettings
@@ -256,7 +255,7 @@ def _of_case(case: Case, series: str = "") -> Input:
 def _table(path: Path, needs: Needs) -> list[Input]:
     """Lines of a table: a column scan, or one for each channel; case (else the scan's name) and series where it has
     them. Paths are relative to the table."""
-    rows, columns = _files.rows(path, columns=()), set(_files.columns(path))
+    rows, columns = tables.rows(path, columns=()), set(tables.columns(path))
     channels = needs.channels if set(needs.channels) <= columns and "scan" not in columns else ("scan",)
     if not set(channels) <= columns:
         raise Refusal(
