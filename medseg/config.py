@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
@@ -19,7 +19,7 @@ from medseg.data.splits import SplitSettings
 from medseg.dicom.settings import DicomSettings
 from medseg.plan import PrepareSettings
 from medseg.refusal import Refusal
-from medseg.settings import Settings
+from medseg.settings import Settings, keys_at
 from medseg.transforms.augment import Options as AugmentSettings
 
 S = TypeVar("S", bound=Settings)
@@ -365,7 +365,7 @@ def _sentences(error: ValidationError, model: type[Settings], prefix: str) -> li
     for item in error.errors():
         place = prefix + ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            known = _fields_at(model, item["loc"][:-1])
+            known = keys_at(model, item["loc"][:-1])
             lines.append(f"{place}: no such key; {plugins.nearest(str(item['loc'][-1]), known)}")
         elif item["type"] == "missing":
             lines.append(f"{place}: missing")
@@ -376,25 +376,6 @@ def _sentences(error: ValidationError, model: type[Settings], prefix: str) -> li
             found = "nothing" if item["input"] is None else repr(item["input"])
             lines.append(f"{place}: found {found}; {said[0].lower()}{said[1:]}")
     return lines
-
-
-def _fields_at(model: type[Settings], loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    for part in loc:
-        field = model.model_fields.get(str(part))
-        if field is None:  # a place in a list of settings
-            continue
-        inner = _settings_in(field.annotation)
-        if inner is None:
-            break
-        model = inner
-    return tuple(model.model_fields)
-
-
-def _settings_in(annotation: Any) -> type[Settings] | None:
-    """The settings class that an annotation names, alone, or within a tuple or beside None."""
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _settings_in(inner))), None)
 
 
 def set_key(data: dict[str, Any], text: str) -> None:

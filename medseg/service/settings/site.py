@@ -21,7 +21,7 @@ from medseg.service.settings.serve import Serve
 from medseg.service.settings.sources import Source
 from medseg.service.settings.watch import Watch
 from medseg.service.settings.work import Work
-from medseg.settings import Settings
+from medseg.settings import Settings, keys_at
 
 
 class Site(Settings):
@@ -89,8 +89,13 @@ def load(path: Path) -> Site:
 
 def _told(error: ValidationError) -> str:
     """A line a mistake, without the value, which may be a password."""
-    words = {"extra_forbidden": "no such setting", "missing": "not there, and needed"}
-    lines = (f"{'.'.join(map(str, one['loc']))}: {words.get(one['type'], one['msg'])}" for one in error.errors())
+    lines = []
+    for one in error.errors():
+        *above, key = one["loc"] or ("",)
+        words = {"missing": "not there, and needed"}
+        if one["type"] == "extra_forbidden":
+            words["extra_forbidden"] = f"no such setting; {plugins.nearest(str(key), keys_at(Site, above))}"
+        lines.append(f"{'.'.join(map(str, one['loc']))}: {words.get(one['type'], one['msg'])}")
     return "\n  " + "\n  ".join(lines) + "\n"
 
 
