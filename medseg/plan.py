@@ -10,6 +10,7 @@ from medseg.settings import Settings
 
 Triple = tuple[float, float, float]
 Sizes = tuple[int, int, int]
+Modality = Literal["CT", "MR", "PT", ""]
 AXIS_OF = {"L": "x", "R": "x", "P": "y", "A": "y", "I": "z", "S": "z"}
 
 
@@ -59,8 +60,8 @@ class PrepareSettings(Settings):
     """Memory that a training step may take. auto: three quarters of a GPU's, or half of a machine's or container's."""
     normalisation: Literal["auto"] | tuple[Normalisation, ...] = "auto"
     """One per channel. auto: by modality (CT, MR, PET)."""
-    modalities: tuple[Literal["CT", "MR", "PT"], ...] = ()
-    """One per channel where the files do not say (NIfTI does not): CT, MR, or PT for PET."""
+    modalities: tuple[Modality, ...] = ()
+    """One per channel where the files do not say (NIfTI does not): CT, MR, or PT for PET; empty: as the files say."""
     crop: Literal["auto", "none", "nonzero", "field"] = "auto"
     """nonzero: cut away the margin where every channel is 0 (skull-stripped MR). auto: when that saves a quarter.
     field: the bright disc of a retinal photograph; classifiers see it padded to a square."""
@@ -106,7 +107,7 @@ class Plan(Settings):
     crop: Literal["none", "nonzero", "field"]
     order: Literal[0, 1, 3]
     channels: tuple[str, ...]
-    modalities: tuple[Literal["CT", "MR", "PT", ""], ...] = ()
+    modalities: tuple[Modality, ...] = ()
     """One per channel: what scans must be where their files say it. Empty, or all of it: not known, and not checked."""
     unit: Literal["mm", "px"] | None = None
     """What the training images were measured in; px: photographs. None: not known, and not checked."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ PACKAGES = {
     "dciodvfy": "dicom3tools",
     "dcmdump": "dcmtk",
     "storescu": "dcmtk",
+    "storescp": "dcmtk",
+    "echoscu": "dcmtk",
     "dcmmkdir": "dcmtk",
     "dcmcjpeg": "dcmtk",
     "dcmdjpeg": "dcmtk",
@@ -31,9 +35,15 @@ PLUGINS = Path("/usr/share/orthanc/plugins")
 START_S = 60
 
 
+def program(name: str) -> str:
+    """Where it is, or nothing; not the one of the same name that pynetdicom lays beside this Python."""
+    own = Path(sys.executable).parent
+    return shutil.which(name, path=os.pathsep.join(place for place in os.get_exec_path() if Path(place) != own)) or ""
+
+
 def needs(*programs: str) -> list[pytest.MarkDecorator]:
     """Marks for tests that call `programs`."""
-    absent = [f"{program} (Debian package {PACKAGES[program]})" for program in programs if not shutil.which(program)]
+    absent = [f"{name} (Debian package {PACKAGES[name]})" for name in programs if not program(name)]
     reason = f"not installed: {', '.join(absent)}"
     return [pytest.mark.dicom_tools, pytest.mark.skipif(bool(absent), reason=reason)]
 
@@ -61,7 +71,9 @@ class Archive:
         """Send a file by C-STORE (dcmtk); returns Orthanc's id of the instance."""
         before = set(json.loads(self.get("/instances")))
         subprocess.run(
-            ["storescu", "-R", "-aec", "ORTHANC", "127.0.0.1", str(self.dicom), str(file)], check=True, timeout=120
+            [program("storescu"), "-R", "-aec", "ORTHANC", "127.0.0.1", str(self.dicom), str(file)],
+            check=True,
+            timeout=120,
         )
         (new,) = set(json.loads(self.get("/instances"))) - before
         return new

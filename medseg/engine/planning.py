@@ -16,7 +16,7 @@ import numpy as np
 
 from medseg.engine.fingerprint import CaseFingerprint, Fingerprint
 from medseg.engine.need import Need
-from medseg.plan import Normalisation, Plan, PrepareSettings, Sizes, Triple
+from medseg.plan import Modality, Normalisation, Plan, PrepareSettings, Sizes, Triple
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import prepared_shape
 
@@ -271,12 +271,10 @@ def _normalisation(
     return tuple(result)
 
 
-def _modalities(
-    fingerprint: Fingerprint, settings: PrepareSettings, channels: tuple[str, ...]
-) -> tuple[Literal["CT", "MR", "PT", ""], ...]:
+def _modalities(fingerprint: Fingerprint, settings: PrepareSettings, channels: tuple[str, ...]) -> tuple[Modality, ...]:
     """Of each channel; empty where it is not known, or not one."""
     return tuple(
-        cast(Literal["CT", "MR", "PT"], known[0]) if len(known) == 1 and known[0] in SCANNERS else ""
+        cast(Modality, known[0]) if len(known) == 1 and known[0] in SCANNERS else ""
         for known in _known(fingerprint, settings, channels)
     )
 
@@ -285,15 +283,13 @@ def _known(fingerprint: Fingerprint, settings: PrepareSettings, channels: tuple[
     """What each channel is: as the recipe says, or its files (the most frequent first), or else its name."""
     if settings.modalities:
         _one_each("prepare.modalities", len(settings.modalities), channels)
-        return [[said] for said in settings.modalities]
-    own = [
-        [case.modalities[number] for case in fingerprint.cases.values() if case.modalities[number]]
-        for number in range(len(channels))
-    ]
-    return [
-        [MODALITY_OF_NAME.get(word.upper(), word) for word, _ in Counter(found or [name]).most_common()]
-        for name, found in zip(channels, own, strict=True)
-    ]
+    known = []
+    for number, name in enumerate(channels):
+        said = [settings.modalities[number]] if any(settings.modalities[number : number + 1]) else []
+        own = [case.modalities[number] for case in fingerprint.cases.values() if case.modalities[number]]
+        found = Counter(said or own or [name]).most_common()
+        known.append([MODALITY_OF_NAME.get(word.upper(), word) for word, _ in found])
+    return known
 
 
 def _one_each(where: str, given: int, channels: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from medseg.service.intake.store import Kept, Store
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site
 from tests import dicom_series as ds
+from tests import judges
 
 STUDY = "1.2.826.0.1.3680043.8.498.88.1"
 
@@ -53,5 +54,15 @@ def hand_in(store: Store, dataset: Dataset, sender: str = "CT1") -> Kept:
 
 def send(port: int, *paths: Path, calling: str = "CT1", called: str = "MEDSEG", more: tuple[str, ...] = ()) -> bool:
     """Send files by dcmtk; says whether all were taken."""
-    words = ["storescu", "-aet", calling, "-aec", called, *more, "127.0.0.1", str(port), *map(str, paths)]
+    words = [
+        judges.program("storescu"),
+        "-aet",
+        calling,
+        "-aec",
+        called,
+        *more,
+        "127.0.0.1",
+        str(port),
+        *map(str, paths),
+    ]
     return subprocess.run(words, capture_output=True, timeout=120).returncode == 0

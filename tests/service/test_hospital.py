@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.judges import needs
+from tests.judges import needs, program
 from tests.service import studies
 from tests.service.hospital import Hospital, hospital, until
 from tests.tiny import ENVIRONMENT
@@ -36,7 +36,18 @@ REASONS = {
 
 def storescu(at: Hospital, folder: Path, sender: str) -> None:
     """Send a folder by dcmtk, as a scanner would."""
-    command = ["storescu", "-R", "+sd", "-aet", sender, "-aec", "MEDSEG", "127.0.0.1", str(at.port), str(folder)]
+    command = [
+        program("storescu"),
+        "-R",
+        "+sd",
+        "-aet",
+        sender,
+        "-aec",
+        "MEDSEG",
+        "127.0.0.1",
+        str(at.port),
+        str(folder),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -106,7 +106,7 @@ def test_what_was_answered_with_success_outlives_any_kill_and_nothing_is_doubled
     taken: set[str] = set()
     for moment in (2, 60):
         made.start()
-        words = ["storescu", "-v", "-aec", "MEDSEG", "127.0.0.1", str(made.port), *map(str, paths)]
+        words = [judges.program("storescu"), "-v", "-aec", "MEDSEG", "127.0.0.1", str(made.port), *map(str, paths)]
         sender = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         answers, current = 0, ""
         assert sender.stdout

@@ -99,7 +99,12 @@ def test_studies_sent_by_dcmtk_are_kept_in_each_transfer_syntax(rig, tmp_path):
     paths = [save(image(number), tmp_path / f"{number}.dcm") for number in (1, 2, 3)]
     packed = tmp_path / "packed.dcm"
     subprocess.run(["dcmcjpls", paths[2], packed], check=True, timeout=60)
-    assert subprocess.run(["echoscu", "-aet", "CT1", "-aec", "MEDSEG", "127.0.0.1", str(made.port)]).returncode == 0
+    assert (
+        subprocess.run(
+            [judges.program("echoscu"), "-aet", "CT1", "-aec", "MEDSEG", "127.0.0.1", str(made.port)]
+        ).returncode
+        == 0
+    )
     assert send(made.port, *paths[:2]) and send(made.port, packed, more=("-xt",)) and send(made.port, paths[0])
     counts = made.journal.arrivals.counts()
     assert (counts.received, counts.duplicates, counts.studies) == (4, 1, 1)

@@ -143,6 +143,7 @@ def test_modalities_are_pinned_where_recipe_files_or_names_agree():
     both = of(one(modalities=("CT",)), one(modalities=("MR",)), one(modalities=("",)), channels=("CT",))
     assert plan(both).modalities == ("",)
     assert plan(both, modalities=("MR",)).modalities == ("MR",)
+    assert plan(both, modalities=("",)).modalities == ("",)
 
 
 def test_photographs_are_not_measured_in_millimetres():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pynetdicom import AllStoragePresentationContexts, build_context
 
 from medseg.service.delivery.way import meaning
-from tests.judges import free_port, needs
+from tests.judges import free_port, needs, program
 from tests.service.delivery.rig import WAIT_S, at, problems, proven, scp, send, sending, share, site_of, states, told
 from tests.service.hospital import until
 
@@ -140,7 +140,9 @@ def storescp(folder: Path, *words: object) -> Iterator[int]:
     """dcmtk's archive; what it takes lies in `folder`."""
     folder.mkdir()
     port = free_port()
-    process = subprocess.Popen(["storescp", "-od", folder, *map(str, words), str(port)], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [program("storescp"), "-od", folder, *map(str, words), str(port)], stderr=subprocess.PIPE
+    )
     try:
         until(lambda: listens(port), "storescp listens", every_s=0.05)
         yield port
