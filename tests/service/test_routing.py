@@ -108,14 +108,14 @@ def abdomen(tmp_path_factory) -> Path:
 
 
 def test_mistyped_settings_of_a_site_are_named_in_plain_words(tmp_path):
-    text = (
-        "listen: {prot: 104}\nreceivers: {pacs: {kind: dicom, host: pacs, port: 104}, web: {kind: dicomweb, ulr: x}}\n"
-    )
+    text = "listen: {prot: 104}\nreceivers:\n  pacs: {kind: dicom, host: pacs, port: 104}\n"
+    text += "  web: {kind: dicomweb, ulr: x}\n  out: {kind: folder, hst: x}\n"
     text += "routes: [{name: a, model: m, series: {mst: {}}}]\n"
     (tmp_path / "site.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(Refusal) as caught:
         sites.load(tmp_path / "site.yaml")
     assert "listen.prot: no such setting; did you mean 'port'\n" in caught.value.found
+    assert "receivers.out.folder.hst: no such setting; choose one of: kind, folder\n" in caught.value.found
     assert "receivers.web.dicomweb.ulr: no such setting; did you mean 'url'\n" in caught.value.found
     assert "routes.0.series.mst: no such setting; did you mean 'must'\n" in caught.value.found
     assert "receivers.pacs.dicom.ae_title: not there, and needed\n" in caught.value.found

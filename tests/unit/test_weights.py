@@ -270,6 +270,8 @@ def test_what_was_left_open_is_listed_with_its_remedy(tmp_path):
     assert "found 1 entries; needed one for each of the 2 channels: a, b" in text
     text = refused(bring_in(file, settings=[*STUNET, *PREPARE, "prepare.modalities=[CT,MR]"]), tmp_path)
     assert "prepare.modalities: found 2 entries" in text
+    assert bring_in(file, settings=[*STUNET, *PREPARE, "prepare.modalities=[MR]"]).code == 0
+    assert Run(tmp_path / "run").plan.modalities == ("MR",)
 
 
 def test_a_photograph_is_no_scan_for_a_network_of_volumes(tmp_path):
