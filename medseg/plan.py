@@ -124,6 +124,21 @@ class Plan(Settings):
         """Channels that the network sees."""
         return len(self.channels) + len(self.centres)
 
+    def inputs(self) -> dict[str, str]:
+        """For people: what the network expects."""
+        return {
+            "channels": self.channels_text(),
+            "spacing": self.spacing_text(),
+            "orientation": self.orientation,
+            "normalisation": self.normalisation_text(),
+        }
+
+    def channels_text(self) -> str:
+        """For people: "T1 (MR), pet (PT), x", where the modality is known and not the name itself."""
+        known = dict(zip(self.channels, self.modalities, strict=False))
+        shown = (name if known.get(name, "") in ("", name) else f"{name} ({known[name]})" for name in self.channels)
+        return ", ".join(shown)
+
     def spacing_text(self) -> str:
         """For people: "1.5 x 1.5 x 3 mm" (px for photographs), or that each scan keeps its own."""
         if self.spacing_mm == "native":

@@ -267,13 +267,7 @@ def _card(
     origin: dict[str, str],
     entry: Entry | None,
 ) -> card.Card:
-    inputs = {"channels": ", ".join(channels)}
-    if plan:
-        inputs |= {
-            "spacing": plan.spacing_text(),
-            "orientation": plan.orientation,
-            "normalisation": plan.normalisation_text(),
-        }
+    inputs = plan.inputs() if plan else {"channels": ", ".join(channels)}
     return card.Card(
         name=recipe.name,
         intended_use=recipe.intended_use,

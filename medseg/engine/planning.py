@@ -43,6 +43,7 @@ MODALITY_OF_NAME = {
     "SUV": "PT",
     "MR": "MR",
     "MRI": "MR",
+    **dict.fromkeys(("T1", "T1W", "T1C", "T1CE", "T1GD", "T2", "T2W", "FLAIR", "DWI", "ADC"), "MR"),
     **dict.fromkeys(COLOURS, "colour"),
 }
 """What a channel's name says when neither recipe nor file does (NIfTI has no field for the modality)."""

@@ -286,11 +286,7 @@ def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> No
         stamp=split.stamp,
         summary=f"{recipe.model.name} with {dict(recipe.model.options)}, trained for {recipe.train.epochs} epochs of "
         f"{recipe.train.steps} steps.",
-        inputs={
-            "channels": ", ".join(plan.channels),
-            "spacing": plan.spacing_text(),
-            "orientation": plan.orientation,
-        },
+        inputs=plan.inputs(),
         data={
             "data set adapter": recipe.dataset.name,
             "training cases": str(len(training)),

@@ -138,8 +138,9 @@ def test_normalisation_follows_the_modality():
 
 
 def test_modalities_are_pinned_where_recipe_files_or_names_agree():
-    made = plan(of(one(modalities=("CT", "PT", "OP", "", "")), channels=("a", "b", "c", "mr", "x")))
+    made = plan(of(one(modalities=("CT", "PT", "OP", "", "")), channels=("a", "b", "c", "Flair", "x")))
     assert made.modalities == ("CT", "PT", "", "MR", "")
+    assert made.channels_text() == "a (CT), b (PT), c, Flair (MR), x"
     both = of(one(modalities=("CT",)), one(modalities=("MR",)), one(modalities=("",)), channels=("CT",))
     assert plan(both).modalities == ("",)
     assert plan(both, modalities=("MR",)).modalities == ("MR",)
