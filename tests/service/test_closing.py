@@ -12,8 +12,8 @@ from medseg.refusal import Refusal
 from medseg.service.intake import closing as closings
 from medseg.service.intake.closing import Closing
 from medseg.service.journal import Journal
-from medseg.service.journal.arrivals import Received
 from medseg.service.journal.job import Identity
+from medseg.service.journal.objects import Received
 from tests.service.intake_sites import STUDY, hand_in, image, site_in, store_in
 
 BOTH = [f"{STUDY}.1.{number}" for number in (1, 2)]

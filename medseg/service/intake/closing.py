@@ -18,8 +18,9 @@ from medseg.service import logs
 from medseg.service.intake import head
 from medseg.service.intake.store import sync
 from medseg.service.journal import Journal
-from medseg.service.journal.arrivals import Arrival, Received, digest
+from medseg.service.journal.arrivals import Arrival
 from medseg.service.journal.job import Asked, Identity, Job
+from medseg.service.journal.objects import Received, digest
 from medseg.service.settings.site import Site
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,8 @@ from medseg.refusal import Refusal
 from medseg.service import logs
 from medseg.service.intake import head
 from medseg.service.journal import Journal
-from medseg.service.journal.arrivals import Novelty, Received
+from medseg.service.journal.arrivals import Novelty
+from medseg.service.journal.objects import Received
 from medseg.service.settings.folders import private
 from medseg.service.settings.site import Site
 
