@@ -20,6 +20,7 @@ PACKAGES = {
     "storescu": "dcmtk",
     "dcmmkdir": "dcmtk",
     "dcmcjpeg": "dcmtk",
+    "dcmconv": "dcmtk",
     "dcmdjpeg": "dcmtk",
     "dcmdrle": "dcmtk",
     "dcmdjpls": "dcmtk",

@@ -17,7 +17,16 @@ from sqlalchemy.exc import IntegrityError
 from medseg.service.journal.database import Database
 from medseg.service.journal.job import Asked, Job
 from medseg.service.journal.jobs import Jobs
-from medseg.service.journal.objects import Received, Version, digest, newest, objects_of, received_of, versions_of
+from medseg.service.journal.objects import (
+    Received,
+    Version,
+    digest,
+    newest,
+    objects_of,
+    received_of,
+    resent_of,
+    versions_of,
+)
 from medseg.service.journal.tables import arrivals, objects
 
 Novelty = Literal["new", "duplicate", "corrected", "leaving"]
@@ -92,15 +101,17 @@ class Arrivals:
         """
         _again(lambda: self._expect(study_uid, set(sop_uids), sender))
 
-    def close(self, arrival: int, asked: Asked, *, who: str, lost: str = "") -> Job | None:
+    def close(self, arrival: int, asked: Asked, *, who: str, lost: str = "", known: bool = False) -> Job | None:
         """End an arrival: its study becomes a job, in the same transaction.
 
         Args:
             asked: the job; its digest tells of which objects it is.
             lost: why not all of these can be given to a job, which then fails at once.
+            known: nothing in it is new, so that there is no job.
 
         Returns:
-            The job; None if it is closed already, or if something has come in that the digest does not know.
+            The job; None if there is none, if it is closed already, or if something has come in that the digest does
+            not know.
         """
         with self.database.write() as connection:
             row = connection.execute(
@@ -110,6 +121,8 @@ class Arrivals:
                 return None
             closed = {"state": "closed", "changed_at": time.time()}
             connection.execute(update(arrivals).where(arrivals.c.id == arrival).values(**closed))
+            if known:
+                return None
             job, _ = self._jobs.submit(asked, who=who, within=connection)
             if lost:
                 self._jobs.fail(connection, job, who, "lost-input", lost)
@@ -150,6 +163,14 @@ class Arrivals:
         """The objects of a study, of each the newest version, by series and UID."""
         with self.database.read() as connection:
             return objects_of(connection, study_uid)
+
+    def resent(self, arrival: Arrival) -> list[tuple[str, str]]:
+        """Of each input of a revision that was here before in another version: the paths of both, the former first;
+        none at all, if anything in it is new."""
+        if arrival.revision == 1:
+            return []
+        with self.database.read() as connection:
+            return resent_of(connection, arrival.id)
 
     def knows(self, sop_uid: str, sha256: str) -> bool:
         """Whether an object is on record with these bytes."""

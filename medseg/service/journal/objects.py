@@ -74,5 +74,17 @@ def objects_of(connection: Connection, study_uid: str) -> list[Received]:
     return [received_of(row) for row in connection.execute(query.order_by(objects.c.series_uid, objects.c.sop_uid))]
 
 
+def resent_of(connection: Connection, arrival: int) -> list[tuple[str, str]]:
+    """Of each input that came in an arrival: the path of the version before it, and its own; none at all, if there is
+    one that was not here in any version."""
+    row = select(objects).join(arrivals).where(arrivals.c.kept == "yes").subquery()
+    mine = (objects.c.arrival == arrival) & objects.c.current & objects.c.input
+    same = (row.c.sop_uid == objects.c.sop_uid) & (row.c.study_uid == objects.c.study_uid)
+    before = same & ~row.c.current & (row.c.arrival < arrival)
+    query = select(objects.c.id, objects.c.path, row.c.path).select_from(objects).outerjoin(row, before).where(mine)
+    found = {id: (former, later) for id, later, former in connection.execute(query.order_by(row.c.arrival, row.c.id))}
+    return list(found.values()) if all(former for former, _ in found.values()) else []
+
+
 def received_of(row: Any) -> Received:
     return Received(**{name: getattr(row, name) for name in Received.__dataclass_fields__})
