@@ -32,7 +32,7 @@ ARRIVALS = "arrivals"
 LOCKED_S = 300.0
 """Longest wait for another process that closes a study; it takes a second."""
 COMPARED_S = 120.0
-"""Longest time to compare a study with itself in another transfer syntax, for which all others wait; some 5000 slices."""
+"""Longest time to compare a study with itself in another transfer syntax, while all others wait; some 5000 slices."""
 
 
 class Closing:
