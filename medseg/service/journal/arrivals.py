@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from medseg.service.journal import rows
 from medseg.service.journal.database import Database
 from medseg.service.journal.job import Asked, Job
 from medseg.service.journal.jobs import Jobs
@@ -107,7 +108,7 @@ class Arrivals:
         Args:
             asked: the job; its digest tells of which objects it is.
             lost: why not all of these can be given to a job, which then fails at once.
-            known: nothing in it is new, so that there is no job.
+            known: nothing in it is new, so that there is no job; those before it say so.
 
         Returns:
             The job; None if there is none, if it is closed already, or if something has come in that the digest does
@@ -122,6 +123,7 @@ class Arrivals:
             closed = {"state": "closed", "changed_at": time.time()}
             connection.execute(update(arrivals).where(arrivals.c.id == arrival).values(**closed))
             if known:
+                rows.came_again(connection, row.study_uid, who)
                 return None
             job, _ = self._jobs.submit(asked, who=who, within=connection)
             if lost:
@@ -189,11 +191,11 @@ class Arrivals:
         return found
 
     def counts(self) -> Counts:
-        times, rows = func.coalesce(func.sum(objects.c.times), 0), func.count(objects.c.id)
+        times, versions = func.coalesce(func.sum(objects.c.times), 0), func.count(objects.c.id)
         replaced = func.count(objects.c.id).filter(~objects.c.current)
         studies = func.count(func.distinct(objects.c.study_uid))
         with self.database.read() as connection:
-            received, known, corrected, study = connection.execute(select(times, rows, replaced, studies)).one()
+            received, known, corrected, study = connection.execute(select(times, versions, replaced, studies)).one()
             still = select(func.count()).select_from(arrivals).where(arrivals.c.state == "open")
             waiting = connection.execute(still).scalar_one()
         return Counts(int(received), int(received) - known, corrected, study, waiting)
