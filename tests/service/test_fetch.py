@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -522,6 +523,12 @@ def test_of_an_object_that_is_too_large_little_is_written(tmp_path):
 def test_answers_without_objects_are_refused(kind, body, tmp_path):
     with pytest.raises(ValueError):
         multipart.Pieces(kind, tmp_path / "part", 100, lambda: None).take(body)
+
+
+def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "python_multipart.multipart", None)
+    with serving([image(1)]) as url, pytest.raises(Refusal, match=r"pip install 'medseg\[service\]'"):
+        dicomweb.WebArchive("web", url).download(str(image(1).StudyInstanceUID), tmp_path)
 
 
 def test_an_object_that_takes_long_is_waited_for_as_long_as_it_comes():

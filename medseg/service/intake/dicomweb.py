@@ -146,8 +146,10 @@ class WebArchive:
             address = f"{self._client.base_url}/studies/{study_uid}"
             answer = self._client._http_get(address, headers={"Accept": AS_STORED}, stream=True)
         with answer:
-            with self._answering():
+            try:
                 pieces = Pieces(answer.headers.get("content-type", ""), part, most, whole)
+            except ValueError as error:
+                raise self._no_web(error) from error
             blocks = answer.iter_content(BLOCK_BYTES)
             try:
                 while True:

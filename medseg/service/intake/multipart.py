@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from python_multipart.multipart import MultipartParser, parse_options_header
+from medseg import optional
 
 ALONE = b"application/dicom"
 """Kind of an answer that is one object, without parts, as some archives give it."""
@@ -25,17 +25,19 @@ class Pieces:
             whole: called when a part is on the disk, all of it or, if it is too large, a little more than `most`.
 
         Raises:
+            Refusal: python-multipart is not installed.
             ValueError: it is an answer of another kind.
         """
         self._path, self._most, self._whole = path, most, whole
         self._file: BinaryIO | None = None
-        found, options = parse_options_header(kind)
-        self._parser: MultipartParser | None = None
+        multipart = optional.need("python_multipart.multipart", extra="service", purpose="read an answer in parts")
+        found, options = multipart.parse_options_header(kind)
+        self._parser: Any = None
         if found == ALONE:
             self._begin()
         elif found == b"multipart/related" and options.get(b"boundary"):
             callbacks: Any = {"on_part_begin": self._begin, "on_part_data": self._data, "on_part_end": self._end}
-            self._parser = MultipartParser(options[b"boundary"], callbacks)
+            self._parser = multipart.MultipartParser(options[b"boundary"], callbacks)
         else:
             raise ValueError("no objects")
 
