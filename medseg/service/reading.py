@@ -22,6 +22,7 @@ LIMIT_S = 300.0
 LIMIT_BYTES = 4 * 2**30
 """Most address space of the process."""
 END_S, GLANCE_S = 5.0, 1.0
+Versions = Sequence[tuple[Path, Sequence[Path]]]
 
 
 class Reading:
@@ -42,18 +43,19 @@ class Reading:
         found: list[Outcome] = self._answer(folder, folder)
         return found
 
-    def alike(self, folder: Path, pairs: Sequence[tuple[Path, Path]]) -> bool:
-        """Whether the two files of every pair are one object, however each is written, see `dicom.alike`.
+    def alike(self, folder: Path, versions: Versions) -> bool:
+        """Whether each file is one object with any of its former versions, however it is written, see `dicom.alike`.
 
         Args:
             folder: what messages name.
+            versions: each file, and its former versions.
 
         Raises:
             Refusal: with code timeout or crashed, as `look`.
         """
-        return bool(self._answer(folder, list(pairs)))
+        return bool(self._answer(folder, list(versions)))
 
-    def _answer(self, folder: Path, question: Path | list[tuple[Path, Path]]) -> Any:
+    def _answer(self, folder: Path, question: Path | Versions) -> Any:
         found, code = f"files that took longer than {self._limit_s:g} s", "timeout"
         try:
             connection = self._connected()
@@ -120,11 +122,11 @@ def _look(folder: Path) -> list[Outcome]:
     return sweep.look(archive.gather([folder]), workers=0)
 
 
-def _alike(pairs: Sequence[tuple[Path, Path]]) -> bool:
+def _alike(versions: Versions) -> bool:
     from medseg.dicom import alike
 
     try:
-        return all(alike.alike(*pair) for pair in pairs)
+        return all(any(alike.alike(former, later) for former in formers) for later, formers in versions)
     except Exception:  # whatever parsers and decoders make of a file: then nobody knows that it says the same
         return False
 

@@ -206,6 +206,26 @@ def test_a_study_that_comes_again_in_another_transfer_syntax_is_computed_once(pa
     assert journal.arrivals.open()[0].revision == 3
 
 
+def test_a_late_repetition_in_another_transfer_syntax_does_not_undo_a_correction(parts):
+    journal, store, clock, closing, _ = parts
+    assert len(sent_twice(parts, image(1, PatientID="P2"), image(2, PatientID="P2"))) == 2
+    known = journal.arrivals.current(STUDY)
+    for patient in ("P1", "P2"):
+        for number in (1, 2):
+            assert hand_in(store, in_another_syntax(image(number, PatientID=patient))).state == "corrected"
+        closing.step()
+        clock.now += 11
+        closing.step()
+        assert len(journal.jobs.find()) == 2 and not journal.arrivals.open()
+        assert journal.arrivals.current(STUDY) == known
+    hand_in(store, image(3, PatientID="P2"))
+    closing.step()
+    clock.now += 11
+    closing.step()
+    files = Path(journal.jobs.find()[0].source["all"]).rglob("*.dcm")
+    assert [dcmread(path).PatientID for path in files] == ["P2"] * 3
+
+
 @pytest.mark.parametrize(
     "again",
     [

@@ -89,15 +89,17 @@ class Closing:
             return self._close(arrival, objects, known)
 
     def _known(self, arrival: Arrival) -> bool:
-        """Whether a revision says in other bytes what the one before it said, as copies of two devices do."""
+        """Whether a revision says in other bytes what one before it said, as copies of two devices do."""
         data = self._site.at(self._site.data)
-        pairs = [(data / former, data / later) for former, later in self._journal.arrivals.resent(arrival)]
-        if not pairs:
+        versions = [
+            (data / later, [data / one for one in former]) for later, former in self._journal.arrivals.resent(arrival)
+        ]
+        if not versions:
             return False
-        facts = {"study": logs.pseudonym(arrival.study_uid), "revision": arrival.revision, "objects": len(pairs)}
+        facts = {"study": logs.pseudonym(arrival.study_uid), "revision": arrival.revision, "objects": len(versions)}
         try:
             with contextlib.closing(Reading(COMPARED_S)) as reading:
-                known = reading.alike(data, pairs)
+                known = reading.alike(data, versions)
         except Refusal as refusal:
             log.warning("versions of a study could not be compared", extra={"facts": facts | {"why": refusal.code}})
             return False

@@ -19,6 +19,7 @@ from medseg.service.journal.database import Database
 from medseg.service.journal.job import Asked, Job
 from medseg.service.journal.jobs import Jobs
 from medseg.service.journal.objects import (
+    AT_ONCE,
     Received,
     Version,
     digest,
@@ -27,6 +28,7 @@ from medseg.service.journal.objects import (
     received_of,
     resent_of,
     versions_of,
+    withdraw,
 )
 from medseg.service.journal.tables import arrivals, objects
 
@@ -36,8 +38,6 @@ its study is just being removed, so that it was not taken."""
 Result = TypeVar("Result")
 MEETINGS = 5
 """How often two processes may put the same on record at the same moment, before it is an error."""
-AT_ONCE = 500
-"""Most values in a question to the database."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Arrivals:
         Args:
             asked: the job; its digest tells of which objects it is.
             lost: why not all of these can be given to a job, which then fails at once.
-            known: nothing in it is new, so that there is no job; those before it say so.
+            known: nothing in it is new: there is no job, those before it say so, and former versions stay the newest.
 
         Returns:
             The job; None if there is none, if it is closed already, or if something has come in that the digest does
@@ -123,6 +123,7 @@ class Arrivals:
             closed = {"state": "closed", "changed_at": time.time()}
             connection.execute(update(arrivals).where(arrivals.c.id == arrival).values(**closed))
             if known:
+                withdraw(connection, row.study_uid, arrival)
                 rows.came_again(connection, row.study_uid, who)
                 return None
             job, _ = self._jobs.submit(asked, who=who, within=connection)
@@ -166,13 +167,13 @@ class Arrivals:
         with self.database.read() as connection:
             return objects_of(connection, study_uid)
 
-    def resent(self, arrival: Arrival) -> list[tuple[str, str]]:
-        """Of each input of a revision that was here before in another version: the paths of both, the former first;
+    def resent(self, arrival: Arrival) -> list[tuple[str, list[str]]]:
+        """Of each input of a revision that was here before in other versions: its path, and theirs, the newest first;
         none at all, if anything in it is new."""
         if arrival.revision == 1:
             return []
         with self.database.read() as connection:
-            return resent_of(connection, arrival.id)
+            return resent_of(connection, arrival.study_uid, arrival.id)
 
     def knows(self, sop_uid: str, sha256: str) -> bool:
         """Whether an object is on record with these bytes."""

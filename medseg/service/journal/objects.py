@@ -7,9 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, select
+from sqlalchemy import ColumnElement, Connection, Select, select, update
 
-from medseg.service.journal.tables import arrivals, objects
+from medseg.service.journal.tables import arrivals, jobs, objects
+
+AT_ONCE = 500
+"""Most values in a question to the database."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,37 @@ def objects_of(connection: Connection, study_uid: str) -> list[Received]:
     return [received_of(row) for row in connection.execute(query.order_by(objects.c.series_uid, objects.c.sop_uid))]
 
 
-def resent_of(connection: Connection, arrival: int) -> list[tuple[str, str]]:
-    """Of each input that came in an arrival: the path of the version before it, and its own; none at all, if there is
-    one that was not here in any version."""
-    row = select(objects).join(arrivals).where(arrivals.c.kept == "yes").subquery()
+def resent_of(connection: Connection, study_uid: str, arrival: int) -> list[tuple[str, list[str]]]:
+    """Of each input that came in an arrival: its path, and those of its versions before, the newest first; none at all,
+    if there is one that was not here in any version."""
+    found: dict[str, list[str]] = {}
+    for row in _before(connection, study_uid, arrival):
+        found.setdefault(row.path, []).extend([row.former_path] if row.former else [])
+    return list(found.items()) if all(found.values()) else []
+
+
+def withdraw(connection: Connection, study_uid: str, arrival: int) -> None:
+    """Of the inputs that came in an arrival, the versions before them are the newest again."""
+    newest = {row.id: row.former for row in reversed(_before(connection, study_uid, arrival))}
+    for now, ids in ((False, list(newest)), (True, list(newest.values()))):
+        for start in range(0, len(ids), AT_ONCE):
+            among = objects.c.id.in_(ids[start : start + AT_ONCE])
+            connection.execute(update(objects).where(among).values(current=now))
+
+
+def _before(connection: Connection, study_uid: str, arrival: int) -> Sequence[Any]:
+    """Of each input that came in an arrival: one row for each version before it that is here, the newest first, or one
+    without any. Last are those of arrivals that led to no job: they were withdrawn."""
+    taken = select(jobs.c.id).where(jobs.c.arrival == objects.c.arrival).exists()
+    of_study = (objects.c.study_uid == study_uid) & (arrivals.c.kept == "yes")
+    here = select(objects, taken.label("taken")).join(arrivals).where(of_study).subquery()
     mine = (objects.c.arrival == arrival) & objects.c.current & objects.c.input
-    same = (row.c.sop_uid == objects.c.sop_uid) & (row.c.study_uid == objects.c.study_uid)
-    before = same & ~row.c.current & (row.c.arrival < arrival)
-    query = select(objects.c.id, objects.c.path, row.c.path).select_from(objects).outerjoin(row, before).where(mine)
-    found = {id: (former, later) for id, later, former in connection.execute(query.order_by(row.c.arrival, row.c.id))}
-    return list(found.values()) if all(former for former, _ in found.values()) else []
+    same = (here.c.sop_uid == objects.c.sop_uid) & (here.c.arrival < arrival)
+    columns = (objects.c.id, objects.c.path, here.c.id.label("former"), here.c.path.label("former_path"))
+    query = select(*columns).select_from(objects).outerjoin(here, same).where(mine)
+    return connection.execute(
+        query.order_by(objects.c.id, *(one.desc() for one in (here.c.taken, here.c.arrival, here.c.id)))
+    ).all()
 
 
 def received_of(row: Any) -> Received:
