@@ -66,7 +66,7 @@ class Counts:
     Attributes:
         received: objects, as often as they came.
         duplicates: how many of these had the same bytes as one before.
-        corrected: versions that a later one has replaced.
+        corrected: versions in whose place another one of their object is used.
         studies: how many have objects here.
         open: how many are not complete yet.
     """
