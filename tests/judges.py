@@ -24,6 +24,7 @@ PACKAGES = {
     "echoscu": "dcmtk",
     "dcmmkdir": "dcmtk",
     "dcmcjpeg": "dcmtk",
+    "dcmconv": "dcmtk",
     "dcmdjpeg": "dcmtk",
     "dcmdrle": "dcmtk",
     "dcmdjpls": "dcmtk",

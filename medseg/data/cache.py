@@ -175,6 +175,13 @@ def open_case(place: Path) -> PreparedCase:
     )
 
 
+def image_hash(place: Path) -> str:
+    """sha256 of what the network sees of a case: equal for copies of an image, whatever their files are called, and
+    however their axes lie. Nothing but a small file is read."""
+    meta = _meta(place) or {}
+    return digest([meta["arrays"]["image"], meta["files"]["image.chunks"]["sha256"]])
+
+
 def _sound(place: Path, meta: dict[str, Any], *, verify: bool = False) -> bool:
     """Files that are read whole (.npy) are compared whenever a case is opened; chunks, one by one as they are read."""
     files = {place / name: expected for name, expected in meta["files"].items()}

@@ -21,6 +21,7 @@ from medseg import geometry
 from medseg.case import Case, CaseSet
 from medseg.data import splits
 from medseg.data.split import Split, SplitSettings, leaks
+from medseg.engine import copies
 from medseg.engine.load import WRONG_CHANNELS, as_numbers, load_valid, pasted
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
@@ -334,7 +335,7 @@ def _identical(same: list[Case]) -> Iterable[Problem]:
             str(next(iter(other.images.values()))),
             "identical images",
             f"the voxels of {next(iter(first.images.values()))} ({whose})",
-            "each image once",
-            "remove one of the two" + (", or give both the same patient id" if apart else ""),
+            copies.NEEDED,
+            copies.REMEDY if apart else "remove one of the two",
             fatal=apart,
         )

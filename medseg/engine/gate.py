@@ -86,14 +86,18 @@ class Gate:
 
     def flagged(self, case: Case, scan: Volume) -> tuple[np.ndarray, dict[str, Any]]:
         """Boolean (1, I, J, K) on the scan's grid of the slices flagged, and their count."""
-        found = self.predictor.classify(self._channels(scan), case.id, centre=case.centre)
+        found = self.predictor.classify(self.channels(scan), case.id, centre=case.centre)
         flags = found.probabilities.max(axis=0) >= self.threshold
         everywhere = torch.from_numpy(np.where(flags, 1.0, -1.0)).float().expand(1, *found.undo.prepared)
         inside = native.labels(everywhere, found.undo, exclusive=False).view(bool)
         return inside, {"threshold": self.threshold, "slices": len(flags), "slices flagged": int(flags.sum())}
 
-    def _channels(self, scan: Volume) -> Volume:
-        """The channels that the classifier sees, by their names; one channel fits one channel, whatever its name."""
+    def channels(self, scan: Volume) -> Volume:
+        """The channels that the classifier sees, by their names; one channel fits one channel, whatever its name.
+
+        Raises:
+            Refusal: the scan lacks some.
+        """
         wanted = self.predictor.plan.channels
         if len(wanted) == len(scan.array) == 1:
             return scan

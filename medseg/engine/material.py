@@ -13,7 +13,7 @@ from medseg.config import Recipe
 from medseg.cores import available_cores
 from medseg.data import splits
 from medseg.data.splits import Split
-from medseg.engine import curriculum, gather, learned, networks, plausible, rehearsal
+from medseg.engine import copies, curriculum, gather, learned, networks, plausible, rehearsal
 from medseg.engine.check import examine
 from medseg.engine.fingerprint import fingerprint
 from medseg.engine.load import Read
@@ -63,6 +63,8 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
             workers=workers(recipe),
             progress=lambda number, total, case: done(),
         )
+    if split.stamp != splits.STAMP:
+        copies.refuse(wanted, places)
     return Material(cases, split, plan, places)
 
 

@@ -21,6 +21,7 @@ from medseg.engine import memory, stages
 from medseg.engine.bench import Bench, Order, Series
 from medseg.engine.budget import SCRATCH_SHARE
 from medseg.engine.forecast import Forecast
+from medseg.engine.gate import Gate
 from medseg.engine.predict import Predictor
 from medseg.plan import AXIS_OF, Plan
 from medseg.progress import Course
@@ -156,7 +157,7 @@ def _segmented(seen: Outlook, bench: Bench, order: Order, scan: Volume, reading:
     done = _labelled(forecast) / math.prod(piece.shape)
     rest = sum(seconds * (done if name == "reduce" else ratio) for name, seconds in spent.items() if name in WHOLE)
     preparing = spent.get("prepare", 0.0) * ratio * (len(predictor.members) - 1)
-    return replace(
+    seen = replace(
         seen,
         tiles=facts["tiles"],
         needed=forecast.host.total,
@@ -166,6 +167,27 @@ def _segmented(seen: Outlook, bench: Bench, order: Order, scan: Volume, reading:
         seconds=reading + network + rest + preparing,
         warnings=tuple(warnings),
     )
+    return _gated(seen, bench.gate, order, scan, forecast.host.results) if isinstance(bench.gate, Gate) else seen
+
+
+def _gated(seen: Outlook, gate: Gate, order: Order, scan: Volume, results: int) -> Outlook:
+    """With the gate's pass, which comes when the labels are there, of so many bytes; its network is held already.
+
+    Raises:
+        Refusal: there is too little memory for it.
+    """
+    after = _classified(seen, gate.predictor, order, gate.channels(scan), 0.0)
+    needed = max(seen.needed or 0, (after.needed or 0) + results)
+    if seen.free is not None and needed > seen.free:
+        raise Refusal(
+            order.id,
+            found=f"that the gate takes it to about {memory.text(needed)} of memory, where {memory.text(seen.free)} "
+            "may be had",
+            needed=f"about {memory.text(needed)}",
+            remedy="end other programs, use a machine with more memory, or leave out --gate",
+            code="memory",
+        )
+    return replace(seen, needed=needed, seconds=(seen.seconds or 0.0) + (after.seconds or 0.0))
 
 
 def _classified(seen: Outlook, predictor: Predictor, order: Order, scan: Volume, reading: float) -> Outlook:

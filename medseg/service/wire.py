@@ -194,7 +194,16 @@ class Provider(DIMSEServiceProvider):
 
     def __init__(self, association: Any, visit: Visit, parts: Callable[[Any, Any], Parts]):
         super().__init__(association)
-        self.visit, self._parts = visit, parts
+        self.visit, self._parts, self._heard = visit, parts, 0
+
+    def get_msg(self, block: bool = False) -> Any:
+        """The next message; who waits for it waits for as long as something of it comes, and not for all of it, which
+        pynetdicom gives as long as it gives a word."""
+        while True:
+            heard = self._heard
+            found = super().get_msg(block)
+            if not block or found[1] is not None or self._heard == heard:
+                return found
 
     def receive_primitive(self, primitive: Any) -> None:
         if self.message is None:
@@ -202,6 +211,7 @@ class Provider(DIMSEServiceProvider):
             self.message.data_set = self._parts(self.message, self.assoc)
         message = self.message
         self.visit.receiving = True
+        self._heard += 1
         try:
             super().receive_primitive(primitive)
             if message.encoded_command_set.tell() > LONGEST_COMMAND:

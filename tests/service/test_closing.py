@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import RLELossless
 
 from medseg.refusal import Refusal
 from medseg.service.intake import closing as closings
 from medseg.service.intake.closing import Closing
 from medseg.service.journal import Journal
-from medseg.service.journal.arrivals import Received
-from medseg.service.journal.job import Identity
+from medseg.service.journal.job import Identity, Job
+from medseg.service.journal.objects import Received
 from tests.service.intake_sites import STUDY, hand_in, image, site_in, store_in
 
 BOTH = [f"{STUDY}.1.{number}" for number in (1, 2)]
@@ -167,6 +170,84 @@ def test_late_and_corrected_slices_make_a_revision_of_all_objects(parts):
         f"{STUDY}.1/{STUDY}.1.2.dcm": "mended",
         f"{STUDY}.1/{STUDY}.1.3.dcm": "thorax",
     }
+
+
+def in_another_syntax(dataset: Dataset) -> Dataset:
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    return dataset
+
+
+def damaged(dataset: Dataset) -> Dataset:
+    dataset.PixelData = encapsulate([b"\2\0\0\0" * 16])
+    return dataset
+
+
+def sent_twice(parts, *again: Dataset) -> list[Job]:
+    """The jobs of two slices, and of what comes once these are closed."""
+    journal, store, clock, closing, _ = parts
+    for group in ([image(1), image(2)], again):
+        for one in group:
+            hand_in(store, one)
+        closing.step()
+        clock.now += 11
+        closing.step()
+        assert not journal.arrivals.open()
+    return journal.jobs.find()
+
+
+def test_a_study_that_comes_again_in_another_transfer_syntax_is_computed_once(parts):
+    journal, store, *_ = parts
+    again = [in_another_syntax(image(number)) for number in (1, 2)]
+    [job] = sent_twice(parts, *again)
+    assert "came again in another transfer syntax" in journal.jobs.events(job.id)[-1][1].what
+    assert [hand_in(store, one).state for one in (image(1), again[1])] == ["duplicate", "duplicate"]
+    assert not journal.arrivals.open() and journal.arrivals.counts().studies == 1
+    hand_in(store, image(2, SliceThickness=4))
+    assert journal.arrivals.open()[0].revision == 3
+
+
+def test_a_late_repetition_in_another_transfer_syntax_does_not_undo_a_correction(parts):
+    journal, store, clock, closing, _ = parts
+    assert len(sent_twice(parts, image(1, PatientID="P2"), image(2, PatientID="P2"))) == 2
+    known = journal.arrivals.current(STUDY)
+    for patient in ("P1", "P2"):
+        for number in (1, 2):
+            assert hand_in(store, in_another_syntax(image(number, PatientID=patient))).state == "corrected"
+        closing.step()
+        clock.now += 11
+        closing.step()
+        assert len(journal.jobs.find()) == 2 and not journal.arrivals.open()
+        assert journal.arrivals.current(STUDY) == known
+    hand_in(store, image(3, PatientID="P2"))
+    closing.step()
+    clock.now += 11
+    closing.step()
+    files = Path(journal.jobs.find()[0].source["all"]).rglob("*.dcm")
+    assert [dcmread(path).PatientID for path in files] == ["P2"] * 3
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda: [image(1), in_another_syntax(image(2, PatientID="P2"))],
+        lambda: [in_another_syntax(image(1, PixelData=bytes(240))), in_another_syntax(image(2))],
+        lambda: [in_another_syntax(image(1)), in_another_syntax(image(3))],
+        lambda: [damaged(in_another_syntax(image(1)))],
+    ],
+    ids=["patient", "pixels", "one more", "damaged"],
+)
+def test_what_is_corrected_or_new_in_another_transfer_syntax_is_a_revision(again, parts, caplog):
+    assert [job.arrival for job in sent_twice(parts, *again())] == [2, 1]
+    assert "could not be compared" not in caplog.text
+
+
+def test_versions_that_cannot_be_compared_are_taken_for_different(parts, monkeypatch, caplog):
+    def alike(self: object, folder: Path, pairs: object) -> bool:
+        raise Refusal(folder, found="no end", needed="one", remedy="wait", code="timeout")
+
+    monkeypatch.setattr("medseg.service.reading.Reading.alike", alike)
+    assert len(sent_twice(parts, in_another_syntax(image(1)))) == 2
+    assert "could not be compared" in caplog.text and STUDY not in caplog.text
 
 
 def test_what_comes_while_it_is_closed_is_not_lost(parts, monkeypatch):

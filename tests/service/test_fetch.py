@@ -7,9 +7,12 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context, evt
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import (
     CTImageStorage,
     StudyRootQueryRetrieveInformationModelFind,
@@ -24,13 +28,14 @@ from pynetdicom.sop_class import (
 )
 
 from medseg.refusal import Refusal
-from medseg.service.intake import asking, dicomweb, fetching, query
+from medseg.service.intake import asking, dicomweb, fetching, multipart, query
 from medseg.service.intake.closing import Closing
 from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
 from medseg.service.journal.arrivals import Counts
 from medseg.service.operations import retention
 from medseg.service.settings.site import load
+from medseg.service.wire import Parts, Provider, Visit
 from tests import judges
 from tests.judges import free_port
 from tests.service.answering import Answers, answered_by
@@ -433,11 +438,20 @@ def large(number: int) -> Dataset:
     return made
 
 
+def huge(number: int) -> Dataset:
+    """The second of three objects is far larger."""
+    made = image(number)
+    if number == 2:
+        made.add_new(0x7FE00010, "OW", bytes(5_000_000))
+    return made
+
+
 @pytest.mark.parametrize(
     ("kept", "more", "why"),
     [
         (3, {"sent": wrong}, "StudyInstanceUID"),
         (3, {"sent": large}, "an object of 0.1"),
+        (3, {"sent": huge}, "an object of 0.1"),
         (2, {"ends": 0xA702}, "status A702"),
     ],
 )
@@ -447,7 +461,9 @@ def test_what_can_never_be_had_by_c_get_is_passed_over_when_somebody_says_so(kep
         passed_over(tmp_path, why)
 
 
-@pytest.mark.parametrize(("sent", "why"), [(wrong, "StudyInstanceUID"), (large, "an object of 0.1")])
+@pytest.mark.parametrize(
+    ("sent", "why"), [(wrong, "StudyInstanceUID"), (large, "an object of 0.1"), (huge, "an object of ")]
+)
 def test_what_can_never_be_had_by_wado_rs_is_passed_over_when_somebody_says_so(sent, why, tmp_path):
     with serving([sent(n) for n in (1, 2, 3)]) as url:
         listen(tmp_path, {"kind": "dicomweb", "url": url})
@@ -469,6 +485,70 @@ def passed_over(folder: Path, why: str) -> None:
     done = medseg_command(*words, "--partly")
     assert done.code == 0 and "job 1, in part: 1 of the 3" in done.out and why in done.out, done.out + done.err
     in_part(folder)
+
+
+MULTIPART = 'multipart/related; boundary="x y"'
+PARTS = b"\r\n--x y\r\nContent-Type: application/dicom\r\n\r\none\r\n--x y\r\nA: b\r\n\r\n--x\r\n-two\r\n--x y--\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("kind", "body", "found"),
+    [
+        (MULTIPART, PARTS, [b"one", b"--x\r\n-two"]),
+        (MULTIPART, PARTS[:60], [b"one"]),  # a cut answer: what is whole counts
+        ("application/dicom", b"--alone", [b"--alone"]),
+    ],
+)
+def test_objects_of_an_answer_are_written_one_after_another(size, kind, body, found, tmp_path):
+    path, seen = tmp_path / "part", []
+    pieces = multipart.Pieces(kind, path, 100, lambda: seen.append(path.read_bytes()))
+    for start in range(0, len(body), size):
+        pieces.take(body[start : start + size])
+    pieces.end()
+    pieces.close()
+    assert seen == found and not path.exists()
+
+
+def test_of_an_object_that_is_too_large_little_is_written(tmp_path):
+    path, seen = tmp_path / "part", []
+    pieces = multipart.Pieces("application/dicom", path, 100, lambda: seen.append(path.stat().st_size))
+    for _ in range(9):
+        pieces.take(bytes(60))
+    pieces.end()
+    assert seen == [120]
+
+
+@pytest.mark.parametrize(("kind", "body"), [("text/html", b""), ("multipart/related", b""), (MULTIPART, b"no parts")])
+def test_answers_without_objects_are_refused(kind, body, tmp_path):
+    with pytest.raises(ValueError):
+        multipart.Pieces(kind, tmp_path / "part", 100, lambda: None).take(body)
+
+
+def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "python_multipart.multipart", None)
+    with serving([image(1)]) as url, pytest.raises(Refusal, match=r"pip install 'medseg\[service\]'"):
+        dicomweb.WebArchive("web", url).download(str(image(1).StudyInstanceUID), tmp_path)
+
+
+def test_an_object_that_takes_long_is_waited_for_as_long_as_it_comes():
+    """Pynetdicom gives all of a message as long as a word: objects of some GiB were taken for silence."""
+    piece = P_DATA()
+    piece.presentation_data_value_list = [[1, b"\0" + bytes(10)]]
+    made = Provider(SimpleNamespace(dimse_timeout=0.01), Visit("127.0.0.1", 60.0), Parts)
+    come: list[Callable[[], object]] = [lambda: made.receive_primitive(piece)] * 2 + [
+        lambda: made.msg_queue.put((1, "all"))
+    ]
+    found = made.msg_queue.get
+
+    def get(**options: Any) -> Any:
+        if come:
+            come.pop(0)()
+        return found(**options)
+
+    made.msg_queue.get = get
+    assert made.get_msg(block=True) == (1, "all") and not come
+    assert made.get_msg(block=True) == (None, None)
 
 
 @pytest.mark.parametrize("way", ["dicom", "dicomweb"])

@@ -424,15 +424,14 @@ def test_who_is_not_let_in_yet_is_waited_for_less_long(rig, monkeypatch):
         early.refuse_idle()
 
 
-def test_an_object_without_an_end_is_cut_off(rig):
+def test_an_object_far_larger_than_any_may_be_takes_no_room_and_those_after_it_are_taken(rig):
     made = rig(largest_mib=0.5)
     with calling(made, CT) as association:
-        endless = image(1)
-        endless.PixelData = bytes(2**22)
-        assert association.send_c_store(endless) == Dataset()  # no answer: it was ended
-    made.ends("ended: no valid message")
-    assert not list(made.store.incoming.iterdir())
-    assert made.journal.arrivals.counts().received == 0
+        huge = image(1)
+        huge.PixelData = bytes(2**22)
+        assert [association.send_c_store(one).Status for one in (huge, image(2))] == [0xC000, 0]
+    made.ends("done, 1 objects, 1 refused")
+    assert not list(made.store.incoming.iterdir()) and made.journal.arrivals.counts().received == 1
 
 
 def test_who_goes_in_the_middle_of_an_object_leaves_nothing(rig):

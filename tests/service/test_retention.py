@@ -204,6 +204,16 @@ def test_a_failed_job_can_be_tried_again_while_its_study_is_there(place):
     assert refusal.value.code == "lost-input"
 
 
+def test_a_revision_without_a_job_does_not_keep_its_study(place):
+    place.study("1.2", "done")
+    with place.journal.database.write() as connection:
+        first = connection.execute(select(arrivals)).one()._asdict()
+        connection.execute(insert(arrivals).values(first | {"id": first["id"] + 1, "revision": 2}))
+    place.tidy(0)
+    place.tidy(7)
+    assert not place.here("1.2")
+
+
 def test_what_changes_between_looking_and_removing_stays(place):
     job = place.study("1.2", "failed")
     place.tidy(0)

@@ -20,9 +20,9 @@ import yaml
 
 from medseg.engine.run import Run, export
 from medseg.refusal import Refusal
+from medseg.service import reading
 from medseg.service.journal import Journal
 from medseg.service.journal.job import Job
-from medseg.service.routing import reading
 from medseg.service.routing.clerk import Clerk
 from medseg.service.settings import site as sites
 from medseg.service.settings.site import Site
@@ -360,7 +360,7 @@ READING = """
 import sys
 from multiprocessing.connection import Connection
 from medseg.dicom import archive, sweep
-from medseg.service.routing import reading
+from medseg.service import reading
 def hang(paths):
     Connection(int(sys.argv[1])).send("begun")
     while True:

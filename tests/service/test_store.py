@@ -21,7 +21,8 @@ from medseg.refusal import Refusal
 from medseg.service.intake import head
 from medseg.service.intake.room import Room
 from medseg.service.journal import Journal
-from medseg.service.journal.arrivals import Counts, Received, digest
+from medseg.service.journal.arrivals import Counts
+from medseg.service.journal.objects import Received, digest
 from medseg.service.web import tokens
 from medseg.service.work import liveness
 from tests.service.intake_sites import STUDY, hand_in, image, save, site_in, store_in

@@ -68,7 +68,8 @@ def test_a_job_without_a_folder_gets_one_of_its_own(journal, model, tmp_path):
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_one_that_is_refused_does_not_stop_the_others_of_its_row(ahead, journal, model, loads, tmp_path):
+def test_one_that_is_refused_does_not_stop_the_others_of_its_row(ahead, journal, model, loads, tmp_path, caplog):
+    caplog.set_level("INFO")
     (tmp_path / "b.nii.gz").write_bytes(b"no scan")
     scans = [sites.scan(tmp_path / "a.nii.gz"), tmp_path / "b.nii.gz", sites.scan(tmp_path / "c.nii.gz")]
     jobs = [sites.submitted(journal, sites.asked(model, path, tmp_path / "out")) for path in scans]
@@ -77,6 +78,8 @@ def test_one_that_is_refused_does_not_stop_the_others_of_its_row(ahead, journal,
     ends = [journal.jobs.get(job.id) for job in jobs]
     assert [job.state for job in ends] == ["proven", "failed", "proven"] and len(loads) == 1
     assert ends[1].reason_code == "refused" and "b.nii.gz" in ends[1].reason
+    ended = [one.facts for one in caplog.records if one.getMessage() == "a case has ended"]
+    assert sorted(one.get("why", "") for one in ended) == ["", "", "refused"]
     assert files(tmp_path / "out") == {"a.nii.gz", "c.nii.gz"}
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from medseg.engine import checkpoint, outlook, scans
 from medseg.engine.bench import Bench
+from medseg.engine.gate import Gate
 from medseg.engine.memory import MIB
 from medseg.engine.predict import Predictor
-from medseg.engine.run import build_network
+from medseg.engine.run import Run, build_network
 from medseg.labels import LabelTable
 from medseg.plan import Plan
 from medseg.volume import Volume
@@ -178,14 +180,19 @@ def test_a_box_takes_less(run: Path, tmp_path: Path) -> None:
     assert part["tiles"] < whole["tiles"] / 4
 
 
-def test_a_classifier_knows_memory_and_time(tmp_path: Path) -> None:
-    run = tiny.untrained_run(tmp_path / "run", changes=("model={name: resnet18, width: 8}", "loss={name: ce}"))
-    table = LabelTable.classes({"no": 0, "yes": 1})
-    plan = Plan.model_validate(run.read("plan.json") | {"size": (32, 32, 1), "patch": (32, 32, 1)})
-    run.write("plan.json", plan.model_dump(mode="json"))
+def classifier(folder: Path, unit: Literal["slice", "image"], **plan: object) -> Run:
+    run = tiny.untrained_run(folder, changes=("model={name: resnet18, width: 8}", "loss={name: ce}"))
+    table = LabelTable.classes({"no": 0, "yes": 1}, unit=unit)
+    made = Plan.model_validate(run.read("plan.json") | plan)
+    run.write("plan.json", made.model_dump(mode="json"))
     run.write("labels.json", table.to_json())
-    network = build_network(run.recipe, plan, table)
+    network = build_network(run.recipe, made, table)
     checkpoint.save(run.path("weights.safetensors"), network.state_dict(), {"epoch": 1, "dice": 0.0})
+    return run
+
+
+def test_a_classifier_knows_memory_and_time(tmp_path: Path) -> None:
+    run = classifier(tmp_path / "run", "image", size=(32, 32, 1), patch=(32, 32, 1))
     image = tiny.nifti(tmp_path / "a.nii.gz", tiny.phantom(0, (40, 30, 1))[0], np.diag([1.5, 1.5, 2, 1]))
     said = told(run.folder, image, tmp_path / "out")
     assert said["model"]["kind"] == "image"
@@ -193,3 +200,29 @@ def test_a_classifier_knows_memory_and_time(tmp_path: Path) -> None:
     assert (case["state"], case["tiles"]) == ("fits", 1)
     assert case["seconds"] > 0
     assert 0 < case["memory"]["needed"] < case["memory"]["free"]
+
+
+def test_a_gate_counts(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pass comes when the labels are there; what it takes beyond the segmentation, and beyond what there is."""
+    image = scan(tmp_path / "a.nii.gz")
+    gate = Gate.load(classifier(tmp_path / "gate", "slice", patch=(48, 48, 1)).folder, device="cpu")
+    predictor = Predictor.load([run], device="cpu")
+    [case] = scans.find([image], predictor.plan.channels, {})
+
+    def seen(gate: Gate | None) -> outlook.Outlook:
+        return next(outlook.look(Bench.of(predictor, [], gate=gate), [case], tmp_path / "out"))
+
+    def timed(work: Callable[[], object]) -> dict[str, float]:
+        work()
+        return {"network": 100.0, "prepare": 50.0}
+
+    monkeypatch.setattr(outlook, "_twice", timed)
+    alone, gated = seen(None), seen(gate)
+    assert alone.seconds and gated.seconds and gated.seconds - alone.seconds == pytest.approx(150, abs=20)
+    assert alone.needed and gated.needed == pytest.approx(alone.needed, rel=0.05)  # the segmentation takes more
+    monkeypatch.setattr(Predictor, "memory_of_classes", lambda self, scan: (1, alone.needed))
+    more = seen(gate)
+    assert more.refusal is None and more.needed and more.needed > alone.needed
+    monkeypatch.setattr(Predictor, "memory_of_classes", lambda self, scan: (1, 2**50))
+    refusal = seen(gate).refusal
+    assert refusal and refusal.code == "memory" and "the gate takes it to" in refusal.found

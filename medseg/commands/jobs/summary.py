@@ -26,7 +26,7 @@ def command(
     if came.received:
         print(f"{came.received:7}  objects received")
         print(f"{came.duplicates:7}    of them known already")
-        print(f"{came.corrected:7}    of them replaced by a later version")
+        print(f"{came.corrected:7}    of them in another version now")
         print(f"{came.studies:7}  studies, {came.open} of them not complete yet")
     print(summary.table(found))
     for receiver, states in sorted(sent.items()):

@@ -18,8 +18,10 @@ from medseg.service import logs
 from medseg.service.intake import head
 from medseg.service.intake.store import sync
 from medseg.service.journal import Journal
-from medseg.service.journal.arrivals import Arrival, Received, digest
+from medseg.service.journal.arrivals import Arrival
 from medseg.service.journal.job import Asked, Identity, Job
+from medseg.service.journal.objects import Received, digest
+from medseg.service.reading import Reading
 from medseg.service.settings.site import Site
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ ARRIVALS = "arrivals"
 
 LOCKED_S = 300.0
 """Longest wait for another process that closes a study; it takes a second."""
+COMPARED_S = 120.0
+"""Longest time to compare a study with itself in another transfer syntax, while all others wait; some 5000 slices."""
 
 
 class Closing:
@@ -75,14 +79,35 @@ class Closing:
         return closed
 
     def close(self, arrival: Arrival) -> Job | None:
-        """Lay the files of a study out, and submit it; None if something came in meanwhile, which is waited for."""
+        """Lay the files of a study out, and submit it; None if something came in meanwhile, which is waited for, or if
+        all of it was here before in another transfer syntax."""
         around = self._site.at(self._site.data) / ARRIVALS
         around.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(around / ".lock", timeout=LOCKED_S):
-            return self._close(arrival)
-
-    def _close(self, arrival: Arrival) -> Job | None:
         objects = self._journal.arrivals.current(arrival.study_uid)
+        known = self._known(arrival)
+        with filelock.FileLock(around / ".lock", timeout=LOCKED_S):
+            return self._close(arrival, objects, known)
+
+    def _known(self, arrival: Arrival) -> bool:
+        """Whether a revision says in other bytes what one before it said, as copies of two devices do."""
+        data = self._site.at(self._site.data)
+        versions = [
+            (data / later, [data / one for one in former]) for later, former in self._journal.arrivals.resent(arrival)
+        ]
+        if not versions:
+            return False
+        facts = {"study": logs.pseudonym(arrival.study_uid), "revision": arrival.revision, "objects": len(versions)}
+        try:
+            with contextlib.closing(Reading(COMPARED_S)) as reading:
+                known = reading.alike(data, versions)
+        except Refusal as refusal:
+            log.warning("versions of a study could not be compared", extra={"facts": facts | {"why": refusal.code}})
+            return False
+        if known:
+            log.info("a study that came again, written in another way, is known", extra={"facts": facts})
+        return known
+
+    def _close(self, arrival: Arrival, objects: Sequence[Received], known: bool) -> Job | None:
         folder = self._site.at(self._site.data) / ARRIVALS / str(arrival.id)
         lost = lay(self._site.at(self._site.data), objects, folder)
         asked = Asked(
@@ -93,7 +118,7 @@ class Closing:
             arrival=arrival.id,
         )
         why = f"{lost} of {len(objects)} objects of earlier revisions are not kept any more" if lost else ""
-        job = self._journal.arrivals.close(arrival.id, asked, who="closing", lost=why)
+        job = self._journal.arrivals.close(arrival.id, asked, who="closing", lost=why, known=known)
         if job:
             counts = {"objects": len(objects), "expected": arrival.expected, "lost": lost, "job": job.id}
             facts = {"study": logs.pseudonym(arrival.study_uid), "revision": arrival.revision, **counts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import urllib.parse
@@ -16,6 +17,7 @@ from medseg.progress import counting
 from medseg.refusal import Refusal
 from medseg.service.intake import asking, head
 from medseg.service.intake.asking import ANSWERED, Found
+from medseg.service.intake.multipart import Pieces
 from medseg.service.intake.store import PART, Store
 from medseg.service.journal import Journal
 from medseg.service.settings.site import Site, filled
@@ -26,8 +28,9 @@ TOKEN = "MEDSEG_DICOMWEB_TOKEN"
 CONNECT_S, READ_S = 10.0, 60.0
 """Until there is a connection, and between two parts of an answer."""
 TRIES = 3
-AS_STORED = (("application/dicom", "*"),)
+AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 """In the transfer syntax in which the archive has it."""
+BLOCK_BYTES = 2**20
 AGAIN = "fetch the study again"
 PAGE = 500
 """Answers that are asked for at once; an archive may give fewer."""
@@ -75,19 +78,18 @@ class WebArchive:
         """
         troubles: list[Refusal] = []
         part = store.incoming / f"{uuid.uuid4().hex}{PART}"
+
+        def whole() -> None:
+            try:
+                store.keep(part, f"{self._name} by WADO-RS", name="an object of it")
+            except Refusal as refusal:
+                if refusal.code == asking.NO_ROOM:
+                    raise
+                troubles.append(refusal)
+
         listed = self._listed(study_uid)
         journal.arrivals.expect(study_uid, listed, self._name)
-        try:
-            for dataset in self._objects(study_uid):
-                dataset.save_as(part, enforce_file_format=True)
-                try:
-                    store.keep(part, f"{self._name} by WADO-RS", name="an object of it")
-                except Refusal as refusal:
-                    if refusal.code == asking.NO_ROOM:
-                        raise
-                    troubles.append(refusal)
-        finally:
-            part.unlink(missing_ok=True)
+        self._objects(study_uid, part, store.largest, whole)
         lacking = listed - set(journal.arrivals.holds(listed))
         if lacking:
             raise asking.incomplete(self._name, len(lacking), len(listed), AGAIN, troubles)
@@ -102,16 +104,15 @@ class WebArchive:
         listed, here = self._listed(study_uid), set[str]()
         part = folder / f".{uuid.uuid4().hex}{PART}"
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            for dataset in self._objects(study_uid):
-                dataset.save_as(part, enforce_file_format=True)
-                found = head.read(part, "an object of it")
-                place = folder / found.series_uid / f"{found.sop_uid}.dcm"
-                place.parent.mkdir(exist_ok=True)
-                part.replace(place)
-                here.add(found.sop_uid)
-        finally:
-            part.unlink(missing_ok=True)
+
+        def whole() -> None:
+            found = head.read(part, "an object of it")
+            place = folder / found.series_uid / f"{found.sop_uid}.dcm"
+            place.parent.mkdir(exist_ok=True)
+            part.replace(place)
+            here.add(found.sop_uid)
+
+        self._objects(study_uid, part, math.inf, whole)
         if listed - here:
             raise asking.incomplete(self._name, len(listed - here), len(listed), AGAIN)
 
@@ -139,15 +140,29 @@ class WebArchive:
                 return list(found.values())
             found |= new
 
-    def _objects(self, study_uid: str) -> Iterator[Any]:
+    def _objects(self, study_uid: str, part: Path, most: float, whole: Callable[[], None]) -> None:
+        """Have each object of a study written to `part`, see `multipart.Pieces`."""
         with self._answering():
-            objects = iter(self._client.iter_study(study_uid, media_types=AS_STORED))
-        while True:
-            with self._answering():
-                dataset = next(objects, None)
-            if dataset is None:
-                return
-            yield dataset
+            address = f"{self._client.base_url}/studies/{study_uid}"
+            answer = self._client._http_get(address, headers={"Accept": AS_STORED}, stream=True)
+        with answer:
+            try:
+                pieces = Pieces(answer.headers.get("content-type", ""), part, most, whole)
+            except ValueError as error:
+                raise self._no_web(error) from error
+            blocks = answer.iter_content(BLOCK_BYTES)
+            try:
+                while True:
+                    with self._answering():
+                        block = next(blocks, None)
+                    if block is None:
+                        return pieces.end()
+                    try:
+                        pieces.take(block)
+                    except ValueError as error:
+                        raise self._no_web(error) from error
+            finally:
+                pieces.close()
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -166,8 +181,11 @@ class WebArchive:
             words = "no valid certificate" if isinstance(error, requests.exceptions.SSLError) else type(error).__name__
             raise self._refused(f"no connection ({words})", "check the address, TLS and whether it runs") from error
         except Exception as error:  # whatever a parser makes of an answer
-            found = f"an answer that is no DICOMweb ({type(error).__name__})"
-            raise self._refused(found, "check the address: it ends before /studies") from error
+            raise self._no_web(error) from error
+
+    def _no_web(self, error: Exception) -> Refusal:
+        found = f"an answer that is no DICOMweb ({type(error).__name__})"
+        return self._refused(found, "check the address: it ends before /studies")
 
     def _refused(self, found: str, remedy: str) -> Refusal:
         return Refusal(self._name, found=found, needed="an archive that answers", remedy=remedy, code="source")

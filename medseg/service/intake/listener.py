@@ -18,7 +18,7 @@ from medseg.refusal import Refusal
 from medseg.service.intake import commitment, server
 from medseg.service.intake.room import Room
 from medseg.service.intake.spool import Limits
-from medseg.service.intake.store import MIB, Store
+from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
 from medseg.service.logs import place
 from medseg.service.port import BESIDE
@@ -61,7 +61,7 @@ class Listener:
         Raises:
             Refusal: see `server.serve`.
         """
-        limits = Limits(self._store.incoming, int(self._site.listen.largest_mib * MIB), self._room.full)
+        limits = Limits(self._store.incoming, self._store.largest, self._room.full)
         handlers = [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_RELEASED, self._released),

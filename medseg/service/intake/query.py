@@ -23,7 +23,7 @@ from medseg.service.intake import asking, server
 from medseg.service.intake.asking import ANSWERED, Found
 from medseg.service.intake.room import Room
 from medseg.service.intake.spool import Limits, Spool
-from medseg.service.intake.store import MIB, Store
+from medseg.service.intake.store import Store
 from medseg.service.journal import Journal
 from medseg.service.settings import contexts as certificates
 from medseg.service.settings.site import Site
@@ -111,7 +111,7 @@ class Archive:
         roles = [build_role(one, scp_role=True) for one in storable[:CONTEXTS]]
         visit = Visit(self._source.host, WAIT_S, calling=self._source.ae_title, accepted=True)
         room = Room(self._site)
-        limits = Limits(store.incoming, int(self._site.listen.largest_mib * MIB), room.full)
+        limits = Limits(store.incoming, store.largest, room.full)
         troubles: list[Refusal] = []
 
         def keep(event: Any) -> int:

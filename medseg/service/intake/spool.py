@@ -58,13 +58,11 @@ class Spool(Parts):
     def write(self, data: Any) -> int:
         """
         Raises:
-            ValueError: more than anybody has to read to its end.
+            ValueError: a list that is too long; an object is read to its end, however large it is.
         """
         self._size += len(data)
         if not isinstance(self._message, C_STORE_RQ):
             return super().write(data)
-        if self._size > 2 * self._limits.largest:
-            raise ValueError("an object far larger than any may be")
         try:
             self._look()
             if self._file and not self._wrong:

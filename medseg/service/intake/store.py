@@ -25,7 +25,8 @@ from medseg.refusal import Refusal
 from medseg.service import logs
 from medseg.service.intake import head
 from medseg.service.journal import Journal
-from medseg.service.journal.arrivals import Novelty, Received
+from medseg.service.journal.arrivals import Novelty
+from medseg.service.journal.objects import Received
 from medseg.service.settings.folders import private
 from medseg.service.settings.site import Site
 
@@ -60,6 +61,7 @@ class Store:
 
     Attributes:
         incoming: a folder of this process alone, on the disk of the data folder, for what is still coming in.
+        largest: bytes of an object.
 
     Example:
         >>> store = Store(site, journal)                                    # doctest: +SKIP
@@ -70,7 +72,7 @@ class Store:
     def __init__(self, site: Site, journal: Journal):
         """Make the folders, and take in what a process that was killed has left behind."""
         self._data, self._arrivals = site.at(site.data), journal.arrivals
-        self._largest = int(site.listen.largest_mib * MIB)
+        self.largest = int(site.listen.largest_mib * MIB)
         self._waiting: list[tuple[Received, Path, Future[Novelty]]] = []
         self._queue, self._committing = threading.Lock(), threading.Lock()
         around = self._data / INCOMING
@@ -98,8 +100,8 @@ class Store:
                 at this moment (no-room), and it is to be sent again.
         """
         size = path.stat().st_size
-        if size > self._largest:
-            raise too_large(name or path.name, size, self._largest)
+        if size > self.largest:
+            raise too_large(name or path.name, size, self.largest)
         found = head.read(path, name)
         if sop_uid and found.sop_uid != sop_uid:
             raise Refusal(

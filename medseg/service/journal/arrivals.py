@@ -6,18 +6,30 @@ An object is known by its SOP Instance UID and the sha256 of what it says, so th
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from medseg.service.journal import rows
 from medseg.service.journal.database import Database
 from medseg.service.journal.job import Asked, Job
 from medseg.service.journal.jobs import Jobs
+from medseg.service.journal.objects import (
+    AT_ONCE,
+    Received,
+    Version,
+    digest,
+    newest,
+    objects_of,
+    received_of,
+    resent_of,
+    versions_of,
+    withdraw,
+)
 from medseg.service.journal.tables import arrivals, objects
 
 Novelty = Literal["new", "duplicate", "corrected", "leaving"]
@@ -26,31 +38,6 @@ its study is just being removed, so that it was not taken."""
 Result = TypeVar("Result")
 MEETINGS = 5
 """How often two processes may put the same on record at the same moment, before it is an error."""
-AT_ONCE = 500
-"""Most values in a question to the database."""
-
-
-@dataclass(frozen=True)
-class Received:
-    """An object that lies safely on the disk.
-
-    Attributes:
-        sha256: of its transfer syntax and its data set.
-        bytes: size of its file.
-        path: of its file, in the data folder.
-        sender: AE title, folder or name of who handed it in.
-        input: whether a model may be given it, see `tables.objects`.
-    """
-
-    study_uid: str
-    series_uid: str
-    sop_uid: str
-    sop_class: str
-    sha256: str
-    bytes: int
-    path: str
-    sender: str
-    input: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,7 +66,7 @@ class Counts:
     Attributes:
         received: objects, as often as they came.
         duplicates: how many of these had the same bytes as one before.
-        corrected: versions that a later one has replaced.
+        corrected: versions in whose place another one of their object is used.
         studies: how many have objects here.
         open: how many are not complete yet.
     """
@@ -115,24 +102,30 @@ class Arrivals:
         """
         _again(lambda: self._expect(study_uid, set(sop_uids), sender))
 
-    def close(self, arrival: int, asked: Asked, *, who: str, lost: str = "") -> Job | None:
+    def close(self, arrival: int, asked: Asked, *, who: str, lost: str = "", known: bool = False) -> Job | None:
         """End an arrival: its study becomes a job, in the same transaction.
 
         Args:
             asked: the job; its digest tells of which objects it is.
             lost: why not all of these can be given to a job, which then fails at once.
+            known: nothing in it is new: there is no job, those before it say so, and former versions stay the newest.
 
         Returns:
-            The job; None if it is closed already, or if something has come in that the digest does not know.
+            The job; None if there is none, if it is closed already, or if something has come in that the digest does
+            not know.
         """
         with self.database.write() as connection:
             row = connection.execute(
                 select(arrivals).where((arrivals.c.id == arrival) & (arrivals.c.state == "open")).with_for_update()
             ).one_or_none()
-            if row is None or digest(_current(connection, row.study_uid)) != asked.digest:
+            if row is None or digest(objects_of(connection, row.study_uid)) != asked.digest:
                 return None
             closed = {"state": "closed", "changed_at": time.time()}
             connection.execute(update(arrivals).where(arrivals.c.id == arrival).values(**closed))
+            if known:
+                withdraw(connection, row.study_uid, arrival)
+                rows.came_again(connection, row.study_uid, who)
+                return None
             job, _ = self._jobs.submit(asked, who=who, within=connection)
             if lost:
                 self._jobs.fail(connection, job, who, "lost-input", lost)
@@ -172,7 +165,15 @@ class Arrivals:
     def current(self, study_uid: str) -> list[Received]:
         """The objects of a study, of each the newest version, by series and UID."""
         with self.database.read() as connection:
-            return _current(connection, study_uid)
+            return objects_of(connection, study_uid)
+
+    def resent(self, arrival: Arrival) -> list[tuple[str, list[str]]]:
+        """Of each input of a revision that was here before in other versions: its path, and theirs, the newest first;
+        none at all, if anything in it is new."""
+        if arrival.revision == 1:
+            return []
+        with self.database.read() as connection:
+            return resent_of(connection, arrival.study_uid, arrival.id)
 
     def knows(self, sop_uid: str, sha256: str) -> bool:
         """Whether an object is on record with these bytes."""
@@ -186,16 +187,16 @@ class Arrivals:
         with self.database.read() as connection:
             for start in range(0, len(wanted), AT_ONCE):
                 some = objects.c.sop_uid.in_(wanted[start : start + AT_ONCE])
-                for row in connection.execute(_here(objects, some)):
-                    found.setdefault(row.sop_uid, []).append(_received(row))
+                for row in connection.execute(newest(objects, some)):
+                    found.setdefault(row.sop_uid, []).append(received_of(row))
         return found
 
     def counts(self) -> Counts:
-        times, rows = func.coalesce(func.sum(objects.c.times), 0), func.count(objects.c.id)
+        times, versions = func.coalesce(func.sum(objects.c.times), 0), func.count(objects.c.id)
         replaced = func.count(objects.c.id).filter(~objects.c.current)
         studies = func.count(func.distinct(objects.c.study_uid))
         with self.database.read() as connection:
-            received, known, corrected, study = connection.execute(select(times, rows, replaced, studies)).one()
+            received, known, corrected, study = connection.execute(select(times, versions, replaced, studies)).one()
             still = select(func.count()).select_from(arrivals).where(arrivals.c.state == "open")
             waiting = connection.execute(still).scalar_one()
         return Counts(int(received), int(received) - known, corrected, study, waiting)
@@ -206,7 +207,7 @@ class Arrivals:
         with self.database.write() as connection:
             revision = _revisions(connection, [study_uid]).get(study_uid, 0)
             found = self._open_ones(connection, [study_uid]).get(study_uid)
-            here = set(connection.execute(_here(objects.c.sop_uid, objects.c.study_uid == study_uid)).scalars())
+            here = set(connection.execute(newest(objects.c.sop_uid, objects.c.study_uid == study_uid)).scalars())
             if found is None and not sop_uids <= here:
                 found = _begin(connection, study_uid, revision + 1, sender)
             said = update(arrivals).where(arrivals.c.id == found)
@@ -220,7 +221,7 @@ class Arrivals:
             studies = {one.study_uid for one in received}
             revisions = _revisions(connection, studies)  # first, so that of two that open the next one, one fails
             opened = self._open_ones(connection, studies)
-            known = self._known(connection, received)
+            known = versions_of(connection, received)
             going = _going(connection, studies)
             for number in order:  # always the same, so that two processes never wait for one another
                 one = received[number]
@@ -255,7 +256,7 @@ class Arrivals:
                     connection.execute(again)
                 else:
                     connection.execute(insert(objects).values(**values, times=1))
-                versions[one.sha256] = _Version(one.study_uid, kept=True)
+                versions[one.sha256] = Version(one.study_uid, kept=True)
         return [found[number] for number in range(len(received))]
 
     def _open_ones(self, connection: Connection, studies: Iterable[str]) -> dict[str, int]:
@@ -264,29 +265,6 @@ class Arrivals:
         among = arrivals.c.study_uid.in_(sorted(set(studies))) & (arrivals.c.state == "open")
         query = select(*columns).where(among).order_by(arrivals.c.study_uid).with_for_update()
         return {row.study_uid: row.id for row in connection.execute(query)}
-
-    def _known(self, connection: Connection, received: Sequence[Received]) -> dict[str, dict[str, _Version]]:
-        """SOP Instance UID -> sha256 of each version that is on record -> what is known of it."""
-        columns = (objects.c.sop_uid, objects.c.sha256, objects.c.study_uid, arrivals.c.kept)
-        found: dict[str, dict[str, _Version]] = {}
-        query = select(*columns).join(arrivals).where(objects.c.sop_uid.in_({one.sop_uid for one in received}))
-        for row in connection.execute(query):
-            found.setdefault(row.sop_uid, {})[row.sha256] = _Version(row.study_uid, kept=row.kept == "yes")
-        return found
-
-
-@dataclass(frozen=True)
-class _Version:
-    """Of an object; `kept`: it was not removed."""
-
-    study_uid: str
-    kept: bool
-
-
-def digest(received: Iterable[Received]) -> str:
-    """sha256 of the inputs among objects: of their UIDs and sha256."""
-    lines = sorted(f"{one.sop_uid} {one.sha256}\n" for one in received if one.input)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _last(connection: Connection, study_uid: str) -> int | None:
@@ -299,15 +277,6 @@ def _going(connection: Connection, studies: Iterable[str]) -> set[str]:
     """Those of the studies that are just being removed."""
     among = arrivals.c.study_uid.in_(sorted(set(studies))) & (arrivals.c.kept == "going")
     return set(connection.execute(select(arrivals.c.study_uid).where(among)).scalars())
-
-
-def _here(columns: Any, among: ColumnElement[bool]) -> Select[Any]:
-    """A question for the newest versions of objects that were not removed."""
-    return (
-        select(columns)
-        .join(arrivals, arrivals.c.id == objects.c.arrival)
-        .where(among & objects.c.current & (arrivals.c.kept == "yes"))
-    )
 
 
 def _again(change: Callable[[], Result]) -> Result:
@@ -330,12 +299,3 @@ def _begin(connection: Connection, study_uid: str, revision: int, sender: str) -
     made = connection.execute(insert(arrivals).values(**values, changed_at=time.time())).inserted_primary_key
     assert made is not None  # an insert of one row has one
     return int(made[0])
-
-
-def _current(connection: Connection, study_uid: str) -> list[Received]:
-    query = select(objects).where((objects.c.study_uid == study_uid) & objects.c.current)
-    return [_received(row) for row in connection.execute(query.order_by(objects.c.series_uid, objects.c.sop_uid))]
-
-
-def _received(row: Any) -> Received:
-    return Received(**{name: getattr(row, name) for name in Received.__dataclass_fields__})

@@ -190,7 +190,7 @@ def _studies(connection: Connection, study_uid: str = "") -> list[Leaving]:
     for uid, rows in grouped.items():
         ids = tuple(row.id for row in rows)
         belong = [job for number in ids for job in made.get(number, ())]
-        whole = all(row.state == "closed" and made.get(row.id) for row in rows)
+        whole = all(row.state == "closed" for row in rows)
         ended = all(job.state in ENDS or job.state == "held" for job in belong)
         if whole and ended and not any(("arrivals", str(number)) in read for number in ids):
             well = all(job.state in WELL for job in belong)

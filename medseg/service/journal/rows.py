@@ -135,6 +135,13 @@ def note(connection: Connection, job: int, state: str, who: str, what: str) -> N
     connection.execute(insert(events).values(job=job, at=time.time(), state=state, who=who, what=what))
 
 
+def came_again(connection: Connection, study_uid: str, who: str) -> None:
+    """Say of the jobs of a study that it came again, and why that led to no other job."""
+    latest = (jobs.c.study_uid == study_uid) & jobs.c.arrival.is_not(None) & jobs.c.superseded_by.is_(None)
+    for row in connection.execute(select(jobs.c.id, jobs.c.state).where(latest).order_by(jobs.c.id)).all():
+        note(connection, row.id, row.state, who, "the study came again in another transfer syntax, with nothing new")
+
+
 def goes_elsewhere(left_alone: Sequence[str]) -> ColumnElement[bool]:
     """Whether a job has something to send or to ask, and not only to those who are left alone."""
     unfinished = (deliveries.c.job == jobs.c.id) & deliveries.c.state.in_(("waiting", "sent"))

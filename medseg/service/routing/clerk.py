@@ -11,8 +11,8 @@ from medseg.refusal import Refusal
 from medseg.service.journal import Journal, heart
 from medseg.service.journal.job import Asked, Identity, Job, Lost
 from medseg.service.logs import place, pseudonym
+from medseg.service.reading import Reading
 from medseg.service.routing import explain, table, targets
-from medseg.service.routing.reading import Reading
 from medseg.service.routing.table import RouteVerdict
 from medseg.service.settings.site import Site
 

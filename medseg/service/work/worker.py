@@ -180,10 +180,8 @@ class Worker:
 
     def _settle(self, taken: Taken, outcome: Outcome, bench: Bench) -> None:
         """Put on record what became of a job, and let it go."""
-        log.info(
-            "a case has ended",
-            extra={"facts": {"job": taken.job.id, "became": outcome.state, "seconds": round(outcome.seconds, 2)}},
-        )
+        facts = {"job": taken.job.id, "became": outcome.state, "seconds": round(outcome.seconds, 2)}
+        log.info("a case has ended", extra={"facts": facts | ({"why": outcome.code} if outcome.code else {})})
         if outcome.state == "done" and taken.heart.wanted:
             self._done(taken, outcome, bench)
         elif outcome.state == "cancelled" or not taken.heart.wanted:

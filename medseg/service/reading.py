@@ -1,5 +1,5 @@
-"""Headers of studies that nobody has looked at yet, read by a process of its own: a file that hangs or kills a parser
-must not take the one with it that routes all studies."""
+"""Files that nobody has looked at yet, read by a process of its own: one that hangs or kills a parser or a decoder must
+not take the one with it that routes all studies, or takes them in."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from typing import Any
 
 from medseg.dicom.sweep import Outcome
 from medseg.refusal import Refusal
@@ -20,10 +22,11 @@ LIMIT_S = 300.0
 LIMIT_BYTES = 4 * 2**30
 """Most address space of the process."""
 END_S, GLANCE_S = 5.0, 1.0
+Versions = Sequence[tuple[Path, Sequence[Path]]]
 
 
 class Reading:
-    """A process that reads headers; started when it is first needed, and again when one was lost. It ends with this
+    """A process that reads files; started when it is first needed, and again when one was lost. It ends with this
     one, however that ends, because its connection does."""
 
     def __init__(self, limit_s: float = LIMIT_S):
@@ -37,22 +40,38 @@ class Reading:
         Raises:
             Refusal: there is no DICOM file; with code timeout or crashed: reading took too long, or too much memory.
         """
-        found, code = f"headers that took longer than {self._limit_s:g} s", "timeout"
+        found: list[Outcome] = self._answer(folder, folder)
+        return found
+
+    def alike(self, folder: Path, versions: Versions) -> bool:
+        """Whether each file is one object with any of its former versions, however it is written, see `dicom.alike`.
+
+        Args:
+            folder: what messages name.
+            versions: each file, and its former versions.
+
+        Raises:
+            Refusal: with code timeout or crashed, as `look`.
+        """
+        return bool(self._answer(folder, list(versions)))
+
+    def _answer(self, folder: Path, question: Path | Versions) -> Any:
+        found, code = f"files that took longer than {self._limit_s:g} s", "timeout"
         try:
             connection = self._connected()
-            connection.send(folder)
+            connection.send(question)
             if connection.poll(self._limit_s):
-                answer: list[Outcome] | Refusal = connection.recv()
+                answer = connection.recv()
                 if isinstance(answer, Refusal):
                     raise answer
                 return answer
         except (EOFError, OSError):
-            found, code = "the end of the program that read its headers", "crashed"
+            found, code = "the end of the program that read its files", "crashed"
         self.close()
         raise Refusal(
             folder,
             found=found,
-            needed="DICOM headers of an ordinary size",
+            needed="DICOM files of an ordinary size",
             remedy="look at the files with `medseg dicom check`, and send the study again",
             code=code,
         )
@@ -79,8 +98,6 @@ class Reading:
 
 def main(number: int) -> None:
     """Answer to the process behind a connection, until that ends."""
-    from medseg.dicom import archive, sweep
-
     for one in (signal.SIGINT, signal.SIGTERM):  # sent to all of a group; what is being read is waited for
         signal.signal(one, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
@@ -88,15 +105,30 @@ def main(number: int) -> None:
     with Connection(number) as connection:
         while True:
             try:
-                folder = connection.recv()
+                question = connection.recv()
             except EOFError:
                 return
             try:
-                connection.send(sweep.look(archive.gather([folder]), workers=0))
+                connection.send(_alike(question) if isinstance(question, list) else _look(question))
             except Refusal as refusal:
                 connection.send(refusal)
             except BrokenPipeError:
                 return
+
+
+def _look(folder: Path) -> list[Outcome]:
+    from medseg.dicom import archive, sweep
+
+    return sweep.look(archive.gather([folder]), workers=0)
+
+
+def _alike(versions: Versions) -> bool:
+    from medseg.dicom import alike
+
+    try:
+        return all(any(alike.alike(former, later) for former in formers) for later, formers in versions)
+    except Exception:  # whatever parsers and decoders make of a file: then nobody knows that it says the same
+        return False
 
 
 def _end_with_parent(parent: int) -> None:

@@ -1,0 +1,33 @@
+"""One image under two patients: a split by patients cannot see that it puts one of them on two sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from medseg.case import Case, CaseSet
+from medseg.data import cache
+from medseg.refusal import Refusal
+
+NEEDED, REMEDY = "each image once", "remove one of the two, or give both the same patient id"
+
+
+def refuse(cases: CaseSet, prepared: Mapping[str, Path]) -> None:
+    """
+    Args:
+        prepared: folder of every case in the cache.
+
+    Raises:
+        Refusal: two cases of different patients are the same, voxel by voxel, once they are prepared.
+    """
+    seen: dict[str, Case] = {}
+    for case in cases.cases:
+        first = seen.setdefault(cache.image_hash(prepared[case.id]), case)
+        if first.patient != case.patient:
+            raise Refusal(
+                next(iter(case.images.values())),
+                found=f"the voxels of {next(iter(first.images.values()))} (cases '{first.id}' and '{case.id}', "
+                f"patients '{first.patient}' and '{case.patient}')",
+                needed=NEEDED,
+                remedy=f"{REMEDY}; `medseg check` lists all",
+            )
