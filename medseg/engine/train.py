@@ -18,7 +18,7 @@ from lightning_fabric.strategies import Strategy
 from torch import distributed
 
 import medseg
-from medseg import card
+from medseg import card, cores
 from medseg.case import Case
 from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase, open_case
@@ -58,7 +58,6 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) -> Run:
     devices.tune_allocator()
-    devices.set_threads(recipe.train.threads)
     for name in ("train", "predict"):  # validation computes as prediction does
         wanted = getattr(recipe, name).precision
         devices.check_precision(devices.choose(recipe.train.device), wanted, where=f"{name}.precision")
@@ -83,7 +82,7 @@ def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, r
         weights.initialise(network, recipe, material.plan, material.cases.labels, announce)
     groups.freeze(network, recipe, announce)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    announce(f"{recipe.model.name}: {parameters:,} parameters, on {fabric.device}")
+    announce(f"{recipe.model.name}: {parameters:,} parameters, on {devices.in_words(fabric.device)}")
     parts = fit.Parts(
         recipe=recipe,
         plan=material.plan,
@@ -98,7 +97,7 @@ def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, r
     )
     position = fit.fit(parts, fabric)
     if fabric.is_global_zero:
-        _write_card(run, recipe, material, position.best)
+        _write_card(run, recipe, material, position)
         if recipe.predict.precision == "auto":
             precision.settle_once(run, _held_out(parts), device=fabric.device, announce=announce)
         measure = {"dice": "Dice", "auroc": "AUROC"}[validate.measure(material.cases.labels)]
@@ -109,6 +108,7 @@ def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, r
 def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
     settings = recipe.train
     chosen = devices.choose(settings.device)
+    threads = settings.threads or cores.threads(settings.devices)
     fabric = lightning_fabric.Fabric(
         accelerator=chosen.type,
         devices=settings.devices,
@@ -117,6 +117,7 @@ def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
         precision=step.PRECISIONS[settings.precision],
     )
     fabric.launch()
+    torch.set_num_threads(threads)  # only now: to launch several processes sets a number, and OMP_NUM_THREADS besides
     return fabric
 
 
@@ -275,7 +276,7 @@ def _by_slice(material: Material) -> Split | None:
     return material.split
 
 
-def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> None:
+def _write_card(run: Run, recipe: Recipe, material: Material, position: state.Position) -> None:
     split, plan, measure = material.split, material.plan, validate.measure(material.cases.labels)
     training = [case for case in material.cases.cases if case.id in set(split.train)]
     content = card.Card(
@@ -284,8 +285,8 @@ def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> No
         labels=material.cases.labels,
         licence=recipe.licence,
         stamp=split.stamp,
-        summary=f"{recipe.model.name} with {dict(recipe.model.options)}, trained for {recipe.train.epochs} epochs of "
-        f"{recipe.train.steps} steps.",
+        summary=f"{recipe.model.name} with {dict(recipe.model.options)}, trained for {len(position.history)} epochs of "
+        f"{recipe.train.steps} steps" + (f", from the weights {recipe.init.weights}." if recipe.init else "."),
         inputs=plan.inputs(),
         data={
             "data set adapter": recipe.dataset.name,
@@ -295,7 +296,10 @@ def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> No
         },
         split=recipe.split.kind if split.stamp == STAMP else f"{recipe.split.kind}, by patient",
         metrics=[
-            {"measured on": "validation cases, as prepared; they also chose the weights", f"mean {measure}": best}
+            {
+                "measured on": "validation cases, as prepared; they also chose the weights",
+                f"mean {measure}": position.best,
+            }
         ],
         limits=["Scans that differ from the training data in scanner, protocol, age or disease may fail silently."],
         provenance={"seed": str(recipe.seed)},

@@ -328,6 +328,7 @@ def test_training_that_stops_early_stays_stopped(trained, tmp_path):
     assert "epoch 2/9" in said.err and "epoch 3/9" not in said.err
     said = succeed(*words, "--out", tmp_path / "run")
     assert "stopped early at step 4" in said.err and "epoch 2/9" not in said.err
+    assert "trained for 2 epochs of 2 steps." in (tmp_path / "run" / "card.md").read_text(encoding="utf-8")
 
 
 def test_the_last_epoch_is_always_saved(trained, tmp_path):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from medseg import config, interrupts
@@ -207,6 +208,21 @@ def test_another_number_of_processes_is_refused(trained, broken):
     checkpoint.save(broken / "last.safetensors", tensors, {**facts, "processes": 2})
     said = tiny.medseg_command("train", trained.recipe, *LONG, "--out", broken)
     assert said.code == 2 and "a run of 2 processes, and 1 now" in said.err
+
+
+def test_what_changes_the_last_bits_is_said_where_it_changed(trained, broken):
+    tensors, facts, _ = checkpoint.load(broken / "last.safetensors")
+    older = {name: fact for name, fact in facts.items() if name != "computed_by"}
+    words = ["train", trained.recipe, *LONG, "--out", broken]
+    for before, told in (
+        ({"computed_by": facts["computed_by"] | {"threads": "7", "torch": "1.0"}}, True),
+        ({"computed_by": facts["computed_by"]}, False),
+        ({}, False),
+    ):
+        checkpoint.save(broken / "last.safetensors", tensors, older | before)
+        said = tiny.medseg_command(*words)
+        assert said.code == 0 and ("from here on, the last bits are not" in said.err) == told
+        assert (f"threads 1, not 7, torch {torch.__version__}, not 1.0: from here on" in said.err) == told
 
 
 def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, broken):
