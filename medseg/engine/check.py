@@ -150,7 +150,7 @@ def _look(case: Case, *, cases: CaseSet, read: Read, channels_may_differ: bool, 
         if volume is None:
             continue
         channels += volume.array.shape[0]
-        problems += _not_finite(case, path, volume)
+        problems += [*_not_finite(case, path, volume), *_blank(case, path, volume)]
         _hash(digest, volume)
         if first is None:
             first = path, _grid_only(volume)
@@ -264,6 +264,15 @@ def _not_finite(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:
         if count:
             found, remedy = f"{count} voxels that are NaN or infinite", "fill them with the value of air or background"
             yield Problem(case.id, str(path), "voxels without a value", found, "a number in every voxel", remedy)
+
+
+def _blank(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:
+    for number, channel in enumerate(volume.array, start=1):
+        value = channel[0, 0, 0]
+        if channel.size > 1 and (channel == value).all():
+            found = f"{value:g} in every voxel" + f" of channel {number}" * (len(volume.array) > 1)
+            remedy = "replace the file, unless it stands in for a scan that was not made"
+            yield Problem(case.id, str(path), "blank image", found, "an image", remedy, fatal=False)
 
 
 def _other_grid(

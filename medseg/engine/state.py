@@ -82,10 +82,11 @@ class Keeper:
 
     Args:
         minutes: after which it is due again; 0 = never.
+        data: a digest of the prepared cases.
     """
 
-    def __init__(self, folder: Path, fabric: lightning_fabric.Fabric, *, minutes: float):
-        self._folder, self._fabric = folder, fabric
+    def __init__(self, folder: Path, fabric: lightning_fabric.Fabric, *, minutes: float, data: str):
+        self._folder, self._fabric, self._data = folder, fabric, data
         self._seconds = 60 * minutes or float("inf")
         self._saved = time.monotonic()
 
@@ -113,6 +114,7 @@ class Keeper:
                 "scaler": _scaler_state(self._fabric),
                 "processes": self._fabric.world_size,
                 "computed_by": devices.repeating(self._fabric.device),
+                "data": self._data,
             }
             checkpoint.save(self._folder / LAST, tensors, facts, former=self._folder / FORMER)
         self._fabric.barrier()  # a process that ended sooner would have the launcher kill the one that writes
@@ -146,6 +148,10 @@ class Keeper:
         if facts["scaler"]:
             self._fabric.strategy.precision.load_state_dict(facts["scaler"])
         state.position = Position(**facts["position"])
+        if facts.get("data", self._data) != self._data:
+            announce(
+                "images, label maps or how they are prepared have changed since; training goes on with the new ones"
+            )
         if changed := _changed(facts.get("computed_by", {}), devices.repeating(self._fabric.device)):
             announce(f"{changed}: from here on, the last bits are not those of a run that was never stopped")
 

@@ -93,6 +93,7 @@ def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, r
         samples=_samples(recipe, material, fabric.world_size, announce),
         validation=_validation(material),
         announce=announce,
+        data=material.digest,
         slices=_by_slice(material),
     )
     position = fit.fit(parts, fabric)
@@ -301,7 +302,10 @@ def _write_card(run: Run, recipe: Recipe, material: Material, position: state.Po
                 f"mean {measure}": position.best,
             }
         ],
-        limits=["Scans that differ from the training data in scanner, protocol, age or disease may fail silently."],
+        limits=[
+            "Scans that differ from the training data in scanner, protocol, age or disease may fail silently.",
+            *(f"It does not know {name}: no training case has it." for name in material.unseen),
+        ],
         provenance={"seed": str(recipe.seed)},
         versions={"medseg": medseg.__version__, "torch": torch.__version__},
     )

@@ -225,6 +225,40 @@ def test_what_changes_the_last_bits_is_said_where_it_changed(trained, broken):
         assert (f"threads 1, not 7, torch {torch.__version__}, not 1.0: from here on" in said.err) == told
 
 
+@pytest.fixture
+def own(tmp_path) -> tuple[Path, list[object]]:
+    """A data set that may be changed, and the command that has trained with it for two epochs and would go on."""
+    data = tiny.data_set(tmp_path / "data")
+    words = ["train", tiny.recipe(tmp_path / "recipe.yaml", data), "--out", tmp_path / "run"]
+    assert tiny.medseg_command(*words).code == 0
+    return data, [*words, "--resume", "train.epochs=3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("labels: {left: 2, right: 1}", "the labels left [1], right [2], and in the data set left [2]"),
+        ("labels: {left: 1, heart: 2}", "and in the data set left [1], heart [2]"),
+        ("labels: {right: 2, left: 1}", "and in the data set right [2], left [1]"),
+    ],
+)
+def test_a_run_goes_on_only_with_labels_that_mean_the_same(own, content, told):
+    data, words = own
+    (data / "labels.yaml").write_text(content, encoding="utf-8")
+    said = tiny.medseg_command(*words)
+    assert said.code == 2 and told in said.err
+
+
+def test_data_that_changed_are_trained_on_and_that_is_said(own):
+    data, words = own
+    tiny.nifti(data / "labels" / "p1_a.nii.gz", tiny.phantom(0)[1])  # the same again
+    said = tiny.medseg_command(*words)
+    assert said.code == 0 and "have changed since" not in said.err
+    tiny.nifti(data / "images" / "p1_a.nii.gz", tiny.phantom(7)[0])
+    said = tiny.medseg_command(*words[:-1], "train.epochs=4")
+    assert said.code == 0 and said.err.count("label maps or how they are prepared have changed since") == 1
+
+
 def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, broken):
     leftover = broken / "validation" / "last" / ".partial-1-p3_a.png"  # of a picture that was killed
     leftover.parent.mkdir(parents=True)
