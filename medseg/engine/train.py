@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from medseg.config import Recipe, TrainSettings
 from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import STAMP, Split
-from medseg.engine import curriculum, fit, groups, precision, shard, state, step, validate, weights
+from medseg.engine import apart, curriculum, fit, groups, precision, shard, state, step, validate, weights
 from medseg.engine import device as devices
 from medseg.engine.claim import alone, claim
 from medseg.engine.material import Announce, Material, assemble
@@ -52,7 +53,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     """
     announce = announce or (lambda text: print(text, file=sys.stderr, flush=True))
     repeating = devices.repeatable(devices.choose(recipe.train.device), wanted=recipe.train.deterministic)
-    with repeating, step.explained(), _parting():
+    with repeating, _parting(), step.explained():
         return _train(recipe, folder, resume=resume, announce=announce)
 
 
@@ -118,6 +119,10 @@ def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
         precision=step.PRECISIONS[settings.precision],
     )
     fabric.launch()
+    if (
+        fabric.local_rank and cores.TORCHRUN not in os.environ
+    ):  # a process that the first one started, and that may wait
+        apart.end_with_parent(signal.SIGKILL)  # for it on a GPU for ever
     torch.set_num_threads(threads)  # only now: to launch several processes sets a number, and OMP_NUM_THREADS besides
     return fabric
 

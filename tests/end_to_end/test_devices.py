@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,62 @@ def test_two_of_one_sample_are_one_of_two_also_if_one_of_them_was_asked_to_stop(
     assert states[0].keys() == states[1].keys()
     for name, value in states[0].items():
         torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+REFUSING = """
+import itertools, os
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from medseg.__main__ import main
+from medseg.refusal import Refusal
+
+steps = itertools.count()
+def refuse(*_):
+    if next(steps) == 1 and os.environ["LOCAL_RANK"] == "RANK":
+        raise Refusal("case p1_a", found="a damaged chunk", needed="a whole one", remedy="delete it")
+register_optimizer_step_pre_hook(refuse)
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_where_one_of_two_refuses_the_other_ends_in_words(recipe: Path, tmp_path: Path, rank: str) -> None:
+    (tmp_path / "refusing.py").write_text(REFUSING.replace('== "RANK"', f'== "{rank}"'))
+    said = train(recipe, tmp_path / "run", program=(str(tmp_path / "refusing.py"),), code=2)
+    assert "error: case p1_a: found a damaged chunk" in said.err and "Traceback" not in said.err
+    assert rank == "0" or "error: training: found that another process of it ended" in said.err
+
+
+LEFT = """
+import os, signal, sys, threading
+from pathlib import Path
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from medseg.__main__ import main
+
+there = Path(sys.argv[0]).with_name("pid")
+def part(*_):
+    if os.environ["LOCAL_RANK"] == "1":
+        there.with_suffix(".part").write_text(str(os.getpid()))
+        there.with_suffix(".part").replace(there)
+        threading.Event().wait()  # as on a GPU, for a process that does not answer
+    while not there.exists():
+        os.sched_yield()
+    os.kill(os.getpid(), signal.SIGKILL)
+register_optimizer_step_pre_hook(part)
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells of a parent's end")
+def test_no_process_outlives_the_first(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "left.py").write_text(LEFT)
+    train(recipe, tmp_path / "run", program=(str(tmp_path / "left.py"),), code=-signal.SIGKILL)
+    left = Path("/proc") / (tmp_path / "pid").read_text()
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # which is what is waited for
+        while "State:\tZ" not in (left / "status").read_text():
+            assert time.monotonic() < deadline
 
 
 @pytest.mark.slow
