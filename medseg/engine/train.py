@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +12,15 @@ from pathlib import Path
 import lightning_fabric
 import numpy as np
 import torch
-from lightning_fabric.strategies import Strategy
-from torch import distributed
 
 import medseg
-from medseg import card, cores
+from medseg import card
 from medseg.case import Case
-from medseg.config import Recipe, TrainSettings
+from medseg.config import Recipe
 from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import STAMP, Split
-from medseg.engine import apart, curriculum, fit, groups, precision, shard, state, step, validate, weights
+from medseg.engine import curriculum, fit, groups, launch, precision, state, step, validate, weights
 from medseg.engine import device as devices
 from medseg.engine.claim import alone, claim
 from medseg.engine.material import Announce, Material, assemble
@@ -34,11 +29,6 @@ from medseg.engine.samples import Samples
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import centre_code, with_planes
-
-MACHINES = "GROUP_WORLD_SIZE"
-"""In which torchrun says how many machines take part; train.devices is of each."""
-LETTING_GO_S = 0.2
-"""For threads that need microseconds."""
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Announce | None = None) -> Run:
@@ -53,7 +43,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     """
     announce = announce or (lambda text: print(text, file=sys.stderr, flush=True))
     repeating = devices.repeatable(devices.choose(recipe.train.device), wanted=recipe.train.deterministic)
-    with repeating, _parting(), step.explained():
+    with repeating, launch.parting(), step.explained():
         return _train(recipe, folder, resume=resume, announce=announce)
 
 
@@ -62,7 +52,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) ->
     for name in ("train", "predict"):  # validation computes as prediction does
         wanted = getattr(recipe, name).precision
         devices.check_precision(devices.choose(recipe.train.device), wanted, where=f"{name}.precision")
-    fabric = _fabric(recipe)
+    fabric = launch.launched(recipe.train)
     if not fabric.is_global_zero:  # one process speaks for all
         announce = _say_nothing
     with alone(folder) if fabric.is_global_zero else nullcontext():
@@ -107,60 +97,8 @@ def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, r
     return run
 
 
-def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
-    settings = recipe.train
-    chosen = devices.choose(settings.device)
-    threads = settings.threads or cores.threads(settings.devices)
-    fabric = lightning_fabric.Fabric(
-        accelerator=chosen.type,
-        devices=settings.devices,
-        num_nodes=int(os.environ.get(MACHINES, 1)),
-        strategy=strategy(settings),
-        precision=step.PRECISIONS[settings.precision],
-    )
-    fabric.launch()
-    if (
-        fabric.local_rank and cores.TORCHRUN not in os.environ
-    ):  # a process that the first one started, and that may wait
-        apart.end_with_parent(signal.SIGKILL)  # for it on a GPU for ever
-    torch.set_num_threads(threads)  # only now: to launch several processes sets a number, and OMP_NUM_THREADS besides
-    return fabric
-
-
-@contextmanager
-def _parting() -> Iterator[None]:
-    """Ends what connects CPU processes: threads that still wait for another one when Python ends would abort it, and
-    the exit code would be that of a crash. Fabric does so itself for GPUs.
-
-    These threads need Python's lock to let go of what they have just done, and torch joins them with that lock held: so
-    they get a moment before, or both would wait for ever (torch 2.13; seen where a training ends with an error).
-    """
-    try:
-        yield
-    finally:
-        if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
-            time.sleep(LETTING_GO_S)
-            distributed.destroy_process_group()
-
-
 def _say_nothing(text: str) -> None:
     pass
-
-
-def strategy(settings: TrainSettings) -> str | Strategy:
-    """How several devices work together; refuses what sharding cannot do."""
-    if not settings.shard:
-        return "ddp" if settings.devices > 1 else "auto"
-    obstacles = {
-        "train.devices": (settings.devices, 1, "at least 2, among which to divide the network"),
-        "train.precision": (settings.precision, "16", "bf16 or 32"),
-        "train.ema": (settings.ema > 0, True, "0, because the average would be a whole network on every device"),
-    }
-    for key, (value, obstacle, needed) in obstacles.items():
-        if value == obstacle:
-            found = f"{getattr(settings, key.removeprefix('train.'))} with train.shard"
-            raise Refusal(key, found=found, needed=needed, remedy=f"change {key}, or set train.shard=false")
-    return shard.strategy(settings.devices)
 
 
 def _samples(recipe: Recipe, material: Material, world: int, announce: Announce) -> Samples:

@@ -16,7 +16,7 @@ import torch
 
 from medseg.config import TrainSettings
 from medseg.engine import checkpoint
-from medseg.engine.train import strategy
+from medseg.engine.launch import strategy
 from medseg.refusal import Refusal
 from tests import tiny
 
