@@ -21,6 +21,8 @@ from medseg.refusal import Refusal
 
 MACHINES = "GROUP_WORLD_SIZE"
 """In which torchrun says how many machines take part; train.devices is of each."""
+STARTED = "LOCAL_WORLD_SIZE"
+"""How many processes torchrun has started on this machine."""
 LETTING_GO_S = 0.2
 """For threads that need microseconds."""
 
@@ -29,9 +31,10 @@ def launched(settings: TrainSettings) -> lightning_fabric.Fabric:
     """The devices that train; from here on, each has a process of its own.
 
     Raises:
-        Refusal: no such device, or sharding with what it cannot do.
+        Refusal: no such device, not so many, or sharding with what it cannot do.
     """
     chosen = devices.choose(settings.device)
+    _check_number(settings.devices, chosen)
     threads = settings.threads or cores.threads(settings.devices)
     fabric = lightning_fabric.Fabric(
         accelerator=chosen.type,
@@ -46,6 +49,25 @@ def launched(settings: TrainSettings) -> lightning_fabric.Fabric:
         apart.end_with_parent(signal.SIGKILL)
     torch.set_num_threads(threads)  # only now: to launch several processes sets a number, and OMP_NUM_THREADS besides
     return fabric
+
+
+def _check_number(wanted: int, kind: torch.device) -> None:
+    started = int(os.environ.get(STARTED, wanted))
+    if wanted != started:
+        raise Refusal(
+            "train.devices",
+            found=f"{wanted}, and torchrun has started {started} on this machine (--nproc_per_node)",
+            needed="the same number",
+            remedy=f"set train.devices={started}",
+        )
+    present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind.type, wanted)
+    if wanted > present:
+        raise Refusal(
+            "train.devices",
+            found=f"{wanted}, with {present} of {kind.type} on this machine",
+            needed="as many as there are, or fewer",
+            remedy=f"set train.devices={present}; for several machines it is the number on each",
+        )
 
 
 @contextmanager

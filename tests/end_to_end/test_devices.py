@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from medseg.config import TrainSettings
-from medseg.engine import checkpoint
-from medseg.engine.launch import strategy
+from medseg.engine import checkpoint, launch
 from medseg.refusal import Refusal
 from tests import tiny
 
@@ -172,10 +171,32 @@ def test_a_loss_that_is_no_number_in_one_of_two_stops_both_and_names_its_case(re
 
 
 @pytest.mark.parametrize(
+    ("kind", "started", "wanted", "found"),
+    [
+        ("cpu", None, 3, ""),
+        ("cpu", "2", 2, ""),
+        ("cpu", "2", 1, "1, and torchrun has started 2 .* set train.devices=2"),
+        ("cuda", None, 2, ""),
+        ("cuda", None, 3, "3, with 2 of cuda on this machine.* set train.devices=2"),
+        ("mps", None, 2, "2, with 1 of mps"),
+    ],
+)
+def test_more_devices_than_there_are_are_refused(
+    kind: str, started: str | None, wanted: int, found: str, monkeypatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if started:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", started)
+    with pytest.raises(Refusal, match=f"train.devices: found {found}") if found else contextlib.nullcontext():
+        launch._check_number(wanted, torch.device(kind))
+
+
+@pytest.mark.parametrize(
     ("change", "needed"),
     [({"devices": 1}, "at least 2"), ({"precision": "16"}, "bf16 or 32"), ({"ema": 0.9}, "0, because")],
 )
 def test_what_sharding_cannot_do_is_refused(change: dict[str, object], needed: str) -> None:
     settings = TrainSettings.model_validate({"devices": 2, "shard": True, **change})
     with pytest.raises(Refusal, match=f"train.{next(iter(change))}.*{needed}"):
-        strategy(settings)
+        launch.strategy(settings)
