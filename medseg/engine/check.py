@@ -267,12 +267,14 @@ def _not_finite(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:
 
 
 def _blank(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:
-    for number, channel in enumerate(volume.array, start=1):
-        value = channel[0, 0, 0]
-        if channel.size > 1 and (channel == value).all():
-            found = f"{value:g} in every voxel" + f" of channel {number}" * (len(volume.array) > 1)
-            remedy = "replace the file, unless it stands in for a scan that was not made"
-            yield Problem(case.id, str(path), "blank image", found, "an image", remedy, fatal=False)
+    """A problem if each voxel of some channel is the same."""
+    blank = [channel.size > 1 and (channel == channel[0, 0, 0]).all() for channel in volume.array]
+    if any(blank):
+        which = (
+            "" if all(blank) else " of channel " + ", ".join(str(at) for at, one in enumerate(blank, start=1) if one)
+        )
+        remedy = "replace the file, unless it stands in for a scan that was not made"
+        yield Problem(case.id, str(path), "blank image", f"one number in every voxel{which}", "an image", remedy, False)
 
 
 def _other_grid(

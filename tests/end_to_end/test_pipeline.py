@@ -299,6 +299,7 @@ def test_check_cuts_no_path_short_and_says_how_photographs_are_read(tmp_path):
         for folder, channels in (("images", 3), ("labels", 1)):
             (data / folder / f"{case}.nii.gz").unlink()
             picture = np.squeeze(np.ones((30, 40, channels), np.uint8))
+            picture[0, 0] = channels  # or it would be blank
             Image.fromarray(picture).save(data / folder / f"{case}.png")
     said = medseg_command("check", recipe)
     assert "8 problems in 4 of 4 cases" in said.out  # channels; three are the same as the first; a label that none has

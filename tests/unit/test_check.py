@@ -92,7 +92,7 @@ def test_an_image_without_anything_in_it(data: CaseSet) -> None:
     rewrite(image_of(data.cases[1]), np.zeros_like)
     problem = only(data)
     assert (problem.case, problem.problem, problem.fatal) == ("a2", "blank image", False)
-    assert problem.found == "0 in every voxel" and problem.file == str(image_of(data.cases[1]))
+    assert problem.found == "one number in every voxel" and problem.file == str(image_of(data.cases[1]))
 
 
 def test_label_of_another_shape(data: CaseSet) -> None:
