@@ -127,7 +127,7 @@ class TrainSettings(Settings):
     examples: int = Field(default=2, ge=0)
     """Validation cases of which pictures with outlines are made at each validation; the last and the best are kept."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads; 0 = all cores."""
+    """CPU threads of each process; 0 = as OMP_NUM_THREADS says, else the cores, shared out."""
 
 
 class PredictSettings(Settings):

@@ -19,6 +19,8 @@ Result = TypeVar("Result")
 SPIN, SPINS = "GOMP_SPINCOUNT", "10000"
 """How often a thread of GNU's OpenMP, which PyTorch brings along, looks whether there is work before it sleeps. By
 itself it looks 300,000 times, some 10 ms."""
+TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""What torchrun's processes find in their environment."""
 SYSTEM = Path("/sys")
 PROCESS = Path("/proc/self")
 
@@ -38,10 +40,17 @@ def physical_cores() -> int:
     return min(len(siblings), _quota() or len(siblings))
 
 
-def threads() -> int:
-    """For a computation: as many as OMP_NUM_THREADS says, which the schedulers of clusters set, else one a core."""
+def threads(processes: int = 1) -> int:
+    """For a computation: as many as OMP_NUM_THREADS says, which the schedulers of clusters set, else one a core.
+
+    Args:
+        processes: that share the cores and compute together. torchrun, which starts such, writes OMP_NUM_THREADS=1
+            where nobody has said anything: from it, a 1 is not taken for somebody's wish.
+    """
     said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return (int(said) if said.isdecimal() else 0) or physical_cores()
+    if said == "1" and processes > 1 and TORCHRUN in os.environ:
+        said = ""
+    return (int(said) if said.isdecimal() else 0) or max(1, physical_cores() // processes)
 
 
 def share() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from medseg import interrupts
@@ -50,7 +51,7 @@ def train(folder: Path, words: list[str] | None = None) -> int:
             stdin=subprocess.DEVNULL,
             stdout=2,  # the folder's name, which is not what the command that waits here prints
             start_new_session=True,
-            preexec_fn=_end_with_parent if _libc else None,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM) if _libc else None,
         )
         for number in early:
             child.send_signal(number)
@@ -69,6 +70,7 @@ def ending(code: int) -> str:
     return f"was killed by a signal: {signal.strsignal(-code) or -code}"
 
 
-def _end_with_parent() -> None:
+def end_with_parent(how: signal.Signals) -> None:
+    """Let Linux send this process a signal when the thread that started it ends. Elsewhere nothing is done."""
     if _libc:
-        _libc.prctl(DEATH, signal.SIGTERM)
+        _libc.prctl(DEATH, how)

@@ -129,14 +129,17 @@ class Batches:
 
     def _dead_worker(self, error: BaseException | None) -> tuple[str, str | None] | None:
         """Process and signal of a worker whose end is behind an error; None: it is something else."""
-        if isinstance(error, RuntimeError) and (found := DEAD_WORKER.search(str(error))):
-            return found[1], found[3]
-        if isinstance(error, EOFError | OSError):  # it ended while it handed a batch over
+        told = DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
+        if told and told[3]:
+            return told[1], told[3]
+        if told or isinstance(
+            error, EOFError | OSError
+        ):  # torch does not know how, or it handed a batch over just then
             for worker in getattr(self._ready, "_workers", ()):
                 worker.join(ENDING_S)
                 if worker.exitcode:
                     return str(worker.pid), signal.strsignal(-worker.exitcode) if worker.exitcode < 0 else None
-        return None
+        return (told[1], None) if told else None
 
     def _forget_children(self) -> None:
         """torch looks after its workers whenever any child of the process ends, and would do so for good."""

@@ -151,7 +151,7 @@ def _look(case: Case, *, cases: CaseSet, read: Read, channels_may_differ: bool, 
         if volume is None:
             continue
         channels += volume.array.shape[0]
-        problems += _not_finite(case, path, volume)
+        problems += [*_not_finite(case, path, volume), *_blank(case, path, volume)]
         _hash(digest, volume)
         if first is None:
             first = path, _grid_only(volume)
@@ -265,6 +265,17 @@ def _not_finite(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:
         if count:
             found, remedy = f"{count} voxels that are NaN or infinite", "fill them with the value of air or background"
             yield Problem(case.id, str(path), "voxels without a value", found, "a number in every voxel", remedy)
+
+
+def _blank(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:
+    """A problem if each voxel of some channel is the same."""
+    blank = [channel.size > 1 and (channel == channel[0, 0, 0]).all() for channel in volume.array]
+    if any(blank):
+        which = (
+            "" if all(blank) else " of channel " + ", ".join(str(at) for at, one in enumerate(blank, start=1) if one)
+        )
+        remedy = "replace the file, unless it stands in for a scan that was not made"
+        yield Problem(case.id, str(path), "blank image", f"one number in every voxel{which}", "an image", remedy, False)
 
 
 def _other_grid(

@@ -17,9 +17,9 @@ from medseg.data.splits import Split
 from medseg.engine import apart, folds, journal, learned, material, members, state
 from medseg.engine.claim import alone, claim, refuse_another
 from medseg.engine.folds import Fold, Folds
+from medseg.engine.launch import MACHINES
 from medseg.engine.material import Announce
 from medseg.engine.run import PLAUSIBLE, Run
-from medseg.engine.train import MACHINES
 from medseg.refusal import Refusal
 
 NAME = re.compile(r"fold\d+")

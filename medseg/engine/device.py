@@ -188,6 +188,18 @@ def described(device: torch.device) -> dict[str, str]:
     return {"device": device.type, "name": name, "torch": torch.__version__}
 
 
+def repeating(device: torch.device) -> dict[str, str]:
+    """What the last bits of a computation hang on, besides what is computed."""
+    told = described(device)
+    told["processor"] = told.pop("name")
+    return told | ({"threads": str(torch.get_num_threads())} if device.type == "cpu" else {})
+
+
+def in_words(device: torch.device) -> str:
+    """For people: `cuda:0`, or the CPU with its number of threads."""
+    return f"cpu, threads: {torch.get_num_threads()}" if device.type == "cpu" else str(device)
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Mixed precision for inference: 32 (none), bf16 or 16.
 

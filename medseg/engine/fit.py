@@ -57,6 +57,8 @@ class Parts:
     samples: Samples
     validation: Sequence[PreparedCase]
     announce: Callable[[str], None]
+    data: str = ""
+    """A digest of the prepared cases."""
     slices: Split | None = None
     """Given when slices of one case stand on both sides of the split."""
 
@@ -75,7 +77,7 @@ def fit(parts: Parts, fabric: lightning_fabric.Fabric) -> Position:
     gradient, state = step.set_up(
         fabric, parts.network, parts.loss, parts.recipe, parts.plan, parts.table, parts.announce
     )
-    keeper = Keeper(parts.run.folder, fabric, minutes=settings.save_minutes)
+    keeper = Keeper(parts.run.folder, fabric, minutes=settings.save_minutes, data=parts.data)
     total = settings.epochs * settings.steps
     if started(parts.run.folder):
         keeper.restore(state, parts.announce)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medseg import atomic
@@ -11,7 +11,7 @@ from medseg.boundary import parsing
 from medseg.engine import reporting
 from medseg.engine.run import Run
 
-MEASURES = ("dice", "auroc")
+MEASURES = {"dice": "Dice", "auroc": "AUROC"}
 
 
 def log(run: Run, history: list[dict[str, Any]]) -> None:
@@ -21,10 +21,20 @@ def log(run: Run, history: list[dict[str, Any]]) -> None:
 
 
 def page(run: Run, history: Sequence[Mapping[str, Any]]) -> None:
-    """`training.html`: curves, what was warned of, and the recipe's data and plan."""
+    """`training.html`: curves, what was warned of, each label, and the recipe's data and plan."""
     warned = [f"Epoch {entry['epoch']}: {text}" for entry in history for text in entry.get("warnings", ())]
     title = f"Training of {run.recipe.name}, epoch {len(history)} of {run.recipe.train.epochs}"
-    reporting.write(run, run.path("training.html"), title=title, notes=warned)
+    reporting.write(run, run.path("training.html"), title=title, notes=[*warned, *_by_label(history)])
+
+
+def _by_label(history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the last validation found of each label, the lowest first: a mean hides the one that is never found."""
+    for measure, words in MEASURES.items():
+        last = next((entry for entry in reversed(history) if f"{measure}_per_label" in entry), None)
+        if last:
+            found = {name: at for name, at in last[f"{measure}_per_label"].items() if at is not None}
+            listed = ", ".join(f"{name} {found[name]:.3f}" for name in sorted(found, key=lambda name: found[name]))
+            yield f"{words} of each label at the validation of epoch {last['epoch']}: {listed or 'undefined'}"
 
 
 def best(run: Run) -> tuple[str, float | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from medseg.case import CaseSet
 from medseg.config import Recipe
 from medseg.cores import available_cores
 from medseg.data import splits
+from medseg.data.cache import open_case
 from medseg.data.splits import Split
 from medseg.engine import copies, curriculum, gather, learned, networks, plausible, rehearsal
 from medseg.engine.check import examine
@@ -21,6 +23,7 @@ from medseg.engine.memory import GIB
 from medseg.engine.planning import make_plan
 from medseg.engine.prepare import prepare
 from medseg.engine.run import PLAUSIBLE, Run
+from medseg.labels import LabelTable
 from medseg.plan import Plan
 from medseg.readers import read
 from medseg.refusal import Refusal
@@ -38,6 +41,14 @@ class Material:
     split: Split
     plan: Plan
     prepared: dict[str, Path]
+    unseen: tuple[str, ...] = ()
+    """Labels that no training case has."""
+
+    @property
+    def digest(self) -> str:
+        """Of the prepared cases, whose names hang on the content of their files and on how they were prepared."""
+        used = sorted({self.prepared[case].name for case in (*self.split.train, *self.split.validation)})
+        return hashlib.sha256("\n".join(used).encode()).hexdigest()
 
 
 def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Material:
@@ -65,7 +76,28 @@ def assemble(recipe: Recipe, folder: Path | None, *, announce: Announce) -> Mate
         )
     if split.stamp != splits.STAMP:
         copies.refuse(wanted, places)
-    return Material(cases, split, plan, places)
+    unseen = _unseen([places[case] for case in split.train], cases.labels)
+    if unseen:
+        announce(f"no training case has {', '.join(unseen)}: the network will not learn it; see `medseg check`")
+    return Material(cases, split, plan, places, unseen)
+
+
+def _unseen(training: Sequence[Path], table: LabelTable) -> tuple[str, ...]:
+    """Names of the labels that no prepared case has.
+
+    Raises:
+        Refusal: none has any.
+    """
+    rows = zip(table.names, *(open_case(folder).voxels for folder in training), strict=True)
+    unseen = tuple(name for name, *voxels in rows if not any(voxels))
+    if len(unseen) == len(table.names):
+        raise Refusal(
+            "labels",
+            found=f"none of them ({', '.join(unseen)}) in any of {len(training)} training cases",
+            needed="something to learn",
+            remedy="look at the label maps, and at the numbers of the label table, with `medseg check`",
+        )
+    return unseen
 
 
 def suitable(recipe: Recipe) -> CaseSet:
@@ -152,9 +184,25 @@ def _orientation(recipe: Recipe, training: CaseSet) -> str:
     return "LPS" if first.unit == "px" else "RAS"
 
 
+def _refuse_other_meaning(run: Run, cases: CaseSet) -> None:
+    """See that labels and channels of a data set mean what they did when the run was begun."""
+    before, now = (
+        [f"{label.name} {list(label.members)}" for label in table.labels] for table in (run.table, cases.labels)
+    )
+    for what, was, found in (("labels", before, now), ("channels", run.plan.channels, cases.channels)):
+        if list(was) != list(found):
+            raise Refusal(
+                run.folder,
+                found=f"a run with the {what} {', '.join(was)}, and in the data set {', '.join(found)}",
+                needed="what the network began to learn",
+                remedy="put the data set back as it was, or train anew with another --out",
+            )
+
+
 def decide(recipe: Recipe, training: CaseSet, folder: Path | None, announce: Announce) -> Plan:
     """The plan of a recipe: the one that its run folder has, else a new one from the cases, which is written there."""
     if folder and (folder / "plan.json").exists():
+        _refuse_other_meaning(Run(folder), training)
         return Run(folder).plan
     with progress.counting("measuring cases", total=len(training.cases)) as done:
         seen = fingerprint(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medseg.engine import checkpoint, shard
+from medseg.engine import device as devices
 from medseg.refusal import Refusal
 
 LAST, FORMER = "last.safetensors", "former.safetensors"
@@ -81,10 +82,11 @@ class Keeper:
 
     Args:
         minutes: after which it is due again; 0 = never.
+        data: a digest of the prepared cases.
     """
 
-    def __init__(self, folder: Path, fabric: lightning_fabric.Fabric, *, minutes: float):
-        self._folder, self._fabric = folder, fabric
+    def __init__(self, folder: Path, fabric: lightning_fabric.Fabric, *, minutes: float, data: str):
+        self._folder, self._fabric, self._data = folder, fabric, data
         self._seconds = 60 * minutes or float("inf")
         self._saved = time.monotonic()
 
@@ -111,6 +113,8 @@ class Keeper:
                 "optimiser": numbers,
                 "scaler": _scaler_state(self._fabric),
                 "processes": self._fabric.world_size,
+                "computed_by": devices.repeating(self._fabric.device),
+                "data": self._data,
             }
             checkpoint.save(self._folder / LAST, tensors, facts, former=self._folder / FORMER)
         self._fabric.barrier()  # a process that ended sooner would have the launcher kill the one that writes
@@ -144,6 +148,19 @@ class Keeper:
         if facts["scaler"]:
             self._fabric.strategy.precision.load_state_dict(facts["scaler"])
         state.position = Position(**facts["position"])
+        if facts.get("data", self._data) != self._data:
+            announce(
+                "images, label maps or how they are prepared have changed since; training goes on with the new ones"
+            )
+        if changed := _changed(facts.get("computed_by", {}), devices.repeating(self._fabric.device)):
+            announce(f"{changed}: from here on, the last bits are not those of a run that was never stopped")
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What computes otherwise than before, for people; nothing of what is not known of both."""
+    return ", ".join(
+        f"{name} {now[name]}, not {before[name]}" for name in before if now.get(name, before[name]) != before[name]
+    )
 
 
 def _scaler_state(fabric: lightning_fabric.Fabric) -> dict[str, Any]:

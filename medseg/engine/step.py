@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning_fabric
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medseg.config import Recipe, TrainSettings
@@ -205,13 +205,20 @@ def not_finite(
     )
 
 
+def _lost_another(error: BaseException) -> bool:
+    """Whether an error means that a process with which this one computes is gone."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    return isinstance(error, distributed.DistError) or "gloo/transport" in str(error)
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Errors of torch that a user can mend, in words.
 
     Raises:
         Refusal: an operation that cannot be repeated bit for bit on this device; a lack of memory anywhere but in the
-            gradient, see `Gradient`.
+            gradient, see `Gradient`; another process of the same training ended.
     """
     try:
         yield
@@ -225,6 +232,13 @@ def explained() -> Iterator[None]:
                 remedy="see that nobody else uses the device and run the same command again, which goes on from the "
                 "last checkpoint, with --resume train.micro_batch=1 if need be; or train anew with a smaller "
                 "prepare.patch or model",
+            ) from error
+        if _lost_another(error):
+            raise Refusal(
+                "training",
+                found="that another process of it ended",
+                needed="all of them until the end",
+                remedy="do what that one says; the same command goes on from the last checkpoint",
             ) from error
         if "deterministic" in said and "use_deterministic_algorithms" in said:
             raise Refusal(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from medseg import atomic, config
 from medseg.boundary import parsing
 from medseg.config import Recipe
-from medseg.engine import apart, journal, space
+from medseg.engine import apart, checkpoint, journal, space
 from medseg.engine.claim import alone, claim
 from medseg.engine.material import Announce
 from medseg.engine.run import Run
@@ -80,7 +81,7 @@ def run(
         What `sweep.json` holds.
 
     Raises:
-        Refusal: no Optuna, a folder of something else, several trials in a row that failed, a crash.
+        Refusal: no Optuna, a folder of something else, several trials in a row that failed, a crash, a full disk.
         Interrupted: stopped by a signal; the state of the trial is saved.
     """
     optuna = need("optuna", extra="sweep", purpose="choose what a sweep tries")
@@ -88,7 +89,7 @@ def run(
     seed = sweep.recipe({}).seed
     if out.is_file() or (out.is_dir() and not (out / STORE).exists() and any(out.glob("[!.]*"))):
         raise Refusal(out, found="something else", needed="a new folder", remedy="choose another --out")
-    with alone(out):
+    with alone(out), _kept(optuna, out / STORE):
         atomic.remove_partial(out)
         study, failed = _study(optuna, sweep, out), 0
         while (trial := _next(optuna, study, sweep, trials, seed)) is not None:
@@ -105,6 +106,15 @@ def run(
                     remedy="see what they said above; the same command goes on with others",
                 )
         return _summary(study, sweep)
+
+
+@contextmanager
+def _kept(optuna: Any, path: Path) -> Iterator[None]:
+    """What Optuna cannot write is told as any other file that finds no room."""
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        raise checkpoint.disk_full(path, getattr(error.__cause__, "orig", None) or error) from error
 
 
 def as_text(found: Mapping[str, Any], out: Path) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +12,15 @@ from pathlib import Path
 import lightning_fabric
 import numpy as np
 import torch
-from lightning_fabric.strategies import Strategy
-from torch import distributed
 
 import medseg
 from medseg import card
 from medseg.case import Case
-from medseg.config import Recipe, TrainSettings
+from medseg.config import Recipe
 from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import STAMP, Split
-from medseg.engine import curriculum, fit, groups, precision, shard, state, step, validate, weights
+from medseg.engine import curriculum, fit, groups, launch, precision, state, step, validate, weights
 from medseg.engine import device as devices
 from medseg.engine.claim import alone, claim
 from medseg.engine.material import Announce, Material, assemble
@@ -33,11 +29,6 @@ from medseg.engine.samples import Samples
 from medseg.labels import LabelTable
 from medseg.refusal import Refusal
 from medseg.transforms.prepare import centre_code, with_planes
-
-MACHINES = "GROUP_WORLD_SIZE"
-"""In which torchrun says how many machines take part; train.devices is of each."""
-LETTING_GO_S = 0.2
-"""For threads that need microseconds."""
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Announce | None = None) -> Run:
@@ -52,17 +43,16 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, announce: Annou
     """
     announce = announce or (lambda text: print(text, file=sys.stderr, flush=True))
     repeating = devices.repeatable(devices.choose(recipe.train.device), wanted=recipe.train.deterministic)
-    with repeating, step.explained(), _parting():
+    with repeating, launch.parting(), step.explained():
         return _train(recipe, folder, resume=resume, announce=announce)
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool, announce: Announce) -> Run:
     devices.tune_allocator()
-    devices.set_threads(recipe.train.threads)
     for name in ("train", "predict"):  # validation computes as prediction does
         wanted = getattr(recipe, name).precision
         devices.check_precision(devices.choose(recipe.train.device), wanted, where=f"{name}.precision")
-    fabric = _fabric(recipe)
+    fabric = launch.launched(recipe.train)
     if not fabric.is_global_zero:  # one process speaks for all
         announce = _say_nothing
     with alone(folder) if fabric.is_global_zero else nullcontext():
@@ -83,7 +73,7 @@ def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, r
         weights.initialise(network, recipe, material.plan, material.cases.labels, announce)
     groups.freeze(network, recipe, announce)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    announce(f"{recipe.model.name}: {parameters:,} parameters, on {fabric.device}")
+    announce(f"{recipe.model.name}: {parameters:,} parameters, on {devices.in_words(fabric.device)}")
     parts = fit.Parts(
         recipe=recipe,
         plan=material.plan,
@@ -94,11 +84,12 @@ def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, r
         samples=_samples(recipe, material, fabric.world_size, announce),
         validation=_validation(material),
         announce=announce,
+        data=material.digest,
         slices=_by_slice(material),
     )
     position = fit.fit(parts, fabric)
     if fabric.is_global_zero:
-        _write_card(run, recipe, material, position.best)
+        _write_card(run, recipe, material, position)
         if recipe.predict.precision == "auto":
             precision.settle_once(run, _held_out(parts), device=fabric.device, announce=announce)
         measure = {"dice": "Dice", "auroc": "AUROC"}[validate.measure(material.cases.labels)]
@@ -106,54 +97,8 @@ def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, r
     return run
 
 
-def _fabric(recipe: Recipe) -> lightning_fabric.Fabric:
-    settings = recipe.train
-    chosen = devices.choose(settings.device)
-    fabric = lightning_fabric.Fabric(
-        accelerator=chosen.type,
-        devices=settings.devices,
-        num_nodes=int(os.environ.get(MACHINES, 1)),
-        strategy=strategy(settings),
-        precision=step.PRECISIONS[settings.precision],
-    )
-    fabric.launch()
-    return fabric
-
-
-@contextmanager
-def _parting() -> Iterator[None]:
-    """Ends what connects CPU processes: threads that still wait for another one when Python ends would abort it, and
-    the exit code would be that of a crash. Fabric does so itself for GPUs.
-
-    These threads need Python's lock to let go of what they have just done, and torch joins them with that lock held: so
-    they get a moment before, or both would wait for ever (torch 2.13; seen where a training ends with an error).
-    """
-    try:
-        yield
-    finally:
-        if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
-            time.sleep(LETTING_GO_S)
-            distributed.destroy_process_group()
-
-
 def _say_nothing(text: str) -> None:
     pass
-
-
-def strategy(settings: TrainSettings) -> str | Strategy:
-    """How several devices work together; refuses what sharding cannot do."""
-    if not settings.shard:
-        return "ddp" if settings.devices > 1 else "auto"
-    obstacles = {
-        "train.devices": (settings.devices, 1, "at least 2, among which to divide the network"),
-        "train.precision": (settings.precision, "16", "bf16 or 32"),
-        "train.ema": (settings.ema > 0, True, "0, because the average would be a whole network on every device"),
-    }
-    for key, (value, obstacle, needed) in obstacles.items():
-        if value == obstacle:
-            found = f"{getattr(settings, key.removeprefix('train.'))} with train.shard"
-            raise Refusal(key, found=found, needed=needed, remedy=f"change {key}, or set train.shard=false")
-    return shard.strategy(settings.devices)
 
 
 def _samples(recipe: Recipe, material: Material, world: int, announce: Announce) -> Samples:
@@ -275,7 +220,7 @@ def _by_slice(material: Material) -> Split | None:
     return material.split
 
 
-def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> None:
+def _write_card(run: Run, recipe: Recipe, material: Material, position: state.Position) -> None:
     split, plan, measure = material.split, material.plan, validate.measure(material.cases.labels)
     training = [case for case in material.cases.cases if case.id in set(split.train)]
     content = card.Card(
@@ -284,8 +229,8 @@ def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> No
         labels=material.cases.labels,
         licence=recipe.licence,
         stamp=split.stamp,
-        summary=f"{recipe.model.name} with {dict(recipe.model.options)}, trained for {recipe.train.epochs} epochs of "
-        f"{recipe.train.steps} steps.",
+        summary=f"{recipe.model.name} with {dict(recipe.model.options)}, trained for {len(position.history)} epochs of "
+        f"{recipe.train.steps} steps" + (f", from the weights {recipe.init.weights}." if recipe.init else "."),
         inputs=plan.inputs(),
         data={
             "data set adapter": recipe.dataset.name,
@@ -295,9 +240,15 @@ def _write_card(run: Run, recipe: Recipe, material: Material, best: float) -> No
         },
         split=recipe.split.kind if split.stamp == STAMP else f"{recipe.split.kind}, by patient",
         metrics=[
-            {"measured on": "validation cases, as prepared; they also chose the weights", f"mean {measure}": best}
+            {
+                "measured on": "validation cases, as prepared; they also chose the weights",
+                f"mean {measure}": position.best,
+            }
         ],
-        limits=["Scans that differ from the training data in scanner, protocol, age or disease may fail silently."],
+        limits=[
+            "Scans that differ from the training data in scanner, protocol, age or disease may fail silently.",
+            *(f"It does not know {name}: no training case has it." for name in material.unseen),
+        ],
         provenance={"seed": str(recipe.seed)},
         versions={"medseg": medseg.__version__, "torch": torch.__version__},
     )

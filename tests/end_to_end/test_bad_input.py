@@ -284,3 +284,15 @@ def test_a_photograph_has_other_channels_than_a_scan(untrained, tmp_path):
     Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(tmp_path / "photo.png")
     said = predict(untrained, tmp_path / "photo.png", tmp_path / "out")
     assert_refused(said, "photo.png", "3 channels", "1: image", "a file with those that the model needs", code=1)
+
+
+def test_a_label_that_no_training_case_has_is_told_and_none_at_all_is_refused(data: Path, recipe: Path, tmp_path: Path):
+    for case in tiny.CASES:
+        tiny.nifti(data / "labels" / f"{case}.nii.gz", np.minimum(tiny.phantom(0)[1], 1))
+    said = medseg_command("train", recipe, "--out", tmp_path / "some")
+    assert said.code == 0 and "no training case has right: the network will not learn it" in said.err, said.err
+    assert "It does not know right" in (tmp_path / "some" / "card.md").read_text(encoding="utf-8")
+    for case in tiny.CASES:
+        tiny.nifti(data / "labels" / f"{case}.nii.gz", np.zeros(tiny.SHAPE, np.uint8))
+    said = medseg_command("train", recipe, "--out", tmp_path / "none")
+    assert_refused(said, "labels: found none of them (left, right) in any of", "medseg check")

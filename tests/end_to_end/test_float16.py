@@ -11,8 +11,8 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
 from medseg import config, interrupts
-from medseg.config import Recipe
-from medseg.engine import checkpoint
+from medseg.config import Recipe, TrainSettings
+from medseg.engine import checkpoint, launch
 from medseg.engine import device as devices
 from medseg.engine import train as training
 from medseg.engine.train import train
@@ -26,13 +26,13 @@ def float16(trained, monkeypatch) -> Callable[[float], Recipe]:
     """A recipe whose loss begins with a scale."""
 
     def begins_with(scale: float) -> Recipe:
-        def fabric(recipe: Recipe) -> lightning_fabric.Fabric:
+        def launched(settings: TrainSettings) -> lightning_fabric.Fabric:
             scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=3)
             made = lightning_fabric.Fabric(accelerator="cpu", plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
             made.launch()
             return made
 
-        monkeypatch.setattr(training, "_fabric", fabric)
+        monkeypatch.setattr(launch, "launched", launched)
         monkeypatch.setattr(devices, "check_precision", lambda *words, **named: None)
         words = ("train.precision=16", "train.epochs=2", "train.steps=8", "train.examples=0", "predict.precision=32")
         return config.load(trained.recipe, words)

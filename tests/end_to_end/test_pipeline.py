@@ -299,6 +299,7 @@ def test_check_cuts_no_path_short_and_says_how_photographs_are_read(tmp_path):
         for folder, channels in (("images", 3), ("labels", 1)):
             (data / folder / f"{case}.nii.gz").unlink()
             picture = np.squeeze(np.ones((30, 40, channels), np.uint8))
+            picture[0, 0] = channels  # or it would be blank
             Image.fromarray(picture).save(data / folder / f"{case}.png")
     said = medseg_command("check", recipe)
     assert "8 problems in 4 of 4 cases" in said.out  # channels; three are the same as the first; a label that none has
@@ -328,6 +329,7 @@ def test_training_that_stops_early_stays_stopped(trained, tmp_path):
     assert "epoch 2/9" in said.err and "epoch 3/9" not in said.err
     said = succeed(*words, "--out", tmp_path / "run")
     assert "stopped early at step 4" in said.err and "epoch 2/9" not in said.err
+    assert "trained for 2 epochs of 2 steps." in (tmp_path / "run" / "card.md").read_text(encoding="utf-8")
 
 
 def test_the_last_epoch_is_always_saved(trained, tmp_path):

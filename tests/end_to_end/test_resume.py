@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from medseg import config, interrupts
@@ -207,6 +208,55 @@ def test_another_number_of_processes_is_refused(trained, broken):
     checkpoint.save(broken / "last.safetensors", tensors, {**facts, "processes": 2})
     said = tiny.medseg_command("train", trained.recipe, *LONG, "--out", broken)
     assert said.code == 2 and "a run of 2 processes, and 1 now" in said.err
+
+
+def test_what_changes_the_last_bits_is_said_where_it_changed(trained, broken):
+    tensors, facts, _ = checkpoint.load(broken / "last.safetensors")
+    older = {name: fact for name, fact in facts.items() if name != "computed_by"}
+    words = ["train", trained.recipe, *LONG, "--out", broken]
+    for before, told in (
+        ({"computed_by": facts["computed_by"] | {"threads": "7", "torch": "1.0"}}, True),
+        ({"computed_by": facts["computed_by"]}, False),
+        ({}, False),
+    ):
+        checkpoint.save(broken / "last.safetensors", tensors, older | before)
+        said = tiny.medseg_command(*words)
+        assert said.code == 0 and ("from here on, the last bits are not" in said.err) == told
+        assert (f"threads 1, not 7, torch {torch.__version__}, not 1.0: from here on" in said.err) == told
+
+
+@pytest.fixture
+def own(tmp_path) -> tuple[Path, list[object]]:
+    """A data set that may be changed, and the command that has trained with it for two epochs and would go on."""
+    data = tiny.data_set(tmp_path / "data")
+    words = ["train", tiny.recipe(tmp_path / "recipe.yaml", data), "--out", tmp_path / "run"]
+    assert tiny.medseg_command(*words).code == 0
+    return data, [*words, "--resume", "train.epochs=3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("labels: {left: 2, right: 1}", "the labels left [1], right [2], and in the data set left [2]"),
+        ("labels: {left: 1, heart: 2}", "and in the data set left [1], heart [2]"),
+        ("labels: {right: 2, left: 1}", "and in the data set right [2], left [1]"),
+    ],
+)
+def test_a_run_goes_on_only_with_labels_that_mean_the_same(own, content, told):
+    data, words = own
+    (data / "labels.yaml").write_text(content, encoding="utf-8")
+    said = tiny.medseg_command(*words)
+    assert said.code == 2 and told in said.err
+
+
+def test_data_that_changed_are_trained_on_and_that_is_said(own):
+    data, words = own
+    tiny.nifti(data / "labels" / "p1_a.nii.gz", tiny.phantom(0)[1])  # the same again
+    said = tiny.medseg_command(*words)
+    assert said.code == 0 and "have changed since" not in said.err
+    tiny.nifti(data / "images" / "p1_a.nii.gz", tiny.phantom(7)[0])
+    said = tiny.medseg_command(*words[:-1], "train.epochs=4")
+    assert said.code == 0 and said.err.count("label maps or how they are prepared have changed since") == 1
 
 
 def test_a_full_disk_leaves_both_checkpoints_as_they_were(trained, unbroken, broken):

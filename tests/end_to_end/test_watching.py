@@ -55,6 +55,9 @@ def test_a_training_leaves_pictures_curves_and_dice_of_its_patches(seen: Path) -
     entries = history(seen)
     assert all(0 <= entry["train_dice"] <= 1 and entry["samples_a_second"] > 0 for entry in entries)
     assert set(entries[0]["train_dice_per_label"]) == {"left", "right"}
+    by_label = sorted(entries[-1]["dice_per_label"].items(), key=lambda one: one[1])
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in by_label)
+    assert f"Dice of each label at the validation of epoch 4: {listed}" in page
 
 
 def test_a_stop_in_an_epoch_loses_nothing_of_its_dice(trained, seen: Path, tmp_path: Path, monkeypatch) -> None:

@@ -256,3 +256,14 @@ def test_a_worker_that_ends_while_it_hands_a_batch_over_is_named(samples, lost):
     ):
         next(batches)
         raise lost
+
+
+def test_how_a_worker_ended_is_told_where_torch_does_not_know(samples):
+    with (
+        pytest.raises(Refusal, match=r"data worker \(process \d+\): found that it was killed by a signal: Killed"),
+        Batches(samples, numbers(0, 500, size=2, rank=0, world=1), device=CPU, workers=1) as batches,
+    ):
+        next(batches)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGKILL)
+        raise RuntimeError(f"DataLoader worker (pid(s) {worker.pid}) exited unexpectedly")

@@ -88,6 +88,13 @@ def test_an_error_that_is_no_refusal(data: CaseSet) -> None:
     assert [(p.case, p.problem, p.found) for p in problems] == [("a1", "unreadable file", "EOFError: cut off")]
 
 
+def test_an_image_without_anything_in_it(data: CaseSet) -> None:
+    rewrite(image_of(data.cases[1]), np.zeros_like)
+    problem = only(data)
+    assert (problem.case, problem.problem, problem.fatal) == ("a2", "blank image", False)
+    assert problem.found == "one number in every voxel" and problem.file == str(image_of(data.cases[1]))
+
+
 def test_label_of_another_shape(data: CaseSet) -> None:
     rewrite(data.cases[0].target, lambda array: array[:-1])
     problem = only(data)

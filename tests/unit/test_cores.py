@@ -56,6 +56,28 @@ def test_threads_of_one_core_count_once_where_cores_are_asked_for(machine, monke
 
 
 @pytest.mark.parametrize(
+    ("environment", "processes", "threads"),
+    [
+        ({}, 1, 4),
+        ({}, 2, 2),
+        ({}, 3, 1),
+        ({}, 9, 1),
+        ({"OMP_NUM_THREADS": "1"}, 1, 1),
+        ({"OMP_NUM_THREADS": "1"}, 2, 1),
+        ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none"}, 2, 2),  # which torchrun writes by itself
+        ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none"}, 1, 1),
+        ({"OMP_NUM_THREADS": "3,1", "TORCHELASTIC_RUN_ID": "none"}, 2, 3),
+    ],
+)
+def test_processes_that_compute_together_share_the_cores(machine, environment, processes, threads, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    assert cores.threads(processes) == threads
+
+
+@pytest.mark.parametrize(
     ("environment", "told"),
     [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
 )

@@ -14,6 +14,7 @@ from medseg.case import Case
 from medseg.data.splits import STAMP
 from medseg.engine import crossvalidation, learned, material, train
 from medseg.engine.run import Run
+from medseg.engine.state import Position
 from medseg.refusal import Refusal
 from tests import tiny
 
@@ -78,9 +79,10 @@ def test_training_says_it_and_another_fold_forgets_it(data: Path, tmp_path: Path
     heard: list[str] = []
     made = material.assemble(given, None, announce=heard.append)
     assert made.split.stamp and f"split: {made.split.stamp}" in heard
-    train._write_card(first, given, made, 0.5)
+    train._write_card(first, given, made, Position(best=0.5, history=[{}] * 7))
     card = first.path("card.md").read_text(encoding="utf-8")
     assert made.split.stamp in card and "file, by patient" in card
+    assert f"trained for 7 epochs of 2 steps, from the weights {first.folder}." in card.replace("\\", "")
     learning, validation = (tuple(side) for side in FOLDS[0])
     other = replace(made.split, train=learning, validation=validation)
     assert learned.stamped(other, made.cases, given).stamp == ""

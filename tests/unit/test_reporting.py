@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.engine import reporting
+from medseg.engine import journal, reporting
 from medseg.engine.run import Run
 from medseg.engine.score import Score
 from medseg.engine.scores import Scores
@@ -64,6 +64,15 @@ def test_card_and_leak_check_are_in_reports_with_numbers(tmp_path: Path, scored:
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert ("<strong>no</strong>" in text) == ("Leak check" in text) == scored
     assert "2: p1_a, p1_b" in text, "validation cases are counted and named"
+
+
+def test_the_page_of_a_training_tells_the_worst_label_first(tmp_path: Path) -> None:
+    made = run(tmp_path, APART)
+    early = {"epoch": 1, "loss": 1.0, "dice": 0.5, "dice_per_label": {"left": 0.5, "right": 0.5}}
+    late = {"epoch": 2, "loss": 1.0, "dice": 0.4, "dice_per_label": {"left": 0.75, "heart": None, "right": 0.05}}
+    journal.page(made, [early, late, {"epoch": 3, "loss": 1.0}])
+    text = (made.folder / "training.html").read_text(encoding="utf-8")
+    assert "Dice of each label at the validation of epoch 2: right 0.050, left 0.750<" in text
 
 
 def test_the_top_of_a_report_has_numbers_that_may_be_better_or_worse() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -123,6 +124,24 @@ def test_three_refused_in_a_row_are(recipe, tmp_path):
     with pytest.raises(Refusal, match="3 trials in a row failed"):
         swept(recipe, tmp_path / "out", 20, trainings)
     assert len(trainings.folders) == 6
+
+
+def test_a_full_disk_is_told_and_the_trial_goes_on_when_there_is_room(recipe, tmp_path):
+    out, before = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(count: int) -> int:
+        if count == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        return 0
+
+    try:
+        with pytest.raises(Refusal, match=r"sweep\.db: found that it cannot be written \(.*free\); needed room"):
+            swept(recipe, out, 3, Trainings(fill))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    again = Trainings()
+    assert swept(recipe, out, 3, again) == swept(recipe, tmp_path / "whole", 3, Trainings())
+    assert again.folders == ["trial-0001", "trial-0002"]
 
 
 def test_a_training_that_was_killed_is_trained_again(recipe, tmp_path):
