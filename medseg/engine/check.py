@@ -145,13 +145,14 @@ def _look(case: Case, *, cases: CaseSet, read: Read, channels_may_differ: bool, 
     problems: list[Problem] = []
     digest = hashlib.sha256()
     first: tuple[Path, Volume] | None = None
-    channels = 0
+    channels, blank = 0, True
     for path in case.images.values():
         volume = _opened(case, path, read, problems)
         if volume is None:
             continue
         channels += volume.array.shape[0]
         problems += [*_not_finite(case, path, volume), *_blank(case, path, volume)]
+        blank = blank and copies.blank(volume.array)
         _hash(digest, volume)
         if first is None:
             first = path, _grid_only(volume)
@@ -177,7 +178,7 @@ def _look(case: Case, *, cases: CaseSet, read: Read, channels_may_differ: bool, 
     elif case.target is None and need_labels:
         image = str(next(iter(case.images.values()), ""))
         problems.append(Problem(case.id, image, "no label map", "none", "one", "add the label map or leave it out"))
-    return _Seen(problems, presence, digest.hexdigest() if readable and channels else "")
+    return _Seen(problems, presence, digest.hexdigest() if readable and channels and not blank else "")
 
 
 def _opened(case: Case, path: Path, read: Read, problems: list[Problem]) -> Volume | None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from medseg.case import Case, CaseSet
 from medseg.data import cache
 from medseg.refusal import Refusal
 
 NEEDED, REMEDY = "each image once", "remove one of the two, or give both the same patient id"
+
+
+def blank(image: np.ndarray) -> bool:
+    """Whether every channel of an image (C, I, J, K) has one value only: such ones are alike, and tell of nobody."""
+    return all(channel.min() == channel.max() for channel in image)
 
 
 def refuse(cases: CaseSet, prepared: Mapping[str, Path]) -> None:
@@ -18,12 +25,12 @@ def refuse(cases: CaseSet, prepared: Mapping[str, Path]) -> None:
         prepared: folder of every case in the cache.
 
     Raises:
-        Refusal: two cases of different patients are the same, voxel by voxel, once they are prepared.
+        Refusal: two cases of different patients are the same, voxel by voxel, once they are prepared, and not blank.
     """
     seen: dict[str, Case] = {}
     for case in cases.cases:
         first = seen.setdefault(cache.image_hash(prepared[case.id]), case)
-        if first.patient != case.patient:
+        if first.patient != case.patient and not blank(np.asarray(cache.open_case(prepared[case.id]).image)):
             raise Refusal(
                 next(iter(case.images.values())),
                 found=f"the voxels of {next(iter(first.images.values()))} (cases '{first.id}' and '{case.id}', "

@@ -6,6 +6,7 @@ pynetdicom waits for the rest of what a sender has begun for as long as the send
 from __future__ import annotations
 
 import io
+import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -201,9 +202,11 @@ class Provider(DIMSEServiceProvider):
         pynetdicom gives as long as it gives a word."""
         while True:
             heard = self._heard
-            found = super().get_msg(block)
-            if not block or found[1] is not None or self._heard == heard:
-                return found
+            try:
+                return self.msg_queue.get(block, self.dimse_timeout)
+            except queue.Empty:  # and not that the association has ended, for which there is a message of its own
+                if not block or self._heard == heard:
+                    return None, None
 
     def receive_primitive(self, primitive: Any) -> None:
         if self.message is None:

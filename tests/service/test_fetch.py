@@ -541,13 +541,31 @@ def test_an_object_that_takes_long_is_waited_for_as_long_as_it_comes():
     ]
     found = made.msg_queue.get
 
-    def get(**options: Any) -> Any:
+    def get(*words: Any) -> Any:
         if come:
             come.pop(0)()
-        return found(**options)
+        return found(*words)
 
     made.msg_queue.get = get
     assert made.get_msg(block=True) == (1, "all") and not come
+    assert made.get_msg(block=True) == (None, None)
+
+
+def test_who_waits_for_an_object_hears_at_once_that_the_association_has_ended():
+    """Although some of it has come meanwhile: the word for the end comes once."""
+    made = Provider(SimpleNamespace(dimse_timeout=60.0), Visit("127.0.0.1", 60.0), Parts)
+    found, asked = made.msg_queue.get, []
+
+    def get(*words: Any) -> Any:
+        assert not asked, "it waits for what never comes"
+        asked.append(words)
+        piece = P_DATA()
+        piece.presentation_data_value_list = [[1, b"\0" + bytes(10)]]
+        made.receive_primitive(piece)
+        made.msg_queue.put((None, None))  # as pynetdicom does when the connection is lost
+        return found(*words)
+
+    made.msg_queue.get = get
     assert made.get_msg(block=True) == (None, None)
 
 

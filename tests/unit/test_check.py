@@ -207,6 +207,12 @@ def test_identical_images(data: CaseSet) -> None:
     assert all(patient in problem.found for patient in ("'a'", "'b'"))
 
 
+def test_blank_images_are_not_identical(data: CaseSet) -> None:
+    for case in (data.cases[0], data.cases[2]):
+        rewrite(image_of(case), np.zeros_like)
+    assert check(data, patient_split=None, read=read) == []
+
+
 def test_identical_images_of_one_patient_do_not_stop(data: CaseSet) -> None:
     image_of(data.cases[1]).write_bytes(image_of(data.cases[0]).read_bytes())
     assert not only(data).fatal

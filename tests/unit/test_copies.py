@@ -45,3 +45,11 @@ def test_a_copy_under_another_patient_is_refused_also_with_its_axes_turned(data:
 def test_a_copy_of_the_same_patient_is_none_of_its_business(data: Path) -> None:
     shutil.copy(data / "images" / IMAGE, data / "images" / "p1_b.nii.gz")
     assert len(assembled(data).prepared) == 4
+
+
+def test_blank_images_of_several_patients_are_no_copies(data: Path) -> None:
+    """Slices above the head, say, in a data set of slices."""
+    for name in (IMAGE, COPY):
+        image = nib.load(data / "images" / name)
+        nib.save(nib.Nifti1Image(np.zeros(image.shape, np.float32), image.affine), data / "images" / name)
+    assert len(assembled(data).prepared) == 4
