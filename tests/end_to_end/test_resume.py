@@ -20,9 +20,11 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from medseg import config, interrupts
-from medseg.engine import checkpoint
+from medseg.case import CaseSet
+from medseg.engine import checkpoint, material
 from medseg.engine.train import train
 from medseg.interrupts import Interrupted
+from medseg.refusal import Refusal
 from tests import tiny
 
 LONG = ("train.epochs=6", "train.steps=5", "train.validate_every=2", "train.ema=0.9", "train.examples=0")
@@ -247,6 +249,13 @@ def test_a_run_goes_on_only_with_labels_that_mean_the_same(own, content, told):
     (data / "labels.yaml").write_text(content, encoding="utf-8")
     said = tiny.medseg_command(*words)
     assert said.code == 2 and told in said.err
+
+
+def test_a_run_goes_on_only_with_channels_that_mean_the_same(tmp_path):
+    run = tiny.untrained_run(tmp_path / "run")
+    training = CaseSet((), ("CT",), run.table)  # as a dataset.json may say that has been edited
+    with pytest.raises(Refusal, match="the channels image, and in the data set CT"):
+        material.decide(run.recipe, training, run.folder, print)
 
 
 def test_data_that_changed_are_trained_on_and_that_is_said(own):
