@@ -153,14 +153,9 @@ def open_case(place: Path) -> PreparedCase:
     Raises:
         Refusal: the folder is missing or damaged.
     """
-    meta = _meta(place)
-    if meta is None or not _sound(place, meta):
-        raise Refusal(
-            place,
-            found="a prepared case that is missing, damaged or not complete",
-            needed="the files that its meta.json lists, as they were written",
-            remedy="run `medseg prepare` again; it redoes only what is damaged",
-        )
+    meta = _written(place)
+    if not _sound(place, meta):
+        raise _damaged(place)
     arrays = {name: chunks.read(place, name, described) for name, described in meta["arrays"].items()}
     ends = np.cumsum(np.minimum(meta["voxels"], COORDINATES_PER_CLASS))
     of_labels = np.split(np.load(place / "coordinates.npy"), ends)[:-1]
@@ -177,9 +172,34 @@ def open_case(place: Path) -> PreparedCase:
 
 def image_hash(place: Path) -> str:
     """sha256 of what the network sees of a case: equal for copies of an image, whatever their files are called, and
-    however their axes lie. Nothing but a small file is read."""
-    meta = _meta(place) or {}
+    however their axes lie. Nothing but a small file is read.
+
+    Raises:
+        Refusal: as `open_case`, of that file.
+    """
+    meta = _written(place)
     return digest([meta["arrays"]["image"], meta["files"]["image.chunks"]["sha256"]])
+
+
+def label_voxels(place: Path) -> list[int]:
+    """Voxels of each label of a case, without opening it; raises as `image_hash`."""
+    return list(_written(place)["voxels"])
+
+
+def _written(place: Path) -> dict[str, Any]:
+    meta = _meta(place)
+    if meta is None:
+        raise _damaged(place)
+    return meta
+
+
+def _damaged(place: Path) -> Refusal:
+    return Refusal(
+        place,
+        found="a prepared case that is missing, damaged or not complete",
+        needed="the files that its meta.json lists, as they were written",
+        remedy="run `medseg prepare` again; it redoes only what is damaged",
+    )
 
 
 def _sound(place: Path, meta: dict[str, Any], *, verify: bool = False) -> bool:

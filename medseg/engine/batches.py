@@ -132,9 +132,8 @@ class Batches:
         told = DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
         if told and told[3]:
             return told[1], told[3]
-        if told or isinstance(
-            error, EOFError | OSError
-        ):  # torch does not know how, or it handed a batch over just then
+        # torch does not know how it ended, or it was just handing a batch over
+        if told or isinstance(error, EOFError | OSError):
             for worker in getattr(self._ready, "_workers", ()):
                 worker.join(ENDING_S)
                 if worker.exitcode:

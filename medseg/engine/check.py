@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -151,8 +151,9 @@ def _look(case: Case, *, cases: CaseSet, read: Read, channels_may_differ: bool, 
         if volume is None:
             continue
         channels += volume.array.shape[0]
-        problems += [*_not_finite(case, path, volume), *_blank(case, path, volume)]
-        blank = blank and copies.blank(volume.array)
+        flat = copies.flat(volume.array)
+        problems += [*_not_finite(case, path, volume), *_blank(case, path, volume, flat)]
+        blank = blank and all(flat)
         _hash(digest, volume)
         if first is None:
             first = path, _grid_only(volume)
@@ -268,15 +269,13 @@ def _not_finite(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:
             yield Problem(case.id, str(path), "voxels without a value", found, "a number in every voxel", remedy)
 
 
-def _blank(case: Case, path: Path, volume: Volume) -> Iterable[Problem]:
+def _blank(case: Case, path: Path, volume: Volume, flat: Sequence[bool]) -> Iterable[Problem]:
     """A problem if each voxel of some channel is the same."""
-    blank = [channel.size > 1 and (channel == channel[0, 0, 0]).all() for channel in volume.array]
-    if any(blank):
-        which = (
-            "" if all(blank) else " of channel " + ", ".join(str(at) for at, one in enumerate(blank, start=1) if one)
-        )
+    if volume.array[0].size > 1 and any(flat):
+        which = " of channel " + ", ".join(str(at) for at, one in enumerate(flat, start=1) if one)
+        found = "one number in every voxel" + ("" if all(flat) else which)
         remedy = "replace the file, unless it stands in for a scan that was not made"
-        yield Problem(case.id, str(path), "blank image", f"one number in every voxel{which}", "an image", remedy, False)
+        yield Problem(case.id, str(path), "blank image", found, "an image", remedy, fatal=False)
 
 
 def _other_grid(

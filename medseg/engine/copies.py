@@ -14,9 +14,10 @@ from medseg.refusal import Refusal
 NEEDED, REMEDY = "each image once", "remove one of the two, or give both the same patient id"
 
 
-def blank(image: np.ndarray) -> bool:
-    """Whether every channel of an image (C, I, J, K) has one value only: such ones are alike, and tell of nobody."""
-    return all(channel.min() == channel.max() for channel in image)
+def flat(image: np.ndarray) -> list[bool]:
+    """Whether a channel has one value only, for each of an image (C, I, J, K). Images of such alone are alike, and tell
+    of nobody."""
+    return [bool(channel.min() == channel.max()) for channel in image]
 
 
 def refuse(cases: CaseSet, prepared: Mapping[str, Path]) -> None:
@@ -30,7 +31,7 @@ def refuse(cases: CaseSet, prepared: Mapping[str, Path]) -> None:
     seen: dict[str, Case] = {}
     for case in cases.cases:
         first = seen.setdefault(cache.image_hash(prepared[case.id]), case)
-        if first.patient != case.patient and not blank(np.asarray(cache.open_case(prepared[case.id]).image)):
+        if first.patient != case.patient and not all(flat(np.asarray(cache.open_case(prepared[case.id]).image))):
             raise Refusal(
                 next(iter(case.images.values())),
                 found=f"the voxels of {next(iter(first.images.values()))} (cases '{first.id}' and '{case.id}', "

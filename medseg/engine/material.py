@@ -13,7 +13,7 @@ from medseg.case import CaseSet
 from medseg.config import Recipe
 from medseg.cores import available_cores
 from medseg.data import splits
-from medseg.data.cache import open_case
+from medseg.data.cache import label_voxels
 from medseg.data.splits import Split
 from medseg.engine import copies, curriculum, gather, learned, networks, plausible, rehearsal
 from medseg.engine.check import examine
@@ -88,7 +88,7 @@ def _unseen(training: Sequence[Path], table: LabelTable) -> tuple[str, ...]:
     Raises:
         Refusal: none has any.
     """
-    rows = zip(table.names, *(open_case(folder).voxels for folder in training), strict=True)
+    rows = zip(table.names, *map(label_voxels, training), strict=True)
     unseen = tuple(name for name, *voxels in rows if not any(voxels))
     if len(unseen) == len(table.names):
         raise Refusal(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -47,7 +47,7 @@ MODALITY_OF_NAME = {
     **dict.fromkeys(COLOURS, "colour"),
 }
 """What a channel's name says when neither recipe nor file does (NIfTI has no field for the modality)."""
-SCANNERS = ("CT", "MR", "PT")
+SCANNERS = tuple(filter(None, get_args(Modality)))
 """Modalities of which none can stand for another. Photographs have many names, which mean one thing."""
 
 

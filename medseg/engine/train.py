@@ -20,7 +20,7 @@ from medseg.config import Recipe
 from medseg.data.cache import PreparedCase, open_case
 from medseg.data.patches import PatchSource, rarest
 from medseg.data.splits import STAMP, Split
-from medseg.engine import curriculum, fit, groups, launch, precision, state, step, validate, weights
+from medseg.engine import curriculum, fit, groups, journal, launch, precision, state, step, validate, weights
 from medseg.engine import device as devices
 from medseg.engine.claim import alone, claim
 from medseg.engine.material import Announce, Material, assemble
@@ -92,7 +92,7 @@ def _trained(recipe: Recipe, folder: Path, fabric: lightning_fabric.Fabric, *, r
         _write_card(run, recipe, material, position)
         if recipe.predict.precision == "auto":
             precision.settle_once(run, _held_out(parts), device=fabric.device, announce=announce)
-        measure = {"dice": "Dice", "auroc": "AUROC"}[validate.measure(material.cases.labels)]
+        measure = journal.MEASURES[validate.measure(material.cases.labels)]
         announce(f"best validation {measure} {position.best:.4f}; the model is {folder}")
     return run
 

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -240,8 +242,9 @@ def test_nothing_is_left_behind_that_looks_after_children(samples, expected):
         assert signal.getsignal(signal.SIGCHLD) == before
 
 
-@pytest.mark.parametrize("lost", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
-def test_a_worker_that_ends_while_it_hands_a_batch_over_is_named(samples, lost):
+@contextmanager
+def killed(samples) -> Iterator[int]:
+    """Within it, the only worker was killed; what is raised in it becomes a sentence that says so."""
     with (
         pytest.raises(Refusal, match=r"data worker \(process \d+\): found that it was killed by a signal: Killed"),
         Batches(samples, numbers(0, 500, size=2, rank=0, world=1), device=CPU, workers=1) as batches,
@@ -249,6 +252,12 @@ def test_a_worker_that_ends_while_it_hands_a_batch_over_is_named(samples, lost):
         next(batches)
         (worker,) = multiprocessing.active_children()
         os.kill(worker.pid, signal.SIGKILL)
+        yield worker.pid
+
+
+@pytest.mark.parametrize("lost", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_a_worker_that_ends_while_it_hands_a_batch_over_is_named(samples, lost):
+    with killed(samples):
         raise lost
     with (
         pytest.raises(type(lost)),  # of all workers alive it is somebody else's
@@ -259,11 +268,5 @@ def test_a_worker_that_ends_while_it_hands_a_batch_over_is_named(samples, lost):
 
 
 def test_how_a_worker_ended_is_told_where_torch_does_not_know(samples):
-    with (
-        pytest.raises(Refusal, match=r"data worker \(process \d+\): found that it was killed by a signal: Killed"),
-        Batches(samples, numbers(0, 500, size=2, rank=0, world=1), device=CPU, workers=1) as batches,
-    ):
-        next(batches)
-        (worker,) = multiprocessing.active_children()
-        os.kill(worker.pid, signal.SIGKILL)
-        raise RuntimeError(f"DataLoader worker (pid(s) {worker.pid}) exited unexpectedly")
+    with killed(samples) as process:
+        raise RuntimeError(f"DataLoader worker (pid(s) {process}) exited unexpectedly")

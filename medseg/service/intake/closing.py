@@ -109,7 +109,7 @@ class Closing:
 
     def _close(self, arrival: Arrival, objects: Sequence[Received], known: bool) -> Job | None:
         folder = self._site.at(self._site.data) / ARRIVALS / str(arrival.id)
-        lost = lay(self._site.at(self._site.data), objects, folder)
+        lost = 0 if known else lay(self._site.at(self._site.data), objects, folder)
         asked = Asked(
             source={"all": str(folder)},
             digest=digest(objects),
