@@ -190,6 +190,32 @@ time.sleep(60)
 
 
 @on_linux
+def test_each_is_asked_once(tmp_path):
+    """A second signal would end one that is tidying up."""
+    script = f"""
+import os, signal, time
+def heard(number, frame):
+    with open({str(tmp_path / "heard")!r}, "a") as file:
+        file.write("x")
+signal.signal(signal.SIGTERM, heard)
+for _ in range(30):
+    if not os.fork():
+        break
+else:
+    print("ready", flush=True)
+end = time.monotonic() + 60
+while not os.path.exists({str(tmp_path / "heard")!r}) and time.monotonic() < end:
+    time.sleep(0.01)
+time.sleep(0.4)
+"""
+    environment = marked()
+    child = python(script, environment=environment)
+    line_of(child, "ready")
+    assert seconds_until_gone(child, environment) < LIMIT_S
+    assert len((tmp_path / "heard").read_text()) == 31
+
+
+@on_linux
 def test_grandchildren_that_moved_to_sessions_of_their_own_go_too():
     environment = marked()
     child = python(MOVES_AWAY, environment=environment)

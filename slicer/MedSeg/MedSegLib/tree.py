@@ -27,8 +27,20 @@ marked() {
         done
     fi
 }
+group_of() {
+    if [ -r /proc/self/stat ]; then
+        sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f3
+    else
+        ps -o pgid= -p "$1" | tr -d ' '
+    fi
+}
+elsewhere() {
+    for pid in $(marked); do
+        [ "$(group_of "$pid")" = "$group" ] || echo "$pid"
+    done
+}
 if [ "$word" != ended ]; then
-    kill -s TERM -- "-$group" $(marked) 2>/dev/null
+    kill -s TERM -- "-$group" $(elsewhere) 2>/dev/null
 fi
 turn=0
 while [ $turn -lt 8 ] && [ -n "$(marked)" ]; do
@@ -47,9 +59,10 @@ done
 """
 """What watches over a tree on Linux and macOS. It reads a pipe that this program holds. The line `ended` means that the
 first process has ended by itself: what is left of the tree gets a moment, and is killed. The end of the pipe means that
-the tree is not wanted any more, or that this program is gone, however it went: the tree is asked to end, and killed
-after about a second. The mark comes through the pipe, because what is in the guard's own words would be found, too;
-where it never came, nobody is looked for, as every process has an empty one."""
+the tree is not wanted any more, or that this program is gone, however it went: the tree is asked to end, each process
+once, as a second signal would cut short one that tidies up; and it is killed after about a second. The mark comes
+through the pipe, because what is in the guard's own words would be found, too; where it never came, nobody is looked
+for, as every process has an empty one."""
 
 
 class Tree(Protocol):
